@@ -1,0 +1,1 @@
+"""Lifelong learning of image-classification tasks."""

@@ -1,0 +1,202 @@
+"""A task's images, and a lazy sequence of tasks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+SplitName = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images, whole in memory.
+
+    Attributes:
+        images: uint8 RGB of shape (N, 3, H, W).
+        labels: class ids in 0..C-1, of shape (N,).
+    """
+
+    images: UInt8[Tensor, "n 3 h w"]
+    labels: Int64[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split with its tensors on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation of images scaled to [0, 1], applied as (x - mean) / std."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done at random to each training image.
+
+    Attributes:
+        crop: pixels of zero padding on each side before a random crop back to the image's size; 0: no crop.
+        flip: mirror left-right with probability 1/2.
+        brightness: a factor drawn uniformly from [1 - brightness, 1 + brightness]; 0: none.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    brightness: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+        return self.crop > 0 or self.flip or self.brightness > 0
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+class Task:
+    """One classification task: three splits that are loaded when first asked for, and how its images are to be prepared.
+
+    Args:
+        name: unique within its stream.
+        classes: class names in label order.
+        load: gives a split by its name; called at most once for each.
+        normalization: the normalization of its images, or None: per-channel statistics of the training images.
+        augmentation: what is done to training images.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: Sequence[str],
+        load: Callable[[SplitName], Split],
+        *,
+        normalization: Normalization | None = None,
+        augmentation: Augmentation = NO_AUGMENTATION,
+    ) -> None:
+        self.name = name
+        self.classes = tuple(classes)
+        self.augmentation = augmentation
+        self._load = load
+        self._normalization = normalization
+        self._splits: dict[SplitName, Split] = {}
+        self._retired = False
+
+    @property
+    def train(self) -> Split:
+        """The images to learn from."""
+        return self._split("train")
+
+    @property
+    def valid(self) -> Split:
+        """The images to choose by; disjoint from train."""
+        return self._split("valid")
+
+    @property
+    def test(self) -> Split:
+        """The images to judge by; disjoint from train and valid."""
+        return self._split("test")
+
+    @property
+    def normalization(self) -> Normalization:
+        """The normalization of its images; computed from the training images where none was given."""
+        if self._normalization is None:
+            self._normalization = statistics(self.train.images)
+        return self._normalization
+
+    def to(self, device: torch.device | str) -> "Task":
+        """The same task whose splits come on `device`."""
+        return Task(
+            self.name,
+            self.classes,
+            lambda split: self._split(split).to(device),
+            normalization=self._normalization,
+            augmentation=self.augmentation,
+        )
+
+    def retire(self) -> None:
+        """Let the images go; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned."""
+        self._retired = True
+        self._splits.clear()
+
+    def _split(self, name: SplitName) -> Split:
+        if self._retired:
+            raise RetiredTaskError(f"task '{self.name}' is over: its {name} images may not be used any more")
+        if name not in self._splits:
+            self._splits[name] = self._load(name)
+        return self._splits[name]
+
+
+class RetiredTaskError(RuntimeError):
+    """A method touched the data of an earlier task: a breach of the lifelong-learning setting, and a bug of that method."""
+
+
+def statistics(images: UInt8[Tensor, "n 3 h w"]) -> Normalization:
+    """Per-channel mean and standard deviation over all pixels, scaled to [0, 1]; a constant channel gets std 1.
+
+    Source: CTrL's `Task.compute_statistics`.
+    """
+    if not len(images):
+        return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    # Sums of integers are exact, whatever the order in which a device adds them.
+    pixels = images.numel() // 3
+    totals = images.sum(dim=(0, 2, 3), dtype=torch.int64).tolist()
+    counts = torch.stack([torch.bincount(images[:, channel].flatten().int(), minlength=256) for channel in range(3)])
+    squares = (counts.cpu() * torch.arange(256).square()).sum(dim=1).tolist()
+    mean = tuple(total / pixels / 255 for total in totals)
+    variance = [max(square / pixels / 255**2 - m**2, 0.0) for square, m in zip(squares, mean, strict=True)]
+    std = tuple(v**0.5 if v > 1e-12 else 1.0 for v in variance)
+    return Normalization(mean, std)  # ty: ignore
+
+
+@dataclass(frozen=True)
+class TaskDescription:
+    """What is known of a task before any image is loaded.
+
+    Attributes:
+        name: the task's name.
+        source: where its images come from.
+        classes: class names in label order.
+        train, valid, test: images per split.
+        image_size: height and width in pixels.
+        transform: what is done to every image, in words; empty for nothing.
+        notes: things a person should know, one sentence each (fewer test images than asked for, ...).
+    """
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    train: int
+    valid: int
+    test: int
+    image_size: int
+    transform: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """A named, lazy sequence of tasks: indexing builds a new `Task`, and nothing of it stays behind when it is let go."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Task: ...
+
+    def __iter__(self) -> Iterator[Task]: ...
+
+    def describe(self) -> list[TaskDescription]:
+        """What each task holds, without decoding an image."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A checksum over everything that decides which images with which labels make which task."""
+        ...

@@ -1,0 +1,28 @@
+"""The one error a person can mend: a clear line that says what, where and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LifelongError(Exception):
+    """Trouble with an input, a setting, a file or a disk; never a bug of the library.
+
+    The message is one line: what is wrong, where, and what to do about it. The command line prints it and exits with code 2.
+    """
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """The end of an error line about an unknown name: the closest known name if there is one, else all of them.
+
+    Args:
+        word: what was given.
+        known: what could have been given.
+
+    Returns:
+        For example ``"; did you mean 'digits'?"`` or ``"; known: cifar100-10, digits"``.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""

@@ -1,0 +1,35 @@
+"""What every method's training is told: optimizer, schedule, length."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from lifelong.settings.base import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Settings of `lifelong.training.fit`, the same for every method.
+
+    Source: PAR section 4.1 (SGD, momentum, rate, cosine, weight-decay grid); where the paper is silent, the authors' code.
+    """
+
+    epochs: Annotated[int, Ge(1)] = setting(100, "epochs of training per task")
+    batch_size: Annotated[int, Ge(2)] = setting(64, "images per training step")
+    lr: Annotated[float, Gt(0)] = setting(0.01, "initial learning rate of SGD")
+    momentum: Annotated[float, Ge(0), Lt(1)] = setting(0.9, "momentum of SGD")
+    weight_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of SGD (coupled, as an L2 penalty)")
+    weight_decay_grid: tuple[Annotated[float, Ge(0)], ...] = setting(
+        (), "weight decays to choose from, per task, by validation accuracy (paper: 0.0003 0.001 0.003 0.01); overrides weight_decay"
+    )
+    schedule: Literal["cosine", "plateau"] = setting(
+        "cosine", "learning rate over the epochs: cosine to zero, or cut on a plateau of the validation accuracy"
+    )
+    patience: Annotated[int, Ge(0)] = setting(
+        20, "epochs without a better validation accuracy before training stops (cosine) or the rate is cut (plateau); 0: never"
+    )
+    plateau_factor: Annotated[float, Gt(0), Lt(1)] = setting(0.1, "factor of a cut of the learning rate (plateau)")
+    min_lr: Annotated[float, Ge(0)] = setting(1e-6, "lowest learning rate (plateau)")
+    clip_norm: Annotated[float, Ge(0)] = setting(10.0, "gradients are scaled down to at most this norm; 0: not at all")
+    augment: bool = setting(True, "crop, flip and jitter training images as the task's augmentation policy says")

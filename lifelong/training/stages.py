@@ -1,0 +1,135 @@
+"""Named stages of learning one task: their seeds, their saved states, their progress.
+
+`Method.learn` is a deterministic function of the state before the task, the task and the seed; each long computation in it (a fit, a
+search) is a stage with a name. A stage draws its random numbers from a seed of its own, made of the run's seed, the task and the
+stage's name, so that a stage that is skipped on resume leaves no trace in the next one's numbers. Its state is saved every few
+seconds at an epoch's end, its outcome when it ends. Called again after a kill, `learn` finds finished stages finished and the
+running one where it was last saved.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from lifelong.errors import LifelongError
+from lifelong.storage import Tree, load_tree, save_tree
+
+SAVE_EVERY = 5.0
+"""Seconds between two saves of a running stage."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is reported at an epoch's end.
+
+    Attributes:
+        stage: the stage's name.
+        epoch: epochs done, from 1.
+        epochs: epochs planned.
+        loss: mean training loss of the epoch.
+        accuracy: validation accuracy in [0, 1].
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed made of names and numbers, equal on every machine: the first 8 bytes of a SHA-256, in 0..2^63-1."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass
+class Stage:
+    """One named computation inside `learn`.
+
+    Attributes:
+        name: unique within its task, such as "train" or "search".
+        seed: the seed of every random number the stage draws.
+        where: for error messages, such as "task 'mnist', train".
+        folder: where its states are saved; None keeps nothing.
+        listener: called at every epoch's end.
+        save_every: seconds between two saves of the running state.
+    """
+
+    name: str
+    seed: int
+    where: str = ""
+    folder: Path | None = None
+    listener: Callable[[Epoch], None] | None = None
+    save_every: float = SAVE_EVERY
+    _saved_at: float = field(default_factory=time.monotonic, repr=False)
+
+    def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """A fresh generator on `device` with the stage's seed."""
+        return torch.Generator(device).manual_seed(self.seed)
+
+    def outcome(self) -> Tree | None:
+        """What `finish` stored, if the stage has ended before."""
+        return self._read("done")
+
+    def running(self) -> Tree | None:
+        """What `save` stored last, if the stage was interrupted."""
+        return self._read("running")
+
+    def save(self, state: Callable[[], Tree]) -> None:
+        """Store the running state, unless the last save is only a moment ago. To be called at an epoch's end."""
+        if self.folder is None or time.monotonic() - self._saved_at < self.save_every:
+            return
+        save_tree(self._path("running"), state())
+        self._saved_at = time.monotonic()
+
+    def finish(self, outcome: Tree) -> None:
+        """Store what came out, and drop the running state."""
+        if self.folder is None:
+            return
+        save_tree(self._path("done"), outcome)
+        self._path("running").unlink(missing_ok=True)
+
+    def report(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
+        """Tell the listener that an epoch has ended."""
+        if self.listener is not None:
+            self.listener(Epoch(self.name, epoch, epochs, loss, accuracy))
+
+    def diverged(self, epoch: int, setting: str) -> NoReturn:
+        """Stop because the loss is not a finite number.
+
+        Args:
+            epoch: the epoch in which it happened, from 1.
+            setting: the setting to change and its value, such as "lr 0.01".
+        """
+        raise LifelongError(f"the loss became NaN or infinite at {self.where or self.name}, epoch {epoch}, with {setting}; lower it and run again")
+
+    def _path(self, kind: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.name}.{kind}.safetensors"
+
+    def _read(self, kind: str) -> Tree | None:
+        if self.folder is None or not self._path(kind).exists():
+            return None
+        return load_tree(self._path(kind))
+
+
+@contextmanager
+def seeded(seed: int) -> Any:
+    """Run a block with torch's global generators at `seed`, and put them back afterwards (initial weights, dropout)."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def clear(folder: Path) -> None:
+    """Drop the saved stages of a task that has been learned."""
+    shutil.rmtree(folder, ignore_errors=True)

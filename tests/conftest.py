@@ -1,0 +1,37 @@
+"""Shared fixtures. Declared tensor shapes are executed: every annotated call in the tests is checked by beartype."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook("lifelong", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side: one thread each."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real images; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("LIFELONG_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no images at {folder}: set LIFELONG_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights_file() -> Path:
+    """ImageNet weights of the extractor; tests that need them are skipped where they are absent."""
+    default = ROOT.parent / "shared" / "weights" / "resnet18-imagenet-to-layer3.safetensors"
+    file = Path(os.environ.get("LIFELONG_WEIGHTS", default))
+    if not file.is_file():
+        pytest.skip(f"no weights at {file}: set LIFELONG_WEIGHTS to run this test")
+    return file
