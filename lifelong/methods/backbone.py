@@ -1,0 +1,15 @@
+"""The fixed network of a baseline, and its heads."""
+
+from torch import nn
+
+from lifelong.networks.cells import CellNetwork
+from lifelong.networks.genotype import DARTS_V1
+from lifelong.networks.resnet import LightResNet
+from lifelong.settings.baselines import BackboneSettings
+
+
+def make_backbone(settings: BackboneSettings) -> nn.Module:
+    """A network from images (n, 3, h, w) to features (n, `feature_dim`), freshly initialized by torch's global generator."""
+    if settings.backbone == "cells":
+        return CellNetwork(DARTS_V1, settings.init_channels)
+    return LightResNet(settings.init_channels, stem_pool=settings.stem_pool)

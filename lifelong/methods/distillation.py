@@ -1,0 +1,76 @@
+"""Knowledge distillation from the outputs a network gave before a new task was learned (Li & Hoiem; PAR Eq. 8-9)."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.methods.method import freeze
+from lifelong.training.examples import Examples, batched
+from lifelong.training.fit import Loss, cross_entropy
+
+
+def soft_cross_entropy(
+    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the student's soft outputs under the teacher's, averaged over samples; no factor T².
+
+    Args:
+        student: logits of the network that learns, (N, C).
+        teacher: logits of the network as it was, (N, C).
+        temperature: both are divided by it; > 0.
+
+    Source: PAR Eq. 8; Li & Hoiem Eq. 2-3 (raising probabilities to 1/T and normalizing is dividing logits by T).
+    """
+    return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
+
+
+def distillation_loss(
+    network: nn.Module,
+    new_head: nn.Module,
+    old_heads: Sequence[nn.Module],
+    examples: Examples,
+    *,
+    weight: float,
+    temperature: float,
+) -> Loss:
+    """Cross-entropy of the new task plus `weight` times the distillation of each old head, summed over heads (PAR Eq. 9).
+
+    The teacher is a frozen copy of the network and its old heads as they are now. Where training images are not augmented its
+    outputs are recorded once; else it sees the same augmented batch as the student.
+
+    Args:
+        network: shared features, (b, ...) to (b, d); is trained.
+        new_head: (b, d) to (b, C); is trained.
+        old_heads: heads of earlier tasks; whether they are trained is the caller's choice.
+        examples: of the new task.
+        weight: lambda, >= 0.
+        temperature: > 0.
+    """
+    if not old_heads or weight == 0:
+        return cross_entropy(lambda inputs: new_head(network(inputs)))
+    teacher = copy.deepcopy(nn.ModuleList([network, *old_heads]))
+    freeze(teacher)
+
+    def recorded(inputs: Tensor) -> Tensor:
+        features = teacher[0](inputs)
+        return torch.cat([head(features) for head in teacher[1:]], dim=1)
+
+    outputs = None if examples.augmented else batched(recorded, examples.train, examples.prepare)
+
+    def loss(inputs: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        if outputs is None:
+            with torch.no_grad():
+                target = recorded(inputs)
+        else:
+            target = outputs[indices]
+        features = network(inputs)
+        student = [head(features) for head in old_heads]
+        target = target.split([logits.shape[1] for logits in student], dim=1)
+        old = sum(soft_cross_entropy(s, t, temperature) for s, t in zip(student, target, strict=True))
+        return F.cross_entropy(new_head(features), labels) + weight * old
+
+    return loss

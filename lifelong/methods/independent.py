@@ -1,0 +1,67 @@
+"""Independent: a network of its own for every task. Nothing is shared and nothing is forgotten; M grows with the stream."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.data.task import Task
+from lifelong.methods.backbone import make_backbone
+from lifelong.methods.method import Context, LearnRecord, Method, count_parameters, freeze
+from lifelong.methods.single import load_head, new_head
+from lifelong.storage import Tree
+from lifelong.training.examples import image_examples
+from lifelong.training.select import fit_selected
+
+
+class Independent(Method):
+    """A fresh backbone and head per task, trained with cross-entropy, each from initial weights of its own."""
+
+    name = "independent"
+
+    def __init__(self, settings: object) -> None:
+        super().__init__(settings)
+        self.backbones = nn.ModuleList()
+        self.heads = nn.ModuleList()
+
+    def modules(self, task_index: int) -> tuple[nn.Module, ...]:
+        """The task's backbone and head."""
+        return self.backbones[task_index], self.heads[task_index]
+
+    def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """The task's head on the features of the task's backbone."""
+        return self.heads[task_index](self.backbones[task_index](inputs))
+
+    def learn(self, task: Task, context: Context) -> LearnRecord:
+        """Train a new network."""
+        with context.seeded("backbone"):
+            backbone = make_backbone(self.settings).to(context.device)
+        network = nn.Sequential(backbone, new_head(backbone, task, context))
+        examples = image_examples(task, augmented=context.training.augment)
+        outcome = fit_selected(network, examples, network, context.training, context.stage("train"))
+        freeze(network)
+        self.backbones.append(network[0])
+        self.heads.append(network[1])
+        self._remember(task)
+        record = LearnRecord(expert=len(self.tasks) - 1, parameters_added=count_parameters([network]))
+        record.trained(outcome)
+        return record
+
+    def state_dict(self) -> Tree:
+        """Tasks, backbones and heads."""
+        return {
+            "tasks": self._tasks_state(),
+            "backbones": [backbone.state_dict() for backbone in self.backbones],
+            "heads": [head.state_dict() for head in self.heads],
+        }
+
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Become what `state_dict` described, on a device."""
+        self._load_tasks(state["tasks"])
+        self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
+        for weights in state["backbones"]:
+            backbone = make_backbone(self.settings).to(device)
+            backbone.load_state_dict(weights)
+            freeze(backbone)
+            self.backbones.append(backbone)
+        for weights in state["heads"]:
+            self.heads.append(load_head(weights, device))

@@ -1,0 +1,199 @@
+"""The contract of a method: what it is given, what it must answer, what it must be able to save."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from lifelong.data.augment import normalize
+from lifelong.data.task import Normalization, Task
+from lifelong.relatedness.extractor import Extractor
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.fit import FitOutcome
+from lifelong.training.stages import Epoch, Stage, derive_seed, seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a method is given to learn one task with, besides the task.
+
+    Attributes:
+        task_index: the task's position in the stream, from 0.
+        task_name: for messages.
+        training: how networks are trained.
+        seed: of the run.
+        device: where networks and images are.
+        open_extractor: gives the frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`).
+        folder: where stages keep their states; None keeps nothing.
+        on_phase: called when a phase begins, with its name.
+        on_epoch: called at every epoch's end.
+    """
+
+    task_index: int
+    task_name: str
+    training: TrainingSettings
+    seed: int
+    device: torch.device
+    open_extractor: Callable[[str, str], Extractor] | None = None
+    folder: Path | None = None
+    on_phase: Callable[[str], None] = lambda name: None
+    on_epoch: Callable[[Epoch], None] | None = None
+
+    def stage(self, name: str) -> Stage:
+        """A named, seeded, resumable stage of learning this task."""
+        self.on_phase(name)
+        seed = derive_seed(self.seed, self.task_index, name)
+        return Stage(name, seed, where=f"task '{self.task_name}', {name}", folder=self.folder, listener=self.on_epoch)
+
+    def seeded(self, name: str) -> AbstractContextManager[None]:
+        """A block whose global random numbers (initial weights) are this task's and this name's own."""
+        return seeded(derive_seed(self.seed, self.task_index, name))
+
+
+@dataclass
+class LearnRecord:
+    """What was decided for a task, and what it cost.
+
+    Attributes:
+        decision: "search", "reuse-cell" or "reuse-expert"; None for methods that decide nothing.
+        expert: index of the expert that serves the task, if the method has several.
+        distances: Eq. 4 to each earlier task; empty if none was measured.
+        group_distances: Eq. 6 to each group.
+        alpha, beta: the thresholds that the distances were held against.
+        reason: one sentence on why.
+        frozen: only a head was trained.
+        genotype: the cell of the expert, as text that can be pasted back.
+        epochs: epochs of training (not of search).
+        seconds: wall time by phase.
+        hyperparameters: what was chosen on validation, and the validation accuracy reached.
+        parameters_added: parameters that the task added to the model.
+    """
+
+    decision: str | None = None
+    expert: int | None = None
+    distances: list[float] = field(default_factory=list)
+    group_distances: list[float] = field(default_factory=list)
+    alpha: float | None = None
+    beta: float | None = None
+    reason: str = ""
+    frozen: bool = False
+    genotype: str | None = None
+    epochs: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    parameters_added: int = 0
+
+    def trained(self, outcome: FitOutcome, phase: str = "train") -> None:
+        """Note what a fit came to, and its time under the name of its phase."""
+        self.epochs += outcome.epochs
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + outcome.seconds
+        self.hyperparameters |= {
+            "weight_decay": outcome.weight_decay,
+            "best_epoch": outcome.best_epoch,
+            "valid_accuracy": outcome.accuracy,
+        }
+
+
+@dataclass(frozen=True)
+class LearnedTask:
+    """What a method keeps of a task to answer for it later.
+
+    Attributes:
+        name: the task's name.
+        classes: number of classes.
+        normalization: of its images.
+    """
+
+    name: str
+    classes: int
+    normalization: Normalization
+
+
+class Method(ABC):
+    """A lifelong learner: sees one task at a time, and answers for every task it has seen.
+
+    A subclass says which modules answer for a task (`modules`), how (`features_to_logits` of prepared images), how it learns, and
+    how its networks are rebuilt from a saved description. Construction only stores hyper-parameters.
+    """
+
+    name: ClassVar[str]
+    """The name it is registered under."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.tasks: list[LearnedTask] = []
+
+    @abstractmethod
+    def learn(self, task: Task, context: Context) -> LearnRecord:
+        """Learn the next task from its training and validation images alone.
+
+        Must be a deterministic function of the state before, the task and the context's seed; long computations are stages of
+        the context, so that they can be resumed.
+        """
+
+    @abstractmethod
+    def modules(self, task_index: int) -> tuple[nn.Module, ...]:
+        """The modules that answer for a task, no more and no less: what is counted, hashed and expected not to change."""
+
+    @abstractmethod
+    def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Logits of prepared (normalized) images by the modules of a task."""
+
+    @abstractmethod
+    def state_dict(self) -> Tree:
+        """All that must survive, as tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Become what `state_dict` described, on a device."""
+
+    def memory(self) -> dict[str, int]:
+        """Bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""
+        return {}
+
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Logits of a task's classes.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W).
+            task_index: the task they belong to, from 0; it must have been learned.
+
+        Returns:
+            Of shape (N, C).
+        """
+        with torch.no_grad():
+            return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
+
+    def num_parameters(self) -> int:
+        """The paper's M: distinct parameters that are needed to answer for any task seen; no buffers."""
+        return count_parameters(module for task in range(len(self.tasks)) for module in self.modules(task))
+
+    def _remember(self, task: Task) -> None:
+        """Note the task as learned."""
+        self.tasks.append(LearnedTask(task.name, len(task.classes), task.normalization))
+
+    def _tasks_state(self) -> Tree:
+        return [asdict(task) for task in self.tasks]
+
+    def _load_tasks(self, state: Tree) -> None:
+        self.tasks = [
+            LearnedTask(task["name"], task["classes"], Normalization(**task["normalization"])) for task in state
+        ]
+
+
+def count_parameters(modules: Iterable[nn.Module]) -> int:
+    """Number of distinct parameters of some modules, each counted once however often it is shared."""
+    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
+
+
+def freeze(*modules: nn.Module) -> None:
+    """Fix modules: evaluation mode (batch-norm statistics stay), no gradients."""
+    for module in modules:
+        module.eval().requires_grad_(False)

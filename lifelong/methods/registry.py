@@ -1,0 +1,107 @@
+"""The methods by name: what each is, and where it stands. Knows their settings, and imports their code only when one is made."""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.baselines import FinetuneSettings, IndependentSettings, LwFSettings
+from lifelong.settings.par import PARSettings
+
+if TYPE_CHECKING:
+    from lifelong.methods.method import Method
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method.
+
+    Attributes:
+        name: its name on the command line.
+        target: "module:class" of its implementation.
+        settings: the dataclass of its hyper-parameters.
+        summary: one line of what it does.
+        source: its paper.
+    """
+
+    name: str
+    target: str
+    settings: type[Any]
+    summary: str
+    source: str
+
+
+METHODS: dict[str, MethodEntry] = {}
+
+
+def register(entry: MethodEntry) -> None:
+    """Make a method known by its name; a third party's too.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if entry.name in METHODS:
+        raise ValueError(f"a method named '{entry.name}' is registered already")
+    METHODS[entry.name] = entry
+
+
+def method_entry(name: str) -> MethodEntry:
+    """The entry of a method.
+
+    Raises:
+        LifelongError: no method has this name.
+    """
+    if name not in METHODS:
+        raise LifelongError(f"unknown method '{name}'{near_miss(name, METHODS)}")
+    return METHODS[name]
+
+
+def make_method(name: str, settings: Any = None) -> "Method":
+    """A fresh method.
+
+    Args:
+        name: a registered name.
+        settings: an instance of the entry's settings; None: their defaults.
+
+    Raises:
+        LifelongError: no method has this name.
+    """
+    entry = method_entry(name)
+    module, _, attribute = entry.target.partition(":")
+    return getattr(importlib.import_module(module), attribute)(settings if settings is not None else entry.settings())
+
+
+def _built_in() -> Iterator[MethodEntry]:
+    yield MethodEntry(
+        "par",
+        "lifelong.methods.par:PAR",
+        PARSettings,
+        "share an expert by distillation, reuse its cell, or search a new one, by the task's distance to what was learned",
+        "Wang et al., CVPR 2023, arXiv 2304.05288",
+    )
+    yield MethodEntry(
+        "finetune",
+        "lifelong.methods.finetune:Finetune",
+        FinetuneSettings,
+        "one network trained on task after task, a head each, nothing protected (lower bound)",
+        "folklore; PAR Table 1 and 3",
+    )
+    yield MethodEntry(
+        "independent",
+        "lifelong.methods.independent:Independent",
+        IndependentSettings,
+        "a network of its own for every task: nothing is shared, nothing is forgotten",
+        "folklore; PAR Table 1 and 3",
+    )
+    yield MethodEntry(
+        "lwf",
+        "lifelong.methods.lwf:LwF",
+        LwFSettings,
+        "one network; the old heads' outputs on the new images are kept by distillation",
+        "Li & Hoiem, TPAMI 2017, arXiv 1606.09282",
+    )
+
+
+for _entry in _built_in():
+    register(_entry)

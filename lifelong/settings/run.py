@@ -1,0 +1,47 @@
+"""What decides a run's numbers, and what only says where things are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lifelong.settings.training import TrainingSettings
+
+Preset = Literal["paper", "authors-code", "quick"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides the numbers of a run.
+
+    Attributes:
+        stream: a stream's name, or the path of a TOML file.
+        method: a registered method's name.
+        seed: of the stream's draws, the initial weights and every other random number.
+        preset: where the settings that were not given came from.
+        training: how networks are trained.
+        settings: the method's hyper-parameters.
+    """
+
+    stream: str
+    method: str
+    seed: int
+    preset: Preset
+    training: TrainingSettings
+    settings: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where things are on this machine.
+
+    Attributes:
+        data: folder with one folder per image source; None: none.
+        weights: file with the extractor's weights; None: none.
+        device: "cpu", "cuda" or "auto" (cuda where there is one).
+        download: whether sources and weights that are missing may be fetched from the hub.
+    """
+
+    data: Path | None = None
+    weights: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    download: bool = False

@@ -1,0 +1,101 @@
+"""What a training loop is fed: inputs and labels of both splits, and how a batch of inputs is prepared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from torch import Tensor
+
+from lifelong.data.augment import augment, normalize
+from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization, Split, Task
+
+EVALUATION_BATCH = 256
+"""Inputs per step where no gradient is wanted. Fixed, because sums of floats depend on it in the last bit."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training and validation examples as whole tensors on the training device.
+
+    Attributes:
+        train, valid: inputs of shape (N, ...): uint8 images, or features that were computed before.
+        train_labels, valid_labels: class ids of shape (N,).
+        normalization: of images; None: the inputs are features and are used as they are.
+        augmentation: of training images.
+    """
+
+    train: Shaped[Tensor, "n ..."]
+    train_labels: Int64[Tensor, "n"]
+    valid: Shaped[Tensor, "m ..."]
+    valid_labels: Int64[Tensor, "m"]
+    normalization: Normalization | None = None
+    augmentation: Augmentation = NO_AUGMENTATION
+
+    @property
+    def augmented(self) -> bool:
+        """Whether a training input differs from epoch to epoch."""
+        return self.normalization is not None and bool(self.augmentation)
+
+    def prepare(self, inputs: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """A batch as networks take it, without augmentation."""
+        return inputs if self.normalization is None else normalize(inputs, self.normalization)
+
+    def prepare_train(self, inputs: Shaped[Tensor, "b ..."], generator: torch.Generator) -> Float[Tensor, "b ..."]:
+        """A training batch as networks take it, augmented at random."""
+        return self.prepare(augment(inputs, self.augmentation, generator) if self.augmented else inputs)
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> "Examples":
+        """The same examples with every (un-augmented) input replaced by what `function` makes of it, such as frozen features.
+
+        Args:
+            function: takes prepared inputs (b, ...), gives features (b, d).
+        """
+        train, valid = (batched(function, inputs, self.prepare) for inputs in (self.train, self.valid))
+        return replace(self, train=train, valid=valid, normalization=None, augmentation=NO_AUGMENTATION)
+
+
+def image_examples(task: Task, *, augmented: bool = True) -> Examples:
+    """The training and validation images of a task.
+
+    Args:
+        task: the task that is being learned.
+        augmented: whether its augmentation policy is applied.
+    """
+    train, valid = task.train, task.valid
+    policy = task.augmentation if augmented else NO_AUGMENTATION
+    return Examples(train.images, train.labels, valid.images, valid.labels, task.normalization, policy)
+
+
+def batched(
+    function: Callable[[Tensor], Tensor],
+    inputs: Shaped[Tensor, "n ..."],
+    prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
+) -> Shaped[Tensor, "n ..."]:
+    """`function(prepare(inputs))` in steps of bounded memory, without gradients.
+
+    Args:
+        function: takes (b, ...), gives (b, k).
+        inputs: of shape (N, ...); N may be 0.
+        prepare: applied to each step first.
+    """
+    with torch.no_grad():
+        # An empty input still makes one empty step, which gives the result its shape.
+        return torch.cat([function(prepare(part)) for part in inputs.split(EVALUATION_BATCH)])
+
+
+def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
+    """Share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
+    if not len(labels):
+        return float("nan")
+    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+
+
+def evaluate(logits: Callable[[Tensor], Tensor], split: Split) -> float:
+    """Accuracy of a function from images to logits on a split.
+
+    Args:
+        logits: takes uint8 images (b, 3, h, w), gives (b, C).
+        split: the images to judge by.
+    """
+    return accuracy(batched(logits, split.images), split.labels)

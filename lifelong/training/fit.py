@@ -1,0 +1,201 @@
+"""The one training loop: SGD, a schedule, the best epoch by validation accuracy, early stopping; resumable at every epoch."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples, accuracy, batched
+from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.schedule import Schedule
+from lifelong.training.stages import Stage
+
+Predict = Callable[[Tensor], Tensor]
+"""From prepared inputs (b, ...) to logits (b, C)."""
+
+
+class Loss(Protocol):
+    """The training loss of a batch."""
+
+    def __call__(self, inputs: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        """The scalar loss.
+
+        Args:
+            inputs: prepared (and augmented) inputs, (b, ...).
+            labels: class ids, (b,).
+            indices: the samples' positions in the training split, (b,); to look up what was computed before.
+        """
+        ...
+
+
+def cross_entropy(predict: Predict) -> Loss:
+    """The mean cross-entropy of `predict` (PAR Eq. 7 and 10, divided by the batch size)."""
+    return lambda inputs, labels, indices: F.cross_entropy(predict(inputs), labels)
+
+
+@dataclass
+class FitOutcome:
+    """What a fit came to.
+
+    Attributes:
+        epochs: epochs run.
+        best_epoch: the epoch whose weights were kept, from 1.
+        accuracy: its validation accuracy in [0, 1]; NaN without validation images.
+        weight_decay: the weight decay it ran with.
+        seconds: wall time, summed over interruptions.
+        history: per epoch the learning rate, the mean training loss and the validation accuracy.
+    """
+
+    epochs: int
+    best_epoch: int
+    accuracy: float
+    weight_decay: float
+    seconds: float
+    history: list[tuple[float, float, float]] = field(default_factory=list)
+
+
+@dataclass
+class _Best:
+    """The best epoch so far: later ones must be strictly better, as in the authors' code."""
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, epoch: int, accuracy: float, module: nn.Module) -> None:
+        # Without validation images there is nothing to choose by, and the last epoch is kept.
+        if math.isnan(accuracy) or accuracy > self.accuracy:
+            self.epoch, self.accuracy = epoch, accuracy
+            self.weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def fit(
+    module: nn.Module,
+    examples: Examples,
+    predict: Predict,
+    settings: TrainingSettings,
+    stage: Stage,
+    *,
+    loss: Loss | None = None,
+) -> FitOutcome:
+    """Train `module` in place and leave it, in evaluation mode, with the weights of its best epoch.
+
+    Args:
+        module: holds all that training changes; its parameters that require gradients are trained, all of it is put into
+            training mode.
+        examples: on the module's device.
+        predict: the logits to validate by; runs `module`.
+        settings: optimizer, schedule, length.
+        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+        loss: the training loss; by default the cross-entropy of `predict`.
+
+    Raises:
+        LifelongError: the loss is not finite, or the state cannot be written.
+
+    Source: PAR section 4.1 and the authors' training loop (best validation accuracy, strict; early stop on patience).
+    """
+    done = stage.outcome()
+    if done is not None:
+        module.load_state_dict(done["module"])
+        module.eval()
+        return FitOutcome(**done["outcome"])
+    run = _Run(module, examples, predict, settings, stage, loss or cross_entropy(predict))
+    outcome = run.to_end()
+    module.load_state_dict(run.best.weights)
+    module.eval()
+    stage.finish({"module": module.state_dict(), "outcome": asdict(outcome)})
+    return outcome
+
+
+class _Run:
+    """One fit under way: everything that a saved state must hold."""
+
+    def __init__(
+        self, module: nn.Module, examples: Examples, predict: Predict, settings: TrainingSettings, stage: Stage, loss: Loss
+    ) -> None:
+        self.module, self.examples, self.predict, self.settings, self.stage, self.loss = module, examples, predict, settings, stage, loss
+        self.optimizer = sgd(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+        self.parameters = self.optimizer.param_groups[0]["params"]
+        self.schedule = Schedule(self.optimizer, settings)
+        self.generator = stage.generator(examples.train.device)
+        self.best = _Best()
+        self.history: list[tuple[float, float, float]] = []
+        self.seconds = 0.0
+        saved = stage.running()
+        if saved is not None:
+            self._restore(saved)
+
+    def to_end(self) -> FitOutcome:
+        """Run the epochs that remain."""
+        while len(self.history) < self.settings.epochs and not self._stalled():
+            started = time.perf_counter()
+            self._epoch()
+            self.seconds += time.perf_counter() - started
+            self.stage.save(self._state)
+        best = self.best
+        return FitOutcome(len(self.history), best.epoch, best.accuracy, self.settings.weight_decay, self.seconds, self.history)
+
+    def _stalled(self) -> bool:
+        """Whether patience has run out (a plateau schedule spends it on cuts of the rate instead)."""
+        patience = self.settings.patience
+        waited = len(self.history) - self.best.epoch
+        return self.settings.schedule == "cosine" and 0 < patience <= waited
+
+    def _epoch(self) -> None:
+        epoch = len(self.history)
+        rate = self.schedule.start_epoch(epoch)
+        self.module.train()
+        mean_loss = self._train_epoch()
+        if not math.isfinite(mean_loss):
+            self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}")
+        self.module.eval()
+        logits = batched(self.predict, self.examples.valid, self.examples.prepare)
+        score = accuracy(logits, self.examples.valid_labels)
+        self.schedule.end_epoch(score)
+        self.history.append((rate, mean_loss, score))
+        self.best.offer(epoch + 1, score, self.module)
+        self.stage.report(epoch + 1, self.settings.epochs, mean_loss, score)
+
+    def _train_epoch(self) -> float:
+        """One pass over the training examples in random order; returns the mean loss."""
+        examples, generator = self.examples, self.generator
+        count = len(examples.train_labels)
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        total = torch.zeros((), device=generator.device)
+        for indices in order.split(self.settings.batch_size):
+            inputs = examples.prepare_train(examples.train[indices], generator)
+            loss = self.loss(inputs, examples.train_labels[indices], indices)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.settings.clip_norm:
+                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+            self.optimizer.step()
+            total += loss.detach() * len(indices)
+        return total.item() / count
+
+    def _state(self) -> Tree:
+        return {
+            "module": self.module.state_dict(),
+            "momentum": momentum_state(self.optimizer),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "best": {"epoch": self.best.epoch, "accuracy": self.best.accuracy, "weights": self.best.weights},
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.module.load_state_dict(saved["module"])
+        load_momentum(self.optimizer, saved["momentum"])
+        self.schedule.load_state_dict(saved["schedule"])
+        self.generator.set_state(saved["generator"].cpu())
+        self.best = _Best(**saved["best"])
+        self.history = saved["history"]
+        self.seconds = saved["seconds"]

@@ -1,0 +1,44 @@
+"""Choosing the weight decay on the validation images of the task at hand."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.examples import Examples
+from lifelong.training.fit import FitOutcome, Loss, Predict, fit
+from lifelong.training.stages import Stage
+
+
+def fit_selected(
+    module: nn.Module,
+    examples: Examples,
+    predict: Predict,
+    settings: TrainingSettings,
+    stage: Stage,
+    *,
+    loss: Loss | None = None,
+) -> FitOutcome:
+    """`fit` with each weight decay of the grid from the same start, keeping the best by validation accuracy (the first on ties).
+
+    With an empty grid this is `fit`. Arguments as there; the seconds and epochs of all candidates are summed, since all were spent.
+
+    Source: PAR section 4.1 (grid 0.0003, 0.001, 0.003, 0.01 by validation performance).
+    """
+    grid = settings.weight_decay_grid
+    if not grid:
+        return fit(module, examples, predict, settings, stage, loss=loss)
+    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    best, weights = None, start
+    seconds, epochs = 0.0, 0
+    for decay in grid:
+        module.load_state_dict(start)
+        candidate = replace(stage, name=f"{stage.name}-wd{decay:g}")
+        outcome = fit(module, examples, predict, replace(settings, weight_decay=decay), candidate, loss=loss)
+        seconds, epochs = seconds + outcome.seconds, epochs + outcome.epochs
+        if best is None or outcome.accuracy > best.accuracy:
+            best = outcome
+            weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module.load_state_dict(weights)
+    assert best is not None
+    return replace(best, seconds=seconds, epochs=epochs)
