@@ -1,5 +1,6 @@
 """A task's images, and a lazy sequence of tasks."""
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -121,10 +122,16 @@ class Task:
             augmentation=self.augmentation,
         )
 
-    def retire(self) -> None:
-        """Let the images go; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned."""
+    def retire(self) -> list[weakref.ref[Tensor]]:
+        """Let the images go; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned.
+
+        Returns:
+            Weak references to the images that were loaded: dead unless someone keeps them.
+        """
         self._retired = True
+        references = [weakref.ref(split.images) for split in self._splits.values()]
         self._splits.clear()
+        return references
 
     def _split(self, name: SplitName) -> Split:
         if self._retired:

@@ -1,8 +1,9 @@
 """The contract of a method: what it is given, what it must answer, what it must be able to save."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class Context:
         training: how networks are trained.
         seed: of the run.
         device: where networks and images are.
-        open_extractor: gives the frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`).
+        open_extractor: what `extractor` calls; None for methods that need no features.
         folder: where stages keep their states; None keeps nothing.
         on_phase: called when a phase begins, with its name.
         on_epoch: called at every epoch's end.
@@ -51,6 +52,20 @@ class Context:
         self.on_phase(name)
         seed = derive_seed(self.seed, self.task_index, name)
         return Stage(name, seed, where=f"task '{self.task_name}', {name}", folder=self.folder, listener=self.on_epoch)
+
+    def extractor(self, name: str, feature_input: str) -> Extractor:
+        """The frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""
+        if self.open_extractor is None:
+            raise ValueError("this context has no open_extractor, and the method needs features")
+        return self.open_extractor(name, feature_input)
+
+    @contextmanager
+    def timed(self, name: str, record: "LearnRecord") -> Iterator[None]:
+        """A phase that is no stage: too short to be saved, or a function of what was saved before."""
+        self.on_phase(name)
+        started = time.perf_counter()
+        yield
+        record.seconds[name] = record.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def seeded(self, name: str) -> AbstractContextManager[None]:
         """A block whose global random numbers (initial weights) are this task's and this name's own."""

@@ -1,0 +1,133 @@
+"""The run directory: what a run is, how far it has come, and what came out.
+
+    config.toml      every setting, readable, and accepted by --config
+    results.jsonl    one line a task
+    summary.json     the whole result, rewritten after every task
+    checkpoint/      identity.json, run.safetensors (the method and its results so far), stages/ (the task that is being learned)
+
+`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it.
+"""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.storage import Tree, load_tree, save_tree, write_text
+
+
+class RunDirectory:
+    """A folder that holds one run.
+
+    Args:
+        path: the folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoint"
+        self._identity = self.checkpoint / "identity.json"
+        self._state = self.checkpoint / "run.safetensors"
+
+    def stages(self, task_index: int) -> Path:
+        """Where the stages of the task under way keep their states."""
+        return self.checkpoint / "stages" / f"task-{task_index:03d}"
+
+    def claim(self, identity: dict[str, Any], config: str) -> None:
+        """Make the folder this run's, or see that it is.
+
+        Args:
+            identity: plain values by name that decide the run's numbers.
+            config: the text of config.toml.
+
+        Raises:
+            LifelongError: the folder holds another run, or something else, or cannot be written.
+        """
+        if self._identity.exists():
+            self._check(identity)
+            return
+        if self.path.exists() and not self.path.is_dir():
+            raise LifelongError(f"{self.path} is a file; choose a folder with --out")
+        if self.path.is_dir() and any(child.name != ".lock" for child in self.path.iterdir()):
+            raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
+        write_text(self.path / "config.toml", config)
+        write_text(self._identity, json.dumps(identity, indent=1))
+
+    def _check(self, identity: dict[str, Any]) -> None:
+        try:
+            stored = json.loads(self._identity.read_text())
+        except (OSError, ValueError) as error:
+            raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
+        current = json.loads(json.dumps(identity))
+        for key in current.keys() | stored.keys():
+            if stored.get(key) != current.get(key):
+                raise LifelongError(
+                    f"{self.path} holds a run with {key} = {stored.get(key)!r}, not {current.get(key)!r}; "
+                    "choose another --out, or delete that folder to start over"
+                )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from running in the folder meanwhile.
+
+        Raises:
+            LifelongError: another process does, or the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise LifelongError(f"cannot write to {self.path}: {error.strerror}; choose another folder with --out") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise LifelongError(f"another process is running in {self.path}; wait for it, or choose another --out") from error
+            yield
+        finally:
+            os.close(descriptor)
+
+    def load(self) -> Tree | None:
+        """The state after the last finished task; None before the first."""
+        return load_tree(self._state) if self._state.exists() else None
+
+    def save(self, state: Tree) -> None:
+        """Store the state after a task: from here on the run goes on behind it."""
+        save_tree(self._state, state)
+
+    def write_results(self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]) -> None:
+        """Write results.jsonl and summary.json."""
+        lines = [json.dumps(plain(entry | {"accuracy": row})) for entry, row in zip(entries, accuracy, strict=True)]
+        write_text(self.path / "results.jsonl", "".join(f"{line}\n" for line in lines))
+        write_text(self.path / "summary.json", json.dumps(plain(summary), indent=1) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary.json of a run directory.
+
+    Raises:
+        LifelongError: there is none, or it cannot be read.
+    """
+    file = Path(path) / "summary.json"
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
+    except (OSError, ValueError) as error:
+        raise LifelongError(f"cannot read {file}: {error}; delete it and continue that run to write it anew") from error
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can say it: tuples become lists, NaN and infinities null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

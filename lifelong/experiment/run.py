@@ -1,0 +1,279 @@
+"""Run a method over a stream: learn, let the images go, judge, save, go on; and continue where it was stopped."""
+
+import gc
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong import __version__
+from lifelong.data.sources import Sources
+from lifelong.data.task import Stream, Task, TaskDescription
+from lifelong.errors import LifelongError
+from lifelong.experiment.machine import choose_device, machine_name, peak_memory
+from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.methods.method import Context, Method
+from lifelong.methods.registry import make_method
+from lifelong.relatedness.extractor import Extractor, open_extractor
+from lifelong.settings.resolve import config_toml, flat
+from lifelong.settings.run import Environment, RunConfig
+from lifelong.storage import Tree
+from lifelong.streams.catalog import open_stream
+from lifelong.training.examples import evaluate
+from lifelong.training.stages import clear
+
+STATE_VERSION = 1
+"""Raised when saved states of older versions can no longer be continued."""
+
+
+def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
+    """Learn a stream from where `out` stands to its end.
+
+    Args:
+        config: what decides the numbers.
+        out: the run directory; a finished run is only read.
+        environment: where data, weights and the device are.
+        progress: is told what happens; None: nobody.
+
+    Returns:
+        The summary, as in summary.json.
+
+    Raises:
+        LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
+    """
+    directory = RunDirectory(out)
+    device = choose_device(environment.device)
+    stream = open_stream(config.stream, config.seed, Sources(environment.data, download=environment.download))
+    config, notes = resolve_extractor(config, stream.name)
+    extractors = extractor_opener(environment, device)
+    identity = _identity(config, stream, environment)
+    with directory.locked():
+        directory.claim(identity, config_toml(config))
+        runner = _Runner(config, stream, directory, device, extractors, progress or Progress())
+        runner.notes = notes
+        return runner.to_end()
+
+
+def resolve_extractor(config: RunConfig, stream: str) -> tuple[RunConfig, list[str]]:
+    """Decide what the extractor "auto" means: pixels for the embedded stream `digits`, ImageNet features for all others.
+
+    Returns:
+        The config with the choice made, and what to tell the person about it.
+    """
+    if getattr(config.settings, "extractor", None) != "auto":
+        return config, []
+    name = "pixels" if stream == "digits" else "resnet18"
+    note = "relatedness by raw pixels: the default of the stream 'digits', which needs no weights" if name == "pixels" else ""
+    return replace(config, settings=replace(config.settings, extractor=name)), [note] if note else []
+
+
+def extractor_opener(environment: Environment, device: torch.device) -> Callable[[str, str], Extractor]:
+    """What opens an extractor by its name and input policy, once each."""
+
+    @cache
+    def opened(name: str, feature_input: str) -> Extractor:
+        return open_extractor(
+            name, weights=environment.weights, download=environment.download, feature_input=feature_input, device=device
+        )
+
+    return opened
+
+
+def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
+    """What must be equal for a run to be continued."""
+    identity = {"version": STATE_VERSION} | flat(config) | {"stream images": stream.fingerprint()}
+    if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
+        identity["extractor weights"] = _digest_file(environment.weights)
+    return identity
+
+
+def _digest_file(path: Path) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise LifelongError(f"cannot read the weights {path}: {error.strerror}; give a safetensors file with --weights") from error
+
+
+class _Runner:
+    """One run under way."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stream: Stream,
+        directory: RunDirectory,
+        device: torch.device,
+        extractors: Callable[[str, str], Extractor],
+        progress: Progress,
+    ) -> None:
+        self.config, self.stream, self.directory, self.device = config, stream, directory, device
+        self.extractors, self.progress = extractors, progress
+        self.descriptions = stream.describe()
+        self.method: Method = make_method(config.method, config.settings)
+        self.entries: list[dict[str, Any]] = []
+        self.accuracy: list[list[float]] = []
+        self.digests: list[str] = []
+        self.notes: list[str] = []
+
+    def to_end(self) -> dict[str, Any]:
+        """Learn the tasks that remain; returns the summary."""
+        saved = self.directory.load()
+        if saved is not None:
+            self._restore(saved)
+        done = len(self.entries)
+        if done == len(self.stream) and (self.directory.path / "summary.json").exists():
+            return self._finished(read_summary(self.directory.path))
+        self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
+        for note in self._all_notes():
+            self.progress.note(note)
+        summary = self._write()
+        for index in range(done, len(self.stream)):
+            self._task(index)
+            summary = self._write()
+        return self._finished(summary)
+
+    def _finished(self, summary: dict[str, Any]) -> dict[str, Any]:
+        self.progress.run_finished(summary)
+        return summary
+
+    def _task(self, index: int) -> None:
+        description = self.descriptions[index]
+        self.progress.task_started(index, description.name)
+        entry = self._learn(index, description)
+        started = time.perf_counter()
+        self.progress.phase("evaluate")
+        self._judge()
+        entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
+        entry["seconds"] = sum(entry["seconds_by_phase"].values())
+        self.entries.append(entry)
+        self.directory.save(self._state())
+        clear(self.directory.stages(index))
+        self.progress.task_finished(index, entry, self.accuracy[-1])
+
+    def _learn(self, index: int, description: TaskDescription) -> dict[str, Any]:
+        task = self.stream[index].to(self.device)
+        context = Context(
+            task_index=index,
+            task_name=task.name,
+            training=self.config.training,
+            seed=self.config.seed,
+            device=self.device,
+            open_extractor=self.extractors,
+            folder=self.directory.stages(index),
+            on_phase=self.progress.phase,
+            on_epoch=self.progress.epoch,
+        )
+        started = time.perf_counter()
+        record = self.method.learn(task, context)
+        # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
+        elapsed = time.perf_counter() - started
+        record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
+        retire(task, self.config.method)
+        fields = asdict(record)
+        return {
+            "name": task.name,
+            "classes": list(task.classes),
+            "train": description.train,
+            "valid": description.valid,
+            "test": description.test,
+            "seconds_by_phase": fields.pop("seconds"),
+        } | fields
+
+    def _judge(self) -> None:
+        """Accuracy on the test images of every task so far.
+
+        A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same.
+        """
+        row, digests = [], []
+        for index in range(len(self.entries) + 1):
+            digest = _digest_modules(self.method, index)
+            if index < len(self.digests) and digest == self.digests[index]:
+                row.append(self.accuracy[-1][index])
+            else:
+                test = self.stream[index].test.to(self.device)
+                row.append(evaluate(lambda images, task=index: self.method.logits(images, task), test))
+            digests.append(digest)
+        self.accuracy.append(row)
+        self.digests = digests
+
+    def _state(self) -> Tree:
+        return {
+            "method": self.method.state_dict(),
+            "entries": self.entries,
+            "accuracy": self.accuracy,
+            "digests": self.digests,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.method.load_state_dict(saved["method"], self.device)
+        self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+
+    def _all_notes(self) -> list[str]:
+        return self.notes + [note for description in self.descriptions for note in description.notes]
+
+    def _write(self) -> dict[str, Any]:
+        summary = plain(self._summary())
+        self.directory.write_results(self.entries, self.accuracy, summary)
+        return summary
+
+    def _summary(self) -> dict[str, Any]:
+        phases: dict[str, float] = {}
+        for entry in self.entries:
+            for phase, seconds in entry["seconds_by_phase"].items():
+                phases[phase] = phases.get(phase, 0.0) + seconds
+        settings = flat(self.config)
+        return {
+            "version": __version__,
+            "stream": self.stream.name,
+            "stream_fingerprint": self.stream.fingerprint(),
+            "method": self.config.method,
+            "preset": self.config.preset,
+            "seed": self.config.seed,
+            "settings": settings,
+            "ap": average_performance(self.accuracy),
+            "af": average_forgetting(self.accuracy),
+            "parameters": self.method.num_parameters(),
+            "memory": self.method.memory(),
+            "seconds": sum(phases.values()),
+            "seconds_by_phase": phases,
+            "accuracy": self.accuracy,
+            "tasks": self.entries,
+            "extractor": settings.get("extractor"),
+            "device": self.device.type,
+            "machine": machine_name(self.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "peak_memory_bytes": peak_memory(),
+            "notes": self._all_notes(),
+            "complete": len(self.entries) == len(self.stream),
+        }
+
+
+def retire(task: Task, method: str) -> None:
+    """Let a learned task's images go, and see that the method has kept none of them.
+
+    Raises:
+        RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
+    """
+    references = task.retire()
+    gc.collect()
+    if any(reference() is not None for reference in references):
+        raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
+
+
+def _digest_modules(method: Method, task_index: int) -> str:
+    """A hash over all parameters and buffers that answer for a task."""
+    digest = hashlib.sha256()
+    for module in method.modules(task_index):
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,202 @@
+"""PAR: Task Difficulty Aware Parameter Allocation & Regularization for Lifelong Learning (Wang, Hu, Chen, Zhang; CVPR 2023).
+
+For each new task (section 3 of the paper):
+
+1. Measure its distance to every earlier task by the nearest-prototype estimate of a KL divergence on frozen features, and by their mean
+   to every group of tasks (Eq. 2-6). Keep its own prototypes.
+2. Nearest group within alpha: join it (parameter regularization). Its expert learns the task by cross-entropy plus distillation of the
+   group's earlier heads (Eq. 7-9); a task much smaller than the group's largest trains its head only, on features computed once.
+3. Else open a group with a new expert (parameter allocation, Eq. 10): with the nearest group's cell within beta, with a cell found by
+   search beyond it. Other groups' experts are never touched.
+
+Where the authors' code differs each difference is a setting (`PARSettings`), and all of them are the preset `authors-code`.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.data.task import Task
+from lifelong.methods.distillation import distillation_loss
+from lifelong.methods.method import Context, LearnRecord, Method, freeze
+from lifelong.methods.single import load_head, new_head
+from lifelong.networks.cells import CellNetwork
+from lifelong.networks.genotype import Genotype, genotype
+from lifelong.relatedness.assessment import Relatedness
+from lifelong.relatedness.groups import Decision
+from lifelong.search.mdl import search_cell
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples, image_examples
+from lifelong.training.select import fit_selected
+
+
+class PAR(Method):
+    """Experts of searched cells, each shared by a group of related tasks; a head per task."""
+
+    name = "par"
+
+    def __init__(self, settings: object) -> None:
+        super().__init__(settings)
+        self.experts = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        self.genotypes: list[Genotype] = []
+        self.relatedness = Relatedness(self.settings)
+
+    def modules(self, task_index: int) -> tuple[nn.Module, ...]:
+        """The expert of the task's group, and the task's head."""
+        return self.experts[self.relatedness.groups.group_of(task_index)], self.heads[task_index]
+
+    def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """The task's head on the features of its expert."""
+        expert, head = self.modules(task_index)
+        return head(expert(inputs))
+
+    def learn(self, task: Task, context: Context) -> LearnRecord:
+        """Measure, decide, and share an expert or make one."""
+        before = self.num_parameters()
+        record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
+        decision = self._decide(task, context, record)
+        if decision.action == "reuse-expert":
+            group = decision.group
+            assert group is not None
+            expert = self.experts[group]
+            if decision.frozen:
+                head = self._train_head(expert, task, context, record)
+            else:
+                head = self._distill(expert, group, task, context, record)
+            self.relatedness.groups.join(group, context.task_index, len(task.train))
+        else:
+            group = len(self.experts)
+            expert, head = self._allocate(decision, task, context, record)
+            self.relatedness.groups.open(context.task_index, len(task.train))
+            self.experts.append(expert)
+        self.heads.append(head)
+        self._remember(task)
+        record.expert, record.genotype = group, str(self.genotypes[group])
+        record.parameters_added = self.num_parameters() - before
+        return record
+
+    def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
+        """Step 1: distances and what follows from them."""
+        with context.timed("distances", record):
+            extractor = context.extractor(self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
+            decision = self.relatedness.assess(task, extractor)
+        record.decision, record.reason, record.frozen = decision.action, decision.reason, decision.frozen
+        record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        return decision
+
+    def _train_head(self, expert: nn.Module, task: Task, context: Context, record: LearnRecord) -> nn.Module:
+        """Train a head on the frozen expert; its features are computed once, unless they are to be augmented."""
+        head = new_head(expert, task, context)
+        examples = image_examples(task, augmented=context.training.augment and self.settings.frozen_augment)
+        if examples.augmented:
+            outcome = fit_selected(
+                head, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task, head_only=True), context.stage("train")
+            )
+        else:
+            with context.timed("features", record):
+                features = examples.mapped(expert)
+            outcome = fit_selected(head, features, head, self._reuse_training(context, task, head_only=True), context.stage("train"))
+        freeze(head)
+        record.trained(outcome)
+        return head
+
+    def _distill(self, expert: nn.Module, group: int, task: Task, context: Context, record: LearnRecord) -> nn.Module:
+        """Train the group's expert and a new head by Eq. 9."""
+        head = new_head(expert, task, context)
+        old_heads = [self.heads[member] for member in self.relatedness.groups.members[group]]
+        trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])]).requires_grad_(True)
+        examples = image_examples(task, augmented=context.training.augment)
+        loss = distillation_loss(
+            expert, head, old_heads, examples, weight=self.settings.kd_weight, temperature=self.settings.temperature
+        )
+        outcome = fit_selected(
+            trained, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task), context.stage("distill"), loss=loss
+        )
+        freeze(trained)
+        record.trained(outcome, "distill")
+        return head
+
+    def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> tuple[nn.Module, nn.Module]:
+        """Step 3: a new expert, trained from scratch (Eq. 10)."""
+        examples = image_examples(task, augmented=context.training.augment)
+        cell = self._cell(decision, examples, task, context, record)
+        with context.seeded("expert"):
+            expert = self._make_expert(cell).to(context.device)
+        network = nn.Sequential(expert, new_head(expert, task, context))
+        outcome = fit_selected(network, examples, network, self._training(context, task), context.stage("train"))
+        freeze(network)
+        record.trained(outcome)
+        self.genotypes.append(cell)
+        return network[0], network[1]
+
+    def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
+        """The cell of a new expert: fixed, the nearest group's, or searched."""
+        if self.settings.fixed:
+            return genotype(self.settings.fixed_cell)
+        if decision.action == "reuse-cell":
+            assert decision.group is not None
+            return self.genotypes[decision.group]
+        found = search_cell(
+            examples,
+            classes=len(task.classes),
+            settings=self.settings,
+            training=context.training,
+            channels=self.settings.search_channels or self.settings.init_channels,
+            cells=self.settings.cells,
+            stage=context.stage("search"),
+        )
+        record.seconds["search"] = found.seconds
+        return found.genotype
+
+    def _make_expert(self, cell: Genotype) -> CellNetwork:
+        return CellNetwork(cell, self.settings.init_channels, self.settings.cells, reduce_bn=self.settings.reduce_bn)
+
+    def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
+        """The training settings for a task: a tiny one may have its weight decay raised, but not for its head alone."""
+        training = context.training
+        if head_only or not 0 < len(task.train) <= self.settings.tiny_task:
+            return training
+        factor = self.settings.tiny_weight_decay
+        return replace(
+            training,
+            weight_decay=training.weight_decay * factor,
+            weight_decay_grid=tuple(decay * factor for decay in training.weight_decay_grid),
+        )
+
+    def _reuse_training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
+        """The training settings where an expert is reused: there, early stopping may be off."""
+        training = self._training(context, task, head_only=head_only)
+        stops = self.settings.stop_reuse_early or training.schedule == "plateau"
+        return training if stops else replace(training, patience=0)
+
+    def memory(self) -> dict[str, int]:
+        """The prototypes."""
+        return {"prototypes": self.relatedness.bank.bytes}
+
+    def state_dict(self) -> Tree:
+        """Tasks, experts with their cells, heads, groups and prototypes."""
+        return {
+            "tasks": self._tasks_state(),
+            "genotypes": [str(cell) for cell in self.genotypes],
+            "experts": [expert.state_dict() for expert in self.experts],
+            "heads": [head.state_dict() for head in self.heads],
+            "relatedness": self.relatedness.state(),
+        }
+
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Become what `state_dict` described, on a device."""
+        self._load_tasks(state["tasks"])
+        self.genotypes = [genotype(text) for text in state["genotypes"]]
+        self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
+        for cell, weights in zip(self.genotypes, state["experts"], strict=True):
+            expert = self._make_expert(cell).to(device)
+            expert.load_state_dict(weights)
+            freeze(expert)
+            self.experts.append(expert)
+        for weights in state["heads"]:
+            self.heads.append(load_head(weights, device))
+        self.relatedness = Relatedness.from_state(self.settings, state["relatedness"], device)
