@@ -1,0 +1,91 @@
+"""Random crops, flips and brightness of a whole batch at once, and the normalization of its pixels, on the images' device."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from lifelong.data.task import Augmentation, Normalization
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for each image of a batch; None where the policy leaves nothing to chance.
+
+    Attributes:
+        top, left: the crop's corner in the padded image, 0..2 * crop.
+        flip: whether it is mirrored left-right.
+        brightness: the factor of its pixels.
+    """
+
+    top: Int64[Tensor, "b"] | None
+    left: Int64[Tensor, "b"] | None
+    flip: Bool[Tensor, "b"] | None
+    brightness: Float[Tensor, "b"] | None
+
+
+def draw(policy: Augmentation, count: int, generator: torch.Generator) -> Draws:
+    """The random numbers of one batch, on the generator's device."""
+    device = generator.device
+    top = left = flip = brightness = None
+    if policy.crop:
+        top, left = torch.randint(2 * policy.crop + 1, (2, count), generator=generator, device=device)
+    if policy.flip:
+        flip = torch.rand(count, generator=generator, device=device) < 0.5
+    if policy.brightness:
+        brightness = 1 + policy.brightness * (2 * torch.rand(count, generator=generator, device=device) - 1)
+    return Draws(top, left, flip, brightness)
+
+
+def augment(images: UInt8[Tensor, "b 3 h w"], policy: Augmentation, generator: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
+    """Crop, mirror and brighten each image of a batch at random, each with draws of its own.
+
+    Args:
+        images: uint8 RGB.
+        policy: what is done; a policy that changes nothing returns the images themselves.
+        generator: the source of chance, on the images' device.
+
+    Returns:
+        The changed images, of the same shape. A crop first pads with black; brightness is rounded and clipped to 0..255.
+    """
+    if not policy:
+        return images
+    draws = draw(policy, len(images), generator)
+    moved = _move(images, policy.crop, draws)
+    return moved if draws.brightness is None else _brighten(moved, draws.brightness)
+
+
+def _move(images: UInt8[Tensor, "b 3 h w"], crop: int, draws: Draws) -> UInt8[Tensor, "b 3 h w"]:
+    """Crop and flip in one gather: every output pixel reads from its own place in the padded image."""
+    if draws.top is None and draws.flip is None:
+        return images
+    count, channels, height, width = images.shape
+    rows = torch.arange(height, device=images.device).expand(count, height)
+    columns = torch.arange(width, device=images.device).expand(count, width)
+    if draws.flip is not None:
+        columns = torch.where(draws.flip[:, None], width - 1 - columns, columns)
+    if draws.top is not None and draws.left is not None:
+        images = functional.pad(images, (crop, crop, crop, crop))
+        rows, columns = rows + draws.top[:, None], columns + draws.left[:, None]
+    places = rows[:, :, None] * images.shape[3] + columns[:, None, :]  # (b, h, w), into the flattened padded image
+    places = places.view(count, 1, height * width).expand(count, channels, height * width)
+    return images.flatten(2).gather(2, places).view(count, channels, height, width)
+
+
+def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> UInt8[Tensor, "b 3 h w"]:
+    return (images * factors[:, None, None, None]).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
+    """Pixels as float32: (x / 255 - mean) / std per channel, computed as one multiply-add x * scale + shift.
+
+    Args:
+        images: uint8 RGB.
+        normalization: mean and standard deviation of pixels scaled to [0, 1].
+    """
+    scale = [1 / (255 * std) for std in normalization.std]
+    shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
+    factors = torch.tensor([scale, shift], dtype=torch.float32, device=images.device).view(2, 3, 1, 1)
+    return torch.addcmul(factors[1], images.to(torch.float32), factors[0])

@@ -1,0 +1,142 @@
+"""Decoded images kept on the disk, so that no image is decoded twice and no more of them is read than asked for."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from lifelong.errors import LifelongError
+from lifelong.storage import write_file, write_text
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "LIFELONG_CACHE"
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: `LIFELONG_CACHE`, else `~/.cache/lifelong`."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given) if given else Path.home() / ".cache" / "lifelong"
+
+
+class Cache:
+    """A folder of decoded images and of the checksums of the files they came from.
+
+    Args:
+        folder: made when something is first written to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sums = folder / "checksums.json"
+
+    def checksum(self, files: Sequence[Path]) -> str:
+        """A sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same."""
+        known = self._known()
+        total, news = hashlib.sha256(), False
+        for file in files:
+            try:
+                about = file.stat()
+                mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+                path = str(file.resolve())
+                entry = known.get(path)
+                if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
+                    with file.open("rb") as opened:
+                        entry = known[path] = [*mark, hashlib.file_digest(opened, "sha256").hexdigest()]
+                    news = True
+            except OSError as error:
+                raise LifelongError(f"cannot read {file}: {error.strerror}") from error
+            total.update(json.dumps([file.name, about.st_size, entry[3]]).encode())
+        if news:
+            self._write(lambda: write_text(self._sums, json.dumps(known, indent=0)))
+        return total.hexdigest()
+
+    def rows(
+        self,
+        name: str,
+        key: str,
+        indices: Int64[Tensor, "k"],
+        shape: tuple[int, int],
+        decode: Callable[[], Iterator[UInt8[Tensor, "n 3 s s"]]],
+    ) -> UInt8[Tensor, "k 3 s s"]:
+        """Some of the images of a set, which is decoded when it has not been before.
+
+        Args:
+            name: what the file is called by, besides its key.
+            key: a checksum of the set's content.
+            indices: which images.
+            shape: how many images the set has, and their size in pixels.
+            decode: gives all images of the set, in order, in pieces.
+
+        Raises:
+            LifelongError: the cache cannot be written, or an image not be decoded.
+        """
+        count, size = shape
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "images"
+        identity = hashlib.sha256(json.dumps([key, count, size]).encode()).hexdigest()[:20]
+        path = self.folder / "images" / f"{readable}-{size}-{identity}.safetensors"
+        images = _open(path, (count, 3, size, size))
+        if images is None:
+            log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
+            self._write(lambda: write_file(path, lambda part: _fill(part, (count, 3, size, size), decode())))
+            images = _open(path, (count, 3, size, size))
+            if images is None:
+                raise LifelongError(f"{path} was damaged while it was read; run again")
+        # Copies the asked rows alone: of the mapped file, only the pages they lie on are read.
+        return torch.from_numpy(images[indices.numpy()])
+
+    def _known(self) -> dict[str, list]:
+        try:
+            known = json.loads(self._sums.read_text())
+        except (OSError, ValueError):
+            return {}  # nothing remembered, or not readably: the files are hashed again
+        return known if isinstance(known, dict) else {}
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except LifelongError as error:
+            if not str(error).startswith("cannot write"):
+                raise  # an image that could not be decoded, say
+            reason = getattr(error.__cause__, "strerror", None) or error.__cause__
+            raise LifelongError(
+                f"cannot write the cache of decoded images {self.folder}: {reason}; set {CACHE_VARIABLE} to a folder that can be written"
+            ) from error
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first bytes of a safetensors file that holds one uint8 tensor named `images`."""
+    text = json.dumps({"images": {"dtype": "U8", "shape": shape, "data_offsets": [0, int(np.prod(shape))]}}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _fill(path: Path, shape: tuple[int, ...], pieces: Iterator[UInt8[Tensor, "n 3 s s"]]) -> None:
+    """Write a safetensors file piece by piece: sets larger than the memory are never whole in it."""
+    written = 0
+    with path.open("wb") as file:
+        file.write(_header(shape))
+        for piece in pieces:
+            file.write(piece.numpy())
+            written += len(piece)
+    if written != shape[0]:
+        raise LifelongError(f"{written} images where {shape[0]} were announced: the files changed while they were read; run again")
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The images of a cache file, mapped; None where there is no whole file of this shape."""
+    header = _header(shape)
+    try:
+        with path.open("rb") as file:
+            whole = file.read(len(header)) == header and file.seek(0, os.SEEK_END) == len(header) + int(np.prod(shape))
+        return np.memmap(path, np.uint8, "r", len(header), shape) if whole else None
+    except OSError:
+        return None

@@ -1,0 +1,133 @@
+"""Images and labels in parquet files, as the Hugging Face `datasets` library writes them."""
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lifelong.errors import LifelongError
+
+_BATCH = 1024  # images decoded at a time: some tens of MB at most
+
+
+def split_files(folder: Path) -> dict[str, list[Path]]:
+    """The files `train-*.parquet` and `test-*.parquet` of a folder, in name order; a split without files is absent."""
+    found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "test")}
+    return {split: files for split, files in found.items() if files}
+
+
+class ParquetSplit:
+    """The rows of one split, read when they are asked for.
+
+    Args:
+        files: its files in order.
+        image_columns, label_columns: names that the two columns may have; the first that is there is read.
+
+    Raises:
+        LifelongError: a file is truncated or no parquet file, or lacks a column; every error names the file.
+    """
+
+    def __init__(self, files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> None:
+        import pyarrow.parquet as pq
+
+        self.files = list(files)
+        self.rows = 0
+        self._columns: list[tuple[str, str]] = []
+        self._names: list[tuple[str, ...] | None] = []
+        for file in self.files:
+            with _reading(file), pq.ParquetFile(file) as opened:
+                schema = opened.schema_arrow
+                self.rows += opened.metadata.num_rows
+            image = _column(file, schema.names, image_columns, "images")
+            label = _column(file, schema.names, label_columns, "labels")
+            self._columns.append((image, label))
+            self._names.append(_class_names(file, schema.metadata or {}, label))
+        if not self.rows:
+            raise LifelongError(f"{self.files[0]}: no rows")
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names in label order that the files give, or None."""
+        for file, names in zip(self.files, self._names, strict=True):
+            if names != self._names[0]:
+                raise LifelongError(f"{file}: its classes are not those of {self.files[0].name}; write both with the same class names")
+        return self._names[0]
+
+    def labels(self) -> np.ndarray:
+        """The label of each row as stored: int64, or strings (dtype object).
+
+        Raises:
+            LifelongError: a label is missing or neither whole number, truth value nor text.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        parts = []
+        for file, (_, label) in zip(self.files, self._columns, strict=True):
+            with _reading(file):
+                column = pq.read_table(file, columns=[label], partitioning=None).column(label)
+            if column.null_count:
+                raise LifelongError(f"{file}: {column.null_count} rows of column '{label}' are empty; every image needs a label")
+            kind = column.type
+            if pa.types.is_dictionary(kind):
+                column, kind = column.cast(kind.value_type), kind.value_type
+            if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+                parts.append(np.asarray(column.to_numpy(), dtype=np.int64))
+            elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+                parts.append(np.array(column.to_pylist(), dtype=object))
+            else:
+                raise LifelongError(f"{file}: column '{label}' holds {kind}; labels are whole numbers or names")
+        if len({part.dtype for part in parts}) > 1:
+            raise LifelongError(f"{self.files[0].parent}: some files hold labels as numbers and some as names; use one form")
+        return np.concatenate(parts)
+
+    def images(self) -> Iterator[tuple[list[bytes | None], Path, int]]:
+        """The encoded images in row order, a batch at a time, with their file and the number of the first row in it."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for file, (image, _) in zip(self.files, self._columns, strict=True):
+            first = 0
+            with _reading(file), pq.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(_BATCH, columns=[image]):
+                    column: Any = batch.column(0)
+                    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+                        column = column.flatten()[column.type.get_field_index("bytes")]
+                    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+                        raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
+                    yield column.to_pylist(), file, first
+                    first += len(column)
+
+
+@contextmanager
+def _reading(file: Path) -> Generator[None]:
+    """Turns what pyarrow says of a broken file into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LifelongError(f"{file}: truncated or not a parquet file ({reason}); copy or download it again") from error
+
+
+def _column(file: Path, names: Sequence[str], wanted: Sequence[str], what: str) -> str:
+    for name in wanted:
+        if name in names:
+            return name
+    raise LifelongError(f"{file}: no column '{wanted[0]}' for the {what}; its columns: {', '.join(names)}")
+
+
+def _class_names(file: Path, metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
+    """The names of a ClassLabel column, from the header that `datasets` writes."""
+    if b"huggingface" not in metadata:
+        return None
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        names = features.get(label, {}).get("names")
+        return tuple(str(name) for name in names) if names else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LifelongError(f"{file}: its 'huggingface' header cannot be read ({error!r}); write the file again with `datasets`") from error

@@ -1,0 +1,211 @@
+"""Tasks from a stream's specification: what is drawn is settled once and cheaply; images come when a task's split is asked for."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from lifelong.data.sources import PoolName, Source, Sources
+from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
+from lifelong.errors import LifelongError, near_miss
+from lifelong.streams.draw import Piece, deal, generator
+from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
+
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one task was dealt.
+
+    Attributes:
+        spec: what it asked for.
+        source: where its images come from.
+        ids: for each of its labels, the class id in the source.
+        rows: for each split, the positions of its images in the source's split.
+        labels: for each split, their labels in the task.
+        notes: things a person should know.
+    """
+
+    spec: TaskSpec
+    source: Source
+    ids: tuple[int, ...]
+    rows: dict[SplitName, np.ndarray]
+    labels: dict[SplitName, np.ndarray]
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(self.source.classes[number] for number in self.ids)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to its training images: what the specification says, else a crop, and a flip where that does no harm."""
+        if self.spec.augmentation is not None:
+            return self.spec.augmentation
+        return Augmentation(crop=self.spec.image_size // 8, flip=self.source.mirror)
+
+    def pool(self, split: SplitName) -> PoolName:
+        """The source's split that a split of the task comes from."""
+        return "test" if split == "test" and self.source.has_split("test") else "train"
+
+    def load(self, split: SplitName) -> Split:
+        """The images of a split, changed as the specification says."""
+        rows = torch.from_numpy(self.rows[split])
+        images = self.source.images(self.pool(split), rows, self.spec.image_size)
+        return Split(self.spec.transform.images(images), torch.from_numpy(self.labels[split]))
+
+
+class SpecStream:
+    """A stream made from its specification and a seed. Nothing is decoded before a split of a task is asked for.
+
+    Args:
+        spec: what its tasks are made of.
+        seed: decides which images are drawn, and which classes where the specification leaves that open.
+        sources: opens the image sources.
+
+    Raises:
+        LifelongError: on first use, when data are missing or the specification asks for what they do not hold.
+    """
+
+    def __init__(self, spec: StreamSpec, seed: int, sources: Sources) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.seed = seed
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self.spec.tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        drawn = self._drawn[index]
+        return Task(drawn.spec.name, drawn.classes, drawn.load, normalization=drawn.spec.normalization, augmentation=drawn.augmentation)
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self[index] for index in range(len(self)))
+
+    def describe(self) -> list[TaskDescription]:
+        """What each task holds, without decoding an image."""
+        return [
+            TaskDescription(
+                drawn.spec.name,
+                drawn.spec.source,
+                drawn.classes,
+                *(len(drawn.rows[split]) for split in SPLITS),
+                image_size=drawn.spec.image_size,
+                transform=str(drawn.spec.transform),
+                notes=drawn.notes,
+            )
+            for drawn in self._drawn
+        ]
+
+    def fingerprint(self) -> str:
+        """A checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
+        total = hashlib.sha256()
+        for drawn in self._drawn:
+            spec = drawn.spec
+            what = [spec.name, drawn.classes, spec.image_size, repr(spec.transform), repr(spec.normalization), repr(drawn.augmentation)]
+            total.update(json.dumps(what).encode())
+            for split in SPLITS:
+                total.update(drawn.source.fingerprint(drawn.pool(split)).encode())
+                total.update(drawn.rows[split].tobytes())
+                total.update(drawn.labels[split].tobytes())
+        return total.hexdigest()
+
+    @cached_property
+    def _drawn(self) -> list[Drawn]:
+        sources = {task.source: self._sources.open(task.source, self.spec.base) for task in self.spec.tasks}
+        _check_apart(self.spec, sources)
+        ids = _class_ids(self.spec, sources, self.seed)
+        pieces: list[dict[int, Piece]] = [{} for _ in self.spec.tasks]
+        for name, source in sources.items():
+            labels = source.labels("train").numpy()
+            tests = source.labels("test").numpy() if source.has_split("test") else None
+            for number, word in enumerate(source.classes):
+                asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name and number in ids[index]]
+                if asking:
+                    train = np.flatnonzero(labels == number)
+                    test = None if tests is None else np.flatnonzero(tests == number)
+                    dealt = deal([self.spec.tasks[index] for index in asking], word, train, test, self.seed)
+                    for index, piece in zip(asking, dealt, strict=True):
+                        pieces[index][number] = piece
+        return [self._gather(task, sources[task.source], ids[index], pieces[index]) for index, task in enumerate(self.spec.tasks)]
+
+    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], pieces: dict[int, Piece]) -> Drawn:
+        """One task's pieces together, mixed, so that any first part of a split is a fair sample of it."""
+        order = tuple(ids[label] for label in task.transform.order(len(ids)).tolist())
+        rows: dict[SplitName, np.ndarray] = {}
+        labels: dict[SplitName, np.ndarray] = {}
+        choose: dict[SplitName, Callable[[Piece], np.ndarray]] = {
+            "train": lambda piece: piece.train,
+            "valid": lambda piece: piece.valid,
+            "test": lambda piece: piece.test,
+        }
+        for split in SPLITS:
+            parts = [choose[split](pieces[number]) for number in order]
+            mixed = generator(self.seed, task.name, split).permutation(sum(map(len, parts)))
+            rows[split] = np.concatenate(parts)[mixed]
+            labels[split] = np.repeat(np.arange(len(order)), [len(part) for part in parts])[mixed]
+        return Drawn(task, source, order, rows, labels, _notes(task, [len(pieces[number].test) for number in order]))
+
+
+def _notes(task: TaskSpec, tests: list[int]) -> tuple[str, ...]:
+    asked = task.test_per_class
+    if asked is None or min(tests) >= asked:
+        return ()
+    got = f"{min(tests)}" if min(tests) == max(tests) else f"{min(tests)} to {max(tests)}"
+    return (f"{asked} test images per class were asked for; {got} are there.",)
+
+
+def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
+    """Two names for the same images would let tasks share them unseen."""
+    seen: dict[str, str] = {}
+    if len(sources) < 2:
+        return
+    for name, source in sources.items():
+        other = seen.setdefault(source.fingerprint("train"), name)
+        if other != name:
+            raise LifelongError(
+                f"stream '{spec.name}': sources '{other}' and '{name}' hold the same images, which could not be kept apart; use one of them"
+            )
+
+
+def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[tuple[int, ...]]:
+    """For each task its class ids in the source, in the order in which it names them (before any shift of its labels)."""
+    result: list[tuple[int, ...]] = []
+    final: dict[str, tuple[str, ...]] = {}
+    for index, task in enumerate(spec.tasks):
+        source = sources[task.source]
+        wanted = final[task.classes.task] if isinstance(task.classes, SameAs) else task.classes
+        if wanted is None:
+            ids = tuple(range(len(source.classes)))
+        elif isinstance(wanted, int):
+            if wanted > len(source.classes):
+                raise LifelongError(f"task '{task.name}', classes = {wanted}: source '{source.name}' has {len(source.classes)} classes")
+            drawn = generator(seed, task.source, "classes", index).permutation(len(source.classes))[:wanted]
+            ids = tuple(drawn.tolist())
+        else:
+            ids = tuple(_class_id(task, source, word) for word in wanted)
+        if len(set(ids)) < len(ids):
+            twice = next(source.classes[number] for number in ids if ids.count(number) > 1)
+            raise LifelongError(f"task '{task.name}': class '{twice}' is named twice, by its name and by its id; drop one")
+        if len(ids) < 2:
+            raise LifelongError(f"task '{task.name}': source '{source.name}' has only {len(ids)} class; a task needs at least 2")
+        result.append(ids)
+        final[task.name] = tuple(source.classes[ids[label]] for label in task.transform.order(len(ids)).tolist())
+    return result
+
+
+def _class_id(task: TaskSpec, source: Source, word: str | int) -> int:
+    if isinstance(word, int):
+        if not 0 <= word < len(source.classes):
+            raise LifelongError(f"task '{task.name}', class {word}: source '{source.name}' has the class ids 0..{len(source.classes) - 1}")
+        return word
+    if word not in source.classes:
+        raise LifelongError(f"task '{task.name}': source '{source.name}' has no class '{word}'{near_miss(word, source.classes)}")
+    return source.classes.index(word)

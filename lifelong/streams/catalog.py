@@ -1,0 +1,45 @@
+"""Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifelong.errors import LifelongError, near_miss
+
+if TYPE_CHECKING:
+    from lifelong.data.sources import Sources
+    from lifelong.data.task import Stream
+
+_STREAMS = {
+    # name: (module, function of the seed that gives the specification, one line about it)
+    "digits": ("lifelong.streams.digits", "digits", "7 small tasks from 1,797 real handwritten digits, 8x8; embedded, nothing to download"),
+    "cifar100-10": ("lifelong.streams.splits", "cifar100_10", "CIFAR-100 in 10 tasks of 10 classes, 32x32; classes ordered by the seed"),
+}
+
+
+def stream_names() -> dict[str, str]:
+    """Each named stream with one line about it."""
+    return {name: text for name, (_, _, text) in _STREAMS.items()}
+
+
+def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
+    """A stream by its name, or from a TOML file.
+
+    Args:
+        name: one of `stream_names()`, or the path of a file that ends in `.toml`.
+        seed: decides which images are drawn, and which classes where the stream leaves that open.
+        sources: opens the image sources.
+
+    Raises:
+        LifelongError: there is no such stream, or its file makes none.
+    """
+    from lifelong.streams.build import SpecStream
+
+    if name.endswith(".toml"):
+        from lifelong.streams.reading import read_stream
+
+        return SpecStream(read_stream(Path(name)), seed, sources)
+    if name not in _STREAMS:
+        raise LifelongError(f"unknown stream '{name}'{near_miss(name, _STREAMS)} (a file of your own ends in .toml)")
+    module, function, _ = _STREAMS[name]
+    return SpecStream(getattr(importlib.import_module(module), function)(seed), seed, sources)

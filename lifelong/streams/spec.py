@@ -1,0 +1,102 @@
+"""A stream as data: which images make which task, in which order. `reading.py` has its TOML form."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lifelong.data.task import Augmentation, Normalization
+from lifelong.errors import LifelongError, near_miss
+from lifelong.streams.transforms import Transform
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+VALID_FRACTION = 0.1
+"""The part of a class's training images that is held out where a stream does not say."""
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """The classes of an earlier task, in its label order."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What one task is made of.
+
+    Attributes:
+        name: unique within its stream.
+        source: the name of an image source, or `parquet:DIR`.
+        classes: names or ids in label order; a number k: k classes drawn by the stream's seed; None: all, in the source's order.
+        train_per_class: training images per class; None: all that no other task of the stream asks for.
+        valid_per_class: validation images per class, from the source's train split and disjoint from every task's training images.
+        valid_fraction: instead, the part of a class's training and validation images together that is for validation.
+        test_per_class: test images per class, fewer where fewer exist; None: all that no other task asks for.
+        overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
+        transform: what is done to every image.
+        image_size: height and width in pixels.
+        normalization: None: by the statistics of its own training images.
+        augmentation: None: a crop with image_size / 8 pixels of padding, and a flip where the source bears mirroring.
+    """
+
+    name: str
+    source: str
+    classes: int | tuple[str | int, ...] | SameAs | None = None
+    train_per_class: int | None = None
+    valid_per_class: int | None = None
+    valid_fraction: float | None = None
+    test_per_class: int | None = None
+    overlap: bool = False
+    transform: Transform = field(default_factory=Transform)
+    image_size: int = 32
+    normalization: Normalization | None = None
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        where = f"task '{self.name}'"
+        for key in ("train_per_class", "valid_per_class", "test_per_class"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise LifelongError(f"{where}, {key} = {value}: must be at least 1")
+        if self.valid_per_class is not None and self.valid_fraction is not None:
+            raise LifelongError(f"{where}: valid_per_class and valid_fraction exclude each other; drop one")
+        if self.valid_fraction is not None and not 0 < self.valid_fraction < 1:
+            raise LifelongError(f"{where}, valid_fraction = {self.valid_fraction}: must lie between 0 and 1")
+        if isinstance(self.classes, int) and self.classes < 2:
+            raise LifelongError(f"{where}, classes = {self.classes}: a task needs at least 2 classes")
+        if isinstance(self.classes, tuple):
+            if len(self.classes) < 2:
+                raise LifelongError(f"{where}, classes = {list(self.classes)}: a task needs at least 2 classes")
+            if len(set(self.classes)) < len(self.classes):
+                raise LifelongError(f"{where}, classes = {list(self.classes)}: a class is named twice")
+        if not 4 <= self.image_size <= 1024:
+            raise LifelongError(f"{where}, image_size = {self.image_size}: must lie between 4 and 1024")
+        if self.augmentation is not None and self.augmentation.crop >= self.image_size:
+            raise LifelongError(f"{where}, augment crop = {self.augmentation.crop}: must be smaller than the image size {self.image_size}")
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A named list of tasks.
+
+    Attributes:
+        name: the stream's name.
+        tasks: in the order in which they are learned.
+        base: the folder in which a relative `parquet:DIR` is looked for after the data folder; None: the current one.
+    """
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    base: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise LifelongError(f"stream '{self.name}' has no tasks; add at least one [[task]]")
+        seen: list[str] = []
+        for task in self.tasks:
+            if task.name in seen:
+                raise LifelongError(f"task '{task.name}': two tasks have this name; give each its own")
+            if isinstance(task.classes, SameAs) and task.classes.task not in seen:
+                wanted = task.classes.task
+                raise LifelongError(f"task '{task.name}', same_as = '{wanted}': no earlier task has this name{near_miss(wanted, seen)}")
+            seen.append(task.name)
