@@ -67,11 +67,11 @@ class PAR(Method):
                 head = self._train_head(expert, task, context, record)
             else:
                 head = self._distill(expert, group, task, context, record)
-            self.relatedness.groups.join(group, context.task_index, len(task.train))
+            self.relatedness.groups.join(group, len(task.train))
         else:
             group = len(self.experts)
             expert, head = self._allocate(decision, task, context, record)
-            self.relatedness.groups.open(context.task_index, len(task.train))
+            self.relatedness.groups.open(len(task.train))
             self.experts.append(expert)
         self.heads.append(head)
         self._remember(task)

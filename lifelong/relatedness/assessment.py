@@ -1,4 +1,4 @@
-"""What a learner knows of how its tasks relate: prototypes, groups, and the decision for the next task."""
+"""What a method keeps of earlier tasks to tell how related a new one is: prototypes and groups; and the assessment itself."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,76 +9,78 @@ from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
 from lifelong.relatedness.extractor import Extractor
-from lifelong.relatedness.groups import Decision, TaskGroups
-from lifelong.settings.par import PARSettings
+from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances, needs_distances
+from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.storage import Tree
 
 
-class Relatedness:
-    """The prototypes of the tasks so far and their groups.
+def task_features(
+    task: Task, extractor: Extractor, settings: RelatednessSettings
+) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "n"]]:
+    """Features and labels of the split of a task that distances are computed from.
 
     Args:
-        settings: how distances are computed and what follows from them.
+        task: the task; no augmentation is applied to its images.
+        extractor: the frozen extractor.
+        settings: `feature_split` is used here.
+
+    Raises:
+        LifelongError: the split has no images.
+    """
+    splits = [task.train, task.valid] if settings.feature_split == "both" else [getattr(task, settings.feature_split)]
+    splits = [split for split in splits if len(split)]
+    if not splits:
+        raise LifelongError(
+            f"task '{task.name}' has no images in the split '{settings.feature_split}', from which its distances are computed; "
+            "give it some, or set feature_split"
+        )
+    features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
+    return features, torch.cat([split.labels for split in splits]).to(features.device)
+
+
+class Relatedness:
+    """The groups of learned tasks, and the prototypes that new tasks are measured against.
+
+    Attributes:
+        groups: which tasks share an expert.
+        bank: the prototypes of every task that was assessed.
     """
 
     def __init__(self, settings: PARSettings) -> None:
         self.settings = settings
-        self.bank = PrototypeBank()
         self.groups = TaskGroups()
+        self.bank = PrototypeBank()
 
     @property
     def needed(self) -> bool:
-        """Whether a decision depends on distances at all: some ablations share always, or neither share nor reuse."""
-        return self.settings.coarse or self.settings.shares == "related"
+        """Whether the variant decides by distances; without, no extractor is needed."""
+        return needs_distances(self.settings)
 
     def assess(self, task: Task, extractor: Extractor | None) -> Decision:
-        """Measure a task against all earlier ones, remember its prototypes, and say what is to be done.
+        """Measure a task against all earlier ones, keep its prototypes, and decide where it belongs.
+
+        The caller then puts it there (`groups.open` or `groups.join`).
 
         Args:
-            task: the next task.
-            extractor: gives its features; None where distances are not needed.
-
-        Raises:
-            LifelongError: the task has no images to measure with, or a distance is not finite.
+            task: the new task.
+            extractor: the frozen extractor; None where no distance is `needed`.
         """
-        samples = len(task.train)
         if extractor is None:
-            # Every action is then the same at any distance; zeros stand in.
-            return self.groups.decide(torch.zeros(self.groups.tasks, dtype=torch.float64), samples, self.settings)
+            return self.groups.decide(None, len(task.train), self.settings)
         features, labels = task_features(task, extractor, self.settings)
         own = prototypes(features, labels, len(task.classes))
-        distances = divergences(features, labels, own, self.bank, self.settings)
-        decision = self.groups.decide(distances, samples, self.settings)
+        decision = self.groups.decide(divergences(features, labels, own, self.bank, self.settings), len(task.train), self.settings)
         self.bank.add(own)
         return decision
 
     def state(self) -> Tree:
-        """What must survive."""
-        return {"bank": self.bank.state(), "groups": self.groups.state()}
+        """Groups and prototypes."""
+        return {"groups": self.groups.state(), "bank": self.bank.state()}
 
     @classmethod
     def from_state(cls, settings: PARSettings, state: Tree, device: torch.device | str = "cpu") -> "Relatedness":
-        """What `state` was taken from, its prototypes on `device`."""
+        """What `state` was taken from, on `device`."""
         relatedness = cls(settings)
-        relatedness.bank = PrototypeBank.from_state(state["bank"], device)
         relatedness.groups = TaskGroups.from_state(state["groups"])
+        relatedness.bank = PrototypeBank.from_state(state["bank"], device)
         return relatedness
-
-
-def task_features(
-    task: Task, extractor: Extractor, settings: PARSettings
-) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "n"]]:
-    """Features and labels of the images that a task is measured by (`feature_split`), un-augmented.
-
-    Raises:
-        LifelongError: the split has no image.
-    """
-    names = ("valid", "train") if settings.feature_split == "both" else (settings.feature_split,)
-    splits = [task.valid if name == "valid" else task.train for name in names]
-    if not sum(map(len, splits)):
-        raise LifelongError(
-            f"task '{task.name}' has no {settings.feature_split} images to measure its distance by; "
-            "give it some (valid_per_class), or use --feature-split train"
-        )
-    features = [extractor.features(split.images, task.normalization) for split in splits if len(split)]
-    return torch.cat(features), torch.cat([split.labels for split in splits])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _STREAMS = {
     # name: (module, function of the seed that gives the specification, one line about it)
-    "digits": ("lifelong.streams.digits", "digits", "7 small tasks from 1,797 real handwritten digits, 8x8; embedded, nothing to download"),
+    "digits": ("lifelong.streams.digits", "digits", "8 small tasks from 1,797 real handwritten digits, 8x8; embedded, nothing to download"),
     "cifar100-10": ("lifelong.streams.splits", "cifar100_10", "CIFAR-100 in 10 tasks of 10 classes, 32x32; classes ordered by the seed"),
 }
 

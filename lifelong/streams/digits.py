@@ -1,4 +1,4 @@
-"""The embedded stream: seven small tasks from real handwritten digits; `digits.toml` says which."""
+"""The embedded stream: eight small tasks from real handwritten digits; `digits.toml` says which."""
 
 from pathlib import Path
 

@@ -4,8 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,18 +19,9 @@ Predict = Callable[[Tensor], Tensor]
 """From prepared inputs (b, ...) to logits (b, C)."""
 
 
-class Loss(Protocol):
-    """The training loss of a batch."""
-
-    def __call__(self, inputs: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
-        """The scalar loss.
-
-        Args:
-            inputs: prepared (and augmented) inputs, (b, ...).
-            labels: class ids, (b,).
-            indices: the samples' positions in the training split, (b,); to look up what was computed before.
-        """
-        ...
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The scalar training loss of a batch: from its inputs, prepared and augmented (b, ...), its class ids (b,), and the samples'
+positions in the training split (b,), by which to look up what was computed before."""
 
 
 def cross_entropy(predict: Predict) -> Loss:
