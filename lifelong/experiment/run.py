@@ -51,7 +51,8 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     directory = RunDirectory(out)
     device = choose_device(environment.device)
     stream = open_stream(config.stream, config.seed, Sources(environment.data, download=environment.download))
-    config, notes = resolve_extractor(config, stream.name)
+    settings, notes = resolve_extractor(config.settings, stream.name)
+    config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
     identity = _identity(config, stream, environment)
     with directory.locked():
@@ -61,17 +62,17 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         return runner.to_end()
 
 
-def resolve_extractor(config: RunConfig, stream: str) -> tuple[RunConfig, list[str]]:
+def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
     """Decide what the extractor "auto" means: pixels for the embedded stream `digits`, ImageNet features for all others.
 
     Returns:
-        The config with the choice made, and what to tell the person about it.
+        The settings with the choice made, and what to tell the person about it.
     """
-    if getattr(config.settings, "extractor", None) != "auto":
-        return config, []
+    if getattr(settings, "extractor", None) != "auto":
+        return settings, []
     name = "pixels" if stream == "digits" else "resnet18"
-    note = "relatedness by raw pixels: the default of the stream 'digits', which needs no weights" if name == "pixels" else ""
-    return replace(config, settings=replace(config.settings, extractor=name)), [note] if note else []
+    notes = ["relatedness by raw pixels: the default of the stream 'digits', which needs no weights"] if name == "pixels" else []
+    return replace(settings, extractor=name), notes
 
 
 def extractor_opener(environment: Environment, device: torch.device) -> Callable[[str, str], Extractor]:

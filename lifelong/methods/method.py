@@ -18,7 +18,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.fit import FitOutcome
-from lifelong.training.stages import Epoch, Stage, derive_seed, seeded
+from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, seeded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class Context:
         folder: where stages keep their states; None keeps nothing.
         on_phase: called when a phase begins, with its name.
         on_epoch: called at every epoch's end.
+        save_every: seconds between two saves of a stage's running state.
     """
 
     task_index: int
@@ -46,12 +47,14 @@ class Context:
     folder: Path | None = None
     on_phase: Callable[[str], None] = lambda name: None
     on_epoch: Callable[[Epoch], None] | None = None
+    save_every: float = SAVE_EVERY
 
     def stage(self, name: str) -> Stage:
         """A named, seeded, resumable stage of learning this task."""
         self.on_phase(name)
         seed = derive_seed(self.seed, self.task_index, name)
-        return Stage(name, seed, where=f"task '{self.task_name}', {name}", folder=self.folder, listener=self.on_epoch)
+        where = f"task '{self.task_name}', {name}"
+        return Stage(name, seed, where=where, folder=self.folder, listener=self.on_epoch, save_every=self.save_every)
 
     def extractor(self, name: str, feature_input: str) -> Extractor:
         """The frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""

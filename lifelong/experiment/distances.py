@@ -1,0 +1,67 @@
+"""The distances and decisions of PAR over a stream, without training anything."""
+
+from typing import Any
+
+from lifelong.data.sources import Sources
+from lifelong.experiment.machine import choose_device
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.run import extractor_opener, resolve_extractor
+from lifelong.relatedness.assessment import Relatedness
+from lifelong.settings.par import PARSettings
+from lifelong.settings.run import Environment
+from lifelong.streams.catalog import open_stream
+
+
+def distances(
+    stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Measure every task of a stream against the tasks before it, and group them as PAR would.
+
+    A distance needs frozen features only, so that this equals what a run of PAR with the same settings measures and decides.
+
+    Args:
+        stream_name: a stream's name, or the path of a TOML file.
+        seed: of the stream's draws.
+        settings: how distances are computed and what follows from them.
+        environment: where data, weights and the device are.
+        progress: is told what happens; None: nobody.
+
+    Returns:
+        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `raw` (row i: Eq. 4 from task i to each task before it),
+        `decisions` (one per task, all that was held against the thresholds), `groups` (task indices), `notes`.
+
+    Raises:
+        LifelongError: bad input, missing data or weights.
+    """
+    progress = progress or Progress()
+    device = choose_device(environment.device)
+    stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download))
+    settings, notes = resolve_extractor(settings, stream.name)
+    extractor = extractor_opener(environment, device)(settings.extractor, settings.feature_input)
+    relatedness = Relatedness(settings)
+    names, decisions = [], []
+    progress.run_started(stream.name, "distances", len(stream), 0)
+    for index in range(len(stream)):
+        task = stream[index].to(device)
+        progress.task_started(index, task.name)
+        progress.phase("distances")
+        decision = relatedness.assess(task, extractor)
+        if decision.action == "reuse-expert":
+            assert decision.group is not None
+            relatedness.groups.join(decision.group, len(task.train))
+        else:
+            relatedness.groups.open(len(task.train))
+        names.append(task.name)
+        decisions.append(decision.as_dict())
+    return {
+        "stream": stream.name,
+        "seed": seed,
+        "extractor": settings.extractor,
+        "alpha": settings.alpha,
+        "beta": settings.beta,
+        "tasks": names,
+        "raw": [decision["divergences"] for decision in decisions],
+        "decisions": decisions,
+        "groups": relatedness.groups.members,
+        "notes": notes,
+    }

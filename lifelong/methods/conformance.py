@@ -1,0 +1,199 @@
+"""`check_method`: does a method, also a third party's, keep the contract of `lifelong.methods.method`?"""
+
+import gc
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lifelong.data.task import Augmentation, Split, Task
+from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
+from lifelong.relatedness.extractor import open_extractor
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.training.stages import Epoch
+
+CLASSES = (3, 2, 4)
+"""Classes of the tasks that a method is tried on: heads must grow to different sizes."""
+
+PROBE = 5
+"""Images whose logits are compared."""
+
+
+class ConformanceError(AssertionError):
+    """A method breaks the contract."""
+
+
+def check_method(make: Callable[[], Method], *, training: TrainingSettings | None = None, images: int = 8) -> None:
+    """Try a method on three small made tasks, twice and with interruptions.
+
+    Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
+    parameters counted are parameters held; the state survives a file with equal logits, equal counts and an equal next task; the
+    same seed gives the same result; an interrupted `learn` continues to the same bits.
+
+    Args:
+        make: gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
+        training: how it is trained; by default 3 epochs in batches of 8, augmented.
+        images: training images per class.
+
+    Raises:
+        ConformanceError: what is broken, and at which task.
+    """
+    trial = _Trial(make, training or TrainingSettings(epochs=3, batch_size=8, lr=0.05), images)
+    straight = trial.run()
+    _same(straight, trial.run(), "the same seed gave another result")
+    _same(straight, trial.run(through_files=True), "the state does not survive a file: later results differ")
+    _same(straight, trial.run(interrupted=True), "an interrupted and resumed `learn` gave another result")
+
+
+class _Interruption(Exception):
+    pass
+
+
+class _Trial:
+    """One way through the made tasks."""
+
+    def __init__(self, make: Callable[[], Method], training: TrainingSettings, images: int) -> None:
+        self.make, self.training, self.images = make, training, images
+
+    def run(self, *, through_files: bool = False, interrupted: bool = False) -> Tree:
+        """The state and all logits after each task."""
+        method = self.make()
+        _require(not method.tasks, "a fresh method knows tasks already")
+        results = []
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            for index in range(len(CLASSES)):
+                if interrupted:
+                    # Anything may have happened to the object that was interrupted: go on from the state before.
+                    before = method.state_dict()
+                    save_tree(place / "before", before)
+                    self._interrupt(method, index, place / "stages")
+                    method = self._restored(place / "before")
+                _learn(method, made_task(index, self.images), self._context(index, place / "stages" if interrupted else None))
+                self._inspect(method, index)
+                if through_files:
+                    save_tree(place / "state", method.state_dict())
+                    restored = self._restored(place / "state")
+                    _same(_answers(method), _answers(restored), f"task {index}: logits differ after a round trip through a file")
+                    _require(restored.num_parameters() == method.num_parameters(), "a restored method counts other parameters")
+                    _require(restored.memory() == method.memory(), "a restored method counts another memory")
+                    method = restored
+                results.append({"state": method.state_dict(), "logits": _answers(method)})
+                # A later task may change the tensors in place.
+                save_tree(place / "result", results[-1])
+                results[-1] = load_tree(place / "result")
+        return results
+
+    def _restored(self, path: Path) -> Method:
+        method = self.make()
+        method.load_state_dict(load_tree(path))
+        return method
+
+    def _interrupt(self, method: Method, index: int, folder: Path) -> None:
+        """Learn a task until its second epoch is over, saving at every epoch's end."""
+
+        def stop(epoch: Epoch) -> None:
+            if epoch.epoch == 2:
+                raise _Interruption
+
+        try:
+            method.learn(made_task(index, self.images), self._context(index, folder, stop))
+        except _Interruption:
+            return
+
+    def _context(self, index: int, folder: Path | None, on_epoch: Callable[[Epoch], None] | None = None) -> Context:
+        return Context(
+            task_index=index,
+            task_name=f"made-{index}",
+            training=self.training,
+            seed=0,
+            device=torch.device("cpu"),
+            open_extractor=lambda name, feature_input: open_extractor("pixels"),
+            folder=None if folder is None else folder / str(index),
+            on_epoch=on_epoch,
+            save_every=0.0,
+        )
+
+    def _inspect(self, method: Method, index: int) -> None:
+        _require(len(method.tasks) == index + 1, f"task {index}: {len(method.tasks)} tasks are remembered, not {index + 1}")
+        for task, answer in enumerate(_answers(method)):
+            expected = (PROBE, CLASSES[task])
+            _require(tuple(answer.shape) == expected, f"task {task}: logits of shape {tuple(answer.shape)}, not {expected}")
+            _require(bool(answer.isfinite().all()), f"task {task}: logits that are not finite")
+        held = count_parameters(_modules(method))
+        counted = method.num_parameters()
+        _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")
+        _require(all(v >= 0 for v in method.memory().values()), f"task {index}: memory below zero")
+
+
+def _learn(method: Method, task: Task, context: Context) -> LearnRecord:
+    """Learn, and see that nothing of the task's images is left behind."""
+    before = method.num_parameters() if method.tasks else 0
+    record = method.learn(task, context)
+    added = method.num_parameters() - before
+    _require(record.parameters_added == added, f"{context.task_name}: {record.parameters_added} parameters recorded as added, not {added}")
+    references = task.retire()
+    gc.collect()
+    _require(all(reference() is None for reference in references), f"{context.task_name}: images are kept after the task")
+    return record
+
+
+def _answers(method: Method) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (PROBE, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    return [method.logits(images, task) for task in range(len(method.tasks))]
+
+
+def _modules(value: Any) -> Iterator[nn.Module]:
+    """Every module that an object holds, also in plain containers."""
+    if isinstance(value, nn.Module):
+        yield value
+    elif isinstance(value, Method):
+        for item in vars(value).values():
+            yield from _modules(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _modules(item)
+    elif isinstance(value, dict):
+        yield from _modules(list(value.values()))
+
+
+def _same(left: Tree, right: Tree, message: str) -> None:
+    path = _difference(left, right)
+    _require(path is None, f"{message} (at {path})")
+
+
+def _difference(left: Tree, right: Tree, path: str = "") -> str | None:
+    """Where two trees differ, or None."""
+    if isinstance(left, Tensor):
+        return None if isinstance(right, Tensor) and torch.equal(left, right) else path
+    if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
+        pairs = [(key, left[key], right[key]) for key in left]
+    elif isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)) and len(left) == len(right):
+        pairs = [(index, a, b) for index, (a, b) in enumerate(zip(left, right, strict=True))]
+    else:
+        return None if left == right else path
+    return next((found for key, a, b in pairs if (found := _difference(a, b, f"{path}/{key}")) is not None), None)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConformanceError(message)
+
+
+def made_task(index: int, images: int) -> Task:
+    """A task of made images: a random pattern per class under noise, `images` training images per class."""
+    generator = torch.Generator().manual_seed(index)
+    patterns = 255 * torch.rand(CLASSES[index], 3, 8, 8, generator=generator)
+
+    def load(split: str) -> Split:
+        labels = torch.arange(CLASSES[index]).repeat_interleave(images if split == "train" else 4)
+        noise = torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(len(split)))
+        return Split((patterns[labels] + 40 * noise).clamp(0, 255).to(torch.uint8), labels)
+
+    names = [f"class {number}" for number in range(CLASSES[index])]
+    return Task(f"made-{index}", names, load, augmentation=Augmentation(crop=1, flip=True))

@@ -1,0 +1,83 @@
+"""Every registered method keeps the contract; a method that breaks it is found out."""
+
+import pytest
+import torch
+from torch import nn
+
+from lifelong.methods.conformance import ConformanceError, check_method
+from lifelong.methods.finetune import Finetune
+from lifelong.methods.registry import METHODS, make_method
+from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
+from lifelong.settings.par import PARSettings
+from lifelong.settings.training import TrainingSettings
+
+
+def small_settings(name: str, **changes):
+    """Settings of a registered method that make it small."""
+    settings = METHODS[name].settings
+    if issubclass(settings, PARSettings):
+        return settings(init_channels=4, search_epochs=3, extractor="pixels", **changes)
+    if issubclass(settings, BackboneSettings):
+        return settings(init_channels=4, **changes)
+    return settings(**changes)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_registered_methods_keep_the_contract(name: str) -> None:
+    check_method(lambda: make_method(name, small_settings(name)))
+
+
+@pytest.mark.parametrize("variant", ["fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"])
+def test_ablations_of_par_keep_it_too(variant: str) -> None:
+    check_method(lambda: make_method("par", small_settings("par", variant=variant)))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_with_a_choice_of_weight_decay(name: str) -> None:
+    training = TrainingSettings(epochs=3, batch_size=8, weight_decay_grid=(0.0003, 0.01), augment=False)
+    check_method(lambda: make_method(name, small_settings(name)), training=training)
+
+
+class KeepsImages(Finetune):
+    def learn(self, task, context):
+        self.kept = task.train.images
+        return super().learn(task, context)
+
+
+class Forgetful(Finetune):
+    def load_state_dict(self, state, device="cpu"):
+        super().load_state_dict(state | {"heads": state["heads"][:-1] + [{k: v + 1 for k, v in state["heads"][-1].items()}]}, device)
+
+
+class Random(Finetune):
+    def learn(self, task, context):
+        record = super().learn(task, context)
+        with torch.no_grad():
+            self.heads[-1].bias.add_(torch.rand(()))
+        return record
+
+
+class Hoarder(Finetune):
+    def learn(self, task, context):
+        self.spare = nn.Linear(3, 3)
+        return super().learn(task, context)
+
+
+class OneHead(Finetune):
+    def predict(self, inputs, task_index):
+        return super().predict(inputs, 0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (KeepsImages, "images are kept"),
+        (Forgetful, "round trip"),
+        (Random, "same seed"),
+        (Hoarder, "12 held|held"),
+        (OneHead, "shape"),
+    ],
+)
+def test_breaches_are_found(broken: type[Finetune], message: str) -> None:
+    with pytest.raises(ConformanceError, match=message):
+        check_method(lambda: broken(FinetuneSettings(init_channels=4)))
