@@ -9,14 +9,12 @@ from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
 from lifelong.relatedness.extractor import Extractor
-from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances, needs_distances
+from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.storage import Tree
 
 
-def task_features(
-    task: Task, extractor: Extractor, settings: RelatednessSettings
-) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "n"]]:
+def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "n"]]:
     """Features and labels of the split of a task that distances are computed from.
 
     Args:
@@ -31,8 +29,8 @@ def task_features(
     splits = [split for split in splits if len(split)]
     if not splits:
         raise LifelongError(
-            f"task '{task.name}' has no images in the split '{settings.feature_split}', from which its distances are computed; "
-            "give it some, or set feature_split"
+            f"task '{task.name}' has no {settings.feature_split} images, from which its distances would be computed; "
+            "give it some (valid_per_class), or use --feature-split train"
         )
     features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
     return features, torch.cat([split.labels for split in splits]).to(features.device)

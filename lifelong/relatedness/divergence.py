@@ -1,0 +1,116 @@
+"""How far is a task from each of the tasks before it: Eq. 2-4 of PAR.
+
+What is done where Eq. 4 is undefined:
+
+- *A distance of zero* (a sample that equals a prototype; a class of one sample, which is its own prototype): rho and nu are not taken
+  below the resolution of float32 features, 2^-23 of their root mean square length. Both at the floor give a log-ratio of 0: the same
+  point. A class of one sample so gets a very large, finite ratio, the limit of Eq. 4: its task counts as far from everything. With
+  `leave_one_out` such a class is left out instead.
+- *A class of the new task that cannot be measured* (no sample; one sample with `leave_one_out`): it counts as the mean of the classes
+  that can, so that the sum stays one over all classes, as the thresholds expect.
+- *A class of an earlier task without samples*: it has no prototype and is nobody's nearest.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from lifelong.errors import LifelongError
+from lifelong.relatedness.bank import PrototypeBank, Prototypes, prototypes
+from lifelong.settings.par import RelatednessSettings
+
+RESOLUTION = 2.0**-23
+"""Relative spacing of float32 numbers: shorter distances between features are rounding."""
+
+
+def divergences(
+    features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes, bank: PrototypeBank, settings: RelatednessSettings
+) -> Float64[Tensor, "t"]:
+    """The estimate of KL(new task || earlier task) for every earlier task, in one pass.
+
+    Args:
+        features: features of the new task's samples, on any device.
+        labels: their classes, in 0..C-1.
+        own: the prototypes of the new task.
+        bank: the prototypes of the t earlier tasks.
+        settings: `clamp` and `leave_one_out` are used here.
+
+    Returns:
+        Eq. 4 for each earlier task: a sum over the new task's classes. Never below zero with `clamp` "pair" (the sum is clamped) or
+        "class" (each class is).
+
+    Raises:
+        LifelongError: no class can be measured, or a distance is not a finite number.
+
+    Source: PAR Eq. 2-4; clamping per class: the authors' code.
+    """
+    if not len(bank):
+        return features.new_zeros(0, dtype=torch.float64)
+    measurable = own.counts > (1 if settings.leave_one_out else 0)
+    if not measurable.any():
+        raise LifelongError(
+            "leave_one_out needs a class with two images or more in the split of the features; give the task more, or switch it off"
+        )
+    floor = _floor(features) ** 2
+    squares = bank.squared_distances(features, labels, own)
+    rho = squares.own
+    if settings.leave_one_out:
+        # |x - mean of the others| = n/(n-1) |x - mean of all|.
+        counts = own.counts.double()
+        rho = rho * (counts / (counts - 1).clamp_min(1)).square()[labels]
+    log_ratio = 0.5 * (squares.nearest.clamp_min(floor).log() - rho.clamp_min(floor).log()[:, None])  # (n, t)
+    share = torch.nn.functional.one_hot(labels, len(own.counts)).double() / own.counts.clamp_min(1)  # (n, C)
+    per_class = (share.T @ log_ratio)[measurable]  # (C, t)
+    if settings.clamp == "class":
+        per_class = per_class.clamp_min(0)
+    estimate = per_class.mean(0) * len(own.counts)
+    if not estimate.isfinite().all():
+        raise LifelongError(
+            "the distance to an earlier task is not a finite number: features are NaN or too large; check the extractor's weights"
+        )
+    return estimate.clamp_min(0) if settings.clamp == "pair" else estimate
+
+
+def _floor(features: Float[Tensor, "n d"]) -> float:
+    """The shortest distance that float32 features of this length can tell from zero; positive even if all are zero."""
+    length = torch.linalg.vector_norm(features, dtype=torch.float64).item() / math.sqrt(len(features))
+    return max(RESOLUTION * length, math.sqrt(torch.finfo(torch.float64).tiny))
+
+
+class DistanceMatrix(NamedTuple):
+    """Directed distances within a stream.
+
+    Attributes:
+        names: the tasks.
+        values: row i: Eq. 4 from task i, as the new one, to each task j < i before it; NaN elsewhere.
+    """
+
+    names: list[str]
+    values: Float64[Tensor, "t t"]
+
+
+def distance_matrix(
+    tasks: Iterable[tuple[str, Float[Tensor, "_ d"], Int64[Tensor, "_"], int]], settings: RelatednessSettings
+) -> DistanceMatrix:
+    """Distances of every task of a stream to the tasks before it, without learning any of them.
+
+    Args:
+        tasks: name, features, labels and number of classes of each; consumed one by one, and only prototypes are kept.
+        settings: as for `divergences`.
+    """
+    bank = PrototypeBank()
+    names: list[str] = []
+    rows: list[Float64[Tensor, "_"]] = []
+    for name, features, labels, classes in tasks:
+        own = prototypes(features, labels, classes)
+        rows.append(divergences(features, labels, own, bank, settings).cpu())
+        names.append(name)
+        bank.add(own)
+    values = torch.full((len(names), len(names)), math.nan, dtype=torch.float64)
+    for index, row in enumerate(rows):
+        values[index, :index] = row
+    return DistanceMatrix(names, values)

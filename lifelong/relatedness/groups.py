@@ -1,0 +1,248 @@
+"""Groups of related tasks, and where a new task belongs: Eq. 5-6 of PAR and its decision.
+
+What is done where the paper leaves it open:
+
+- A negative estimate counts as 0 wherever Eq. 6 maps it: Eq. 6 would carry it further below zero, and the paper has KL in [0, inf).
+  With `clamp` "none" negative estimates still lower a group's mean of Eq. 5.
+- Equally near groups: the one opened first.
+- The frozen rule compares with Q, the most training images of one task of the group, as it was before the new task joins. The
+  comparison is exact in the decimal digits of the ratio: 3 images are not fewer than 0.1 x 30.
+- A variant with a fixed cell never searches: a new expert's decision is then "reuse-cell", also the first task's, which has no group yet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from lifelong.settings.par import PARSettings, RelatednessSettings
+
+Action = Literal["search", "reuse-cell", "reuse-expert"]
+
+
+def map_distance(estimate: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Eq. 6: min(s', 1 - exp(-2 s')), from [0, inf) to [0, 1]; the identity up to s' = 0.7968. A negative estimate counts as 0."""
+    positive = estimate.clamp_min(0)
+    return torch.minimum(positive, -torch.expm1(-2 * positive))
+
+
+def task_distances(raw: Float64[Tensor, "t"], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
+    """Eq. 6 of each single task, as if it were alone in its group; a zero is 1 with `zero_is_far`."""
+    return _map(raw, settings)
+
+
+def group_distances(raw: Float64[Tensor, "t"], members: Sequence[Sequence[int]], settings: RelatednessSettings) -> Float64[Tensor, "g"]:
+    """Eq. 5-6: the distance to each group, in [0, 1].
+
+    Args:
+        raw: Eq. 4 to each earlier task.
+        members: the earlier tasks in each group, none empty.
+        settings: `group_reduce` (how a group's tasks become one), `map_before_mean` (Eq. 6 first, as the authors' code does) and
+            `zero_is_far`.
+    """
+    if not members:
+        return raw.new_zeros(0)
+    values = _map(raw, settings) if settings.map_before_mean else raw
+    reduce = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}[settings.group_reduce]
+    groups = torch.stack([reduce(values[list(group)]) for group in members])
+    return groups if settings.map_before_mean else _map(groups, settings)
+
+
+def _map(estimate: Float64[Tensor, "n"], settings: RelatednessSettings) -> Float64[Tensor, "n"]:
+    mapped = map_distance(estimate)
+    return torch.where(mapped == 0, 1.0, mapped) if settings.zero_is_far else mapped
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is done with a task, and everything it was decided from. Plain values only.
+
+    Attributes:
+        action: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell) or "search" (new expert, new cell).
+        group: the group that is joined or whose cell is reused, else the nearest one; None for the first task, and for a new expert
+            where no distance was computed.
+        distance: the distance to that group; None where there is no group or no distance was computed.
+        frozen: a joining task is so small that only its head is trained.
+        tiny: joined by the rule for tiny tasks, whatever alpha.
+        reason: one sentence.
+        samples: training images of the task.
+        alpha, beta: the thresholds that held.
+        divergences: Eq. 4 to each earlier task.
+        distances: Eq. 6 of each of them.
+        group_distances: Eq. 5-6 to each group.
+        largest: Q of each group before the task.
+    """
+
+    action: Action
+    group: int | None
+    distance: float | None
+    frozen: bool
+    tiny: bool
+    reason: str
+    samples: int
+    alpha: float
+    beta: float
+    divergences: tuple[float, ...] = ()
+    distances: tuple[float, ...] = ()
+    group_distances: tuple[float, ...] = ()
+    largest: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The decision for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+class TaskGroups:
+    """The groups of learned tasks; group g has expert g. Tasks are numbered in the order in which they come, from 0.
+
+    Attributes:
+        members: the tasks of each group.
+        largest: Q of each group: the most training images of one of its tasks.
+    """
+
+    def __init__(self) -> None:
+        self.members: list[list[int]] = []
+        self.largest: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks in all groups: the number of the next task."""
+        return sum(map(len, self.members))
+
+    def group_of(self, task: int) -> int:
+        """The group of a learned task."""
+        return next(group for group, members in enumerate(self.members) if task in members)
+
+    def open(self, samples: int) -> int:
+        """Put the next task, of so many training images, into a new group; returns the group."""
+        self.members.append([self.tasks])
+        self.largest.append(samples)
+        return len(self.members) - 1
+
+    def join(self, group: int, samples: int) -> None:
+        """Put the next task, of so many training images, into a group."""
+        self.members[group].append(self.tasks)
+        self.largest[group] = max(self.largest[group], samples)
+
+    def state(self) -> dict[str, Any]:
+        """The groups as plain values."""
+        return {"members": [list(group) for group in self.members], "largest": list(self.largest)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "TaskGroups":
+        """The groups that `state` was taken from."""
+        groups = cls()
+        groups.members = [list(group) for group in state["members"]]
+        groups.largest = list(state["largest"])
+        return groups
+
+    def decide(self, raw: Float64[Tensor, "t"] | None, samples: int, settings: PARSettings) -> Decision:
+        """Where a new task belongs; changes nothing.
+
+        Args:
+            raw: Eq. 4 from the new task to each learned one, in the order of their numbers; None where the variant needs no distance
+                (`needs_distances`).
+            samples: training images of the new task.
+            settings: thresholds, variant and options.
+
+        Raises:
+            ValueError: there is not one finite value per learned task.
+
+        Source: PAR section 3.1-3.3, Table 5; the rule for tiny tasks: the authors' code.
+        """
+        if raw is None and needs_distances(settings):
+            raise ValueError(f"the variant '{settings.variant}' decides by distances, and there are none")
+        estimates = None if raw is None else self._checked(raw)
+        distances = [] if estimates is None else group_distances(estimates, self.members, settings).tolist()
+        choice = self._choose(distances, samples, settings)
+        largest = self.largest[choice.group] if choice.action == "reuse-expert" and choice.group is not None else 0
+        frozen = samples < _exact(settings.freeze_ratio) * largest
+        small = f"; {samples} images < {settings.freeze_ratio:g} x {largest}: head only" if frozen else ""
+        return Decision(
+            action=choice.action,
+            group=choice.group,
+            distance=distances[choice.group] if distances and choice.group is not None else None,
+            frozen=frozen,
+            tiny=choice.tiny,
+            reason=choice.reason + small,
+            samples=samples,
+            alpha=float(settings.alpha),
+            beta=float(settings.beta),
+            divergences=() if estimates is None else tuple(estimates.tolist()),
+            distances=() if estimates is None else tuple(task_distances(estimates, settings).tolist()),
+            group_distances=tuple(distances),
+            largest=tuple(self.largest),
+        )
+
+    def _checked(self, raw: Float64[Tensor, "t"]) -> Float64[Tensor, "t"]:
+        if len(raw) != self.tasks:
+            raise ValueError(f"{len(raw)} distances for {self.tasks} learned tasks")
+        if not raw.isfinite().all():
+            raise ValueError(f"the distance to task {int((~raw.isfinite()).nonzero()[0])} is not a finite number")
+        return raw.cpu()
+
+    def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
+        if not len(self):
+            if settings.fixed:
+                return _Choice("reuse-cell", None, f"first task: a new expert with the fixed cell {settings.fixed_cell}")
+            return _Choice("search", None, "first task: there is nothing to share yet")
+        order = sorted(range(len(distances)), key=distances.__getitem__)  # stable: of equals, the first
+        if settings.shares == "always":
+            return _Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert")
+        if settings.shares == "related":
+            ample = self._ample(order, samples, settings)
+            if ample is not None:
+                knows = f"the nearest that has learned {settings.tiny_task_ratio:g} x {samples} images or more"
+                return _Choice("reuse-expert", ample, f"tiny task: distance {distances[ample]:.3f} to group {ample}, {knows}", tiny=True)
+            if distances[order[0]] <= settings.alpha:
+                return _Choice("reuse-expert", order[0], f"{_distance(distances, order[0])} <= alpha {settings.alpha:g}")
+        return _allocate(distances, order[0] if order else None, settings)
+
+    def _ample(self, order: list[int], samples: int, settings: PARSettings) -> int | None:
+        """The nearest group that a tiny task joins whatever alpha, or None."""
+        if samples > settings.tiny_task:
+            return None
+        return next((group for group in order if self.largest[group] >= _exact(settings.tiny_task_ratio) * samples), None)
+
+
+class _Choice(NamedTuple):
+    action: Action
+    group: int | None
+    reason: str
+    tiny: bool = False
+
+
+def needs_distances(settings: PARSettings) -> bool:
+    """Whether the variant decides by distances: it shares with related tasks, or reuses the nearest cell."""
+    return settings.shares == "related" or settings.coarse
+
+
+def _allocate(distances: list[float], nearest: int | None, settings: PARSettings) -> _Choice:
+    """A new expert beside existing ones: whose cell?"""
+    if settings.shares == "related":
+        far = f"{_distance(distances, nearest)} > alpha {settings.alpha:g}"
+    else:
+        far = f"{_distance(distances, nearest)}; experts are never shared" if nearest is not None else "experts are never shared"
+    if settings.fixed:
+        return _Choice("reuse-cell", nearest, f"{far}: a new expert with the fixed cell {settings.fixed_cell}")
+    if not settings.coarse or nearest is None:
+        return _Choice("search", nearest, f"{far}: a new expert, whose cell is always searched")
+    if distances[nearest] <= settings.beta:
+        return _Choice("reuse-cell", nearest, f"{far}, <= beta {settings.beta:g}")
+    return _Choice("search", nearest, f"{_distance(distances, nearest)} > beta {settings.beta:g}")
+
+
+def _distance(distances: list[float], group: int | None) -> str:
+    return "" if group is None else f"distance {distances[group]:.3f} to group {group}"
+
+
+def _exact(ratio: float) -> Fraction:
+    """The ratio as it was written: 0.1 is 1/10."""
+    return Fraction(str(ratio))
