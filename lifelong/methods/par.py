@@ -141,13 +141,16 @@ class PAR(Method):
             assert decision.group is not None
             return self.genotypes[decision.group]
         found = search_cell(
-            examples,
-            classes=len(task.classes),
-            settings=self.settings,
-            training=context.training,
-            channels=self.settings.search_channels or self.settings.init_channels,
+            task.train,
+            len(task.classes),
+            self.settings,
+            context.training,
+            context.stage("search"),
+            normalization=task.normalization,
+            augmentation=examples.augmentation,
+            channels=self.settings.init_channels,
             cells=self.settings.cells,
-            stage=context.stage("search"),
+            reduce_bn=self.settings.reduce_bn,
         )
         record.seconds["search"] = found.seconds
         return found.genotype
