@@ -1,0 +1,132 @@
+"""What all figures have in common: colours for light and dark pages, text that can be drawn, and the way to a PNG."""
+
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifelong.report.wording import clean, short
+from lifelong.storage import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 160
+FONT = "DejaVu Sans"
+"""The font that comes with matplotlib: the same picture on every machine."""
+
+FEW = 25
+"""Up to this many tasks, cells carry numbers and every task its name; beyond, they would be too small to read."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a figure. Those of the decisions can be told apart with any common colour blindness (Okabe & Ito 2008).
+
+    Attributes:
+        paper, ink, muted, faint: background, text, secondary text, lines.
+        expert, cell, search, none: the decisions, and "nothing was decided".
+        series: colours of methods side by side.
+    """
+
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    expert: str
+    cell: str
+    search: str
+    none: str
+    series: tuple[str, ...]
+
+    def decision(self, kind: str | None) -> str:
+        """The colour of a decision."""
+        return {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert}.get(kind or "", self.none)
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#1b2027",
+    muted="#59636e",
+    faint="#d5dae0",
+    expert="#0072b2",
+    cell="#e69f00",
+    search="#b5568d",
+    none="#7d8894",
+    series=("#0072b2", "#d55e00", "#009e73", "#b5568d", "#8a6d00", "#3f97c9", "#59636e"),
+)
+DARK = Theme(
+    paper="#171c23",
+    ink="#e4e9ee",
+    muted="#9ca7b3",
+    faint="#363e48",
+    expert="#4fa8dd",
+    cell="#e9ab1f",
+    search="#da8cb8",
+    none="#7d8894",
+    series=("#4fa8dd", "#f08a3c", "#2fc49a", "#da8cb8", "#d9c24a", "#9fd3f0", "#9ca7b3"),
+)
+
+
+def figure(width: float, height: float, theme: Theme) -> "Figure":
+    """An empty figure of this size in inches; no window system, no shared state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor=theme.paper)
+
+
+def axes(drawing: "Figure", box: tuple[float, float, float, float], theme: Theme) -> "Axes":
+    """Axes at (left, bottom, width, height) in inches, with quiet lines."""
+    width, height = drawing.get_size_inches()
+    frame = drawing.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+    frame.set_facecolor(theme.paper)
+    for side, spine in frame.spines.items():
+        spine.set_color(theme.faint)
+        spine.set_visible(side in ("left", "bottom"))
+    frame.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=9, length=3, labelfontfamily=FONT)
+    return frame
+
+
+def finish(drawing: "Figure", path: Path | None, *, dpi: int = DPI) -> bytes:
+    """The figure as PNG, also written to `path` if one is given."""
+    stream = BytesIO()
+    drawing.savefig(stream, format="png", dpi=dpi, facecolor=drawing.get_facecolor(), bbox_inches="tight", pad_inches=0.12)
+    content = stream.getvalue()
+    if path is not None:
+        write_file(path, lambda part: _write(part, content))
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def drawable(text: object, length: int = 24) -> str:
+    """Text from data as matplotlib can draw it: short, no formulas, no characters that the font lacks."""
+    known = _characters()
+    line = "".join(character if ord(character) in known else "\N{REPLACEMENT CHARACTER}" for character in short(clean(text), length))
+    return line.replace("$", r"\$")
+
+
+@cache
+def _characters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def readable_on(colour: tuple[float, float, float, float]) -> str:
+    """Black or white, whichever stands out more on a colour."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#101418" if luminance > 0.18 else "#ffffff"
+
+
+def task_ticks(count: int) -> list[int]:
+    """The positions of tasks that are labelled on an axis: all of few, else the first and every fifth, tenth, ..."""
+    if count <= FEW:
+        return list(range(count))
+    step = next(step for step in (5, 10, 20, 50, 100, 200, 500, 10**9) if count / step <= 12)
+    return [0, *range(step - 1, count, step)]

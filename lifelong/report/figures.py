@@ -1,0 +1,16 @@
+"""The figures of a report, each a function from results to a PNG."""
+
+from lifelong.report.cells import cell_diagram
+from lifelong.report.charts import accuracy_curve, compare_curves, compare_forgetting, compare_tasks, cost
+from lifelong.report.matrices import accuracy_matrix, distance_heatmap
+
+__all__ = [
+    "accuracy_curve",
+    "accuracy_matrix",
+    "cell_diagram",
+    "compare_curves",
+    "compare_forgetting",
+    "compare_tasks",
+    "cost",
+    "distance_heatmap",
+]

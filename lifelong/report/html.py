@@ -1,0 +1,352 @@
+"""The report of a run, and of a comparison, as one page each: nothing is loaded from elsewhere."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong.report import figures
+from lifelong.report.canvas import DARK, LIGHT, Theme
+from lifelong.report.charts import per_task
+from lifelong.report.runs import Runs, group
+from lifelong.report.wording import (
+    ABSENT,
+    accuracy,
+    against_thresholds,
+    clean,
+    decision,
+    distance,
+    duration,
+    finite,
+    learned_and_now,
+    nearest,
+    parameters,
+    size,
+    spread,
+)
+from lifelong.storage import write_text
+
+DIAGRAMS = 12
+"""The most cells that are drawn; the genotypes of all are printed."""
+
+NEAR = 200
+"""The most distances to earlier tasks that are listed for one task."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        headings: of the columns.
+        rows: text; the first column holds names.
+        words: headings of the columns that hold words, not numbers.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for light and for dark pages, as base64 PNG."""
+
+    light: str
+    dark: str
+
+    @classmethod
+    def draw(cls, path: Path, figure: Callable[[Path | None, Theme], bytes]) -> "Picture":
+        """Draw it in both themes; the light one is kept as a file too."""
+        return cls(base64.b64encode(figure(path, LIGHT)).decode(), base64.b64encode(figure(None, DARK)).decode())
+
+
+def write_report(out: Path, summary: dict[str, Any]) -> Path:
+    """Write `out/report.html` and the figures in `out/figures`.
+
+    Args:
+        out: the run directory.
+        summary: of a finished or unfinished run, as in its summary.json.
+
+    Returns:
+        The page.
+
+    Raises:
+        LifelongError: the files cannot be written.
+    """
+    folder = Path(out) / "figures"
+    tasks = summary["tasks"]
+    page = _render(
+        "report.html.j2",
+        title=f"{clean(summary['stream'])}, learned with {clean(summary['method'])}",
+        subtitle=f"preset {clean(summary['preset'])}, seed {summary['seed']}, {len(tasks)} tasks",
+        complete=summary.get("complete", True),
+        numbers=_numbers(summary),
+        memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.get("memory") or {}).items()),
+        notes=[clean(note) for note in summary.get("notes") or []],
+        overview=_overview(summary),
+        tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],
+        pictures=_pictures(folder, summary),
+        cells=_cells(folder, tasks),
+        phases=_phases(summary),
+        settings=[(clean(key), _value(value)) for key, value in (summary.get("settings") or {}).items()],
+        command="lifelong run --config config.toml --out ../again",
+        environment=_environment(summary),
+    )
+    return _write(Path(out) / "report.html", page)
+
+
+def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
+    """Write `out/report.html` and its figures in `out/figures`: methods side by side, mean and deviation over seeds.
+
+    Args:
+        out: a folder.
+        summaries: of any number of runs; those that differ in nothing but their seed are put together.
+
+    Returns:
+        The page.
+
+    Raises:
+        LifelongError: the files cannot be written.
+    """
+    folder, runs = Path(out) / "figures", group(summaries)
+    streams = sorted({clean(summary["stream"]) for summary in summaries})
+    begun = [one for one in runs if all(summary["accuracy"] for summary in one.summaries)]
+    pictures: dict[str, Picture | None] = dict.fromkeys(("stream", "tasks", "forgetting"))
+    if begun:
+        pictures = {
+            "stream": Picture.draw(folder / "comparison-stream.png", lambda path, theme: figures.compare_curves(begun, path, theme=theme)),
+            "tasks": Picture.draw(folder / "comparison-tasks.png", lambda path, theme: figures.compare_tasks(begun, path, theme=theme)),
+            "forgetting": Picture.draw(
+                folder / "comparison-forgetting.png", lambda path, theme: figures.compare_forgetting(begun, path, theme=theme)
+            ),
+        }
+    warnings = [f"{one.label}: unfinished; its numbers hold for the tasks learned so far." for one in runs if not one.complete]
+    if len(streams) > 1:
+        warnings.append("The runs are of different streams: their numbers cannot be compared directly.")
+    page = _render(
+        "comparison.html.j2",
+        title=f"Methods on {', '.join(streams) or ABSENT}",
+        subtitle=f"{len(runs)} configurations, {len(summaries)} runs",
+        warnings=warnings,
+        overview=_compared(runs),
+        final=_by_task(begun, lambda learned, now: now),
+        forgotten=_by_task(begun, lambda learned, now: now - learned),
+        phases=_compared_phases(runs),
+        runs=_listed(runs),
+        pictures=pictures,
+    )
+    return _write(Path(out) / "report.html", page)
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Autoescape for every template: names come from data.
+    loader = PackageLoader("lifelong.report", "templates")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return pages.get_template(template).render(**values)
+
+
+def _write(path: Path, page: str) -> Path:
+    write_text(path, page)
+    return path
+
+
+def _pictures(folder: Path, summary: dict[str, Any]) -> dict[str, Picture | None]:
+    wanted: dict[str, Callable[..., bytes]] = {}
+    if summary["accuracy"]:
+        wanted = {"accuracy": figures.accuracy_matrix, "stream": figures.accuracy_curve, "cost": figures.cost}
+    if any(task.get("distances") for task in summary["tasks"]):
+        wanted["distances"] = figures.distance_heatmap
+    return dict.fromkeys(("accuracy", "stream", "cost", "distances")) | {
+        name: Picture.draw(folder / f"{name}.png", lambda path, theme, draw=draw: draw(summary, path, theme=theme))
+        for name, draw in wanted.items()
+    }
+
+
+def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("AP", accuracy(summary.get("ap"))),
+        ("AF", accuracy(summary.get("af"))),
+        ("Parameters", parameters(summary.get("parameters"))),
+        ("Time", duration(summary.get("seconds"))),
+        ("Memory", size(sum((summary.get("memory") or {}).values()))),
+    ]
+
+
+def _overview(summary: dict[str, Any]) -> Grid:
+    learned, now = learned_and_now(summary["accuracy"])
+    rows = [
+        [
+            f"{index + 1} · {clean(task['name'])}",
+            decision(task),
+            against_thresholds(task),
+            duration(task.get("seconds")),
+            parameters(task.get("parameters_added")),
+            accuracy(learned[index]),
+            accuracy(now[index]),
+        ]
+        for index, task in enumerate(summary["tasks"])
+    ]
+    return Grid(["task", "decision", "nearest group", "time", "added", "accuracy when learned", "now"], rows, ("decision", "nearest group"))
+
+
+def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    known = sorted((value, other) for other, item in enumerate(task.get("distances") or []) if (value := finite(item)) is not None)
+    chosen = ", ".join(f"{clean(key)} {_value(value)}" for key, value in (task.get("hyperparameters") or {}).items())
+    phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.get("seconds_by_phase") or {}).items() if seconds)
+    parts = [
+        f"{task.get('train', ABSENT)} / {task.get('valid', ABSENT)} / {task.get('test', ABSENT)} images (train / valid / test)",
+        f"{task.get('epochs', ABSENT)} epochs",
+        duration(task.get("seconds")) + (f" ({phases})" if phases else ""),
+        f"{parameters(task.get('parameters_added'))} parameters added",
+        *([f"chosen: {chosen}"] if chosen else []),
+    ]
+    kind = task.get("decision")
+    return {
+        "name": clean(task["name"]),
+        "kind": kind if kind in ("search", "reuse-cell", "reuse-expert") else "undecided",
+        "decision": decision(task) if kind else "trained",
+        "reason": clean(task.get("reason") or ""),
+        "groups": ", ".join(distance(value) for value in task.get("group_distances") or []),
+        "nearest": against_thresholds(task),
+        "scale": _scale(task),
+        "cost": "; ".join(parts) + ".",
+        "classes": [clean(name) for name in task.get("classes") or []],
+        "distances": Grid(
+            ["to task, nearest first", "distance"],
+            [[f"{other + 1} · {clean(tasks[other]['name'])}", distance(value)] for value, other in known[:NEAR]],
+        )
+        if known
+        else None,
+    }
+
+
+def _scale(task: dict[str, Any]) -> dict[str, Any] | None:
+    """Where the groups stand between 0 and 1, in percent, and where the thresholds are."""
+    alpha, beta = finite(task.get("alpha")), finite(task.get("beta"))
+    if nearest(task) is None or alpha is None or beta is None:
+        return None
+    edges = [0.0, _percent(alpha), max(_percent(alpha), _percent(beta)), 100.0]
+    colours = ("expert", "cell", "search")
+    marks: list[tuple[float, str]] = [(0.0, "0"), (edges[1], f"α {alpha:g}"), (edges[2], f"β {beta:g}"), (100.0, "1")]
+    # Marks that would run into one another: the first one stays.
+    apart = [mark for index, mark in enumerate(marks) if all(abs(mark[0] - other[0]) > 9 for other in marks[:index])]
+    return {
+        "bands": [
+            {"left": low, "width": round(high - low, 2), "colour": colour}
+            for low, high, colour in zip(edges, edges[1:], colours, strict=False)
+        ],
+        "groups": [_percent(value) for item in task["group_distances"] if (value := finite(item)) is not None],
+        "marks": [{"place": place, "words": words} for place, words in apart],
+    }
+
+
+def _percent(share: float) -> float:
+    return round(100 * min(max(share, 0.0), 1.0), 2)
+
+
+def _cells(folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The different genotypes in order of appearance, with the tasks whose experts have them."""
+    users: dict[str, list[int]] = {}
+    for index, task in enumerate(tasks):
+        if task.get("genotype"):
+            users.setdefault(task["genotype"], []).append(index)
+    found = []
+    for index, (text, members) in enumerate(users.items()):
+        picture = None
+        if index < DIAGRAMS:
+            picture = Picture.draw(
+                folder / f"cell-{index:02d}.png", lambda path, theme, text=text: figures.cell_diagram(text, path, theme=theme)
+            )
+        names = ", ".join(f"{member + 1} · {clean(tasks[member]['name'])}" for member in members)
+        found.append({"title": f"Cell of the expert of task {names}", "text": text, "picture": picture})
+    return found
+
+
+def _phases(summary: dict[str, Any]) -> Grid:
+    phases = {name: finite(seconds) or 0.0 for name, seconds in (summary.get("seconds_by_phase") or {}).items()}
+    total = sum(phases.values())
+    rows = [[clean(name), duration(seconds), f"{seconds / total:.0%}" if total else ABSENT] for name, seconds in phases.items()]
+    return Grid(["phase", "time", "share"], rows)
+
+
+def _environment(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("lifelong", _value(summary.get("version"))),
+        ("PyTorch", _value(summary.get("torch"))),
+        ("device", _value(summary.get("device"))),
+        ("machine", _value(summary.get("machine"))),
+        ("threads", _value(summary.get("threads"))),
+        ("peak memory", size(summary.get("peak_memory_bytes"))),
+        ("feature extractor", _value(summary.get("extractor"))),
+        ("images of the stream (checksum)", _value(summary.get("stream_fingerprint"))),
+    ]
+
+
+def _value(value: Any) -> str:
+    """A plain value in words."""
+    if value is None or value == "":
+        return ABSENT
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(item) for item in value) or ABSENT
+    return clean(value)
+
+
+def _compared(runs: list[Runs]) -> Grid:
+    rows = [
+        [
+            one.label,
+            str(len(one.summaries)),
+            spread(one.values("ap"), accuracy),
+            spread(one.values("af"), accuracy),
+            spread(one.values("parameters"), parameters),
+            spread(one.values("seconds"), duration),
+            spread(one.memory(), size),
+        ]
+        for one in runs
+    ]
+    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows)
+
+
+def _by_task(runs: list[Runs], of: Callable[[float, float], float]) -> Grid:
+    columns = [per_task(one, of) for one in runs]
+    tasks = max((summary["tasks"] for one in runs for summary in one.summaries), key=len, default=[])
+    rows = [
+        [f"{index + 1} · {clean(task['name'])}", *(accuracy(column[index]) if index < len(column) else ABSENT for column in columns)]
+        for index, task in enumerate(tasks)
+    ]
+    return Grid(["task", *(one.label for one in runs)], rows)
+
+
+def _compared_phases(runs: list[Runs]) -> Grid:
+    names = list(dict.fromkeys(name for one in runs for summary in one.summaries for name in summary.get("seconds_by_phase") or {}))
+    rows = [
+        [one.label, *(spread([(summary.get("seconds_by_phase") or {}).get(name) for summary in one.summaries], duration) for name in names)]
+        for one in runs
+    ]
+    return Grid(["method", *map(clean, names)], rows)
+
+
+def _listed(runs: list[Runs]) -> Grid:
+    rows = [
+        [
+            one.label,
+            _value(summary.get("seed")),
+            accuracy(summary.get("ap")),
+            accuracy(summary.get("af")),
+            parameters(summary.get("parameters")),
+            duration(summary.get("seconds")),
+            size(summary.get("peak_memory_bytes")),
+            _value(summary.get("device")),
+        ]
+        for one in runs
+        for summary in one.summaries
+    ]
+    return Grid(["method", "seed", "AP", "AF", "parameters", "time", "peak memory", "device"], rows)

@@ -1,0 +1,204 @@
+"""Heat maps: accuracies r_ij, and distances with the decisions that follow from them."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish, readable_on, task_ticks
+from lifelong.report.wording import decision, finite, kind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Colour = tuple[float, float, float, float]
+Rows = list[list[float | None]]
+
+NAME_WIDTH = 0.075
+"""Inches that a character of a task's name takes."""
+
+DEFAULT_THRESHOLDS = (0.5, 0.75)
+
+
+def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+    """The accuracies r_ij as a heat map: a row for each task learned, a column for each task judged.
+
+    Args:
+        summary: of one run.
+        path: where to write the PNG; None: nowhere.
+        theme: the colours.
+
+    Returns:
+        The PNG.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+
+    rows = [[finite(value) for value in row] for row in summary["accuracy"]]
+    digits = 3 if len(rows) <= 12 else 2
+    drawing, frame, right = _square(summary["tasks"], theme)
+    _draw(frame, rows, colormaps["cividis"], lambda value: f"{value:.{digits}f}", theme)
+    frame.set_xlabel("accuracy on task", color=theme.muted, fontsize=9, fontfamily=FONT)
+    frame.set_title("Accuracy after each task", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
+    width, height = drawing.get_size_inches()
+    bar = drawing.add_axes((right / width, frame.get_position().y0, 0.14 / width, min(2.0 / height, frame.get_position().height)))
+    scale = drawing.colorbar(ScalarMappable(cmap=colormaps["cividis"]), cax=bar)
+    scale.outline.set_visible(False)  # ty: ignore[call-non-callable]
+    bar.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=8, labelfontfamily=FONT)
+    return finish(drawing, path)
+
+
+def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+    """The distances from each task to every earlier one, coloured by what the thresholds say of them, with the decisions beside.
+
+    Args:
+        result: of `lifelong.experiment.distances`, or the summary of one run.
+        path: where to write the PNG; None: nowhere.
+        theme: the colours.
+
+    Returns:
+        The PNG.
+    """
+    tasks, rows, (alpha, beta) = _distances(result)
+    drawing, frame, _ = _square(tasks, theme)
+    # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
+    _draw(frame, rows, lambda value: _shade(_mapped(value), alpha, beta), _compact, theme)
+    frame.set_xlabel(
+        "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
+    )
+    frame.set_title("Distances and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
+    _decisions(frame, tasks, theme)
+    _band_legend(drawing, frame, alpha, beta, theme)
+    return finish(drawing, path)
+
+
+def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, tuple[float, float]]:
+    """Records of the tasks, the lower triangle of Eq. 4, and the thresholds: of a summary or of `distances`."""
+    if "raw" in result:
+        decisions = result.get("decisions") or [{}] * len(result["tasks"])
+        tasks = [{**record, "name": name} for name, record in zip(result["tasks"], decisions, strict=True)]
+        rows = [list(row[:index]) for index, row in enumerate(result["raw"])]
+        thresholds = [result]
+    else:
+        tasks = result["tasks"]
+        rows = [list(task.get("distances") or []) for task in tasks]
+        thresholds = tasks
+    alpha = next((value for record in thresholds if (value := finite(record.get("alpha"))) is not None), DEFAULT_THRESHOLDS[0])
+    beta = next((value for record in thresholds if (value := finite(record.get("beta"))) is not None), DEFAULT_THRESHOLDS[1])
+    return tasks, [[finite(value) for value in row] for row in rows], (alpha, max(alpha, beta))
+
+
+def _mapped(value: float) -> float:
+    """Eq. 6, kept in [0, 1]."""
+    return min(max(min(value, 1 - math.exp(-2 * max(value, 0.0))), 0.0), 1.0)
+
+
+def _shade(value: float, alpha: float, beta: float) -> Colour:
+    """Blue up to alpha, orange up to beta, pale beyond: three bands, each fading with the distance."""
+    from matplotlib.colors import to_rgb
+
+    bands = ((0.0, alpha, "#00507f", "#5aa9d6"), (alpha, beta, "#d98f00", "#f6cf74"), (beta, 1.0, "#ddb3cc", "#f5eaf0"))
+    low, high, near, far = bands[0 if value <= alpha else 1 if value <= beta else 2]
+    share = min((value - low) / max(high - low, 1e-9), 1.0)
+    red, green, blue = (a + (b - a) * share for a, b in zip(to_rgb(near), to_rgb(far), strict=True))
+    return red, green, blue, 1.0
+
+
+def _square(tasks: list[dict[str, Any]], theme: Theme) -> "tuple[Figure, Axes, float]":
+    """A figure with square cells for task by task, and the x in inches where its right margin begins."""
+    count = max(len(tasks), 1)
+    names = [_label(index, task) for index, task in enumerate(tasks)] if count <= FEW else [str(index + 1) for index in range(count)]
+    left = 0.3 + NAME_WIDTH * max(map(len, names), default=0)
+    side = count * (0.52 if count <= 12 else 0.4) if count <= FEW else 7.0
+    drawing = figure(left + side + 2.4, side + 1.6, theme)
+    frame = axes(drawing, (left, 0.9, side, side), theme)
+    frame.set_xlim(-0.5, count - 0.5)
+    frame.set_ylim(count - 0.5, -0.5)
+    ticks = task_ticks(len(tasks))
+    frame.set_xticks(ticks, [str(index + 1) for index in ticks])
+    frame.set_yticks(ticks, [names[index] for index in ticks])
+    for spine in frame.spines.values():
+        spine.set_visible(False)
+    return drawing, frame, left + side + 0.2
+
+
+def _label(index: int, task: dict[str, Any]) -> str:
+    return f"{drawable(task.get('name', ''))}  {index + 1}"
+
+
+def _draw(frame: "Axes", rows: Rows, colour: Callable[[float], Colour], form: Callable[[float], str], theme: Theme) -> None:
+    """A lower triangle of coloured cells, with numbers where they can be read."""
+    import numpy as np
+
+    count = max(len(rows), 1)
+    picture = np.zeros((count, count, 4))
+    for row, values in enumerate(rows):
+        for column, value in enumerate(values):
+            if value is None:
+                continue
+            picture[row, column] = colour(value)
+            if count <= FEW:
+                size = 8.5 if count <= 12 else 7
+                ink = readable_on(colour(value))
+                frame.text(column, row, form(value), ha="center", va="center", fontsize=size, color=ink, fontfamily=FONT)
+    frame.imshow(picture, interpolation="nearest", aspect="auto", extent=(-0.5, count - 0.5, count - 0.5, -0.5))
+    if count <= FEW:
+        for edge in range(1, count):
+            frame.axhline(edge - 0.5, color=theme.paper, linewidth=1.2)
+            frame.axvline(edge - 0.5, color=theme.paper, linewidth=1.2)
+
+
+def _compact(value: float) -> str:
+    """A distance in at most four characters or so."""
+    magnitude = abs(value)
+    return (
+        f"{value:.2f}"
+        if magnitude < 9.995
+        else f"{value:.1f}"
+        if magnitude < 99.95
+        else f"{value:.0f}"
+        if magnitude < 9999.5
+        else f"{value:.0e}"
+    )
+
+
+def _decisions(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
+    """A coloured mark for each row's decision, in words where there is room."""
+    from matplotlib.patches import Rectangle
+
+    count = len(tasks)
+    gap = count * 0.03
+    for row, task in enumerate(tasks):
+        if kind(task) is None:
+            continue
+        width, margin = (0.26, 0.13) if count <= FEW else (count * 0.025, 0.0)
+        place = (count - 0.5 + gap, row - 0.5 + margin)
+        frame.add_patch(Rectangle(place, width, 1 - 2 * margin, facecolor=theme.decision(kind(task)), edgecolor="none", clip_on=False))
+        if count <= FEW:
+            frame.text(
+                place[0] + width + 0.18, row, drawable(decision(task), 36), va="center", fontsize=8.5, color=theme.ink, fontfamily=FONT
+            )
+
+
+def _band_legend(drawing: "Figure", frame: "Axes", alpha: float, beta: float, theme: Theme) -> None:
+    """The three bands with their thresholds by name."""
+    from matplotlib.patches import Patch
+
+    bands = [
+        Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alpha:g}: near, shares an expert"),
+        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {beta:g}: related, reuses its cell"),
+        Patch(facecolor=_shade((beta + max(beta, 1.0)) / 2 + 1e-6, alpha, beta), label="> β: far, a cell is searched"),
+    ]
+    height = drawing.get_size_inches()[1]
+    box = frame.get_position()
+    drawing.legend(
+        handles=bands,
+        loc="upper left",
+        bbox_to_anchor=(box.x0, box.y0 - 0.56 / height),
+        frameon=False,
+        prop={"family": FONT, "size": 8.5},
+        labelcolor=theme.ink,
+        borderaxespad=0,
+        borderpad=0,
+    )

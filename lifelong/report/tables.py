@@ -1,0 +1,120 @@
+"""Results as tables for a terminal. Names from data are plain text there, never markup."""
+
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lifelong.report.runs import group
+from lifelong.report.wording import (
+    ABSENT,
+    accuracy,
+    against_thresholds,
+    clean,
+    decision,
+    distance,
+    duration,
+    learned_and_now,
+    parameters,
+    short,
+    size,
+    spread,
+)
+
+NAME = 28
+"""The longest name that is shown whole in a terminal."""
+
+MATRIX = 12
+"""The most tasks whose distances are printed as a matrix; beyond, each task's nearest ones."""
+
+
+def task_table(summary: dict[str, Any]) -> Table:
+    """One row a task: what was decided, against which thresholds, what it cost, how well it was and is known."""
+    tasks = summary["tasks"]
+    learned, now = learned_and_now(summary["accuracy"])
+    decides = any(task.get("decision") for task in tasks)
+    table = _table(f"{summary['stream']}, {summary['method']}, seed {summary['seed']}")
+    table.add_column("", justify="right")
+    table.add_column("task", overflow="fold")
+    if decides:
+        table.add_column("decision", overflow="fold")
+        table.add_column("nearest group", no_wrap=True)
+    for heading in ("epochs", "time", "added", "learned", "now"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for index, task in enumerate(tasks):
+        decided = [Text(decision(task)), against_thresholds(task)] if decides else []
+        cost = [str(task.get("epochs", ABSENT)), duration(task.get("seconds")), parameters(task.get("parameters_added"))]
+        table.add_row(str(index + 1), _name(task["name"]), *decided, *cost, accuracy(learned[index]), accuracy(now[index]))
+    return table
+
+
+def result_table(summary: dict[str, Any]) -> Table:
+    """The result of one run in one row."""
+    return comparison_table([summary], title=None if summary.get("complete", True) else "unfinished")
+
+
+def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = None) -> Table:
+    """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time."""
+    runs = group(summaries)
+    table = _table(title)
+    table.add_column("method", overflow="fold")
+    if any(len(one.summaries) > 1 for one in runs):
+        table.add_column("seeds", justify="right")
+    for heading in ("AP", "AF", "parameters", "memory", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in runs:
+        name = one.label if one.complete else f"{one.label}, unfinished"
+        seeds = [str(len(one.summaries))] if any(len(other.summaries) > 1 for other in runs) else []
+        table.add_row(
+            Text(name),
+            *seeds,
+            spread(one.values("ap"), accuracy),
+            spread(one.values("af"), accuracy),
+            spread(one.values("parameters"), parameters),
+            spread(one.memory(), size),
+            spread(one.values("seconds"), duration),
+        )
+    return table
+
+
+def distance_table(result: dict[str, Any]) -> Table:
+    """The distances of Eq. 4 from each task to every earlier one, and what follows from them.
+
+    Args:
+        result: of `lifelong.experiment.distances`; with the records of a run's tasks as its decisions it serves for a run too.
+    """
+    names, rows = result["tasks"], result["raw"]
+    decisions = result.get("decisions") or [{}] * len(names)
+    few = len(names) <= MATRIX
+    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}")
+    table.add_column("", justify="right")
+    table.add_column("task", overflow="fold")
+    if few:
+        for index in range(len(names) - 1):
+            table.add_column(f"to {index + 1}", justify="right", no_wrap=True)
+    else:
+        table.add_column("nearest tasks", overflow="fold")
+    table.add_column("nearest group", no_wrap=True)
+    table.add_column("decision", overflow="fold")
+    for index, name in enumerate(names):
+        row = list(rows[index][:index])
+        cells = [distance(value) for value in row] if few else [_nearest_tasks(row)]
+        cells += [""] * (len(names) - 1 - len(cells)) if few else []
+        record = {key: result.get(key) for key in ("alpha", "beta")} | decisions[index]
+        table.add_row(str(index + 1), _name(name), *cells, against_thresholds(record), Text(decision(record)))
+    return table
+
+
+def _nearest_tasks(row: list[Any]) -> str:
+    near = sorted((value, index) for index, value in enumerate(row) if value is not None)[:3]
+    return ", ".join(f"{index + 1}: {distance(value)}" for value, index in near)
+
+
+def _name(name: str) -> Text:
+    return Text(short(name, NAME))
+
+
+def _table(title: str | None) -> Table:
+    heading = None if title is None else Text(clean(title), style="bold")
+    return Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)

@@ -1,0 +1,126 @@
+"""Numbers and names as a reader wants to see them; an absent number is a dash."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+ABSENT = "–"
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None for one that is absent, NaN or infinite."""
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def accuracy(value: Any) -> str:
+    """A share in [0, 1] (or a difference of two) with three digits."""
+    number = finite(value)
+    return ABSENT if number is None else f"{number + 0.0:.3f}".replace("-0.000", "0.000")
+
+
+def parameters(value: Any) -> str:
+    """A number of parameters: ``512``, ``17.7 k``, ``1.400 M``."""
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    if number < 1000:
+        return f"{number:.0f}"
+    return f"{number / 1e3:.1f} k" if number < 999_950 else f"{number / 1e6:.3f} M"
+
+
+def size(value: Any) -> str:
+    """Bytes in decimal units: ``0 B``, ``12.3 kB``, ``1.20 GB``."""
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    for unit, scale, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if number >= scale:
+            return f"{number / scale:.{digits}f} {unit}"
+    return f"{number:.0f} B"
+
+
+def duration(value: Any) -> str:
+    """Seconds: ``0.84 s``, ``12.3 s``, ``3 min 05 s``, ``2 h 04 min``."""
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    if number < 59.95:
+        return f"{number:.2f} s" if number < 9.995 else f"{number:.1f} s"
+    whole = round(number)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(number / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def distance(value: Any) -> str:
+    """A distance with about three digits, so that 0.312 and 48.1 are equally readable."""
+    number = finite(value)
+    if number is None:
+        return ABSENT
+    size = abs(number)
+    return f"{number:.3f}" if size < 9.9995 else f"{number:.1f}" if size < 999.95 else f"{number:.0f}"
+
+
+def spread(values: Iterable[Any], form: Callable[[Any], str]) -> str:
+    """Mean ± sample standard deviation over seeds; the value alone where there is one."""
+    numbers = [number for value in values if (number := finite(value)) is not None]
+    if len(numbers) < 2:
+        return form(numbers[0] if numbers else None)
+    return f"{form(statistics.fmean(numbers))} ± {form(statistics.stdev(numbers))}"
+
+
+def clean(text: Any) -> str:
+    """Text from data on one line: characters that a terminal or a page would act on are replaced."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in " ".join(str(text).split()))
+
+
+def short(text: Any, length: int) -> str:
+    """Clean text of at most `length` characters."""
+    line = clean(text)
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def nearest(task: dict[str, Any]) -> float | None:
+    """Eq. 6 to the nearest group of a task's record; None where no distance was measured."""
+    return min((number for value in task.get("group_distances") or [] if (number := finite(value)) is not None), default=None)
+
+
+def against_thresholds(task: dict[str, Any]) -> str:
+    """The distance to the nearest group beside the threshold it was held against, such as ``0.312 ≤ α 0.5``."""
+    value, alpha, beta = nearest(task), finite(task.get("alpha")), finite(task.get("beta"))
+    if value is None:
+        return ABSENT
+    if alpha is not None and value <= alpha:
+        return f"{distance(value)} ≤ α {alpha:g}"
+    if beta is not None:
+        return f"{distance(value)} {'≤' if value <= beta else '>'} β {beta:g}"
+    return distance(value)
+
+
+def kind(record: dict[str, Any]) -> str | None:
+    """ "search", "reuse-cell", "reuse-expert", or None: of a task's record, or of a decision without a run."""
+    return record.get("decision") or record.get("action")
+
+
+def decision(record: dict[str, Any]) -> str:
+    """What was decided for a task, and which expert serves it (without a run: which group); a dash where nothing is decided."""
+    decided = kind(record)
+    if decided is None:
+        return ABSENT
+    words = clean(decided) + (", frozen" if record.get("frozen") else "")
+    if record.get("expert") is not None:
+        return f"{words} → expert {record['expert']}"
+    return words if decided == "search" or record.get("group") is None else f"{words} of group {record['group']}"
+
+
+def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[float | None]]:
+    """From the accuracies after each task: each task's accuracy when just learned, and at the end."""
+    learned = [finite(row[index]) for index, row in enumerate(rows)]
+    return learned, [finite(value) for value in rows[-1]] if rows else []
+
+
+def curve(rows: list[list[float]]) -> list[float]:
+    """The mean accuracy over the tasks so far, after each task."""
+    return [statistics.fmean(finite(value) or 0.0 for value in row) for row in rows]

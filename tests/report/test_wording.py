@@ -1,0 +1,86 @@
+import pytest
+
+from lifelong.report import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.8534, "0.853"), (1.0, "1.000"), (-0.0201, "-0.020"), (-0.0001, "0.000"), (0, "0.000"), (None, "–"), (float("nan"), "–")],
+)
+def test_accuracy_has_three_digits(value, text):
+    assert wording.accuracy(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (650, "650"), (17_712, "17.7 k"), (999_949, "999.9 k"), (999_950, "1.000 M"), (607_050, "607.0 k"), (1_400_000, "1.400 M")],
+)
+def test_parameters(value, text):
+    assert wording.parameters(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.8412, "0.84 s"),
+        (12.34, "12.3 s"),
+        (59.96, "1 min 00 s"),
+        (185.2, "3 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (7450, "2 h 04 min"),
+        (None, "–"),
+    ],
+)
+def test_duration(value, text):
+    assert wording.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0 B"), (999, "999 B"), (12_300, "12.3 kB"), (812_000_000, "812.0 MB"), (1.2e9, "1.20 GB")]
+)
+def test_size(value, text):
+    assert wording.size(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.3121, "0.312"), (48.06, "48.1"), (1234.5, "1234"), (-0.05, "-0.050"), (None, "–")])
+def test_distance(value, text):
+    assert wording.distance(value) == text
+
+
+def test_spread_is_mean_and_sample_deviation():
+    assert wording.spread([0.8, 0.9], wording.accuracy) == "0.850 ± 0.071"
+    assert wording.spread([0.8], wording.accuracy) == "0.800"
+    assert wording.spread([0.8, None], wording.accuracy) == "0.800"
+    assert wording.spread([None], wording.accuracy) == "–"
+
+
+def test_clean_leaves_nothing_that_a_terminal_acts_on():
+    assert wording.clean("a\nb\t c\x1b[31m\x00\u202e") == "a b c\ufffd[31m\ufffd\ufffd"
+    assert wording.short("w" * 90, 10) == "w" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        ([0.9, 0.31], "0.310 ≤ α 0.5"),
+        ([0.5], "0.500 ≤ α 0.5"),
+        ([0.7512, 0.7], "0.700 ≤ β 0.75"),
+        ([0.96], "0.960 > β 0.75"),
+        ([], "–"),
+        ([None], "–"),
+    ],
+)
+def test_against_thresholds(groups, text):
+    assert wording.against_thresholds({"group_distances": groups, "alpha": 0.5, "beta": 0.75}) == text
+
+
+def test_decision_names_the_expert():
+    assert wording.decision({"decision": "reuse-expert", "expert": 0, "frozen": True}) == "reuse-expert, frozen → expert 0"
+    assert wording.decision({"decision": None, "expert": 3}) == "–"
+
+
+def test_curve_and_ends_of_the_accuracies():
+    rows = [[0.5], [0.4, 0.8], [0.3, 0.9, 0.6]]
+    assert wording.curve(rows) == pytest.approx([0.5, 0.6, 0.6])
+    assert wording.learned_and_now(rows) == ([0.5, 0.8, 0.6], [0.3, 0.9, 0.6])
+    assert wording.learned_and_now([]) == ([], [])
