@@ -1,0 +1,87 @@
+"""The residual networks: the light ResNet-18 of the baselines, and ImageNet's ResNet-18 as the feature extractor.
+
+Source: He et al., ResNet (CVPR 2016); the light one: Veniat et al., MNTDP (ICLR 2021), constant width and no projection but where the
+resolution halves. Both end in globally averaged features; heads are the methods'.
+"""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, which is projected where size or channels change."""
+
+    def __init__(self, inputs: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or inputs != channels:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
+        """The block's maps."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(inputs, channels, stride), BasicBlock(channels, channels, 1))
+
+
+class LightResNet(nn.Module):
+    """The light ResNet-18 of MNTDP: 64 channels throughout, 606,400 parameters, 64 features.
+
+    Weights start as PyTorch's defaults, as in MNTDP.
+
+    Args:
+        channels: channels of every layer.
+        stem_pool: max-pool after the stem (PAR's authors' code; a quarter of the compute).
+
+    Attributes:
+        feature_dim: features per image, `channels`.
+    """
+
+    def __init__(self, channels: int = 64, stem_pool: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem_pool else nn.Identity()
+        self.layers = nn.Sequential(*(_layer(channels, channels, stride) for stride in (1, 2, 2, 2)))
+        self.feature_dim = channels
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Features of normalized images."""
+        return self.layers(self.pool(F.relu(self.bn1(self.conv1(images))))).mean(dim=(2, 3))
+
+
+class ImageNetResNet18(nn.Module):
+    """ResNet-18 without its classifier, with torchvision's parameter names: 11,176,512 parameters, 512 features.
+
+    Args:
+        last: the layer after which features are averaged; "layer3" leaves 2,782,784 parameters and gives 256 features.
+
+    Attributes:
+        feature_dim: features per image.
+    """
+
+    def __init__(self, last: Literal["layer4", "layer3"] = "layer4") -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = _layer(64, 64, 1)
+        self.layer2 = _layer(64, 128, 2)
+        self.layer3 = _layer(128, 256, 2)
+        self.layer4 = _layer(256, 512, 2) if last == "layer4" else nn.Identity()
+        self.feature_dim = 512 if last == "layer4" else 256
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Features of images with ImageNet's normalization (or whichever is asked for)."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3))

@@ -1,0 +1,101 @@
+"""The network of a cell search: every operation on every edge, of which one path is computed at a time.
+
+Source: Zheng et al., MdeNAS (ICCV 2019); PAR's authors' code (par_basicmodel.py): a stem of C channels, batch norm without weights,
+also after the pools.
+"""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.networks.cells import reductions
+from lifelong.networks.depthwise import layout
+from lifelong.networks.genotype import EDGES, NODES, OPERATIONS
+from lifelong.networks.operations import Maps, operation, preprocess
+
+Plan = tuple[int, ...]
+"""For each of the 14 edges of a cell the index of its operation in `OPERATIONS`; 0 for none."""
+
+Path = tuple[Plan, Plan]
+"""The operations of the normal and of the reduction cells."""
+
+# Batch norm always uses the statistics of its batch. Running averages would be of use only where an operation sees many batches
+# on end; here it is sampled now and then, behind layers that have moved on since. Then accuracies of operations would depend on
+# when these were last sampled, which is not what the search is to compare. (The facts of the authors' code do not say.)
+batch_norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
+
+
+class Edge(nn.ModuleList):
+    """The operations of one edge. The place of `none` holds an empty module, so that indices are those of `OPERATIONS`."""
+
+    def __init__(self, channels: int, stride: int, reduce_bn: bool) -> None:
+        super().__init__([nn.Identity()])
+        for name in OPERATIONS[1:]:
+            module = operation(name, channels, stride, batch_norm, reduce_bn=reduce_bn)
+            self.append(nn.Sequential(module, batch_norm(channels)) if "pool" in name else module)
+
+
+class SearchCell(nn.Module):
+    """One cell with all 14 edges.
+
+    Args:
+        inputs: channels of the layer before the previous one, and of the previous layer.
+        channels: channels C of each node.
+        reduce: stride 2 on the edges from the inputs.
+        halve: the previous layer has half the resolution of the one before.
+        reduce_bn: apply the batch norm of factorized reductions.
+    """
+
+    def __init__(self, inputs: tuple[int, int], channels: int, *, reduce: bool, halve: bool, reduce_bn: bool) -> None:
+        super().__init__()
+        self.preprocess0 = preprocess(inputs[0], channels, batch_norm, halve=halve, reduce_bn=reduce_bn)
+        self.preprocess1 = preprocess(inputs[1], channels, batch_norm, halve=False, reduce_bn=reduce_bn)
+        self.reduce = reduce
+        self.edges = nn.ModuleList(Edge(channels, 2 if reduce and source < 2 else 1, reduce_bn) for _, source in EDGES)
+
+    def forward(self, before: Maps, previous: Maps, plan: Plan) -> Maps:
+        """The four nodes side by side: 4C channels. A node without an operation is zero."""
+        states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
+        edges = [(*where, edge, choice) for where, edge, choice in zip(EDGES, self.edges, plan, strict=True) if choice]
+        for node in range(NODES):
+            terms = [edge[choice](states[source]) for to, source, edge, choice in edges if to == node]  # ty: ignore[not-subscriptable]
+            states.append(Maps(sum(terms[1:], terms[0]) if terms else self._zeros(states[0].raw)))
+        return Maps(torch.cat([state.raw for state in states[2:]], dim=1))
+
+    def _zeros(self, x: Tensor) -> Tensor:
+        """Zeros of a node's size, made of an input of the cell."""
+        return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x.device))
+
+
+class SuperNetwork(nn.Module):
+    """Stem, cells with every operation, global average pooling and a linear head.
+
+    Args:
+        classes: classes of the task.
+        channels: channels C of every cell, and of the stem.
+        cells: cells in the stack.
+        reduce_bn: apply the batch norm of factorized reductions.
+    """
+
+    def __init__(self, classes: int, channels: int, cells: int = 4, *, reduce_bn: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, track_running_stats=False)
+        )
+        self.cells = nn.ModuleList()
+        inputs, halved = (channels, channels), False
+        for index in range(cells):
+            reduce = index in reductions(cells)
+            self.cells.append(SearchCell(inputs, channels, reduce=reduce, halve=halved, reduce_bn=reduce_bn))
+            inputs, halved = (inputs[1], NODES * channels), reduce
+        self.head = nn.Linear(NODES * channels, classes)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"], path: Path) -> Float[Tensor, "n classes"]:
+        """Logits of the network that has only the operations of `path`; nothing else is computed."""
+        normal, reduce = path
+        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images.device))))
+        for cell in self.cells:
+            before, previous = previous, cell(before, previous, reduce if cell.reduce else normal)
+        return self.head(previous.raw.mean(dim=(2, 3)))

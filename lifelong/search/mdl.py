@@ -1,0 +1,224 @@
+"""Cell search by multinomial distribution learning (MDL): one sampled network is trained at a time.
+
+The training images are split at random into two halves. Each round draws an operation for every edge, trains the network that has
+only these for one pass over the first half, measures its accuracy on the second, and moves the probabilities of operations: towards
+those that do better after less training.
+
+Source: PAR section 3.3 and the authors' code (mdenas_search.py); Zheng et al., MdeNAS (ICCV 2019).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float64
+from torch import Tensor, nn
+
+from lifelong.data.augment import augment, normalize
+from lifelong.data.task import Augmentation, Normalization, Split
+from lifelong.errors import LifelongError
+from lifelong.networks.genotype import Genotype
+from lifelong.networks.supernet import Path, SuperNetwork
+from lifelong.search.distribution import Distribution, derive
+from lifelong.settings.par import SearchSettings
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.stages import Stage, derive_seed, seeded
+
+LOWEST_RATE = 1e-5
+"""Where the cosine of the learning rate would end."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to.
+
+    Attributes:
+        genotype: the cell.
+        epochs: epochs run.
+        seconds: wall time, summed over interruptions.
+        normal, reduce: the probabilities at the end; a row per edge, a column per operation.
+        history: per epoch the mean training loss and the accuracy on the held-out half.
+    """
+
+    genotype: Genotype
+    epochs: int
+    seconds: float
+    normal: Float64[Tensor, "edges operations"]
+    reduce: Float64[Tensor, "edges operations"]
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+
+def search_cell(
+    train: Split,
+    classes: int,
+    settings: SearchSettings,
+    training: TrainingSettings,
+    stage: Stage,
+    *,
+    normalization: Normalization,
+    augmentation: Augmentation,
+    channels: int,
+    cells: int = 4,
+    reduce_bn: bool = True,
+) -> SearchResult:
+    """Search the two cells of an expert for a task.
+
+    Args:
+        train: the task's training images, on the device to compute on. No other split is used.
+        classes: classes of the task.
+        settings: length, rates, projection, sampling.
+        training: of it the batch size, the momentum and the weight decay.
+        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+        normalization: of the images.
+        augmentation: of the images of both halves.
+        channels: channels C of the search network, where `settings.search_channels` is 0.
+        cells: cells of the search network.
+        reduce_bn: apply the batch norm of factorized reductions.
+
+    Raises:
+        LifelongError: fewer than two images, a loss that is not finite, or a state that cannot be written.
+    """
+    done = stage.outcome()
+    if done is None:
+        if len(train) < 2:
+            raise LifelongError(f"{stage.where or stage.name}: a cell search needs at least 2 training images, there are {len(train)}")
+        with seeded(stage.seed):
+            network = SuperNetwork(classes, settings.search_channels or channels, cells, reduce_bn=reduce_bn)
+        images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
+        done = _Search(network.to(train.images.device), images, settings, training, stage).to_end()
+        stage.finish(done)
+    return SearchResult(Genotype.parse(done.pop("genotype")), **done)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The training images, prepared a batch at a time."""
+
+    split: Split
+    normalization: Normalization
+    augmentation: Augmentation
+    generator: torch.Generator
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented inputs and labels."""
+        indices = indices.to(self.split.images.device)
+        images = augment(self.split.images[indices], self.augmentation, self.generator)
+        return normalize(images, self.normalization), self.split.labels[indices]
+
+
+class _Search:
+    """A search under way: everything that a saved state must hold."""
+
+    def __init__(
+        self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage
+    ) -> None:
+        self.network, self.images, self.settings, self.batch_size, self.stage = network, images, settings, training.batch_size, stage
+        self.optimizer = sgd(
+            network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay
+        )
+        # Zeros where there is no momentum yet: the same step, and a fused one wants a buffer for all or for none.
+        load_momentum(self.optimizer, [torch.zeros_like(p) for p in network.parameters()])
+        self.random = stage.generator()
+        images.generator.manual_seed(derive_seed(stage.seed, "augmentation"))
+        order = torch.randperm(len(images.split), generator=self.random)
+        self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
+        self.normal, self.reduce = Distribution(), Distribution()
+        self.history: list[tuple[float, float]] = []
+        self.seconds = 0.0
+        saved = stage.running()
+        if saved is not None:
+            self._restore(saved)
+
+    def to_end(self) -> Tree:
+        """Run the epochs that remain; returns the outcome."""
+        epochs = self.settings.search_epochs
+        while len(self.history) < epochs:
+            started = time.perf_counter()
+            loss, accuracy = self._epoch(len(self.history))
+            self.history.append((loss, accuracy))
+            self.seconds += time.perf_counter() - started
+            self.stage.report(len(self.history), epochs, loss, accuracy)
+            self.stage.save(self._state)
+        tables = (self.normal.probabilities, self.reduce.probabilities)
+        return {
+            "genotype": str(Genotype(*map(derive, tables))),
+            "epochs": epochs,
+            "seconds": self.seconds,
+            "normal": tables[0],
+            "reduce": tables[1],
+            "history": self.history,
+        }
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        """One pass over both halves; returns the mean loss on the one and the accuracy on the other."""
+        highest = self.settings.search_lr
+        lowest = min(LOWEST_RATE, highest)
+        rate = lowest + (highest - lowest) * (1 + math.cos(math.pi * epoch / self.settings.search_epochs)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total, correct = 0.0, 0
+        for training, held_out in self._rounds():
+            path = (self.normal.sample(self.random), self.reduce.sample(self.random))
+            total += self._train(training, path)
+            if not math.isfinite(total):
+                self.stage.diverged(epoch + 1, f"search_lr {highest:g}")
+            right = self._correct(held_out, path)
+            correct += right
+            accuracy = right / sum(map(len, held_out))
+            for cell, plan in zip((self.normal, self.reduce), path, strict=True):
+                cell.learn(plan, accuracy, self.settings.search_step, self.settings.search_projection)
+        return total / len(self.train_half), correct / len(self.held_out)
+
+    def _rounds(self) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
+        """The batches to train on and to judge by, for each network that is sampled: all of an epoch's, or one of each."""
+        count = math.ceil(len(self.train_half) / self.batch_size)
+        # Batches of nearly equal size: batch norm and the accuracy of a round would suffer from a last one of a few images.
+        halves = [half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in (self.train_half, self.held_out)]
+        if self.settings.search_sampling == "epoch":
+            yield halves[0], halves[1]
+        else:
+            yield from (([training], [held_out]) for training, held_out in zip(*halves, strict=True))
+
+    def _train(self, batches: Sequence[Tensor], path: Path) -> float:
+        """A step on each batch; returns the sum of the losses of all images. What is not on the path gets no gradient and no step."""
+        total = torch.zeros((), device=self.images.split.images.device)
+        for indices in batches:
+            inputs, labels = self.images.batch(indices)
+            loss = F.cross_entropy(self.network(inputs, path), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.settings.search_clip_norm:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.search_clip_norm)
+            self.optimizer.step()
+            total += loss.detach() * len(labels)
+        return total.item()
+
+    @torch.no_grad()
+    def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
+        """How many images the sampled network gets right."""
+        prepared = (self.images.batch(indices) for indices in batches)
+        return sum(int((self.network(inputs, path).argmax(dim=1) == labels).sum()) for inputs, labels in prepared)
+
+    def _state(self) -> Tree:
+        return {
+            "network": self.network.state_dict(),
+            "momentum": momentum_state(self.optimizer),
+            "distributions": (asdict(self.normal), asdict(self.reduce)),
+            "generators": (self.random.get_state(), self.images.generator.get_state()),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.network.load_state_dict(saved["network"])
+        load_momentum(self.optimizer, saved["momentum"])
+        self.normal, self.reduce = (Distribution(**tables) for tables in saved["distributions"])
+        for generator, state in zip((self.random, self.images.generator), saved["generators"], strict=True):
+            generator.set_state(state)
+        self.history = saved["history"]
+        self.seconds = saved["seconds"]

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from lifelong.networks.genotype import EDGES, OPERATIONS, Genotype
+from lifelong.search.distribution import Distribution, derive, project, votes
+
+
+def table(*row: float) -> torch.Tensor:
+    return torch.tensor([row], dtype=torch.float64)
+
+
+def test_votes_by_hand():
+    """Trained 1, 2, 1, 0, 0, 3 times; accuracies .5, .4, .6, 0, 0, .7.
+
+    The first (1, .5) beats the second (2, .4); the third (1, .6) beats the second; nothing beats the sixth, which has the best
+    accuracy, and it beats nothing, as it was trained most.
+    """
+    assert votes(table(1, 2, 1, 0, 0, 3), table(0.5, 0.4, 0.6, 0, 0, 0.7)).tolist() == [[1, -2, 1, 0, 0, 0]]
+
+
+def test_a_search_of_two_epochs_by_hand():
+    """One epoch with max_pool at 0.5, one with skip at 0.4: equally often trained, so nobody wins. A third with skip at 0.3: now
+    max_pool (1 epoch, 0.5) beats skip (2 epochs, 0.3), and a step of 0.01 moves each by 0.01."""
+    cell = Distribution()
+    for operation, accuracy in ((1, 0.5), (3, 0.4)):
+        cell.learn((operation,) * 14, accuracy, 0.01, "simplex")
+        torch.testing.assert_close(cell.probabilities, Distribution().probabilities, rtol=0, atol=1e-15)
+    cell.learn((3,) * 14, 0.3, 0.01, "simplex")
+    expected = table(1 / 6, 1 / 6 + 0.01, 1 / 6, 1 / 6 - 0.01, 1 / 6, 1 / 6).expand(14, 6)
+    torch.testing.assert_close(cell.probabilities, expected, rtol=0, atol=1e-15)
+
+
+def test_the_authors_softmax_flattens():
+    moved = table(1 / 6 + 0.05, 1 / 6 - 0.05, *[1 / 6] * 4)
+    after = project(moved, "softmax")
+    powers = [math.exp(value) for value in moved[0].tolist()]
+    torch.testing.assert_close(after, table(*(power / sum(powers) for power in powers)))
+    assert after.max() - after.min() < 0.1 / 5
+
+
+def test_simplex_clamps_and_renormalizes():
+    assert project(table(-0.1, 0.3, 0.4, 0.4, 0, 0), "simplex").tolist()[0] == pytest.approx([0, 0.3 / 1.1, 0.4 / 1.1, 0.4 / 1.1, 0, 0])
+
+
+def plain_update(p, trained, accuracy, step, projection):
+    """The update of one edge, as plain loops over Python numbers (facts 2.5)."""
+    moved = []
+    for c in range(len(p)):
+        plus = sum(trained[c] - trained[r] < 0 and accuracy[c] - accuracy[r] > 0 for r in range(len(p)))
+        minus = sum(trained[c] - trained[r] > 0 and accuracy[c] - accuracy[r] < 0 for r in range(len(p)))
+        moved.append(p[c] + step * (plus - minus))
+    assert sum(moved) == pytest.approx(sum(p), abs=1e-12)
+    if projection == "softmax":
+        powers = [math.exp(value) for value in moved]
+        return [power / sum(powers) for power in powers]
+    clamped = [max(value, 0.0) for value in moved]
+    return [value / sum(clamped) for value in clamped]
+
+
+@pytest.mark.parametrize("projection", ["simplex", "softmax"])
+@pytest.mark.parametrize("step", [0.01, 0.2])
+def test_against_plain_loops(projection, step):
+    generator = torch.Generator().manual_seed(5)
+    cell = Distribution()
+    p = [[1 / 6] * 6 for _ in EDGES]
+    trained = [[0] * 6 for _ in EDGES]
+    accuracy = [[0.0] * 6 for _ in EDGES]
+    for _ in range(60):
+        plan = cell.sample(generator)
+        score = round(torch.rand((), generator=generator).item(), 1)
+        cell.learn(plan, score, step, projection)
+        for edge, choice in enumerate(plan):
+            trained[edge][choice] += 1
+            accuracy[edge][choice] = score
+            p[edge] = plain_update(p[edge], trained[edge], accuracy[edge], step, projection)
+        # The same probabilities to sample from: else rounding could part the two.
+        torch.testing.assert_close(cell.probabilities, torch.tensor(p, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (cell.probabilities >= 0).all()
+    assert bool((cell.probabilities == 0).any()) == (projection == "simplex")
+
+
+def test_votes_sum_to_zero_and_are_whole():
+    generator = torch.Generator().manual_seed(0)
+    trained = torch.randint(5, (14, 6), generator=generator).double()
+    accuracy = torch.randint(4, (14, 6), generator=generator).double()
+    assert votes(trained, accuracy).dtype == torch.int64
+    assert not votes(trained, accuracy).sum(dim=1).any()
+    assert votes(trained, accuracy).any()
+
+
+def test_sampling_follows_the_probabilities():
+    cell = Distribution(probabilities=table(0, 0.5, 0, 0.5, 0, 0).repeat(14, 1))
+    generator = torch.Generator().manual_seed(0)
+    draws = [choice for _ in range(100) for choice in cell.sample(generator)]
+    assert set(draws) == {1, 3}
+    assert 600 < draws.count(1) < 800
+
+
+def test_the_genotype_of_no_knowledge_is_max_pools():
+    """Facts 5.2: ties fall to max_pool_3x3, and to the first two edges."""
+    plan = derive(Distribution().probabilities)
+    assert plan == ((("max_pool_3x3", 0), ("max_pool_3x3", 1)),) * 4
+
+
+def test_derivation_by_hand():
+    """`none` never wins; the third node's edges from 1 and 3 are the most probable."""
+    p = Distribution().probabilities
+    p[:, 0] = 0.9
+    rows = {edge: row for row, edge in enumerate(EDGES)}
+    p[rows[2, 3], OPERATIONS.index("sep_conv_3x3")] = 0.5
+    p[rows[2, 1], OPERATIONS.index("dil_conv_3x3")] = 0.4
+    p[rows[3, 0], OPERATIONS.index("skip_connect")] = 0.3
+    plan = derive(p)
+    assert plan[2] == (("dil_conv_3x3", 1), ("sep_conv_3x3", 3))
+    assert plan[3] == (("skip_connect", 0), ("max_pool_3x3", 1))
+    assert Genotype(plan, plan).normal == plan

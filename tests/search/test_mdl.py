@@ -1,0 +1,185 @@
+import random
+from itertools import chain
+
+import pytest
+import torch
+
+from lifelong.data.task import Augmentation, Normalization, Split
+from lifelong.errors import LifelongError
+from lifelong.networks.supernet import SuperNetwork
+from lifelong.search import mdl
+from lifelong.search.mdl import SearchResult, search_cell
+from lifelong.settings.par import SearchSettings
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.stages import Stage
+
+
+def images(count: int = 30, classes: int = 3) -> Split:
+    """Classes of different brightness, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % classes
+    noise = torch.randint(0, 80, (count, 3, 8, 8), generator=generator)
+    return Split((labels[:, None, None, None] * 80 + noise).to(torch.uint8), labels)
+
+
+def search(stage: Stage, split: Split | None = None, **settings) -> SearchResult:
+    return search_cell(
+        images() if split is None else split,
+        3,
+        SearchSettings(**{"search_epochs": 5, "search_lr": 0.05, "search_step": 0.1, **settings}),
+        TrainingSettings(batch_size=8),
+        stage,
+        normalization=Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+        augmentation=Augmentation(crop=1, flip=True),
+        channels=4,
+    )
+
+
+def same(one: SearchResult, other: SearchResult) -> bool:
+    """Equal to the bit, but for the seconds."""
+    return (
+        (one.genotype, one.epochs, one.history) == (other.genotype, other.epochs, other.history)
+        and torch.equal(one.normal, other.normal)
+        and torch.equal(one.reduce, other.reduce)
+    )
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "batch"])
+def test_result(sampling):
+    result = search(Stage("search", 1), search_sampling=sampling)
+    assert result.epochs == len(result.history) == 5
+    assert result.seconds > 0
+    for table in (result.normal, result.reduce):
+        torch.testing.assert_close(table.sum(dim=1), torch.ones(14, dtype=torch.float64))
+    assert same(result, search(Stage("search", 1), search_sampling=sampling))
+    assert not same(result, search(Stage("search", 2), search_sampling=sampling))
+
+
+class StopHereError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("sampling", ["epoch", "batch"])
+def test_interrupted_anywhere_it_ends_the_same(tmp_path, sampling):
+    """Stopped in the listener after random epochs, some of them before the state is saved; the continued run is the straight one."""
+    weights = {}
+    straight = search(Stage("search", 7), search_sampling=sampling, search_epochs=6)
+    chance = random.Random(3)
+    attempts = 0
+
+    def listener(epoch):
+        weights[epoch.epoch] = epoch.accuracy
+        if chance.random() < 0.6:
+            raise StopHereError
+
+    for attempts in range(60):  # noqa: B007
+        stage = Stage("search", 7, folder=tmp_path, listener=listener, save_every=0.0 if chance.random() < 0.8 else 1e9)
+        try:
+            resumed = search(stage, search_sampling=sampling, search_epochs=6)
+            break
+        except StopHereError:
+            continue
+    assert attempts > 3
+    assert same(resumed, straight)
+    # A finished stage is not run again.
+    assert same(search(Stage("search", 7, folder=tmp_path, listener=listener), search_epochs=1), straight)
+
+
+def test_every_state_restores_every_tensor(tmp_path, monkeypatch):
+    """Weights and momentum at the end are those of the straight run, not only the genotype."""
+    ends = []
+    monkeypatch.setattr(mdl._Search, "to_end", record(mdl._Search.to_end, ends))
+    search(Stage("search", 7))
+    for stop in (1, 2, 4):
+        folder = tmp_path / str(stop)
+
+        def listener(epoch, stop=stop):
+            if epoch.epoch == stop:
+                raise StopHereError
+
+        with pytest.raises(StopHereError):
+            search(Stage("search", 7, folder=folder, listener=listener, save_every=0.0))
+        search(Stage("search", 7, folder=folder, save_every=0.0))
+    straight = ends[0]
+    assert len(ends) == 4
+    for end in ends[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(straight, end, strict=True))
+
+
+def record(to_end, ends):
+    def wrapped(self):
+        outcome = to_end(self)
+        momentum = [self.optimizer.state[p]["momentum_buffer"] for p in self.network.parameters()]
+        ends.append([*(p.detach().clone() for p in self.network.parameters()), *(m.clone() for m in momentum)])
+        return outcome
+
+    return wrapped
+
+
+def test_one_path_an_epoch_and_only_it_moves(monkeypatch):
+    """With one epoch and one path, operations off the path keep their weights, in spite of momentum and decay."""
+    paths = []
+    forward = SuperNetwork.forward
+
+    def spy(self, inputs, path):
+        paths.append(path)
+        return forward(self, inputs, path)
+
+    monkeypatch.setattr(SuperNetwork, "forward", spy)
+    search(Stage("search", 1), search_epochs=1)
+    assert len(set(paths)) == 1
+    assert len(paths) == 2 * 2
+    paths.clear()
+    search(Stage("search", 1), search_epochs=1, search_sampling="batch")
+    assert len(set(paths)) == 2
+    assert len(paths) == 2 * 2
+
+
+def test_the_halves_part_the_images(monkeypatch):
+    """Every image is either trained on or judged by, in each epoch."""
+    seen = []
+    batch = mdl._Images.batch
+    monkeypatch.setattr(mdl._Images, "batch", lambda self, indices: (seen.append(indices.tolist()), batch(self, indices))[1])
+    search(Stage("search", 1), images(31), search_epochs=2)
+    assert [len(part) for part in seen] == [8, 8, 8, 7] * 2
+    first, second = seen[:4], seen[4:]
+    for part in (slice(0, 2), slice(2, 4)):
+        assert sorted(chain(*first[part])) == sorted(chain(*second[part]))
+        assert first[part] != second[part]
+    assert sorted(chain(*first)) == list(range(31))
+
+
+def test_it_learns_something():
+    """Three brightnesses: an average pool or a convolution tells them apart after a few epochs."""
+    result = search(Stage("search", 1), images(90), search_epochs=12)
+    assert max(accuracy for _, accuracy in result.history) > 0.6
+
+
+def test_the_rate_falls_by_a_cosine(monkeypatch):
+    rates = []
+    train = mdl._Search._train
+    monkeypatch.setattr(mdl._Search, "_train", lambda self, *a: (rates.append(self.optimizer.param_groups[0]["lr"]), train(self, *a))[1])
+    search(Stage("search", 1), search_epochs=4, search_lr=0.01)
+    assert rates == pytest.approx([0.01, 1e-5 + 0.00999 * 0.8535533906, 1e-5 + 0.00999 * 0.5, 1e-5 + 0.00999 * 0.1464466094])
+
+
+def test_two_images_are_enough_and_one_is_not():
+    assert search(Stage("search", 1), images(2), search_epochs=1).epochs == 1
+    with pytest.raises(LifelongError, match="task 'x', search: a cell search needs at least 2 training images, there are 1"):
+        search(Stage("search", 1, where="task 'x', search"), images(1))
+
+
+def test_a_rate_far_too_high_is_said():
+    with pytest.raises(LifelongError, match=r"task 'x', search, epoch \d+, with search_lr 1e\+30"):
+        search(Stage("search", 1, where="task 'x', search"), search_lr=1e30, search_clip_norm=0.0)
+
+
+def test_width_of_the_search(monkeypatch):
+    made = []
+    build = mdl.SuperNetwork
+    monkeypatch.setattr(mdl, "SuperNetwork", lambda *a, **k: (made.append(a), build(*a, **k))[1])
+    search(Stage("search", 1), search_epochs=1)
+    search(Stage("search", 1), search_epochs=1, search_channels=6)
+    assert [arguments[1] for arguments in made] == [4, 6]
+
+
