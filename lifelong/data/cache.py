@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class Cache:
         # Copies the asked rows alone: of the mapped file, only the pages they lie on are read.
         return torch.from_numpy(images[indices.numpy()])
 
-    def _known(self) -> dict[str, list]:
+    def _known(self) -> dict[str, Any]:
         try:
             known = json.loads(self._sums.read_text())
         except (OSError, ValueError):

@@ -9,6 +9,7 @@ from lifelong.errors import LifelongError
 from lifelong.storage import write_file
 
 _SECONDS = 10  # how long the first knock at the hub may take
+_BATCH = 1000  # rows written at a time
 
 
 def fetch(entry: Entry, folder: Path, searched: str) -> None:
@@ -44,7 +45,16 @@ def fetch(entry: Entry, folder: Path, searched: str) -> None:
 
 
 def _writer(rows: Any) -> Callable[[Path], None]:
-    return lambda part: rows.to_parquet(str(part))
+    """Writes a data set to a parquet file with its class names, and with the images themselves where it holds only their paths."""
+    import pyarrow.parquet as pq
+    from datasets.table import embed_table_storage
+
+    def write(part: Path) -> None:
+        with pq.ParquetWriter(part, rows.features.arrow_schema) as writer:
+            for table in rows.with_format("arrow").iter(_BATCH):
+                writer.write_table(embed_table_storage(table))
+
+    return write
 
 
 def _knock(hub_id: str) -> None:

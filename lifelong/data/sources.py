@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,13 +22,15 @@ PoolName = Literal["train", "test"]
 DATA_VARIABLE = "LIFELONG_DATA"
 
 
+@runtime_checkable
 class Pool(Protocol):
-    """The images of one split of a source."""
+    """The images of one split of a source.
 
-    @property
-    def labels(self) -> Int64[Tensor, "n"]:
-        """The class id of each image; no image is decoded."""
-        ...
+    Attributes:
+        labels: the class id of each image.
+    """
+
+    labels: Int64[Tensor, "n"]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the images as RGB squares."""

@@ -76,7 +76,7 @@ class SpecStream:
     def __init__(self, spec: StreamSpec, seed: int, sources: Sources) -> None:
         self.name = spec.name
         self.spec = spec
-        self.seed = seed
+        self.seed = int(seed)
         self._sources = sources
 
     def __len__(self) -> int:

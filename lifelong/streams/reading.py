@@ -95,7 +95,7 @@ def _task(values: dict[str, Any], number: int, defaults: dict[str, Any]) -> Task
         classes=table.take("classes", _classes),
         train_per_class=table.take("train_per_class", _whole(1)),
         valid_per_class=table.take("valid_per_class", _whole(1)),
-        valid_fraction=table.take("valid_fraction", _number(0, 1)),
+        valid_fraction=table.take("valid_fraction", _number(0.0, 1.0)),
         test_per_class=table.take("test_per_class", _whole(1)),
         overlap=table.take("overlap", _truth, False),
         transform=table.take("transform", _transform, Transform()),
@@ -187,7 +187,7 @@ def _normalization(value: Any) -> Normalization | None:
     if not isinstance(value, dict):
         raise ValueError('must be "task", "imagenet" or { mean = [r, g, b], std = [r, g, b] }')
     table = _Table(value, "normalize")
-    result = Normalization(table.need("mean", _triple(-10, 10)), table.need("std", _triple(1e-6, 10)))
+    result = Normalization(table.need("mean", _triple(-10.0, 10.0)), table.need("std", _triple(1e-6, 10.0)))
     table.done()
     return result
 
@@ -198,7 +198,9 @@ def _augmentation(value: Any) -> Augmentation | None:
     if not isinstance(value, dict):
         raise ValueError("must be true, false or { crop = 4, flip = true, brightness = 0.25 }")
     table = _Table(value, "augment")
-    result = Augmentation(table.take("crop", _whole(0), 0), table.take("flip", _truth, False), table.take("brightness", _number(0, 1), 0.0))
+    result = Augmentation(
+        table.take("crop", _whole(0), 0), table.take("flip", _truth, False), table.take("brightness", _number(0.0, 1.0), 0.0)
+    )
     table.done()
     return result
 
@@ -208,7 +210,7 @@ def _background(value: Any) -> tuple[float, float, float]:
         if value not in COLOURS:
             raise ValueError(f"unknown colour{near_miss(value, COLOURS)}")
         return COLOURS[value]
-    return _triple(0, 1)(value)
+    return _triple(0.0, 1.0)(value)
 
 
 def _transform(value: Any) -> Transform:

@@ -1,0 +1,160 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lifelong.data.cache import Cache, cache_folder
+from lifelong.errors import LifelongError
+
+IMAGES = torch.randint(0, 256, (50, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class Decoder:
+    """Gives the images in three pieces and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        yield from IMAGES.split([20, 25, 5])
+
+
+def rows(cache: Cache, decode, indices=(3, 49, 3, 0), key="k", size=4):
+    return cache.rows("some set: train", key, torch.tensor(indices), (50, size), decode)
+
+
+def test_asked_rows_in_asked_order_and_one_decoding(tmp_path):
+    decode = Decoder()
+    for _ in range(3):
+        assert torch.equal(rows(Cache(tmp_path), decode), IMAGES[[3, 49, 3, 0]])
+    assert decode.calls == 1
+    rows(Cache(tmp_path), decode, key="other")
+    assert decode.calls == 2
+
+
+def test_the_file_is_a_safetensors_file(tmp_path):
+    rows(Cache(tmp_path), Decoder())
+    (file,) = (tmp_path / "images").iterdir()
+    assert torch.equal(load_file(file)["images"], IMAGES)
+    assert file.name.startswith("some_set_train-4-")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "longer", "another header", "text"])
+def test_a_damaged_file_is_made_again(tmp_path, damage):
+    decode = Decoder()
+    rows(Cache(tmp_path), decode)
+    (file,) = (tmp_path / "images").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(
+        {
+            "truncated": whole[:-1],
+            "empty": b"",
+            "longer": whole + b"x",
+            "another header": whole.replace(b"[50,", b"[49,"),
+            "text": b"hello",
+        }[damage]
+    )
+    assert torch.equal(rows(Cache(tmp_path), decode), IMAGES[[3, 49, 3, 0]])
+    assert decode.calls == 2
+    assert file.read_bytes() == whole
+
+
+def test_an_interrupted_decoding_leaves_nothing(tmp_path):
+    def broken():
+        yield IMAGES[:20]
+        raise LifelongError("x.parquet, row 20: not a readable image")
+
+    with pytest.raises(LifelongError, match=r"^x\.parquet, row 20"):
+        rows(Cache(tmp_path), broken)
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_fewer_images_than_announced(tmp_path):
+    with pytest.raises(LifelongError, match="20 images where 50 were announced"):
+        rows(Cache(tmp_path), lambda: iter([IMAGES[:20]]))
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folder = tmp_path / "file" / "cache"
+    with pytest.raises(LifelongError, match="set LIFELONG_CACHE to a folder that can be written") as caught:
+        rows(Cache(folder), Decoder())
+    assert str(folder) in str(caught.value)
+    with pytest.raises(LifelongError, match="LIFELONG_CACHE"):
+        Cache(folder).checksum([tmp_path / "file"])
+
+
+def test_checksum_is_of_content_and_remembered(tmp_path, monkeypatch):
+    cache, file = Cache(tmp_path / "cache"), tmp_path / "train-0.parquet"
+    file.write_bytes(b"one")
+    first = cache.checksum([file])
+    other = tmp_path / "copy" / file.name
+    other.parent.mkdir()
+    other.write_bytes(b"one")
+    assert cache.checksum([other]) == first
+    assert cache.checksum([other, file]) != first
+
+    opened = []
+    original = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *rest, **more: opened.append(self) or original(self, *rest, **more))
+    assert Cache(tmp_path / "cache").checksum([file]) == first
+    assert file not in opened
+
+    times = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert cache.checksum([file]) != first
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}'])
+def test_a_damaged_memory_of_checksums_is_made_again(tmp_path, content):
+    file = tmp_path / "train-0.parquet"
+    file.write_bytes(b"one")
+    good = Cache(tmp_path).checksum([file])
+    (tmp_path / "checksums.json").write_text(content)
+    assert Cache(tmp_path).checksum([file]) == good
+    assert str(file.resolve()) in json.loads((tmp_path / "checksums.json").read_text())
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(LifelongError, match=r"cannot read .*gone\.parquet"):
+        Cache(tmp_path).checksum([tmp_path / "gone.parquet"])
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("LIFELONG_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "lifelong"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_picking_rows_reads_only_their_pages(tmp_path):
+    """Ten images of a file of 96 MB: a process of its own, whose peak memory nothing else has raised, must not grow by much."""
+    piece = torch.zeros(1000, 3, 32, 32, dtype=torch.uint8)
+    Cache(tmp_path).rows("large", "k", torch.tensor([0]), (32_000, 32), lambda: (piece for _ in range(32)))
+    script = f"""
+import torch
+from pathlib import Path
+from lifelong.data.cache import Cache
+def pick(indices):
+    return Cache(Path({str(tmp_path)!r})).rows("large", "k", indices, (32_000, 32), lambda: 1 / 0)
+def peak():
+    return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+start = peak()
+pick(torch.arange(0, 32_000, 3200))
+few = peak()
+pick(torch.arange(32_000))
+print(few - start, peak() - start)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    few, all_of_them = map(int, done.stdout.split())
+    assert few < 20, "MB"
+    assert all_of_them > 75, "the measure itself"

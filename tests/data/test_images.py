@@ -1,0 +1,117 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from lifelong.data.images import decode_images, square_grey
+from lifelong.errors import LifelongError
+from tests.parquet_files import png
+
+RANDOM = np.random.default_rng(0)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def decode(encoded: bytes | None, size: int) -> np.ndarray:
+    """As (size, size, 3)."""
+    return decode_images([encoded], size, lambda position: f"file.parquet, row {position}")[0].permute(1, 2, 0).numpy()
+
+
+def test_right_size_is_untouched():
+    pixels = RANDOM.integers(0, 256, (32, 32, 3), np.uint8)
+    assert np.array_equal(decode(png(pixels), 32), pixels)
+    grey = RANDOM.integers(0, 256, (32, 32), np.uint8)
+    assert np.array_equal(decode(png(grey), 32), np.repeat(grey[:, :, None], 3, 2))
+
+
+@pytest.mark.parametrize(("old", "new"), [(28, 32), (8, 32), (8, 16)])
+def test_small_grey_grows_as_interpolate_does(old, new):
+    grey = RANDOM.integers(0, 256, (old, old), np.uint8)
+    grown = functional.interpolate(torch.from_numpy(grey)[None, None].float(), (new, new), mode="bilinear", align_corners=False)
+    expected = grown[0, 0].to(torch.uint8).numpy()
+    assert np.array_equal(decode(png(grey), new), np.repeat(expected[:, :, None], 3, 2))
+
+
+def test_grown_constant_stays_constant():
+    for size in (9, 31, 33, 84):
+        assert (square_grey(np.full((1, 8, 8), 255, np.uint8), size) == 255).all()
+
+
+def test_28_to_32_by_hand():
+    grey = np.zeros((28, 28), np.uint8)
+    grey[0, 0], grey[0, 1] = 64, 128
+    result = decode(png(grey), 32)[..., 0]
+    # Pixel 1 of the large row lies at 1.5 * 28/32 - 0.5 = 0.8125 of the small one.
+    assert result[0, 0] == 64
+    assert result[0, 1] == 64 + 0.8125 * 64
+
+
+def test_large_images_have_their_short_side_scaled_and_their_middle_kept():
+    pixels = RANDOM.integers(0, 256, (64, 100, 3), np.uint8)
+    scaled = np.asarray(Image.fromarray(pixels).resize((50, 32), Image.Resampling.BICUBIC))
+    assert np.array_equal(decode(png(pixels), 32), scaled[:, 9:41])
+    tall = np.asarray(Image.fromarray(pixels.transpose(1, 0, 2)).resize((32, 50), Image.Resampling.BICUBIC))
+    assert np.array_equal(decode(png(pixels.transpose(1, 0, 2)), 32), tall[9:41])
+
+
+@pytest.mark.parametrize("side", range(300, 700, 23))
+def test_no_width_leaves_a_gap(side):
+    """The scale of the original code truncates some widths to one pixel less."""
+    white = np.full((side, 322, 3), 255, np.uint8)
+    assert decode(png(white), 32).min() == 255
+
+
+def test_modes():
+    colours = RANDOM.integers(0, 256, (8, 8, 3), np.uint8)
+    image = Image.fromarray(colours)
+
+    opaque = np.dstack([colours, np.full((8, 8), 255, np.uint8)])
+    assert np.array_equal(decode(png(opaque), 8), colours)
+    clear = np.dstack([colours, np.zeros((8, 8), np.uint8)])
+    assert (decode(png(clear), 8) == 255).all()
+
+    palette = image.quantize(16)
+    assert np.array_equal(decode(encode(palette), 8), np.asarray(palette.convert("RGB")))
+
+    deep = np.array([[0, 255, 256, 65535]] * 4, np.uint16)
+    assert np.array_equal(decode(encode(Image.fromarray(deep)), 4)[0, :, 0], [0, 0, 1, 255])
+
+    bits = Image.fromarray(colours[..., 0] > 127)
+    assert bits.mode == "1"
+    assert np.array_equal(decode(encode(bits), 8)[..., 1], np.where(colours[..., 0] > 127, 255, 0))
+
+    ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red = decode(encode(ink, "JPEG", quality=95), 8)
+    assert red[..., 0].min() > 200
+    assert red[..., 1:].max() < 60
+
+
+def test_camera_rotation_is_obeyed():
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4] = 255  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter to the right: left becomes top
+    turned = decode(encode(Image.fromarray(pixels), "PNG", exif=exif), 8)
+    assert turned[:4].min() == 255
+    assert turned[4:].max() == 0
+
+
+@pytest.mark.parametrize("encoded", [b"", b"no image", png(RANDOM.integers(0, 256, (32, 32, 3), np.uint8))[:1000], None])
+def test_broken_images_are_named(encoded):
+    good = png(np.zeros((4, 4), np.uint8))
+    with pytest.raises(LifelongError, match=r"^x\.parquet, row 101: ") as caught:
+        decode_images([good] * 101 + [encoded], 4, lambda position: f"x.parquet, row {position}")
+    assert "\n" not in str(caught.value)
+
+
+def test_order_is_kept_and_nothing_is_fine():
+    images = decode_images([png(np.full((4, 4), number, np.uint8)) for number in range(200)], 4, str)
+    assert images[:, 0, 0, 0].tolist() == list(range(200))
+    assert decode_images([], 4, str).shape == (0, 3, 4, 4)

@@ -1,0 +1,304 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from lifelong.data import hub, images
+from lifelong.data.catalog import CATALOG, CIFAR10, CIFAR100, CIFAR100_COARSE, DTD
+from lifelong.data.sources import Sources
+from lifelong.errors import LifelongError
+from tests.parquet_files import made_folder, numbered, png, write_parquet
+
+
+@pytest.fixture
+def sources(tmp_path) -> Sources:
+    return Sources(tmp_path / "data", cache=tmp_path / "cache")
+
+
+def numbers(pixels: torch.Tensor) -> list[int]:
+    """Which numbered images these are."""
+    corner = pixels[:, :, 0, 0].long()
+    return (corner[:, 0] + 256 * corner[:, 1]).tolist()
+
+
+def fails(sources: Sources, name: str, *words: str) -> None:
+    with pytest.raises(LifelongError) as caught:
+        sources.open(name)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+# -- what is read ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_ones_own(sources, tmp_path):
+    made_folder(tmp_path / "data" / "birds", [300, 5], [4, 3], names=["crow", "owl"])
+    source = sources.open("parquet:birds")
+    assert source.name == "parquet:birds"
+    assert source.classes == ("crow", "owl")
+    assert not source.mirror
+    assert source.has_split("test")
+    assert source.labels("train").bincount().tolist() == [300, 5]
+    assert numbers(source.images("train", torch.tensor([304, 0, 7]), 4)) == [304, 0, 7]
+    assert numbers(source.images("test", torch.arange(7), 4)) == list(range(305, 312))
+    assert source.fingerprint("train") != source.fingerprint("test")
+    assert sources.open("parquet:birds") is source
+
+
+def test_several_files_make_one_split(sources, tmp_path):
+    folder = tmp_path / "data" / "own"
+    encoded = [png(pixels) for pixels in numbered(10)]
+    write_parquet(folder / "train-00001.parquet", encoded[6:], {"label": [1, 1, 1, 0]})
+    write_parquet(folder / "train-00000.parquet", encoded[:6], {"label": [0, 0, 0, 1, 1, 2]})
+    source = sources.open("parquet:own")
+    assert source.classes == ("0", "1", "2")
+    assert not source.has_split("test")
+    assert source.labels("train").tolist() == [0, 0, 0, 1, 1, 2, 1, 1, 1, 0]
+    assert numbers(source.images("train", torch.arange(10), 4)) == list(range(10))
+
+
+def test_plain_bytes_and_names_as_labels(sources, tmp_path):
+    folder = tmp_path / "data" / "own"
+    encoded = [png(pixels) for pixels in numbered(3)]
+    write_parquet(folder / "train-0.parquet", encoded, {"label": ["owl", "crow", "owl"]}, plain_bytes=True)
+    write_parquet(folder / "test-0.parquet", encoded, {"label": pa.array(["owl", "hen", "owl"]).dictionary_encode()}, plain_bytes=True)
+    source = sources.open("parquet:own")
+    assert source.classes == ("crow", "hen", "owl")
+    assert source.labels("train").tolist() == [2, 0, 2]
+    assert source.labels("test").tolist() == [2, 1, 2]
+    assert numbers(source.images("train", torch.tensor([2, 1]), 4)) == [2, 1]
+
+
+def test_a_folder_beside_the_stream_file(sources, tmp_path):
+    made_folder(tmp_path / "elsewhere" / "birds", [2, 2], None)
+    assert sources.open("parquet:birds", tmp_path / "elsewhere").labels("train").shape == (4,)
+    made_folder(tmp_path / "data" / "birds", [3, 3], None)  # the data folder comes first
+    assert sources.open("parquet:birds", tmp_path / "elsewhere").labels("train").shape == (6,)
+    assert sources.open(f"parquet:{tmp_path}/elsewhere/birds").labels("train").shape == (4,)
+
+
+def test_nothing_is_decoded_before_images_are_asked_for(sources, tmp_path, monkeypatch):
+    made_folder(tmp_path / "data" / "birds", [4, 4], [2, 2])
+    decoded = []
+    monkeypatch.setattr(images.Image, "open", lambda *args: decoded.append(args))
+    source = sources.open("parquet:birds")
+    source.labels("train"), source.labels("test"), source.fingerprint("train")
+    assert not decoded
+
+
+def test_names_of_the_catalogue_hold_by_place(sources, tmp_path):
+    words = ["cra" if word == "crab" else word for word in CIFAR100]
+    encoded = [png(pixels) for pixels in numbered(3)]
+    columns = {"fine_label": [26, 0, 99], "coarse_label": [14, 1, 2]}
+    write_parquet(
+        tmp_path / "data" / "cifar100" / "train-0.parquet",
+        encoded,
+        columns,
+        names={"fine_label": words, "coarse_label": CIFAR100_COARSE},
+        image_column="img",
+    )
+    fine, coarse = sources.open("cifar100"), sources.open("cifar100-coarse")
+    assert fine.classes[int(fine.labels("train")[0])] == "crab"
+    assert coarse.classes[int(coarse.labels("train")[0])] == "people"
+    assert fine.fingerprint("train") == coarse.fingerprint("train")
+
+
+def test_another_order_of_the_same_names_is_kept(sources, tmp_path):
+    words = CIFAR10[::-1]
+    write_parquet(tmp_path / "data" / "cifar10" / "train-0.parquet", [png(numbered(1)[0])], {"label": [0]}, names={"label": words})
+    assert sources.open("cifar10").classes == words
+
+
+def test_celeba_smiles(sources, tmp_path):
+    encoded = [png(pixels) for pixels in numbered(3)]
+    write_parquet(tmp_path / "data" / "celeba" / "train-0.parquet", encoded, {"celeb_id": [5, 6, 7], "Smiling": [True, False, True]})
+    source = sources.open("celeba")
+    assert source.classes == ("not smiling", "smiling")
+    assert source.labels("train").tolist() == [1, 0, 1]
+    assert source.mirror
+
+
+def test_digits():
+    source = Sources().open("digits")
+    assert source.classes == tuple("0123456789")
+    assert not source.has_split("test")
+    assert not source.mirror
+    assert source.labels("train").bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    pixels = source.images("train", torch.arange(1797), 8)
+    assert pixels.shape == (1797, 3, 8, 8)
+    assert pixels[0, :, 0].tolist() == [[0, 0, 80, 207, 143, 16, 0, 0]] * 3  # 0 0 5 13 9 1 0 0 of 16
+    assert len(pixels.flatten(1).unique(dim=0)) == 1797, "no image occurs twice, so disjoint places are disjoint images"
+    assert source.images("train", torch.tensor([5]), 32).shape == (1, 3, 32, 32)
+
+
+def test_the_catalogue_is_whole():
+    assert set(CATALOG) >= {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "dtd", "mini_imagenet", "celeba"}
+    assert (len(CIFAR100), len(CIFAR100_COARSE), len(DTD)) == (100, 20, 47)
+    for words in (CIFAR100, CIFAR100_COARSE, DTD):
+        assert list(words) == sorted(set(words))
+    assert [name for name, entry in CATALOG.items() if not entry.mirror] == ["digits", "mnist", "svhn"]
+
+
+# -- what cannot be read ---------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_and_missing_sources(sources, tmp_path, monkeypatch):
+    fails(sources, "mnits", "unknown source 'mnits'", "did you mean 'mnist'?")
+    fails(sources, "svhn", "'svhn'", str(tmp_path / "data" / "svhn"), "--data DIR", "LIFELONG_DATA", "--download")
+    fails(sources, "parquet:nowhere", "'parquet:nowhere'", str(tmp_path / "data" / "nowhere"), "--data DIR")
+    monkeypatch.delenv("LIFELONG_DATA", raising=False)
+    fails(Sources(cache=tmp_path), "svhn", "no data folder was given", "--data DIR", "--download")
+    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path / "env"))
+    fails(Sources(cache=tmp_path), "svhn", str(tmp_path / "env" / "svhn"))
+
+
+def test_a_part_of_a_source_does_not_pass_for_it(sources, tmp_path):
+    made_folder(tmp_path / "data" / "dtd", [1] * 10, None)
+    fails(sources, "dtd", "10 classes where source 'dtd' has 47", "parquet:dtd")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, -1, -30])
+def test_truncated_files(sources, tmp_path, keep):
+    file = made_folder(tmp_path / "data" / "birds", [50, 50], None) / "train-00000.parquet"
+    file.write_bytes(file.read_bytes()[:keep])
+    fails(sources, "parquet:birds", str(file), "truncated or not a parquet file")
+
+
+def test_damage_inside_a_file(sources, tmp_path):
+    file = made_folder(tmp_path / "data" / "birds", [50, 50], None) / "train-00000.parquet"
+    content = bytearray(file.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    file.write_bytes(content)
+    source = sources.open("parquet:birds")
+    with pytest.raises(LifelongError, match=r"train-00000\.parquet"):
+        source.images("train", torch.arange(100), 4)
+
+
+def test_a_broken_image_is_named_by_file_and_row(sources, tmp_path):
+    encoded = [png(pixels) for pixels in numbered(1500)]
+    encoded[1300] = encoded[1300][:40]
+    file = write_parquet(tmp_path / "data" / "own" / "train-0.parquet", encoded, {"label": [0, 1] * 750})
+    source = sources.open("parquet:own")
+    with pytest.raises(LifelongError, match="row 1300: not a readable image") as caught:
+        source.images("train", torch.tensor([0]), 4)
+    assert str(file) in str(caught.value)
+
+
+def test_wrong_columns_and_labels(sources, tmp_path):
+    def own(name: str, columns: dict, **more) -> Path:
+        return write_parquet(tmp_path / "data" / name / "train-0.parquet", [png(numbered(1)[0])] * 2, columns, **more)
+
+    own("a", {"class": [0, 1]})
+    fails(sources, "parquet:a", "train-0.parquet: no column 'label'", "image, class")
+    own("b", {"label": [0, 1]}, image_column="picture")
+    fails(sources, "parquet:b", "no column 'image'")
+    own("c", {"label": [0.5, 1.0]})
+    fails(sources, "parquet:c", "holds double")
+    own("d", {"label": [0, None]})
+    fails(sources, "parquet:d", "1 rows of column 'label' are empty")
+    own("e", {"label": [0, -1]})
+    fails(sources, "parquet:e", "row 1 of train has label -1")
+    own("f", {"label": [0, 2]}, names={"label": ["x", "y"]})
+    fails(sources, "parquet:f", "row 1 of train has label 2, outside 0..1")
+    own("g", {"label": [0, 1]}, names={"label": ["x", "y"]})
+    write_parquet(tmp_path / "data" / "g" / "test-0.parquet", [png(numbered(1)[0])], {"label": [0]}, names={"label": ["y", "x"]})
+    fails(sources, "parquet:g", "test-0.parquet: the classes of test are not those of train")
+    own("h", {"label": [0, 1]})
+    write_parquet(tmp_path / "data" / "h" / "test-0.parquet", [png(numbered(1)[0])], {"label": ["x"]})
+    fails(sources, "parquet:h", "numbers and names")
+    pq.write_table(pa.table({"image": ["path"], "label": [0]}), own("i", {"label": [0, 1]}))
+    with pytest.raises(LifelongError, match="column 'image' holds string"):
+        sources.open("parquet:i").images("train", torch.tensor([0]), 4)
+    own("j", {"label": ["x", "cat"]})
+    (tmp_path / "data" / "j").rename(tmp_path / "data" / "cifar10")
+    fails(sources, "cifar10", "a label of train is 'x'")
+    table = pq.read_table(own("k", {"label": [0, 1]})).replace_schema_metadata({b"huggingface": b"{"})
+    pq.write_table(table, tmp_path / "data" / "k" / "train-0.parquet")
+    fails(sources, "parquet:k", "'huggingface' header")
+    pq.write_table(pq.read_table(own("l", {"label": [0, 1]})).slice(0, 0), tmp_path / "data" / "l" / "train-0.parquet")
+    fails(sources, "parquet:l", "train-0.parquet: no rows")
+
+
+# -- the hub ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_fetched_unless_allowed(sources, monkeypatch):
+    monkeypatch.setattr(hub, "fetch", lambda *args: pytest.fail("fetched"))
+    fails(sources, "mnist", "--download")
+
+
+def test_a_hub_out_of_reach_fails_at_once(tmp_path, monkeypatch):
+    def knock(self, hub_id, timeout):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", knock)
+    sources = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache")
+    fails(sources, "mnist", "ylecun/mnist", str(tmp_path / "data" / "mnist"), "Name or service not known", "--data DIR")
+
+
+def test_what_the_hub_gives_goes_the_way_of_local_files(tmp_path, monkeypatch):
+    """The hub's form of DTD: two splits make train, columns as `datasets` has them."""
+    import datasets
+
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(DTD))})
+    asked = []
+
+    def load(hub_id, config, split):
+        asked.append((hub_id, config, split))
+        start = {"train": 0, "validation": 3, "test": 5}[split]
+        count = {"train": 3, "validation": 2, "test": 4}[split]
+        stored: list[dict] = [{"bytes": png(pixels), "path": None} for pixels in numbered(count, 4, start)]
+        if split == "validation":  # a data set of loose files: paths only
+            for number, image in enumerate(stored):
+                file = tmp_path / f"{number}.png"
+                file.write_bytes(image["bytes"])
+                stored[number] = {"bytes": None, "path": str(file)}
+        rows = {"image": stored, "label": [start] * count}
+        return datasets.Dataset.from_dict(rows, features=features)
+
+    monkeypatch.setattr(hub, "_knock", lambda hub_id: None)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    datasets.disable_progress_bars()
+    source = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache").open("dtd")
+    assert asked == [("mcimpoi/dtd_split_1", None, split) for split in ("test", "train", "validation")]
+    assert source.classes == DTD
+    assert source.labels("train").tolist() == [0, 0, 0, 3, 3]
+    assert numbers(source.images("train", torch.arange(5), 4)) == [0, 1, 2, 3, 4]
+    assert numbers(source.images("test", torch.arange(4), 4)) == [5, 6, 7, 8]
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **more: pytest.fail("fetched twice"))
+    again = Sources(tmp_path / "data", cache=tmp_path / "cache").open("dtd")
+    assert again.fingerprint("train") == source.fingerprint("train")
+
+
+# -- real images -----------------------------------------------------------------------------------------------------------------
+
+
+def test_real_images(data_folder, tmp_path, monkeypatch):
+    sources = Sources(data_folder, cache=tmp_path)
+    source = sources.open("parquet:dtd10")
+    assert source.labels("train").bincount().tolist() == [80] * 10
+    picked = torch.tensor([799, 0, 400])
+    pixels = source.images("train", picked, 32)
+    assert pixels.shape == (3, 3, 32, 32)
+    assert len(pixels.flatten(1).unique(dim=0)) == 3
+    monkeypatch.setattr(images.Image, "open", lambda *args: pytest.fail("decoded again"))
+    again = Sources(data_folder, cache=tmp_path).open("parquet:dtd10")
+    assert torch.equal(again.images("train", picked, 32), pixels)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "cifar100-coarse", "mini_imagenet"])
+def test_real_sources_open(data_folder, tmp_path, name):
+    source = Sources(data_folder, cache=tmp_path).open(name)
+    counts = source.labels("train").bincount(minlength=len(source.classes))
+    assert len(counts) == len(source.classes)
+    assert counts.min() > 0
+    assert source.has_split("test")
+    stored = json.loads(pq.read_schema(next((data_folder / name.removesuffix("-coarse")).glob("train-*"))).metadata[b"huggingface"])
+    column = "coarse_label" if name.endswith("coarse") else "label"
+    assert source.classes == tuple(stored["info"]["features"][column]["names"])
