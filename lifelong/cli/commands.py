@@ -1,0 +1,186 @@
+"""The commands of `lifelong`. Each calls one function of `lifelong.api` and prints what comes back."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Group, Parameter
+from rich.console import Console
+
+from lifelong import __version__, api
+from lifelong.cli import tables
+from lifelong.cli.flags import LIST, ONE, given, make_flags
+from lifelong.errors import LifelongError
+from lifelong.settings.presets import ABOUT
+from lifelong.settings.run import Environment
+
+app = App(
+    name="lifelong",
+    help="Learn a stream of image-classification tasks one at a time, sharing or allocating a small expert network for each.",
+    version=__version__,
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+)
+
+HYPER = make_flags()()
+RELATED = make_flags(
+    [
+        *("extractor", "feature_split", "feature_input", "leave_one_out", "clamp", "zero_is_far", "map_before_mean", "group_reduce"),
+        *("alpha", "beta", "tiny_task", "tiny_task_ratio", "variant"),
+    ]
+)()
+if TYPE_CHECKING:
+    HyperFlags = RelatedFlags = Any
+else:
+    HyperFlags = Annotated[type(HYPER), Parameter(name="*")]
+    RelatedFlags = Annotated[type(RELATED), Parameter(name="*")]
+
+RUN = Group("Run", sort_key=0)
+ABOUT_PRESETS = "; ".join(f"{name}: {text}" for name, text in ABOUT.items())
+
+
+def _flag(help_: str) -> Parameter:
+    return Parameter(group=RUN, help=help_)
+
+
+StreamFlag = Annotated[str | None, _flag("a stream's name (see: lifelong streams), or the path of a TOML file"), ONE]
+PresetFlag = Annotated[str | None, _flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
+ConfigFlag = Annotated[Path | None, _flag("flat TOML file with any of these settings; flags win over it"), ONE]
+DataFlag = Annotated[Path | None, _flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
+DownloadFlag = Annotated[
+    bool, Parameter(group=RUN, help="fetch images and weights that are missing from the hub", negative="", show_default=False)
+]
+JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """The flags that say where things are.
+
+    Attributes:
+        weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
+        device: where to compute; auto takes CUDA where there is one
+    """
+
+    data: DataFlag = None
+    weights: Annotated[Path | None, ONE] = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    download: DownloadFlag = False
+
+    def environment(self) -> Environment:
+        """As the library takes it."""
+        return api.environment(self.data, self.weights, self.device, self.download)
+
+
+WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]
+
+
+@app.command(usage="Usage: lifelong run [FLAGS]")
+def run(
+    *,
+    stream: StreamFlag = None,
+    method: Annotated[str | None, _flag("a method's name (see: lifelong methods) [default: par]"), ONE] = None,
+    seed: Annotated[int | None, _flag("of every random number [default: 0]"), ONE] = None,
+    out: Annotated[Path | None, _flag("the run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
+    where: WhereFlags = Where(),
+    as_json: JsonFlag = False,
+    hyper: HyperFlags = HYPER,
+) -> None:
+    """Learn a stream with a method. Stopped at any moment, the same command continues."""
+    resolved = api.configure(stream, method, seed, preset=preset, config=config, **given(hyper))
+    folder = out or api.default_out(resolved)
+    summary = api.start(resolved, folder, where.environment(), _progress(as_json))
+    _show(summary, as_json, tables.print_run, folder / "report.html")
+
+
+@app.command(usage="Usage: lifelong compare [RUN_DIR ...] [FLAGS]")
+def compare(
+    *runs: Annotated[Path, Parameter(help="directories of finished runs: they are compared, and nothing is run")],
+    stream: StreamFlag = None,
+    methods: Annotated[list[str] | None, _flag("names, separated by commas [default: par,finetune,independent]"), LIST] = None,
+    seeds: Annotated[list[int] | None, _flag("a run of every method for each, separated by commas [default: 0]"), LIST] = None,
+    out: Annotated[Path | None, _flag("folder of the comparison; the runs lie in it [default: runs/STREAM-compare]"), ONE] = None,
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
+    where: WhereFlags = Where(),
+    as_json: JsonFlag = False,
+    hyper: HyperFlags = HYPER,
+) -> None:
+    """Run several methods and seeds over one stream and compare them, or compare runs that are finished."""
+    if runs:
+        if any((stream, methods, seeds, preset, config, given(hyper))) or where != Where():
+            raise LifelongError(f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; beside runs only --out and --json")
+        summaries, folder = api.finished(runs, out), out
+    else:
+        chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
+        configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(hyper))
+        folder = out or api.default_out(configs[0], "compare")
+        summaries = api.start_comparison(configs, folder, where.environment(), _progress(as_json))
+    _show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
+
+
+@app.command(usage="Usage: lifelong streams [NAME | FILE.toml] [FLAGS]")
+def streams(
+    name: Annotated[str | None, Parameter(help="a stream's name or the path of a TOML file; without it, all names are listed")] = None,
+    /,
+    *,
+    seed: Annotated[int, _flag("of the stream's draws"), ONE] = 0,
+    data: DataFlag = None,
+    download: DownloadFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the streams, or describe one. No image is decoded."""
+    if name is None:
+        _show(api.list_streams(), as_json, tables.print_streams)
+    else:
+        _show(api.describe_stream(name, seed, data=data, download=download), as_json, tables.print_stream)
+
+
+@app.command(usage="Usage: lifelong methods [NAME] [FLAGS]")
+def methods(
+    name: Annotated[str | None, Parameter(help="a method's name; without it, all are listed")] = None, /, *, as_json: JsonFlag = False
+) -> None:
+    """List the methods, or describe one with all its settings."""
+    if name is None:
+        _show(api.list_methods(), as_json, tables.print_methods)
+    else:
+        _show(api.describe_method(name), as_json, tables.print_method)
+
+
+@app.command(usage="Usage: lifelong distances [FLAGS]")
+def distances(
+    *,
+    stream: StreamFlag = None,
+    seed: Annotated[int | None, _flag("of the stream's draws [default: 0]"), ONE] = None,
+    out: Annotated[Path | None, _flag("folder for distances.json and distances.png [default: runs/STREAM-distances-seedN]"), ONE] = None,
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
+    where: WhereFlags = Where(),
+    as_json: JsonFlag = False,
+    related: RelatedFlags = RELATED,
+) -> None:
+    """Say how far each task of a stream lies from those before it, and what PAR would decide. Nothing is trained."""
+    resolved = api.configure(stream, "par", seed, preset=preset, config=config, **given(related))
+    folder = out or api.default_out(resolved, "distances")
+    result = api.measure(resolved, folder, where.environment(), _progress(as_json))
+    _show(result, as_json, tables.print_distances, folder / "distances.png")
+
+
+def _show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
+    """Print what came out: JSON, or a table wide enough for names where no terminal says how wide it is."""
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        table(Console() if sys.stdout.isatty() else Console(width=120), found, *more)
+
+
+def _progress(as_json: bool) -> Any:
+    """Progress on stdout, or on stderr where stdout is for JSON."""
+    from lifelong.experiment.progress import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=as_json))

@@ -1,0 +1,123 @@
+"""The flags of the commands: hyper-parameters from the settings classes, comma-separated lists, common flags."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from types import GenericAlias, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from cyclopts import Group, Parameter
+
+from lifelong.methods.registry import METHODS
+from lifelong.settings.fields import Setting, check, expected, settings_of, show_default
+from lifelong.settings.training import TrainingSettings
+
+
+def value_of(type_: Any, tokens: Sequence[Any]) -> Any:
+    """One value as it was typed: 3.5 is no integer, and the word "none" is nothing but a word.
+
+    Raises:
+        ValueError: it is not of the type.
+    """
+    kind = without_none(type_)
+    text = tokens[0].value
+    if get_origin(kind) is Literal:
+        return check(kind, text)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"expected {expected(kind)}, not '{text}'") from None
+
+
+def comma_list(type_: Any, tokens: Sequence[Any]) -> list[Any]:
+    """Values of a flag that takes several: separated by commas, by spaces, or both.
+
+    Raises:
+        ValueError: a part is not of the element's type.
+    """
+    element = get_args(without_none(type_))[0]
+    parts = [part.strip() for token in tokens for part in token.value.split(",")]
+    try:
+        return [element(part) for part in parts if part]
+    except ValueError:
+        raise ValueError(f"expected a list, each {expected(element)}, not '{','.join(parts)}'") from None
+
+
+LIST = Parameter(consume_multiple=True, converter=comma_list, negative_iterable="")
+"""A flag that takes several values."""
+
+ONE = Parameter(converter=value_of)
+"""A flag that takes one value."""
+
+
+def without_none(hint: Any) -> Any:
+    """The type of a flag that may be absent, when it is there."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    return kinds[0] if get_origin(hint) in (Union, UnionType) and len(kinds) == 1 else hint
+
+
+def _bare(hint: Any) -> Any:
+    """A type without its range."""
+    return hint.__origin__ if get_origin(hint) is Annotated else hint
+
+
+def _list_of(element: type[Any]) -> Any:
+    return GenericAlias(list, (element,))
+
+
+def owners() -> dict[str, dict[str, Setting]]:
+    """Every method's hyper-parameters by key, then by the method's name; a name that several methods share appears once."""
+    table: dict[str, dict[str, Setting]] = {}
+    for method, entry in METHODS.items():
+        for name, item in settings_of(entry.settings).items():
+            table.setdefault(name, {})[method] = item
+    return table
+
+
+def _by_value(values: dict[str, str]) -> str:
+    """ "x" where all methods agree, else "par: x; lwf: y"."""
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    groups: dict[str, list[str]] = {}
+    for method, value in values.items():
+        groups.setdefault(value, []).append(method)
+    return "; ".join(f"{', '.join(methods)}: {value}" for value, methods in groups.items())
+
+
+def _field(name: str, items: dict[str, Setting], panel: Group) -> tuple[str, Any, Any]:
+    """One flag of the dataclass of flags; its range is checked with the rest of the configuration."""
+    ranged = next(iter(items.values())).hint
+    hint: Any = _bare(ranged)
+    text = _by_value({method: item.help for method, item in items.items()})
+    default = _by_value({method: show_default(item.default) for method, item in items.items()})
+    accepts = f" ({expected(ranged)})" if get_origin(ranged) is Annotated else ""
+    parameter = Parameter(help=f"{text}{accepts} [default: {default}]", group=panel, show_default=False)
+    if get_origin(hint) is tuple:
+        hint = _list_of(_bare(get_args(hint)[0]))
+        parameter = Parameter.combine(parameter, LIST)
+    elif hint is not bool:
+        parameter = Parameter.combine(parameter, ONE)
+    return name, Annotated[hint | None, parameter], dataclasses.field(default=None)
+
+
+def make_flags(only: Iterable[str] | None = None) -> type[Any]:
+    """A dataclass with one optional field per hyper-parameter; None: not given.
+
+    Args:
+        only: keys of the hyper-parameters to have; None: all, those of training too.
+    """
+    wanted = None if only is None else set(only)
+    training = Group("Training (every method)", sort_key=1)
+    fields = [_field(name, {"training": item}, training) for name, item in settings_of(TrainingSettings).items() if wanted is None]
+    for name, items in owners().items():
+        if wanted is None or name in wanted:
+            everyone = len(items) == len(METHODS)
+            title = "every method" if everyone else ", ".join(items)
+            fields.append(_field(name, items, Group(f"Hyper-parameters of {title}", sort_key=2 + len(METHODS) - len(items))))
+    # The class's module must be ours: cyclopts takes a class of the module "types" for a plain value.
+    return dataclasses.make_dataclass("HyperParameters", fields, kw_only=True, frozen=True, namespace={"__module__": __name__})
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """The hyper-parameters that were given, by key."""
+    values = {} if flags is None else {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,92 @@
+"""From a command line to an exit code: 0 done, 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import CycloptsError
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+
+from lifelong.cli.commands import app
+from lifelong.errors import LifelongError
+
+BAD_INPUT = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was received."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; None: those it was started with.
+
+    Returns:
+        The exit code. An unexpected error is a bug, and passes through with its traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _stop_on_sigterm():
+            app(words, exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _say(_explain(error, words), BAD_INPUT)
+    except LifelongError as error:
+        return _say(str(error), BAD_INPUT)
+    except KeyboardInterrupt as stop:
+        again = "; the same command continues" if words[:1] in (["run"], ["compare"]) else ""
+        return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return 0
+
+
+def _say(text: str, code: int) -> int:
+    """Print one line for a person, and pass the exit code on."""
+    print(f"lifelong: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _explain(error: CycloptsError, words: Sequence[str]) -> str:
+    """One line about words that could not be parsed."""
+    command = " ".join(error.command_chain or [])
+    help_ = f"see: {' '.join(filter(None, ('lifelong', command, '--help')))}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return f"{error.keyword or error.argument.name} needs a value; {help_}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"unexpected '{error.unused_tokens[0]}'; {help_}"
+    if isinstance(error, UnknownCommandError) and words[0].startswith("-"):
+        return f"unknown flag {words[0]}; {help_}"
+    text = str(error).strip().rstrip(".")
+    if isinstance(error, UnknownOptionError) and "Did you mean" not in text:
+        return f"{text}; {help_}"
+    return text
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+@contextmanager
+def _stop_on_sigterm() -> Generator[None, None, None]:
+    """Let SIGTERM end the work like Ctrl-C, with its clean-up. Signals can be handled in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

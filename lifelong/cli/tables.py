@@ -1,0 +1,129 @@
+"""What the commands print for a person."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lifelong.settings.fields import show_default
+
+
+def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
+    """The result of a run: the distances if there are any, its tasks, and its totals."""
+    from lifelong.report.tables import result_table
+
+    _print_tasks(console, summary)
+    console.print(result_table(summary))
+    _print_place(console, "report", report)
+
+
+def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
+    """The tasks of each run that decides something, then one row for each method."""
+    from lifelong.report.tables import comparison_table
+
+    for summary in summaries:
+        if any(task.get("decision") for task in summary["tasks"]):
+            _print_tasks(console, summary)
+    console.print(comparison_table(list(summaries)))
+    if report is not None:
+        _print_place(console, "report", report)
+
+
+def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
+    """The distance matrix with the decisions."""
+    from lifelong.report.tables import distance_table
+
+    console.print(distance_table(result))
+    for note in result.get("notes", ()):
+        _say(console, f"note: {note}")
+    _print_place(console, "heat map", figure)
+
+
+def _print_tasks(console: Console, summary: dict[str, Any]) -> None:
+    from lifelong.report.tables import distance_table, task_table
+
+    if any(task.get("distances") for task in summary["tasks"]):
+        console.print(distance_table(_distances(summary)))
+    console.print(task_table(summary))
+
+
+def _distances(summary: dict[str, Any]) -> dict[str, Any]:
+    """The distances that a run measured, in the form of `lifelong.api.distances`."""
+    tasks = summary["tasks"]
+    return {
+        "stream": summary["stream"],
+        "seed": summary["seed"],
+        "tasks": [task["name"] for task in tasks],
+        "raw": [task.get("distances") or [None] * index for index, task in enumerate(tasks)],
+        "decisions": tasks,
+        "extractor": summary.get("extractor"),
+    }
+
+
+def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:
+    """The known streams."""
+    _print_rows(console, ("stream", "what it is"), ((item["name"], item.get("text", "")) for item in streams))
+    _say(console, "Describe one with: lifelong streams NAME. A stream of your own: lifelong streams FILE.toml")
+
+
+def print_stream(console: Console, stream: dict[str, Any]) -> None:
+    """The tasks of a stream."""
+    tasks = stream["tasks"]
+    _say(console, f"{stream['name']}, seed {stream['seed']}: {len(tasks)} tasks, fingerprint {stream['fingerprint'][:16]}")
+    headings = ("", "task", "source", "classes", "train", "valid", "test", "size", "transform")
+    _print_rows(
+        console,
+        headings,
+        (
+            (
+                str(number),
+                task["name"],
+                task["source"],
+                ", ".join(task["classes"]),
+                *(str(task[split]) for split in ("train", "valid", "test", "image_size")),
+                task["transform"],
+            )
+            for number, task in enumerate(tasks, 1)
+        ),
+    )
+    for task in tasks:
+        for note in task["notes"]:
+            _say(console, f"note on {task['name']}: {note}")
+
+
+def print_methods(console: Console, methods: Iterable[dict[str, Any]]) -> None:
+    """The registered methods."""
+    _print_rows(console, ("method", "what it does", "source"), ((item["name"], item["summary"], item["source"]) for item in methods))
+    _say(console, "All settings of one: lifelong methods NAME")
+
+
+def print_method(console: Console, method: dict[str, Any]) -> None:
+    """A method and all its settings."""
+    _say(console, f"{method['name']}: {method['summary']}")
+    _say(console, f"source: {method['source']}")
+    for title, group in (("Hyper-parameters", method["settings"]), ("Training, the same for every method", method["training"])):
+        _say(console, f"\n{title}")
+        rows = ((item["flag"], item["accepts"], show_default(item["default"]), item["help"]) for item in group)
+        _print_rows(console, ("flag", "accepts", "default", "what it does"), rows)
+
+
+def _print_rows(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table whose cells are plain text, never markup."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _print_place(console: Console, what: str, path: Path) -> None:
+    _say(console, f"{what}: {path}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

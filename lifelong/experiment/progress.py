@@ -1,0 +1,229 @@
+"""What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from lifelong.training.stages import Epoch
+
+LINE_EVERY = 10.0
+"""Seconds between two lines about one phase, where the output is not a terminal."""
+
+
+class Progress:
+    """Told by the runner how far a run has come; this base class says nothing."""
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the screen as it was."""
+
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        """A run begins, or goes on.
+
+        Args:
+            stream: the stream's name.
+            method: the method's name.
+            tasks: tasks of the stream.
+            done: tasks that were learned before, by an earlier start of the same run.
+        """
+
+    def task_started(self, index: int, name: str) -> None:
+        """The task at this position, from 0, begins."""
+
+    def phase(self, name: str) -> None:
+        """A part of the task's work begins, such as "distances", "search" or "train"."""
+
+    def epoch(self, event: Epoch) -> None:
+        """An epoch has ended."""
+
+    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        """A task has been learned.
+
+        Args:
+            index: its position in the stream, from 0.
+            record: its entry in the summary.
+            accuracy: accuracies, in [0, 1], on this and all earlier tasks.
+        """
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+
+    def run_finished(self, summary: dict[str, Any]) -> None:
+        """The last task has been learned."""
+
+
+class ConsoleProgress(Progress):
+    """Progress on a console.
+
+    On a terminal: a bar for the tasks and one for the epochs of the phase, with loss, accuracy and the time left. Elsewhere:
+    lines without control codes, at the end of every phase and at most every `LINE_EVERY` seconds within one. Names are printed
+    as they are, never read as markup.
+
+    The time left in a phase supposes that all its epochs are run; the time left in the run, that the tasks to come take as
+    long as those of this start did on average.
+
+    Args:
+        console: where to.
+        clock: gives seconds; for tests.
+    """
+
+    def __init__(self, console: Console, clock: Any = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._live: Any = None
+        self._bars: dict[str, Any] = {}
+        self._tasks = 0
+        self._index = 0
+        self._seconds: list[float] = []
+        self._task_began = self._phase_began = self._said = clock()
+        self._phase = ""
+        self._stage = ""
+        self._last: Epoch | None = None
+        self._unsaid = False
+
+    def close(self) -> None:
+        """Take the live bars away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        """See `Progress.run_started`."""
+        self.close()
+        self._tasks, self._seconds = tasks, []
+        again = f", going on after task {done}" if 0 < done < tasks else ", already finished" if tasks and done == tasks else ""
+        self._say(f"{method} on {stream}: {tasks} tasks{again}")
+        if self._console.is_terminal and done < tasks:
+            self._open(done)
+
+    def task_started(self, index: int, name: str) -> None:
+        """See `Progress.task_started`."""
+        self._index, self._task_began = index, self._clock()
+        self._phase = ""
+        self._last = None
+        title = f"task {index + 1} of {self._tasks}: {name}"
+        if self._live is None:
+            self._say(title)
+        else:
+            self._update("run", description=title, completed=index, detail=self._time_left())
+            self._update("phase", description="", completed=0, total=None, detail="")
+
+    def phase(self, name: str) -> None:
+        """See `Progress.phase`."""
+        self._end_phase()
+        self._begin(name)
+
+    def epoch(self, event: Epoch) -> None:
+        """See `Progress.epoch`."""
+        now = self._clock()
+        if event.stage != self._stage and self._last is not None:
+            # A second stage in the same phase (a search followed by training, say) has a clock and a count of its own.
+            self._end_phase()
+            self._begin(event.stage)
+        self._stage, self._last, self._unsaid = event.stage, event, True
+        if self._live is not None:
+            self._update("phase", total=event.epochs, completed=event.epoch, detail=self._epoch_text(event))
+            self._update("run", detail=self._time_left())
+        elif now - self._said >= LINE_EVERY:
+            self._say_epoch(event)
+
+    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        """See `Progress.task_finished`."""
+        self._end_phase()
+        self._phase = ""
+        seconds = self._clock() - self._task_began
+        self._seconds.append(seconds)
+        decision = record.get("decision")
+        words = [f"task {index + 1} of {self._tasks} done: {record.get('name', '')}"]
+        if decision:
+            words.append(decision if record.get("expert") is None else f"{decision}, expert {record['expert']}")
+        words.append(f"accuracy {accuracy[-1]:.3f}" if accuracy else "not evaluated")
+        words.append(duration(seconds))
+        left = self._tasks - index - 1
+        if left and self._live is None:
+            words.append(f"about {duration(self._mean_seconds() * left)} left for {left} more")
+        self._say(", ".join(words))
+        if record.get("reason"):
+            self._say(f"  {record['reason']}")
+        if self._live is not None:
+            self._index = index + 1
+            self._task_began = self._clock()
+            self._update("run", completed=index + 1, detail=self._time_left())
+
+    def note(self, text: str) -> None:
+        """See `Progress.note`."""
+        self._say(f"note: {text}")
+
+    def run_finished(self, summary: dict[str, Any]) -> None:
+        """See `Progress.run_finished`."""
+        self.close()
+
+    def _begin(self, name: str) -> None:
+        """Start the clock of a phase."""
+        self._phase = self._stage = name
+        self._phase_began = self._said = self._clock()
+        self._last, self._unsaid = None, False
+        if self._live is not None:
+            self._update("phase", description=f"  {name}", completed=0, total=None, detail="")
+
+    def _end_phase(self) -> None:
+        """Say where a phase ended, unless that has just been said."""
+        if self._live is None and self._last is not None and self._unsaid:
+            self._say_epoch(self._last)
+
+    def _say_epoch(self, event: Epoch) -> None:
+        self._say(f"  {event.stage}: {self._epoch_text(event)}")
+        self._said, self._unsaid = self._clock(), False
+
+    def _epoch_text(self, event: Epoch) -> str:
+        """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"."""
+        left = (self._clock() - self._phase_began) / event.epoch * (event.epochs - event.epoch) if event.epoch else 0.0
+        text = f"epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}, accuracy {event.accuracy:.3f}"
+        return f"{text}, {duration(left)} left" if event.epoch < event.epochs else text
+
+    def _mean_seconds(self) -> float:
+        return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
+
+    def _time_left(self) -> str:
+        """An estimate for the run; empty before a task of this start has been learned."""
+        if not self._seconds:
+            return ""
+        spent = self._clock() - self._task_began
+        mean = self._mean_seconds()
+        return f"about {duration(max(mean - spent, 0.0) + mean * (self._tasks - self._index - 1))} left"
+
+    def _say(self, text: str) -> None:
+        """One line, as it is: no markup, no highlighting, no wrapping."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _open(self, done: int) -> None:
+        """Show the live bars."""
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        name = TextColumn("{task.description}", markup=False)
+        detail = TextColumn("{task.fields[detail]}", markup=False)
+        self._live = Bars(name, BarColumn(bar_width=24), detail, console=self._console, transient=True)
+        self._bars = {
+            "run": self._live.add_task("tasks", total=self._tasks, completed=done, detail=""),
+            "phase": self._live.add_task("", total=None, detail=""),
+        }
+        self._live.start()
+
+    def _update(self, bar: str, **fields: Any) -> None:
+        self._live.update(self._bars[bar], **fields)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

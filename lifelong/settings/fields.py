@@ -1,0 +1,110 @@
+"""The fields of a settings class, read as data: what each accepts, in words, and whether a value is accepted."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from lifelong.errors import near_miss
+from lifelong.settings.base import help_of
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One hyper-parameter.
+
+    Attributes:
+        name: its key; its flag is the same with dashes.
+        hint: its type, with its range (`Annotated`).
+        default: its value when nothing is given.
+        help: what it does.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """Its command-line flag."""
+        return flag(self.name)
+
+
+def flag(key: str) -> str:
+    """The command-line flag of a key: ``batch_size`` is ``--batch-size``."""
+    return "--" + key.replace("_", "-")
+
+
+def settings_of(cls: type[Any]) -> dict[str, Setting]:
+    """The hyper-parameters of a settings class by name, in the order of declaration."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {f.name: Setting(f.name, hints[f.name], f.default, help_of(f)) for f in dataclasses.fields(cls)}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and TOML know it: tuples are lists."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def show(value: Any) -> str:
+    """A value as it stands in a TOML file: JSON's form, but for one character that TOML wants escaped."""
+    return json.dumps(plain(value), ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+
+
+def show_default(value: Any) -> str:
+    """A value as a person would write it on the command line; an empty list is "none"."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(show_default, value)) or "none"
+    return value if isinstance(value, str) else show(value)
+
+
+_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+_BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
+
+
+def expected(hint: Any) -> str:
+    """What a type accepts, in words, such as "an integer >= 1"."""
+    if get_origin(hint) is Annotated:
+        bounds = [f"{_BOUNDS[type(m)][0]} {getattr(m, _BOUNDS[type(m)][1])}" for m in hint.__metadata__ if type(m) in _BOUNDS]
+        return " ".join([expected(hint.__origin__), " and ".join(bounds)]).rstrip()
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(f"'{choice}'" for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list, each {expected(get_args(hint)[0])}"
+    return _WORDS.get(hint, str(hint))
+
+
+def check(hint: Any, value: Any) -> Any:
+    """Hold a value against a type and its range, strictly: no text for a number, no ``true`` or 3.5 for an integer.
+
+    Args:
+        hint: the type; may be `Annotated` with bounds.
+        value: what was given. An integer passes for a number, a list for a tuple.
+
+    Returns:
+        The value, as the type has it.
+
+    Raises:
+        ValueError: the value is not accepted; the message says what is.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    if isinstance(value, list) and get_origin(hint) is tuple:
+        value = tuple(value)
+    try:
+        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value, strict=True)
+    except ValidationError:
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        raise ValueError("expected " + expected(hint) + _suggestion(value, choices)) from None
+
+
+def _suggestion(value: Any, choices: Iterable[Any]) -> str:
+    """The near miss among the choices, if there is one; they have all been named already."""
+    text = near_miss(value, map(str, choices)) if isinstance(value, str) else ""
+    return text if "did you mean" in text else ""

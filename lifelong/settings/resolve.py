@@ -1,0 +1,192 @@
+"""From presets, a configuration file and flags to the one configuration of a run; and back to a file.
+
+Later wins: defaults, preset, configuration file, flags. The file is flat TOML: the keys of a run (stream, method, seed, preset) and
+any hyper-parameter, with underscores or dashes.
+"""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from annotated_types import Ge
+
+from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.fields import Setting, check, flag, plain, settings_of, show
+from lifelong.settings.presets import preset_values
+from lifelong.settings.run import Preset, RunConfig
+from lifelong.settings.training import TrainingSettings
+
+RUN_KEYS: dict[str, Any] = {"stream": str, "method": str, "seed": Annotated[int, Ge(0)], "preset": Preset}
+"""The keys of a run that are no hyper-parameters, with their types."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A value that a person gave, and where.
+
+    Attributes:
+        key: with underscores.
+        value: as given.
+        file: the configuration file, or None for a flag.
+    """
+
+    key: str
+    value: Any
+    file: Path | None
+
+    def __str__(self) -> str:
+        return f"{flag(self.key)} {show(self.value)}" if self.file is None else f"{self.file}: {self.key} = {show(self.value)}"
+
+    def check(self, hint: Any) -> Any:
+        """The value, held against its type."""
+        try:
+            return check(hint, self.value)
+        except ValueError as error:
+            raise LifelongError(f"{self}: {error}") from None
+
+
+def resolve(
+    stream: str | None,
+    method: str | None,
+    seed: int | None,
+    preset: str | None,
+    config_file: Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    methods: Mapping[str, type[Any]],
+    compared: Iterable[str] = (),
+) -> RunConfig:
+    """The configuration of one run.
+
+    Args:
+        stream: a stream's name or the path of its TOML file; None: the configuration file says it.
+        method: a method's name; None: the configuration file's, else "par".
+        seed: at least 0; None: the configuration file's, else 0.
+        preset: a preset's name; None: the configuration file's, else "paper".
+        config_file: flat TOML, or None.
+        overrides: hyper-parameters by key; they win over everything else.
+        methods: every known method's settings class by the method's name.
+        compared: names of methods that are run with the same flags: a key of one of them is passed over where it is not a
+            setting of `method`.
+
+    Raises:
+        LifelongError: a key is unknown or of another method, a value is of the wrong type or out of range, the file cannot be
+            read, or no stream is given.
+    """
+    flags = {"stream": stream, "method": method, "seed": seed, "preset": preset, **overrides}
+    given = _read(config_file) if config_file is not None else {}
+    given |= {key: _Given(key, value, None) for key, value in flags.items() if value is not None}
+
+    run = {key: given[key].check(hint) for key, hint in RUN_KEYS.items() if key in given}
+    if not run.get("stream"):
+        raise LifelongError("no stream given: name one with --stream, or with the key 'stream' in the file of --config")
+    method = run.get("method", "par")
+    if method not in methods:
+        raise LifelongError(f"{_label(given, 'method')}unknown method '{method}'{near_miss(method, methods)}")
+    settings = methods[method]
+    chosen: Preset = run.get("preset", "paper")
+    known = settings_of(TrainingSettings) | settings_of(settings)
+    _refuse_strangers(given, known, method, methods, compared)
+    values = {key: given[key].check(item.hint) for key, item in known.items() if key in given}
+    config = RunConfig(
+        stream=run["stream"],
+        method=method,
+        seed=run.get("seed", 0),
+        preset=chosen,
+        training=_make(TrainingSettings, chosen, values),
+        settings=_make(settings, chosen, values),
+    )
+    _check_thresholds(config.settings, given)
+    return config
+
+
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Everything that decides a run's numbers in one flat dict, as JSON and TOML know it."""
+    return {key: value for _, group in _groups(config) for key, value in group.items()}
+
+
+def config_toml(config: RunConfig) -> str:
+    """The configuration as a TOML file with a comment over each group; `resolve` reads it back to an equal configuration."""
+    parts = [
+        "\n".join([f"# {title}", *(f"{key} = {show(value)}" for key, value in group.items()), ""])
+        for title, group in _groups(config)
+        if group
+    ]
+    return "\n".join(parts)
+
+
+def _groups(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "The run; repeat it with: lifelong run --config THIS_FILE --out DIR", {key: getattr(config, key) for key in RUN_KEYS}
+    yield "How networks are trained, the same for every method", _plain_values(config.training)
+    yield f"Hyper-parameters of {config.method} (explained by: lifelong methods {config.method})", _plain_values(config.settings)
+
+
+def _plain_values(settings: Any) -> dict[str, Any]:
+    return {key: plain(value) for key, value in asdict(settings).items()}
+
+
+def _make(cls: type[Any], preset: Preset, values: Mapping[str, Any]) -> Any:
+    """A settings class filled from its defaults, the preset and what was given."""
+    mine = {key: value for key, value in values.items() if key in settings_of(cls)}
+    return cls(**{**preset_values(preset, cls), **mine})
+
+
+def _read(file: Path) -> dict[str, _Given]:
+    """What a configuration file gives."""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LifelongError(f"cannot read the configuration {file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise LifelongError(f"{file} is not valid TOML: {' '.join(str(error).split())}") from error
+    given: dict[str, _Given] = {}
+    for name, value in content.items():
+        key = name.replace("-", "_")
+        if isinstance(value, dict):
+            raise LifelongError(f"{file}: [{name}] is a section; settings stand one below the other, without sections")
+        if key in given:
+            raise LifelongError(f"{file}: {key} is given twice, with a dash and with an underscore; keep one")
+        given[key] = _Given(key, value, file)
+    return given
+
+
+def _refuse_strangers(
+    given: Mapping[str, _Given],
+    known: Mapping[str, Setting],
+    method: str,
+    methods: Mapping[str, type[Any]],
+    compared: Iterable[str],
+) -> None:
+    """Raise for a key that is no setting of the run, unless another compared method has it."""
+    also = {key for name in compared for key in settings_of(methods[name])}
+    for item in given.values():
+        if item.key in RUN_KEYS or item.key in known or item.key in also:
+            continue
+        _refuse(item, [*RUN_KEYS, *known, *also], [method, *compared], methods)
+
+
+def _refuse(item: _Given, known: Iterable[str], mine: Iterable[str], methods: Mapping[str, type[Any]]) -> NoReturn:
+    name = flag(item.key) if item.file is None else f"{item.file}: '{item.key}'"
+    owners = [other for other, settings in methods.items() if item.key in settings_of(settings)]
+    if owners:
+        raise LifelongError(f"{name} is a setting of {', '.join(owners)}, not of {', '.join(dict.fromkeys(mine))}")
+    hint = near_miss(item.key, known)
+    raise LifelongError(f"{name} is not a setting{hint if 'did you mean' in hint else '; see: lifelong methods'}")
+
+
+def _check_thresholds(settings: Any, given: Mapping[str, _Given]) -> None:
+    """A cell can only be reused farther away than an expert: beta must not be below alpha."""
+    alpha, beta = getattr(settings, "alpha", None), getattr(settings, "beta", None)
+    if alpha is not None and beta is not None and beta < alpha:
+        raise LifelongError(f"{_label(given, 'beta', 'alpha')}beta = {beta} is below alpha = {alpha}; it must be at least alpha")
+
+
+def _label(given: Mapping[str, _Given], *keys: str) -> str:
+    """The start of an error line: the file that the first of these keys to be given comes from, or its flag."""
+    for key in keys:
+        if key in given:
+            file = given[key].file
+            return f"{flag(key) if file is None else file}: "
+    return ""

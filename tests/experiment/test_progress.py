@@ -1,0 +1,151 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from lifelong.experiment.progress import LINE_EVERY, ConsoleProgress, Progress, duration
+from lifelong.training.stages import Epoch
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def play(progress, clock, *, seconds=1.0, epochs=3):
+    """Two tasks: the first is searched and trained, the second is trained."""
+    with progress:
+        progress.run_started("digits", "par", 2, 0)
+        progress.note("relatedness by pixels")
+        for index, (name, phases) in enumerate([("[bold]one[/bold]", ["distances", "search", "train"]), ("two", ["train"])]):
+            progress.task_started(index, name)
+            for phase in phases:
+                progress.phase(phase)
+                for epoch in range(1, epochs + 1):
+                    clock.now += seconds
+                    if phase != "distances":
+                        progress.epoch(Epoch(phase, epoch, epochs, 0.5 / epoch, 0.8))
+            progress.phase("evaluate")
+            record = {"name": name, "decision": "search", "expert": 0, "reason": "nothing is near"}
+            progress.task_finished(index, record, [0.75, 0.9][: index + 1])
+        progress.run_finished({"ap": 0.8})
+
+
+def plain(clock, **options):
+    file = io.StringIO()
+    play(ConsoleProgress(Console(file=file, width=40), clock=clock), clock, **options)
+    return file.getvalue()
+
+
+def test_the_base_class_is_silent(clock, capsys):
+    play(Progress(), clock)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_lines_where_there_is_no_terminal(clock):
+    assert plain(clock).splitlines() == [
+        "par on digits: 2 tasks",
+        "note: relatedness by pixels",
+        "task 1 of 2: [bold]one[/bold]",
+        "  search: epoch 3 of 3, loss 0.167, accuracy 0.800",
+        "  train: epoch 3 of 3, loss 0.167, accuracy 0.800",
+        "task 1 of 2 done: [bold]one[/bold], search, expert 0, accuracy 0.750, 9 s, about 9 s left for 1 more",
+        "  nothing is near",
+        "task 2 of 2: two",
+        "  train: epoch 3 of 3, loss 0.167, accuracy 0.800",
+        "task 2 of 2 done: two, search, expert 0, accuracy 0.900, 3 s",
+        "  nothing is near",
+    ]
+
+
+def test_within_a_phase_there_is_a_line_at_most_every_ten_seconds(clock):
+    lines = [line for line in plain(clock, seconds=3.0, epochs=10).splitlines() if line.startswith("  train")]
+    # After 12 and 24 of 30 seconds, and at the end; both tasks train.
+    assert [line.split(",")[0] for line in lines] == ["  train: epoch 4 of 10", "  train: epoch 8 of 10", "  train: epoch 10 of 10"] * 2
+    assert lines[0].endswith("18 s left")
+    assert lines[1].endswith("6 s left")
+    assert LINE_EVERY == 10
+
+
+def test_no_control_codes_without_a_terminal(clock):
+    assert "\x1b" not in plain(clock)
+
+
+def test_a_stage_that_changes_within_a_phase_is_reported_apart(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file), clock=clock)
+    progress.run_started("s", "m", 1, 0)
+    progress.task_started(0, "a")
+    progress.phase("train")
+    for stage in ("first", "second"):
+        for epoch in (1, 2):
+            clock.now += 1
+            progress.epoch(Epoch(stage, epoch, 2, 1.0, 0.5))
+    progress.task_finished(0, {"name": "a"}, [0.5])
+    assert [line.strip().split(":")[0] for line in file.getvalue().splitlines()[2:4]] == ["first", "second"]
+
+
+def test_going_on_says_where(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file), clock=clock)
+    progress.run_started("digits", "lwf", 5, 2)
+    assert file.getvalue() == "lwf on digits: 5 tasks, going on after task 2\n"
+
+
+def test_on_a_terminal_there_are_bars_and_they_go_away(clock):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120, color_system=None)
+    play(ConsoleProgress(console, clock=clock), clock)
+    screen = file.getvalue()
+    assert "task 1 of 2 done: [bold]one[/bold], search, expert 0, accuracy 0.750, 9 s" in screen
+    assert screen.endswith("\x1b[?25h\r\x1b[1A\x1b[2K\x1b[1A\x1b[2K")  # the cursor is back, and both bars are erased
+
+
+def test_on_a_terminal_the_bars_say_task_epoch_loss_and_time_left(clock):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120, color_system=None)
+    progress = ConsoleProgress(console, clock=clock)
+    progress.run_started("digits", "par", 3, 0)
+    progress.task_started(0, "one")
+    clock.now = 60.0
+    progress.task_finished(0, {"name": "one"}, [0.9])
+    progress.task_started(1, "[red]two")
+    progress.phase("train")
+    clock.now = 70.0
+    progress.epoch(Epoch("train", 1, 4, 0.25, 0.5))
+    progress.close()  # draws the bars a last time
+    run, phase = [line for line in file.getvalue().split("\n") if "━" in line][-2:]
+    assert "task 2 of 3: [red]two" in run
+    assert "about 1 min 50 s left" in run  # 50 s of this task, 60 s of the last
+    assert "train" in phase
+    assert "epoch 1 of 4, loss 0.250, accuracy 0.500, 30 s left" in phase
+
+
+def test_an_error_leaves_no_live_bars(clock):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True)
+    progress = ConsoleProgress(console, clock=clock)
+
+    def interrupted():
+        with progress:
+            progress.run_started("digits", "par", 2, 0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert file.getvalue().rstrip().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125.0, "2 min 05 s"), (3600.0, "1 h 00 min"), (11221.0, "3 h 07 min")],
+)
+def test_times_in_words(seconds, text):
+    assert duration(seconds) == text
