@@ -1,5 +1,6 @@
 """Curves, bars and points: accuracy over the stream, cost task by task, methods side by side."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def accuracy_curve(summary: dict[str, Any], path: Path | None = None, *, theme: 
     faint: dict[str, Any] = {"alpha": 0.75, "marker": "o", "markersize": 2.5} if count <= FEW else {"alpha": 0.3}
     for task in range(count):
         label = "one task" if task == 0 else None
-        values = [finite(row[task]) for row in rows[task:]]
+        values = [math.nan if (value := finite(row[task])) is None else value for row in rows[task:]]
         frame.plot(range(task + 1, count + 1), values, color=theme.none, linewidth=1, label=label, **faint)
     frame.plot(
         range(1, count + 1),

@@ -44,7 +44,7 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
     width, height = drawing.get_size_inches()
     bar = drawing.add_axes((right / width, frame.get_position().y0, 0.14 / width, min(2.0 / height, frame.get_position().height)))
     scale = drawing.colorbar(ScalarMappable(cmap=colormaps["cividis"]), cax=bar)
-    scale.outline.set_visible(False)  # ty: ignore[call-non-callable]
+    scale.outline.set_visible(False)
     bar.tick_params(colors=theme.muted, labelcolor=theme.ink, labelsize=8, labelfontfamily=FONT)
     return finish(drawing, path)
 

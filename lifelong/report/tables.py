@@ -15,6 +15,7 @@ from lifelong.report.wording import (
     decision,
     distance,
     duration,
+    kind,
     learned_and_now,
     parameters,
     short,
@@ -25,7 +26,7 @@ from lifelong.report.wording import (
 NAME = 28
 """The longest name that is shown whole in a terminal."""
 
-MATRIX = 12
+MATRIX = 10
 """The most tasks whose distances are printed as a matrix; beyond, each task's nearest ones."""
 
 
@@ -33,18 +34,18 @@ def task_table(summary: dict[str, Any]) -> Table:
     """One row a task: what was decided, against which thresholds, what it cost, how well it was and is known."""
     tasks = summary["tasks"]
     learned, now = learned_and_now(summary["accuracy"])
-    decides = any(task.get("decision") for task in tasks)
-    table = _table(f"{summary['stream']}, {summary['method']}, seed {summary['seed']}")
+    decides = any(kind(task) for task in tasks)
+    table = _table(f"{summary['stream']}, {summary['method']}, seed {summary['seed']}{_thresholds(tasks)}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if decides:
-        table.add_column("decision", overflow="fold")
-        table.add_column("nearest group", no_wrap=True)
-    for heading in ("epochs", "time", "added", "learned", "now"):
+        table.add_column("decision → expert")
+        table.add_column("nearest", no_wrap=True)
+    for heading in ("time", "added", "learned", "now"):
         table.add_column(heading, justify="right", no_wrap=True)
     for index, task in enumerate(tasks):
-        decided = [Text(decision(task)), against_thresholds(task)] if decides else []
-        cost = [str(task.get("epochs", ABSENT)), duration(task.get("seconds")), parameters(task.get("parameters_added"))]
+        decided = [Text(decision(task).replace("→ expert", "→")), against_thresholds(task, values=False)] if decides else []
+        cost = [duration(task.get("seconds")), parameters(task.get("parameters_added"))]
         table.add_row(str(index + 1), _name(task["name"]), *decided, *cost, accuracy(learned[index]), accuracy(now[index]))
     return table
 
@@ -79,15 +80,14 @@ def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = Non
 
 
 def distance_table(result: dict[str, Any]) -> Table:
-    """The distances of Eq. 4 from each task to every earlier one, and what follows from them.
+    """The distances of Eq. 4 from each task to every earlier one.
 
     Args:
-        result: of `lifelong.experiment.distances`; with the records of a run's tasks as its decisions it serves for a run too.
+        result: of `lifelong.experiment.distances`, or what a run gives of the same form.
     """
     names, rows = result["tasks"], result["raw"]
-    decisions = result.get("decisions") or [{}] * len(names)
     few = len(names) <= MATRIX
-    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}")
+    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}: distances")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if few:
@@ -95,15 +95,34 @@ def distance_table(result: dict[str, Any]) -> Table:
             table.add_column(f"to {index + 1}", justify="right", no_wrap=True)
     else:
         table.add_column("nearest tasks", overflow="fold")
-    table.add_column("nearest group", no_wrap=True)
-    table.add_column("decision", overflow="fold")
     for index, name in enumerate(names):
         row = list(rows[index][:index])
         cells = [distance(value) for value in row] if few else [_nearest_tasks(row)]
         cells += [""] * (len(names) - 1 - len(cells)) if few else []
-        record = {key: result.get(key) for key in ("alpha", "beta")} | decisions[index]
-        table.add_row(str(index + 1), _name(name), *cells, against_thresholds(record), Text(decision(record)))
+        table.add_row(str(index + 1), _name(name), *cells)
     return table
+
+
+def decision_table(result: dict[str, Any]) -> Table:
+    """What follows from the distances: for each task the nearest group, the threshold it was held against, and the decision.
+
+    Args:
+        result: of `lifelong.experiment.distances`.
+    """
+    table = _table("decisions")
+    table.add_column("", justify="right")
+    table.add_column("task", overflow="fold")
+    table.add_column("nearest group", no_wrap=True)
+    table.add_column("decision")
+    for index, (name, record) in enumerate(zip(result["tasks"], result["decisions"], strict=True)):
+        table.add_row(str(index + 1), _name(name), against_thresholds(record), Text(decision(record)))
+    return table
+
+
+def _thresholds(tasks: list[dict[str, Any]]) -> str:
+    """The thresholds in words, if any task was held against some."""
+    held = next((task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None), None)
+    return "" if held is None else f" (α {held['alpha']:g}, β {held['beta']:g})"
 
 
 def _nearest_tasks(row: list[Any]) -> str:
@@ -117,4 +136,4 @@ def _name(name: str) -> Text:
 
 def _table(title: str | None) -> Table:
     heading = None if title is None else Text(clean(title), style="bold")
-    return Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    return Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))

@@ -87,15 +87,20 @@ def nearest(task: dict[str, Any]) -> float | None:
     return min((number for value in task.get("group_distances") or [] if (number := finite(value)) is not None), default=None)
 
 
-def against_thresholds(task: dict[str, Any]) -> str:
-    """The distance to the nearest group beside the threshold it was held against, such as ``0.312 ≤ α 0.5``."""
+def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
+    """The distance to the nearest group beside the threshold it was held against.
+
+    Args:
+        task: a task's record, or a decision.
+        values: ``0.312 ≤ α 0.5``; without, ``0.312 ≤ α``.
+    """
     value, alpha, beta = nearest(task), finite(task.get("alpha")), finite(task.get("beta"))
     if value is None:
         return ABSENT
     if alpha is not None and value <= alpha:
-        return f"{distance(value)} ≤ α {alpha:g}"
+        return f"{distance(value)} ≤ α" + (f" {alpha:g}" if values else "")
     if beta is not None:
-        return f"{distance(value)} {'≤' if value <= beta else '>'} β {beta:g}"
+        return f"{distance(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
     return distance(value)
 
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong.report.tables import comparison_table, distance_table, result_table, task_table
+from lifelong.report.tables import comparison_table, decision_table, distance_table, result_table, task_table
 
 
 def shown(table, width: int = 200) -> str:
@@ -17,13 +17,15 @@ def test_task_table_shows_decisions_and_accuracies(make_summary):
     summary["tasks"][1] |= {"decision": "reuse-expert", "expert": 0, "group_distances": [0.312], "seconds": 65.0, "parameters_added": 1290}
     summary["accuracy"] = [[0.5], [0.4, 0.8], [0.25, 0.9, 0.6]]
     line = next(line for line in shown(task_table(summary)).splitlines() if "task-1" in line)
-    assert "reuse-expert → expert 0" in line
-    assert "0.312 ≤ α 0.5" in line
+    assert "reuse-expert → 0" in line
+    assert "0.312 ≤ α" in line
+    assert "(α 0.5, β 0.75)" in shown(task_table(summary))
     assert line.split()[-6:] == ["05", "s", "1.3", "k", "0.800", "0.900"]
 
 
 def test_names_are_never_markup(make_summary, make_distances, nasty):
-    for table in (task_table(make_summary(8, names=nasty)), distance_table(make_distances(8, nasty))):
+    result = make_distances(8, nasty)
+    for table in (task_table(make_summary(8, names=nasty)), distance_table(result), decision_table(result)):
         text = shown(table)
         assert "[bold red]zebra[/bold red]" in text
         assert "\x1b[31m" not in text
@@ -70,9 +72,23 @@ def test_distances_of_few_and_many_tasks(make_distances, tasks):
 def test_distances_of_decisions_without_a_run(make_distances):
     result = make_distances(2)
     result["decisions"][1] |= {"action": "reuse-cell", "group": 0, "group_distances": [0.7]}
-    line = next(line for line in shown(distance_table(result)).splitlines() if "task-1" in line)
+    line = next(line for line in shown(decision_table(result)).splitlines() if "task-1" in line)
     assert "0.700 ≤ β 0.75" in line
     assert "reuse-cell of group 0" in line
     result["decisions"][1] |= {"action": "search", "group_distances": [0.8]}
-    line = next(line for line in shown(distance_table(result)).splitlines() if "task-1" in line)
+    line = next(line for line in shown(decision_table(result)).splitlines() if "task-1" in line)
     assert line.split()[-1] == "search"
+
+
+def test_eighty_columns_are_enough(make_summary, make_distances):
+    """Names of up to a dozen letters stand on one line, whole, beside every number."""
+    names = [f"some-name-{index:02d}" for index in range(8)]
+    for table in (
+        task_table(make_summary(8, names=names)),
+        distance_table(make_distances(8, names)),
+        decision_table(make_distances(8, names)),
+    ):
+        text = shown(table, width=80)
+        assert all(name in text for name in names)
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= 80
