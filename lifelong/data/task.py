@@ -88,7 +88,6 @@ class Task:
         self._load = load
         self._normalization = normalization
         self._splits: dict[SplitName, Split] = {}
-        self._retired = False
 
     @property
     def train(self) -> Split:
@@ -128,14 +127,15 @@ class Task:
         Returns:
             Weak references to the images that were loaded: dead unless someone keeps them.
         """
-        self._retired = True
         references = [weakref.ref(split.images) for split in self._splits.values()]
         self._splits.clear()
+        self._load = self._gone
         return references
 
+    def _gone(self, name: SplitName) -> Split:
+        raise RetiredTaskError(f"task '{self.name}' is over: its {name} images may not be used any more")
+
     def _split(self, name: SplitName) -> Split:
-        if self._retired:
-            raise RetiredTaskError(f"task '{self.name}' is over: its {name} images may not be used any more")
         if name not in self._splits:
             self._splits[name] = self._load(name)
         return self._splits[name]
