@@ -27,6 +27,7 @@ def summary(
     complete: bool = True,
     decides: bool = True,
     names: list[str] | None = None,
+    cells: bool = True,
     **settings: Any,
 ) -> dict[str, Any]:
     """A summary as the runner writes it.
@@ -38,6 +39,7 @@ def summary(
         complete: whether the stream is at its end.
         decides: whether the method measures distances and decides.
         names: of the tasks; repeated where there are too few.
+        cells: whether the records hold genotypes, whose diagrams take long to draw.
         settings: hyper-parameters beside those of every summary.
     """
     random = np.random.default_rng([seed, *method.encode()])
@@ -48,6 +50,7 @@ def summary(
     for record in records if decides else []:
         record["expert"] = 0 if record["decision"] == "reuse-expert" else experts
         experts += record["decision"] != "reuse-expert"
+        record["genotype"] = record["genotype"] if cells else None
     phases: dict[str, float] = {}
     for record in records:
         for phase, seconds in record["seconds_by_phase"].items():

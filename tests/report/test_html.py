@@ -76,7 +76,7 @@ def test_report(make_summary, tmp_path):
 
 
 def test_nasty_names_are_text(make_summary, nasty, tmp_path):
-    summary = make_summary(8, names=nasty) | {"stream": '<b onclick="x">', "machine": "<i>", "notes": ["<u>&amp;"]}
+    summary = make_summary(8, names=nasty, cells=False) | {"stream": '<b onclick="x">', "machine": "<i>", "notes": ["<u>&amp;"]}
     summary["tasks"][2]["decision"] = '"><img src=x>'
     page = read(write_report(tmp_path, summary))
     for name in (
@@ -99,7 +99,7 @@ def test_unfinished_before_the_first_task(make_summary, tmp_path):
 
 
 def test_absent_numbers_are_dashes(make_summary, tmp_path):
-    summary = make_summary(2) | {"ap": float("nan"), "af": None, "peak_memory_bytes": None, "extractor": None}
+    summary = make_summary(2, cells=False) | {"ap": float("nan"), "af": None, "peak_memory_bytes": None, "extractor": None}
     summary["tasks"][1] |= {"distances": [None], "group_distances": [None]}
     read(write_report(tmp_path, summary))
 
@@ -122,7 +122,7 @@ def test_thresholds_at_the_edges_stay_on_the_scale(thresholds):
 
 
 def test_many_tasks(make_summary, tmp_path):
-    path = write_report(tmp_path, make_summary(30))
+    path = write_report(tmp_path, make_summary(30, cells=False))
     assert "30 tasks" in read(path).words
     assert path.stat().st_size < 5_000_000
 
