@@ -21,7 +21,7 @@ def made_task(
     seed: int = 0,
     classes: int = 3,
     train: int = 12,
-    valid: int = 8,
+    valid: int = 16,
     test: int = 8,
     augmentation: Augmentation = NO_AUGMENTATION,
 ) -> Task:

@@ -22,6 +22,25 @@ def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+SMALL_IMAGES = 16
+"""Up to this many pixels a side, the operations of a network are too short to be shared among threads."""
+
+
+def set_threads(threads: int, image_size: int) -> int:
+    """Set and return the number of threads that compute.
+
+    Networks on tiny images run slower on several threads than on one, and many times slower on a machine that has other work.
+
+    Args:
+        threads: how many; 0: one for images of up to 16 pixels a side, all cores for larger ones.
+        image_size: height and width of the stream's largest images.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen = threads or (1 if image_size <= SMALL_IMAGES else cores)
+    torch.set_num_threads(chosen)
+    return chosen
+
+
 def machine_name(device: torch.device) -> str:
     """The processor (and accelerator) in words, such as "AMD EPYC, 2 cores"."""
     model = platform.processor() or platform.machine()

@@ -15,7 +15,7 @@ from lifelong import __version__
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
-from lifelong.experiment.machine import choose_device, machine_name, peak_memory
+from lifelong.experiment.machine import choose_device, machine_name, peak_memory, set_threads
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
@@ -54,12 +54,13 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     settings, notes = resolve_extractor(config.settings, stream.name)
     config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
+    threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
     identity = _identity(config, stream, environment)
     with directory.locked():
         directory.claim(identity, config_toml(config))
-        runner = _Runner(config, stream, directory, device, extractors, progress or Progress())
-        runner.notes = notes
-        return runner.to_end()
+        return _Runner(
+            config, stream, directory, device, extractors, progress or Progress(), notes, threads, environment.save_every
+        ).to_end()
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
@@ -114,21 +115,26 @@ class _Runner:
         device: torch.device,
         extractors: Callable[[str, str], Extractor],
         progress: Progress,
+        notes: list[str],
+        threads: int,
+        save_every: float,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
+        self.notes, self.threads, self.save_every = notes, threads, save_every
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
-        self.notes: list[str] = []
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
         saved = self.directory.load()
         if saved is not None:
             self._restore(saved)
+            if saved["threads"] != self.threads:
+                self.notes.append(f"begun with {saved['threads']} threads, continued with {self.threads}: equal to rounding, not to the bit")
         done = len(self.entries)
         if done == len(self.stream) and (self.directory.path / "summary.json").exists():
             return self._finished(read_summary(self.directory.path))
@@ -171,6 +177,7 @@ class _Runner:
             folder=self.directory.stages(index),
             on_phase=self.progress.phase,
             on_epoch=self.progress.epoch,
+            save_every=self.save_every,
         )
         started = time.perf_counter()
         record = self.method.learn(task, context)
@@ -211,6 +218,7 @@ class _Runner:
             "entries": self.entries,
             "accuracy": self.accuracy,
             "digests": self.digests,
+            "threads": self.threads,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -250,7 +258,7 @@ class _Runner:
             "extractor": settings.get("extractor"),
             "device": self.device.type,
             "machine": machine_name(self.device),
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "torch": torch.__version__,
             "peak_memory_bytes": peak_memory(),
             "notes": self._all_notes(),

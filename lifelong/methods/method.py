@@ -212,6 +212,6 @@ def count_parameters(modules: Iterable[nn.Module]) -> int:
 
 
 def freeze(*modules: nn.Module) -> None:
-    """Fix modules: evaluation mode (batch-norm statistics stay), no gradients."""
+    """Fix modules: evaluation mode (batch-norm statistics stay), no gradients, also none left over."""
     for module in modules:
-        module.eval().requires_grad_(False)
+        module.eval().requires_grad_(False).zero_grad(set_to_none=True)

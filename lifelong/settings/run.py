@@ -38,10 +38,14 @@ class Environment:
         data: folder with one folder per image source; None: none.
         weights: file with the extractor's weights; None: none.
         device: "cpu", "cuda" or "auto" (cuda where there is one).
+        threads: threads of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones.
+        save_every: seconds between two saves of the computation under way.
         download: whether sources and weights that are missing may be fetched from the hub.
     """
 
     data: Path | None = None
     weights: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+    save_every: float = 5.0
     download: bool = False

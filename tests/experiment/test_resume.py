@@ -1,0 +1,56 @@
+"""Killed at random moments, a run ends with the same bits as one that was left alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lifelong.storage import load_tree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def same(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def kill(out: Path, method: str, kills: int, seed: int) -> dict:
+    command = [sys.executable, str(ROOT / "tests/experiment/kill_driver.py"), str(out), method, str(kills), str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    straight = load_tree(out / "straight/checkpoint/run.safetensors")
+    assert result["killed"] == kills
+    for attempt in range(1, result["runs"] + 1):
+        folder = out / f"killed-{attempt}"
+        killed = load_tree(folder / "checkpoint/run.safetensors")
+        assert same(killed["method"], straight["method"])
+        assert killed["accuracy"] == straight["accuracy"]
+        decided = ("name", "decision", "expert", "distances", "group_distances", "genotype", "epochs", "hyperparameters")
+        for ours, theirs in zip(killed["entries"], straight["entries"], strict=True):
+            assert {key: ours[key] for key in decided} == {key: theirs[key] for key in decided}
+        assert not list(folder.glob("checkpoint/stages/*/*"))
+        assert len((folder / "results.jsonl").read_text().splitlines()) == len(straight["entries"])
+    return result
+
+
+def test_killed_a_few_times(tmp_path: Path) -> None:
+    kill(tmp_path, "par", kills=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["par", "lwf"])
+def test_killed_many_times(tmp_path: Path, method: str) -> None:
+    """Twenty-four random moments; for PAR they fall into every kind of stage and between them."""
+    result = kill(tmp_path, method, kills=24, seed=7)
+    if method == "par":
+        assert set(result["where"]) >= {"search", "train", "distill", "between"}, result["where"]
