@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS, method_entry
-from lifelong.settings.fields import Setting, expected, plain, settings_of
+from lifelong.settings.fields import Setting, expected, flag, plain, settings_of
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
@@ -59,9 +59,30 @@ def configure(
     )
 
 
-def environment(data: Place | None = None, weights: Place | None = None, device: Device = "auto", download: bool = False) -> Environment:
-    """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS."""
-    return Environment(data=_path(data, "LIFELONG_DATA"), weights=_path(weights, "LIFELONG_WEIGHTS"), device=device, download=download)
+def environment(
+    data: Place | None = None,
+    weights: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
+) -> Environment:
+    """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
+
+    Raises:
+        LifelongError: a number is negative.
+    """
+    for name, value in (("threads", threads), ("save_every", save_every)):
+        if not value >= 0:
+            raise LifelongError(f"{flag(name)} {value}: expected a number >= 0")
+    return Environment(
+        data=_path(data, "LIFELONG_DATA"),
+        weights=_path(weights, "LIFELONG_WEIGHTS"),
+        device=device,
+        download=download,
+        threads=threads,
+        save_every=save_every,
+    )
 
 
 def _path(given: Place | None, variable: str) -> Path | None:
@@ -93,6 +114,8 @@ def run(
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -105,6 +128,8 @@ def run(
         weights: file with the weights of the feature extractor.
         device: where to compute; "auto" takes CUDA where there is one.
         download: fetch missing images and weights from the hub.
+        threads: of the processor; 0 lets the library choose.
+        save_every: seconds between two saves of the computation under way.
         progress: True prints it, False is silent; or a `lifelong.experiment.progress.Progress`.
 
     Returns:
@@ -115,7 +140,7 @@ def run(
     """
     resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download), progress)
+    return start(resolved, folder, environment(data, weights, device, download, threads, save_every), progress)
 
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
@@ -141,13 +166,15 @@ def compare(
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
     """Run several methods and seeds over one stream, each into its own folder below `out`, and write the comparison.
 
     Args:
-        stream, preset, config, data, weights, device, download, progress: see `run`.
+        stream, preset, config, data, weights, device, download, threads, save_every, progress: see `run`.
         methods: names of methods.
         seeds: one run of every method for each.
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
@@ -161,7 +188,7 @@ def compare(
     """
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
-    return start_comparison(configs, folder, environment(data, weights, device, download), progress)
+    return start_comparison(configs, folder, environment(data, weights, device, download, threads, save_every), progress)
 
 
 def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int], **settings: Any) -> list[RunConfig]:
@@ -221,13 +248,15 @@ def distances(
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
     """How far each task of a stream lies from those before it, and what PAR would decide; nothing is trained.
 
     Args:
-        stream, seed, preset, config, data, weights, device, download, progress: see `run`.
+        stream, seed, preset, config, data, weights, device, download, threads, save_every, progress: see `run`.
         out: folder for ``distances.json`` and the heat map ``distances.png``; by default ``runs/<stream>-distances-seed<seed>``.
         hyper_parameters: settings of PAR.
 
@@ -239,7 +268,7 @@ def distances(
     """
     resolved = configure(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved, "distances")
-    return measure(resolved, folder, environment(data, weights, device, download), progress)
+    return measure(resolved, folder, environment(data, weights, device, download, threads, save_every), progress)
 
 
 def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:

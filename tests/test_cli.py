@@ -36,7 +36,14 @@ def started(monkeypatch):
     calls = []
     task = {"name": "[red]one", "decision": "search", "distances": [], "alpha": 0.5, "beta": 0.75}
     summary = {"stream": "digits", "method": "par", "seed": 0, "ap": 0.5, "af": 0.0, "parameters": 10, "accuracy": [[0.5]], "tasks": [task]}
-    distances = {"stream": "digits", "seed": 0, "tasks": ["[red]one", "two"], "raw": [[], [0.3]], "notes": ["[b]n[/b]"]}
+    distances = {
+        "stream": "digits",
+        "seed": 0,
+        "tasks": ["[red]one", "two"],
+        "raw": [[], [0.3]],
+        "decisions": [{"action": "search"}, {"action": "reuse-expert", "group": 0}],
+        "notes": ["[b]n[/b]"],
+    }
 
     def fake(result):
         def call(config, out, place, progress=True):
@@ -129,7 +136,8 @@ def test_a_shared_flag_says_whose_it_is_and_where_they_differ(capsys, monkeypatc
 
 
 def test_run_passes_everything_on(started, capsys):
-    words = "--stream digits --method lwf --seed 4 --preset quick --data d --weights w --device cpu --download --out o"
+    where = "--data d --weights w --device cpu --threads 2 --save-every 0.5 --download --out o"
+    words = f"--stream digits --method lwf --seed 4 --preset quick {where}"
     assert (
         main(["run", *words.split(), "--epochs", "3", "--lr=0.5", "--no-augment", "--kd-weight", "2", "--weight-decay-grid", "0.1,0.2"])
         == 0
@@ -141,6 +149,7 @@ def test_run_passes_everything_on(started, capsys):
     assert config.settings.kd_weight == 2.0
     assert out == Path("o")
     assert (place.data, place.weights, place.device, place.download) == (Path("d"), Path("w"), "cpu", True)
+    assert (place.threads, place.save_every) == (2, 0.5)
     assert "o/report.html" in capsys.readouterr().out
 
 
@@ -289,6 +298,9 @@ def test_streams_are_listed_and_described(capsys):
         ("run --stream digits --weight-decay-grid 0.1,x", ["--weight-decay-grid", "0.1,x"]),
         ("run --stream digits --epochs 1 --epochs 2", ["--epochs", "multiple times"]),
         ("run --stream digits --device gpu", ["--device", "cpu"]),
+        ("run --stream digits --threads 1.5", ["--threads", "an integer", "'1.5'"]),
+        ("run --stream digits --threads -1", ["--threads -1", ">= 0"]),
+        ("run --stream digits --save-every nan", ["--save-every nan", ">= 0"]),
         ("run --stream digits --seed x", ["--seed", "'x'"]),
         ("run --stream digits --seed -1", ["--seed -1", ">= 0"]),
         ("run --stream digits --method parr", ["'parr'", "'par'"]),
@@ -390,6 +402,69 @@ def test_python_m_lifelong_passes_the_exit_code_on():
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err == "lifelong: unknown method 'paar'; did you mean 'par'?\n"
+
+
+# All of it
+
+
+TINY = """
+name = "tiny"
+image_size = 8
+[[task]]
+name = "low"
+source = "digits"
+classes = [0, 1]
+train_per_class = 8
+valid_per_class = 4
+test_per_class = 4
+[[task]]
+name = "high"
+source = "digits"
+classes = [8, 9]
+train_per_class = 8
+valid_per_class = 4
+test_per_class = 4
+"""
+
+
+def test_run_compare_and_distances_on_real_digits(capsys, monkeypatch):
+    Path("tiny.toml").write_text(TINY)
+    size = ["--extractor", "pixels", "--epochs", "1", "--search-epochs", "1", "--init-channels", "2", "--batch-size", "8"]
+    command = ["run", "--stream", "tiny.toml", "--out", "par", *size]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert all(part in text for part in ("low", "high", "search", "AP", "AF", "report: par/report.html"))
+    summary = json.loads(Path("par/summary.json").read_text())
+    assert summary["complete"]
+    assert Path("par/report.html").stat().st_size > 1000
+
+    # One report of a run is enough to see that it is written, and drawing takes long.
+    reported = []
+    monkeypatch.setattr("lifelong.report.html.write_report", lambda out, summary: reported.append(out))
+    assert main([*command, "--json"]) == 0  # finished: only read
+    out, err = capsys.readouterr()
+    assert json.loads(out) == summary
+    assert "finished before" in err
+    assert main(["run", "--config", "par/config.toml", "--out", "par", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == summary
+    line = refused(capsys, *command, "--lr", "0.5")
+    assert "par" in line
+    assert "lr" in line
+
+    words = ["--stream", "tiny.toml", "--methods", "finetune,independent", "--out", "both", "--backbone", "cells", "--epochs", "1"]
+    assert main(["compare", *words, "--init-channels", "2", "--batch-size", "8"]) == 0
+    out = capsys.readouterr().out
+    assert all(part in out for part in ("finetune", "independent", "report: both/report.html"))
+    assert Path("both/report.html").exists()
+    assert reported[-2:] == [Path("both/finetune-seed0"), Path("both/independent-seed0")]
+    assert main(["compare", "par", "both/finetune-seed0", "--json"]) == 0
+    assert [found["method"] for found in json.loads(capsys.readouterr().out)] == ["par", "finetune"]
+
+    assert main(["distances", "--stream", "tiny.toml", "--extractor", "pixels", "--out", "far"]) == 0
+    assert "heat map: far/distances.png" in capsys.readouterr().out
+    measured = json.loads(Path("far/distances.json").read_text())
+    assert measured["raw"][1] == pytest.approx(summary["tasks"][1]["distances"])
+    assert Path("far/distances.png").read_bytes().startswith(b"\x89PNG")
 
 
 # The public names

@@ -63,16 +63,20 @@ class Where:
     Attributes:
         weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
         device: where to compute; auto takes CUDA where there is one
+        threads: of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones
+        save_every: seconds between two saves of the computation under way
     """
 
     data: DataFlag = None
     weights: Annotated[Path | None, ONE] = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, ONE] = 0
+    save_every: Annotated[float, ONE] = 5.0
     download: DownloadFlag = False
 
     def environment(self) -> Environment:
         """As the library takes it."""
-        return api.environment(self.data, self.weights, self.device, self.download)
+        return api.environment(self.data, self.weights, self.device, self.download, self.threads, self.save_every)
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]

@@ -35,9 +35,10 @@ def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], repo
 
 def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
     """The distance matrix with the decisions."""
-    from lifelong.report.tables import distance_table
+    from lifelong.report.tables import decision_table, distance_table
 
     console.print(distance_table(result))
+    console.print(decision_table(result))
     for note in result.get("notes", ()):
         _say(console, f"note: {note}")
     _print_place(console, "heat map", figure)
@@ -59,7 +60,6 @@ def _distances(summary: dict[str, Any]) -> dict[str, Any]:
         "seed": summary["seed"],
         "tasks": [task["name"] for task in tasks],
         "raw": [task.get("distances") or [None] * index for index, task in enumerate(tasks)],
-        "decisions": tasks,
         "extractor": summary.get("extractor"),
     }
 

@@ -55,7 +55,7 @@ class Progress:
         """Something that a person should know."""
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        """The last task has been learned."""
+        """The last task has been learned, now or, where no run was started, before."""
 
 
 class ConsoleProgress(Progress):
@@ -78,6 +78,7 @@ class ConsoleProgress(Progress):
         self._clock = clock
         self._live: Any = None
         self._bars: dict[str, Any] = {}
+        self._started = False
         self._tasks = 0
         self._index = 0
         self._seconds: list[float] = []
@@ -97,9 +98,10 @@ class ConsoleProgress(Progress):
         """See `Progress.run_started`."""
         self.close()
         self._tasks, self._seconds = tasks, []
-        again = f", going on after task {done}" if 0 < done < tasks else ", already finished" if tasks and done == tasks else ""
+        self._started = True
+        again = f", going on after task {done}" if done else ""
         self._say(f"{method} on {stream}: {tasks} tasks{again}")
-        if self._console.is_terminal and done < tasks:
+        if self._console.is_terminal:
             self._open(done)
 
     def task_started(self, index: int, name: str) -> None:
@@ -163,6 +165,9 @@ class ConsoleProgress(Progress):
     def run_finished(self, summary: dict[str, Any]) -> None:
         """See `Progress.run_finished`."""
         self.close()
+        if not self._started:
+            self._say(f"{summary['method']} on {summary['stream']}: finished before, nothing to do")
+        self._started = False
 
     def _begin(self, name: str) -> None:
         """Start the clock of a phase."""

@@ -99,6 +99,14 @@ def test_going_on_says_where(clock):
     assert file.getvalue() == "lwf on digits: 5 tasks, going on after task 2\n"
 
 
+def test_a_run_that_was_finished_before_says_so(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file), clock=clock)
+    for _ in range(2):
+        progress.run_finished({"method": "lwf", "stream": "digits"})
+    assert file.getvalue() == "lwf on digits: finished before, nothing to do\n" * 2
+
+
 def test_on_a_terminal_there_are_bars_and_they_go_away(clock):
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=120, color_system=None)
