@@ -130,7 +130,7 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
         if share < (1 if amount.valid else 2):
             raise _too_many(task, name, "all training images that remain", share, available)
         if not amount.valid:
-            amount.valid = max(1, round(_fraction(task) * share))
+            amount.valid = min(max(1, round(_fraction(task) * share)), share - 1)
             share -= amount.valid
             valid += amount.valid
         amount.train = share

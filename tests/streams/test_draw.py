@@ -31,6 +31,7 @@ def test_a_fraction_is_of_training_and_validation_together():
     assert counts([task(valid_fraction=0.1)], 500, 100) == [(450, 50, 100)]
     assert counts([task(train_per_class=90, valid_fraction=0.1)], 500, 100) == [(90, 10, 100)]
     assert counts([task(train_per_class=3)], 500, 100) == [(3, 1, 100)]  # at least one
+    assert counts([task(valid_fraction=0.75)], 2, 100) == [(1, 1, 100)]  # and one to learn from
 
 
 def test_overlapping_tasks_need_no_images_of_their_own():
@@ -123,7 +124,7 @@ def clearly_enough(tasks: list[TaskSpec], available: int, tests: int | None) -> 
     return train + valid <= available and sum(one.test_per_class or 1 for one in tasks) <= tests
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.lists(asked, min_size=1, max_size=5), st.integers(0, 80), st.none() | st.integers(0, 40), st.integers(0, 5))
 def test_whatever_is_asked(words, available, tests, seed):
     """Either one clear line, or what was asked, and nothing that is learned from is ever judged by."""
