@@ -9,9 +9,7 @@ from lifelong.experiment.run import run
 from lifelong.settings.run import Environment, RunConfig
 
 
-def compare(
-    configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None
-) -> list[dict[str, Any]]:
+def compare(configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
 
     Raises:

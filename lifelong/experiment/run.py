@@ -81,9 +81,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
 
     @cache
     def opened(name: str, feature_input: str) -> Extractor:
-        return open_extractor(
-            name, weights=environment.weights, download=environment.download, feature_input=feature_input, device=device
-        )
+        return open_extractor(name, weights=environment.weights, download=environment.download, feature_input=feature_input, device=device)
 
     return opened
 
@@ -134,7 +132,8 @@ class _Runner:
         if saved is not None:
             self._restore(saved)
             if saved["threads"] != self.threads:
-                self.notes.append(f"begun with {saved['threads']} threads, continued with {self.threads}: equal to rounding, not to the bit")
+                before, now = saved["threads"], self.threads
+                self.notes.append(f"begun with {before} threads, continued with {now}: equal to rounding, not to the bit")
         done = len(self.entries)
         if done == len(self.stream) and (self.directory.path / "summary.json").exists():
             return self._finished(read_summary(self.directory.path))

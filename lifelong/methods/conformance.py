@@ -49,7 +49,7 @@ def check_method(make: Callable[[], Method], *, training: TrainingSettings | Non
     _same(straight, trial.run(interrupted=True), "an interrupted and resumed `learn` gave another result")
 
 
-class _Interruption(Exception):
+class _InterruptionError(Exception):
     pass
 
 
@@ -98,11 +98,11 @@ class _Trial:
 
         def stop(epoch: Epoch) -> None:
             if epoch.epoch == 2:
-                raise _Interruption
+                raise _InterruptionError
 
         try:
             method.learn(made_task(index, self.images), self._context(index, folder, stop))
-        except _Interruption:
+        except _InterruptionError:
             return
 
     def _context(self, index: int, folder: Path | None, on_epoch: Callable[[Epoch], None] | None = None) -> Context:

@@ -13,9 +13,7 @@ from lifelong.training.examples import Examples, batched
 from lifelong.training.fit import Loss, cross_entropy
 
 
-def soft_cross_entropy(
-    student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float
-) -> Float[Tensor, ""]:
+def soft_cross_entropy(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float) -> Float[Tensor, ""]:
     """Cross-entropy of the student's soft outputs under the teacher's, averaged over samples; no factor T².
 
     Args:

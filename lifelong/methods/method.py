@@ -1,7 +1,7 @@
 """The contract of a method: what it is given, what it must answer, what it must be able to save."""
 
-from abc import ABC, abstractmethod
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -201,9 +201,7 @@ class Method(ABC):
         return [asdict(task) for task in self.tasks]
 
     def _load_tasks(self, state: Tree) -> None:
-        self.tasks = [
-            LearnedTask(task["name"], task["classes"], Normalization(**task["normalization"])) for task in state
-        ]
+        self.tasks = [LearnedTask(task["name"], task["classes"], Normalization(**task["normalization"])) for task in state]
 
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:

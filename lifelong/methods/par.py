@@ -92,14 +92,13 @@ class PAR(Method):
         """Train a head on the frozen expert; its features are computed once, unless they are to be augmented."""
         head = new_head(expert, task, context)
         examples = image_examples(task, augmented=context.training.augment and self.settings.frozen_augment)
+        training = self._reuse_training(context, task, head_only=True)
         if examples.augmented:
-            outcome = fit_selected(
-                head, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task, head_only=True), context.stage("train")
-            )
+            outcome = fit_selected(head, examples, lambda inputs: head(expert(inputs)), training, context.stage("train"))
         else:
             with context.timed("features", record):
                 features = examples.mapped(expert)
-            outcome = fit_selected(head, features, head, self._reuse_training(context, task, head_only=True), context.stage("train"))
+            outcome = fit_selected(head, features, head, training, context.stage("train"))
         freeze(head)
         record.trained(outcome)
         return head
@@ -110,9 +109,7 @@ class PAR(Method):
         old_heads = [self.heads[member] for member in self.relatedness.groups.members[group]]
         trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])]).requires_grad_(True)
         examples = image_examples(task, augmented=context.training.augment)
-        loss = distillation_loss(
-            expert, head, old_heads, examples, weight=self.settings.kd_weight, temperature=self.settings.temperature
-        )
+        loss = distillation_loss(expert, head, old_heads, examples, weight=self.settings.kd_weight, temperature=self.settings.temperature)
         outcome = fit_selected(
             trained, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task), context.stage("distill"), loss=loss
         )

@@ -7,9 +7,7 @@ from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
 
-Variant = Literal[
-    "par", "fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"
-]
+Variant = Literal["par", "fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +18,9 @@ class RelatednessSettings:
     """
 
     extractor: Literal["auto", "resnet18", "pixels"] = setting(
-        "auto", "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; auto: pixels for the stream 'digits' only, else resnet18"
+        "auto",
+        "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
+        "auto: pixels for the stream 'digits' only, else resnet18",
     )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "the split whose features give prototypes and distances (paper silent; authors' code: valid)"
@@ -50,9 +50,7 @@ class SearchSettings:
         "simplex", "back to probabilities after a step: clamp at zero and renormalize, or softmax (authors' code; flattens)"
     )
     search_sampling: Literal["epoch", "batch"] = setting("epoch", "how often an architecture is sampled")
-    search_channels: Annotated[int, Ge(0)] = setting(
-        0, "channels of the search network; 0: as init_channels (authors' code: always 64)"
-    )
+    search_channels: Annotated[int, Ge(0)] = setting(0, "channels of the search network; 0: as init_channels (authors' code: always 64)")
     search_clip_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient norm limit in the search; 0: none")
 
 
@@ -61,7 +59,9 @@ class PARSettings(RelatednessSettings, SearchSettings):
     """Hyper-parameters of PAR (Wang et al., CVPR 2023). Defaults are the paper's; the preset `authors-code` switches the rest."""
 
     alpha: Annotated[float, Ge(0)] = setting(0.5, "a group at distance <= alpha is joined: its expert is shared")
-    beta: Annotated[float, Ge(0)] = setting(0.75, "at distance <= beta (and > alpha) the group's cell is reused in a new expert; beyond it a cell is searched")
+    beta: Annotated[float, Ge(0)] = setting(
+        0.75, "at distance <= beta (and > alpha) the group's cell is reused in a new expert; beyond it a cell is searched"
+    )
     variant: Variant = setting(
         "par",
         "the method, or an ablation of it (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
@@ -81,7 +81,9 @@ class PARSettings(RelatednessSettings, SearchSettings):
     temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")
     train_old_heads: bool = setting(False, "train the heads of the group's earlier tasks while distilling (as LwF does)")
     tiny_task: Annotated[int, Ge(0)] = setting(
-        0, "tasks of at most this many training images join the nearest group with an ample expert, whatever alpha (authors' code: 25; 0: off)"
+        0,
+        "tasks of at most this many training images join the nearest group with an ample expert, whatever alpha "
+        "(authors' code: 25; 0: off)",
     )
     tiny_task_ratio: Annotated[float, Gt(0)] = setting(
         10.0, "an expert is ample for a tiny task if it has learned a task this many times larger"

@@ -84,6 +84,14 @@ def batched(
         return torch.cat([function(prepare(part)) for part in inputs.split(EVALUATION_BATCH)])
 
 
+def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
+    """Positions in batches of `size`; a last one of a single sample, of which batch norm can make nothing, joins the one before."""
+    parts = list(order.split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
 def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
     """Share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
     if not len(labels):

@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
-from lifelong.training.examples import Examples, accuracy, batched
+from lifelong.training.examples import Examples, accuracy, batched, batches
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
 from lifelong.training.schedule import Schedule
 from lifelong.training.stages import Stage
@@ -158,7 +159,7 @@ class _Run:
         count = len(examples.train_labels)
         order = torch.randperm(count, generator=generator, device=generator.device)
         total = torch.zeros((), device=generator.device)
-        for indices in order.split(self.settings.batch_size):
+        for indices in batches(order, self.settings.batch_size):
             inputs = examples.prepare_train(examples.train[indices], generator)
             loss = self.loss(inputs, examples.train_labels[indices], indices)
             self.optimizer.zero_grad()

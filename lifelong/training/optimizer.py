@@ -10,9 +10,7 @@ from lifelong.storage import Tree
 
 def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
     """SGD with momentum and coupled weight decay over the parameters that require gradients, one fused update a step."""
-    return torch.optim.SGD(
-        [p for p in parameters if p.requires_grad], lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True
-    )
+    return torch.optim.SGD([p for p in parameters if p.requires_grad], lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 
 def momentum_state(optimizer: torch.optim.SGD) -> Tree:

@@ -109,7 +109,8 @@ class Stage:
             epoch: the epoch in which it happened, from 1.
             setting: the setting to change and its value, such as "lr 0.01".
         """
-        raise LifelongError(f"the loss became NaN or infinite at {self.where or self.name}, epoch {epoch}, with {setting}; lower it and run again")
+        place = f"{self.where or self.name}, epoch {epoch}"
+        raise LifelongError(f"the loss became NaN or infinite at {place}, with {setting}; lower it and run again")
 
     def _path(self, kind: str) -> Path:
         assert self.folder is not None

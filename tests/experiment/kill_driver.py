@@ -55,7 +55,7 @@ def experiment(out: Path, method: str) -> None:
     if not stream.exists():
         stream.write_text(STREAM)
     settings = {
-        "par": PARSettings(init_channels=4, search_epochs=6),
+        "par": PARSettings(init_channels=4, search_epochs=6, extractor="pixels"),
         "lwf": LwFSettings(init_channels=4, backbone="cells"),
     }[method]
     training = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
@@ -65,6 +65,7 @@ def experiment(out: Path, method: str) -> None:
 
 def main(out: Path, method: str, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
     chance = random.Random(seed)
     # A first child that is not killed says how long the whole takes.
     started = time.monotonic()

@@ -46,7 +46,7 @@ class KeepsImages(Finetune):
 
 class Forgetful(Finetune):
     def load_state_dict(self, state, device="cpu"):
-        super().load_state_dict(state | {"heads": state["heads"][:-1] + [{k: v + 1 for k, v in state["heads"][-1].items()}]}, device)
+        super().load_state_dict(state | {"heads": [*state["heads"][:-1], {k: v + 1 for k, v in state["heads"][-1].items()}]}, device)
 
 
 class Random(Finetune):

@@ -107,7 +107,8 @@ def test_reused_cell_is_the_nearest_group_s_and_trained_afresh() -> None:
     assert records[1].decision == "reuse-cell"
     assert records[1].genotype == records[0].genotype
     assert "search" not in records[1].seconds
-    assert not any(torch.equal(a, b) for a, b in zip(method.experts[0].parameters(), method.experts[1].parameters(), strict=True) if a.ndim == 4)
+    pairs = zip(method.experts[0].parameters(), method.experts[1].parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in pairs if a.ndim == 4)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from torch import nn
 
 from benchmarks.plain_cells import PlainCellNetwork
 from lifelong.networks.cells import CellNetwork, reductions
-from lifelong.networks.depthwise import Depthwise, dilated
+from lifelong.networks.depthwise import Depthwise, depthwise
 from lifelong.networks.genotype import DARTS_V1, DARTS_V2, Genotype
 from lifelong.networks.operations import FactorizedReduce, Maps, OnMaps, operation
 
@@ -126,16 +126,17 @@ def test_equal_to_plain_modules_in_float32():
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 5), (9, 9), (3, 3), (1, 2), (1, 1)])
+@pytest.mark.parametrize("size", [(8, 8), (7, 8), (8, 5), (9, 9), (3, 3), (2, 2), (1, 2), (5, 1), (1, 1)])
 @pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
-def test_dilated_depthwise(stride, size, form):
+def test_depthwise(dilation, stride, size, form):
     """Against PyTorch's own convolution, output and both gradients."""
     torch.manual_seed(0)
     x = torch.randn(3, 5, *size, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
     weight = torch.randn(5, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    ours = dilated(x, weight, stride=stride)
-    plain = nn.functional.conv2d(x, weight, stride=stride, padding=2, dilation=2, groups=5)
+    ours = depthwise(x, weight, stride, dilation)
+    plain = nn.functional.conv2d(x, weight, stride=stride, padding=dilation, dilation=dilation, groups=5)
     torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     cotangent = torch.randn_like(plain)
     for got, expected in zip(
@@ -144,11 +145,21 @@ def test_dilated_depthwise(stride, size, form):
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 
 
-def test_dilated_depthwise_where_one_side_is_frozen():
+def test_depthwise_in_float32():
+    torch.manual_seed(0)
+    for size in (2, 16):
+        x, weight = torch.randn(4, 8, size, size, requires_grad=True), torch.randn(8, 1, 3, 3, requires_grad=True)
+        plain = nn.functional.conv2d(x, weight, padding=2, dilation=2, groups=8)
+        cotangent = torch.randn_like(plain)
+        ours = torch.autograd.grad(depthwise(x, weight, 1, 2), (x, weight), cotangent)
+        torch.testing.assert_close(ours, torch.autograd.grad(plain, (x, weight), cotangent), rtol=1e-4, atol=1e-4)
+
+
+def test_depthwise_where_one_side_is_frozen():
     x, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 1, 3, 3)
     for first, second in ((True, False), (False, True)):
         leaf, kernel = x.clone().requires_grad_(first), weight.clone().requires_grad_(second)
-        dilated(leaf, kernel, stride=1).sum().backward()
+        depthwise(leaf, kernel, 1, 2).sum().backward()
         assert (leaf.grad is not None, kernel.grad is not None) == (first, second)
 
 

@@ -1,5 +1,6 @@
 """The training loop against a plain one, and its resumption to the bit."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from lifelong.data.augment import normalize
 from lifelong.data.task import Augmentation
 from lifelong.errors import LifelongError
 from lifelong.settings.training import TrainingSettings
-from lifelong.training.examples import Examples, accuracy, image_examples
+from lifelong.training.examples import Examples, accuracy, batches, image_examples
 from lifelong.training.fit import fit
 from lifelong.training.select import fit_selected
 from lifelong.training.stages import Stage, seeded
@@ -23,11 +24,15 @@ SETTINGS = TrainingSettings(epochs=6, batch_size=8, lr=0.05, patience=0)
 
 def network(seed: int = 0) -> nn.Module:
     with seeded(seed):
-        net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3))
+        body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+        net = nn.Sequential(body, nn.Flatten(), nn.Linear(32, 3))
     return net.to(memory_format=torch.channels_last)
 
 
-def examples(augmentation: Augmentation = Augmentation(crop=1, flip=True)) -> Examples:
+AUGMENTED = Augmentation(crop=1, flip=True)
+
+
+def examples(augmentation: Augmentation = AUGMENTED) -> Examples:
     return image_examples(made_task(augmentation=augmentation))
 
 
@@ -114,7 +119,7 @@ def test_plateau_cuts_the_rate() -> None:
     rates = [rate for rate, _, _ in fit(net, examples(), net, settings, Stage("train", seed=1)).history]
     assert rates[0] == 1e-4
     assert rates[-1] < rates[0]
-    assert {round(math.log2(a / b)) for a, b in zip(rates, rates[1:], strict=False)} <= {0, 1}
+    assert {round(math.log2(a / b)) for a, b in itertools.pairwise(rates)} <= {0, 1}
 
 
 def test_no_validation_images_keep_the_last_epoch() -> None:
@@ -156,3 +161,10 @@ def test_features_are_fed_as_they_are() -> None:
     assert not mapped.augmented
     assert torch.equal(mapped.prepare(mapped.train), mapped.train)
     torch.testing.assert_close(mapped.train, backbone(normalize(feed.train, feed.normalization)).detach())
+
+
+def test_no_batch_of_a_single_sample() -> None:
+    assert [len(part) for part in batches(torch.arange(17), 8)] == [8, 9]
+    assert [len(part) for part in batches(torch.arange(18), 8)] == [8, 8, 2]
+    assert [len(part) for part in batches(torch.arange(1), 8)] == [1]
+    assert torch.cat(batches(torch.arange(17), 8)).tolist() == list(range(17))
