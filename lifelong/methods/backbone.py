@@ -8,6 +8,13 @@ from lifelong.networks.resnet import LightResNet
 from lifelong.settings.baselines import BackboneSettings
 
 
+def feature_dim(network: nn.Module) -> int:
+    """Length of the features that a backbone or an expert gives."""
+    dim = network.feature_dim
+    assert isinstance(dim, int)
+    return dim
+
+
 def make_backbone(settings: BackboneSettings) -> nn.Module:
     """A network from images (n, 3, h, w) to features (n, `feature_dim`), freshly initialized by torch's global generator."""
     if settings.backbone == "cells":

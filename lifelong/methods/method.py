@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,7 +63,7 @@ class Context:
         return self.open_extractor(name, feature_input)
 
     @contextmanager
-    def timed(self, name: str, record: "LearnRecord") -> Iterator[None]:
+    def timed(self, name: str, record: "LearnRecord") -> Generator[None]:
         """A phase that is no stage: too short to be saved, or a function of what was saved before."""
         self.on_phase(name)
         started = time.perf_counter()

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
-from lifelong.methods.backbone import make_backbone
+from lifelong.methods.backbone import feature_dim, make_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, freeze
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -87,7 +87,7 @@ class SingleNetworkMethod(Method):
 def new_head(backbone: nn.Module, task: Task, context: Context) -> nn.Linear:
     """A fresh linear head (C, d) for a task, with initial weights of its own."""
     with context.seeded("head"):
-        return nn.Linear(backbone.feature_dim, len(task.classes)).to(context.device)
+        return nn.Linear(feature_dim(backbone), len(task.classes)).to(context.device)
 
 
 def load_head(weights: dict[str, Tensor], device: torch.device | str) -> nn.Linear:

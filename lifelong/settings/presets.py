@@ -43,8 +43,8 @@ PRESETS: dict[Preset, dict[type[Any], dict[str, Any]]] = {
         BackboneSettings: {"stem_pool": True},
     },
     "quick": {
-        TrainingSettings: {"epochs": 30, "batch_size": 32, "lr": 0.05},
-        PARSettings: {"search_epochs": 15, "search_lr": 0.05, "init_channels": 16},
+        TrainingSettings: {"epochs": 20, "batch_size": 32, "lr": 0.05},
+        PARSettings: {"search_epochs": 10, "search_lr": 0.05, "init_channels": 16},
         BackboneSettings: {"backbone": "cells", "init_channels": 16},
     },
 }

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelong.data.augment import normalize
 from lifelong.data.task import Task
 from lifelong.methods.distillation import distillation_loss, soft_cross_entropy
 from lifelong.methods.method import Context, LearnRecord
@@ -161,7 +160,7 @@ def test_distillation_starts_without_a_pull() -> None:
     """Student = teacher: the old heads' part of the gradient vanishes."""
     network, old, new = nn.Sequential(nn.Flatten(), nn.Linear(192, 8)), nn.Linear(8, 3), nn.Linear(8, 3)
     examples = image_examples(made_task())
-    inputs, labels = normalize(examples.train, examples.normalization), examples.train_labels
+    inputs, labels = examples.prepare(examples.train), examples.train_labels
     loss = distillation_loss(network, new, [old], examples, weight=1.0, temperature=2.0)
     plain = F.cross_entropy(new(network(inputs)), labels)
     total = loss(inputs, labels, torch.arange(len(labels)))
@@ -179,5 +178,5 @@ def test_recorded_and_recomputed_teachers_agree() -> None:
     with torch.no_grad():
         network[1].weight.add_(0.1)
     indices = torch.tensor([3, 1, 7])
-    inputs, labels = normalize(examples.train[indices], examples.normalization), examples.train_labels[indices]
+    inputs, labels = examples.prepare(examples.train[indices]), examples.train_labels[indices]
     torch.testing.assert_close(losses[0](inputs, labels, indices), losses[1](inputs, labels, indices))

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lifelong.data.augment import normalize
 from lifelong.data.task import Augmentation
 from lifelong.errors import LifelongError
 from lifelong.settings.training import TrainingSettings
@@ -49,7 +48,7 @@ def test_equals_a_plain_loop() -> None:
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=0.003)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
     generator = torch.Generator().manual_seed(5)
-    inputs, valid = normalize(feed.train, feed.normalization), normalize(feed.valid, feed.normalization)
+    inputs, valid = feed.prepare(feed.train), feed.prepare(feed.valid)
     best, kept = -1.0, {}
     for _ in range(6):
         plain.train()
@@ -109,7 +108,7 @@ def test_keeps_the_best_epoch_and_stops_early() -> None:
     assert outcome.accuracy == max(scores)
     assert outcome.best_epoch == scores.index(max(scores)) + 1
     assert outcome.epochs == len(scores) == min(outcome.best_epoch + 3, 40)
-    logits = net(normalize(feed.valid, feed.normalization)).detach()
+    logits = net(feed.prepare(feed.valid)).detach()
     assert accuracy(logits, feed.valid_labels) == outcome.accuracy
 
 
@@ -160,7 +159,7 @@ def test_features_are_fed_as_they_are() -> None:
     mapped = feed.mapped(backbone)
     assert not mapped.augmented
     assert torch.equal(mapped.prepare(mapped.train), mapped.train)
-    torch.testing.assert_close(mapped.train, backbone(normalize(feed.train, feed.normalization)).detach())
+    torch.testing.assert_close(mapped.train, backbone(feed.prepare(feed.train)).detach())
 
 
 def test_no_batch_of_a_single_sample() -> None:
