@@ -1,0 +1,253 @@
+"""The runner: what it writes, what it refuses, what it never lets happen."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lifelong.data.task import RetiredTaskError, Task
+from lifelong.errors import LifelongError
+from lifelong.experiment.compare import compare, read_summaries
+from lifelong.experiment.distances import distances
+from lifelong.experiment.results import RunDirectory, plain
+from lifelong.experiment.run import retire, run
+from lifelong.methods.finetune import Finetune
+from lifelong.methods.registry import METHODS, MethodEntry, make_method
+from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
+from lifelong.settings.par import PARSettings
+from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import load_tree
+from lifelong.training.examples import evaluate
+from tests.experiment.kill_driver import STREAM
+from tests.made import made_task
+
+HERE = Environment(device="cpu")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> str:
+    path = tmp_path / "three.toml"
+    path.write_text(STREAM)
+    return str(path)
+
+
+def config(stream: str, method: str = "finetune", **training) -> RunConfig:
+    settings = {
+        "finetune": FinetuneSettings(init_channels=4, backbone="cells"),
+        "independent": IndependentSettings(init_channels=4, backbone="cells"),
+        "par": PARSettings(init_channels=4, search_epochs=2, extractor="pixels"),
+    }[method]
+    values = {"epochs": 2, "batch_size": 16, "lr": 0.05} | training
+    return RunConfig(stream=stream, method=method, seed=0, preset="paper", training=TrainingSettings(**values), settings=settings)
+
+
+def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    summary = run(config(stream, "par"), out, HERE)
+    assert json.loads((out / "summary.json").read_text()) == summary
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [line["accuracy"] for line in lines] == summary["accuracy"]
+    assert [len(row) for row in summary["accuracy"]] == [1, 2, 3]
+    assert summary["ap"] == pytest.approx(sum(summary["accuracy"][-1]) / 3)
+    assert summary["complete"]
+    assert [task["decision"] for task in summary["tasks"]] == ["search", "search", "reuse-expert"]
+    assert [len(task["distances"]) for task in summary["tasks"]] == [0, 1, 2]
+    assert summary["parameters"] == sum(task["parameters_added"] for task in summary["tasks"])
+    assert summary["memory"]["prototypes"] > 0
+    assert summary["seconds"] == pytest.approx(sum(task["seconds"] for task in summary["tasks"]))
+    assert {"search", "train", "distances", "evaluate"} <= summary["seconds_by_phase"].keys()
+    assert 'method = "par"' in (out / "config.toml").read_text()
+    assert not (out / "checkpoint" / "stages").exists() or not list((out / "checkpoint" / "stages").iterdir())
+
+
+def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> None:
+    summary = run(config(stream), tmp_path / "run", HERE)
+    assert [task["decision"] for task in summary["tasks"]] == [None, None, None]
+    assert summary["memory"] == {}
+
+
+def test_a_finished_run_is_only_read(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    summary = run(config(stream), out, HERE)
+    monkeypatch.setattr(Finetune, "learn", lambda *a: pytest.fail("learned again"))
+    before = (out / "checkpoint/run.safetensors").stat().st_mtime_ns
+    assert run(config(stream), out, HERE) == summary
+    assert (out / "checkpoint/run.safetensors").stat().st_mtime_ns == before
+
+
+def test_accuracies_kept_for_unchanged_tasks_are_right(stream: str, tmp_path: Path) -> None:
+    """What is not judged again would come out the same: Independent's row, recomputed from the saved networks."""
+    from lifelong.data.sources import Sources
+    from lifelong.streams.catalog import open_stream
+
+    out = tmp_path / "run"
+    summary = run(config(stream, "independent"), out, HERE)
+    method = make_method("independent", config(stream, "independent").settings)
+    method.load_state_dict(load_tree(out / "checkpoint/run.safetensors")["method"])
+    tasks = open_stream(stream, 0, Sources())
+    torch.set_num_threads(1)
+    fresh = [evaluate(lambda images, i=index: method.logits(images, i), tasks[index].test) for index in range(3)]
+    assert fresh == summary["accuracy"][-1]
+    assert summary["af"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: replace(c, seed=1), "seed = 0, not 1"),
+        (lambda c: replace(c, training=replace(c.training, lr=0.1)), r"lr = 0\.05, not 0\.1"),
+        (lambda c: replace(c, settings=replace(c.settings, init_channels=8)), "init_channels = 4, not 8"),
+    ],
+)
+def test_another_configuration_is_refused(stream: str, tmp_path: Path, change, words: str) -> None:
+    out = tmp_path / "run"
+    run(config(stream), out, HERE)
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(LifelongError, match=words):
+        run(change(config(stream)), out, HERE)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def test_another_version_of_the_state_is_refused(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(config(stream), out, HERE)
+    identity = out / "checkpoint/identity.json"
+    identity.write_text(json.dumps(json.loads(identity.read_text()) | {"version": 0}))
+    with pytest.raises(LifelongError, match="version = 0, not 1"):
+        run(config(stream), out, HERE)
+
+
+def test_a_changed_stream_file_is_refused(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(config(stream), out, HERE)
+    Path(stream).write_text(STREAM.replace("train_per_class = 20", "train_per_class = 19"))
+    with pytest.raises(LifelongError, match="stream images"):
+        run(config(stream), out, HERE)
+
+
+def test_a_folder_with_other_things_is_refused(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(LifelongError, match="not empty and holds no run"):
+        run(config(stream), out, HERE)
+    assert [file.name for file in out.iterdir() if file.name != ".lock"] == ["holiday.jpg"]
+
+
+def test_an_unwritable_place_is_named(stream: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LifelongError, match=r"cannot write to .*file/run"):
+        run(config(stream), tmp_path / "file" / "run", HERE)
+
+
+def test_a_damaged_state_is_named(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(config(stream), out, HERE)
+    state = out / "checkpoint/run.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged"):
+        run(config(stream), out, HERE)
+
+
+def test_two_processes_do_not_share_a_folder(stream: str, tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    with directory.locked(), pytest.raises(LifelongError, match="another process is running"):
+        run(config(stream), tmp_path / "run", HERE)
+
+
+def test_a_loss_that_is_not_finite_says_where(stream: str, tmp_path: Path) -> None:
+    with pytest.raises(LifelongError, match=r"task 'a', train, epoch 1, with lr 1e\+30"):
+        run(config(stream, lr=1e30, clip_norm=0.0), tmp_path / "run", HERE)
+
+
+FULL = """
+import resource, sys
+from lifelong.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(stream: str, tmp_path: Path) -> None:
+    """No file may grow beyond 30 kB: what a full disk looks like to the program."""
+    command = ["run", "--stream", stream, "--method", "finetune", "--backbone", "cells", "--init-channels", "16", "--epochs", "1"]
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *command, "--out", str(out)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert not list(out.rglob("*.part"))
+    assert (out / "config.toml").exists()
+
+
+class Peeks(Finetune):
+    """Looks back at the task before."""
+
+    def learn(self, task: Task, context):
+        if self.tasks:
+            self.before.train  # noqa: B018
+        self.before = task
+        return super().learn(task, context)
+
+
+class Keeps(Finetune):
+    def learn(self, task: Task, context):
+        self.kept = task.train.images
+        return super().learn(task, context)
+
+
+@pytest.mark.parametrize(("method", "error"), [(Peeks, RetiredTaskError), (Keeps, RuntimeError)])
+def test_earlier_data_are_out_of_reach(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method, error) -> None:
+    entry = MethodEntry("finetune", f"{__name__}:{method.__name__}", FinetuneSettings, "", "")
+    monkeypatch.setitem(METHODS, "finetune", entry)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    with pytest.raises(error):
+        run(config(stream), tmp_path / "run", HERE)
+
+
+def test_retire_frees_the_images() -> None:
+    task = made_task().to("cpu")
+    images = task.train.images
+    with pytest.raises(RuntimeError, match="keeps images"):
+        retire(task, "someone")
+    del images
+    with pytest.raises(RetiredTaskError):
+        task.train  # noqa: B018
+
+
+def test_compare_and_read_back(stream: str, tmp_path: Path) -> None:
+    configs = [config(stream, "finetune"), config(stream, "independent")]
+    summaries = compare(configs, tmp_path / "both", HERE)
+    assert [s["method"] for s in summaries] == ["finetune", "independent"]
+    assert read_summaries([tmp_path / "both"]) == summaries
+    assert read_summaries([tmp_path / "both/independent-seed0"]) == summaries[1:]
+    with pytest.raises(LifelongError, match=r"no summary\.json"):
+        read_summaries([tmp_path])
+
+
+def test_distances_are_those_of_a_run(stream: str, tmp_path: Path) -> None:
+    """Without training: what a run of PAR measures and decides."""
+    asked = config(stream, "par")
+    measured = distances(stream, 0, asked.settings, HERE)
+    summary = run(asked, tmp_path / "run", HERE)
+    assert measured["raw"] == [task["distances"] for task in summary["tasks"]]
+    assert [d["action"] for d in measured["decisions"]] == [task["decision"] for task in summary["tasks"]]
+    assert measured["groups"] == [[0, 2], [1]]
+
+
+def test_json_has_no_nan() -> None:
+    assert plain({"a": (float("nan"), 1.0, [float("inf")])}) == {"a": [None, 1.0, [None]]}

@@ -1,0 +1,55 @@
+"""On a single task every method is plain training: same initial weights and batches, textbook PyTorch, same network."""
+
+import copy
+import importlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lifelong.methods.registry import METHODS, make_method
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.examples import accuracy
+from tests.made import made_task
+from tests.methods.test_conformance import small_settings
+from tests.methods.test_par import context
+
+TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.05, clip_norm=0.0, patience=0)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = {}
+    for module in ("single", "independent", "par"):
+        module = importlib.import_module(f"lifelong.methods.{module}")
+        fit_selected = module.fit_selected
+
+        def recording(network, examples, predict, settings, stage, *, loss=None, original=fit_selected):
+            begun.update(network=copy.deepcopy(network), examples=examples, seed=stage.seed)
+            return original(network, examples, predict, settings, stage, loss=loss)
+
+        monkeypatch.setattr(module, "fit_selected", recording)
+    method = make_method(name, small_settings(name))
+    task = made_task()
+    method.learn(task, context(0, TRAINING))
+
+    network, examples = begun["network"], begun["examples"]
+    inputs, valid = examples.prepare(examples.train), examples.prepare(examples.valid)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=0.003)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+    generator = torch.Generator().manual_seed(begun["seed"])
+    best, expected = -1.0, torch.zeros(0)
+    for _ in range(4):
+        network.train()
+        for indices in torch.randperm(len(inputs), generator=generator).split(8):
+            optimizer.zero_grad()
+            F.cross_entropy(network[1](network[0](inputs[indices])), examples.train_labels[indices]).backward()
+            optimizer.step()
+        schedule.step()
+        network.eval()
+        with torch.no_grad():
+            logits = network[1](network[0](valid))
+        score = accuracy(logits, examples.valid_labels)
+        if score > best:
+            best, expected = score, logits
+    torch.testing.assert_close(method.logits(task.valid.images, 0), expected, rtol=1e-3, atol=1e-4)
