@@ -14,7 +14,7 @@ from tests.made import made_task
 from tests.methods.test_conformance import small_settings
 from tests.methods.test_par import context
 
-TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.05, clip_norm=0.0, patience=0)
+TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.005, clip_norm=0.0, patience=0)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -35,7 +35,7 @@ def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) 
 
     network, examples = begun["network"], begun["examples"]
     inputs, valid = examples.prepare(examples.train), examples.prepare(examples.valid)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=0.003)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9, weight_decay=0.003)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
     generator = torch.Generator().manual_seed(begun["seed"])
     best, expected = -1.0, torch.zeros(0)
