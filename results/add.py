@@ -1,0 +1,79 @@
+"""Add finished runs to a table that is kept in git.
+
+    python results/add.py TABLE.csv --command "lifelong compare ..." RUN_DIR [RUN_DIR ...]
+
+One row a run: what came out, by which command, at which commit, on which machine, in how many minutes. Rows are only added.
+"""
+
+import argparse
+import csv
+import datetime
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lifelong.experiment.compare import read_summaries
+
+COLUMNS = (
+    *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
+    *("command", "commit", "machine", "threads", "torch", "date"),
+)
+
+
+def main() -> int:
+    """Read the command line and add the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="run directories, or folders of them")
+    parser.add_argument("--command", required=True, help="what made them")
+    options = parser.parse_args()
+    rows = [row(summary, options.command) for summary in read_summaries(options.runs)]
+    fresh = not options.table.exists()
+    with options.table.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} rows added to {options.table}")
+    return 0
+
+
+def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
+    """The row of one run."""
+    decisions = Counter(task["decision"] for task in summary["tasks"] if task["decision"])
+    return {
+        "stream": summary["stream"],
+        "method": summary["method"],
+        "preset": summary["preset"],
+        "seed": summary["seed"],
+        "ap": f"{summary['ap']:.4f}",
+        "af": f"{summary['af']:.4f}",
+        "parameters": summary["parameters"],
+        "memory_bytes": sum(summary["memory"].values()),
+        "minutes": f"{summary['seconds'] / 60:.2f}",
+        "decisions": " ".join(f"{name}:{count}" for name, count in sorted(decisions.items())),
+        "complete": summary["complete"],
+        "command": command,
+        "commit": commit(),
+        "machine": f"{summary['machine']}, {summary['device']}",
+        "threads": summary["threads"],
+        "torch": summary["torch"],
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def commit() -> str:
+    """The commit of the tree, "-dirty" where tracked code differs from it."""
+    here = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "lifelong")
+    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
