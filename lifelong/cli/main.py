@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
+from rich.console import Console
 
 from lifelong.cli.commands import app
 from lifelong.errors import LifelongError
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with _stop_on_sigterm():
-            app(words, exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            # A console of this call's own: the one that cyclopts makes keeps the width it first had.
+            app(words, console=Console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)

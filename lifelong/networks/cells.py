@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.depthwise import layout
+from lifelong.networks.depthwise import dense_gradient, layout
 from lifelong.networks.genotype import NODES, CellPlan, Genotype
 from lifelong.networks.operations import Maps, operation, preprocess
 
@@ -51,7 +51,7 @@ class Cell(nn.Module):
         states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
         for operations, sources in zip(self.nodes, self.sources, strict=True):
             first, second = (run(states[source]) for run, source in zip(operations, sources, strict=True))  # ty: ignore[invalid-argument-type]
-            states.append(Maps(first + second))
+            states.append(Maps(dense_gradient(first + second)))
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1))
 
 

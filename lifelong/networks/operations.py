@@ -70,9 +70,10 @@ class FactorizedReduce(nn.Module):
         if x.shape[2] % 2 or x.shape[3] % 2:
             # A pixel further there is nothing beyond an odd edge: zeros.
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        # Of each 2x2 block the upper left and the lower right pixel, in one operation (and one backward pass).
-        blocks = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (n, c, h/2, 2, w/2, 2)
-        even, odd = (part.contiguous(memory_format=layout(x.device)) for part in blocks.diagonal(dim1=3, dim2=5).unbind(-1))
+        # Of each 2x2 block the upper left and the lower right pixel, in one operation, whose gradient then is channels last too.
+        blocks = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (n, h/2, 2, w/2, 2, c)
+        pixels = blocks.diagonal(dim1=2, dim2=4).permute(4, 0, 3, 1, 2)  # (2, n, c, h/2, w/2)
+        even, odd = (part.contiguous(memory_format=layout(x.device)) for part in pixels)
         x = torch.cat([self.even(even), self.odd(odd)], dim=1)
         return self.bn(x) if self.apply_bn else x
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.networks.cells import reductions
-from lifelong.networks.depthwise import layout
+from lifelong.networks.depthwise import dense_gradient, layout
 from lifelong.networks.genotype import EDGES, NODES, OPERATIONS
 from lifelong.networks.operations import Maps, operation, preprocess
 
@@ -61,7 +61,7 @@ class SearchCell(nn.Module):
         edges = [(*where, edge, choice) for where, edge, choice in zip(EDGES, self.edges, plan, strict=True) if choice]
         for node in range(NODES):
             terms = [edge[choice](states[source]) for to, source, edge, choice in edges if to == node]  # ty: ignore[not-subscriptable]
-            states.append(Maps(sum(terms[1:], terms[0]) if terms else self._zeros(states[0].raw)))
+            states.append(Maps(dense_gradient(sum(terms[1:], terms[0])) if terms else self._zeros(states[0].raw)))
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1))
 
     def _zeros(self, x: Tensor) -> Tensor:

@@ -27,11 +27,13 @@ def test_registered_methods_keep_the_contract(name: str) -> None:
     check_method(lambda: make_method(name, small_settings(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"])
 def test_ablations_of_par_keep_it_too(variant: str) -> None:
     check_method(lambda: make_method("par", small_settings("par", variant=variant)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_with_a_choice_of_weight_decay(name: str) -> None:
     training = TrainingSettings(epochs=3, batch_size=8, weight_decay_grid=(0.0003, 0.01), augment=False)
