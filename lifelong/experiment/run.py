@@ -27,6 +27,7 @@ from lifelong.settings.run import Environment, RunConfig
 from lifelong.storage import Tree
 from lifelong.streams.catalog import open_stream
 from lifelong.training.examples import evaluate
+from lifelong.training.memory import keep_freed_memory
 from lifelong.training.stages import clear
 
 STATE_VERSION = 1
@@ -35,6 +36,8 @@ STATE_VERSION = 1
 
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
+
+    Sets the process's number of threads, and lets it keep freed memory for the next step (`keep_freed_memory`).
 
     Args:
         config: what decides the numbers.
@@ -48,6 +51,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
+    keep_freed_memory()
     directory = RunDirectory(out)
     device = choose_device(environment.device)
     stream = open_stream(config.stream, config.seed, Sources(environment.data, download=environment.download))
