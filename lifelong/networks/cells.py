@@ -32,17 +32,13 @@ class Cell(nn.Module):
         reduce_bn: apply the batch norm of factorized reductions.
     """
 
-    def __init__(
-        self, plan: CellPlan, inputs: tuple[int, int], channels: int, *, reduce: bool, halve: bool, reduce_bn: bool
-    ) -> None:
+    def __init__(self, plan: CellPlan, inputs: tuple[int, int], channels: int, *, reduce: bool, halve: bool, reduce_bn: bool) -> None:
         super().__init__()
         self.preprocess0 = preprocess(inputs[0], channels, halve=halve, reduce_bn=reduce_bn)
         self.preprocess1 = preprocess(inputs[1], channels, halve=False, reduce_bn=reduce_bn)
         self.sources = [[source for _, source in node] for node in plan]
         self.nodes = nn.ModuleList(
-            nn.ModuleList(
-                operation(name, channels, 2 if reduce and source < 2 else 1, reduce_bn=reduce_bn) for name, source in node
-            )
+            nn.ModuleList(operation(name, channels, 2 if reduce and source < 2 else 1, reduce_bn=reduce_bn) for name, source in node)
             for node in plan
         )
 

@@ -17,7 +17,6 @@ MakeBatchNorm = Callable[[int], nn.Module]
 """From a number of channels to their batch norm."""
 
 
-
 class Maps:
     """The maps of a node, (n, c, h, w), and their ReLU, computed when first asked for.
 

@@ -81,9 +81,7 @@ class SuperNetwork(nn.Module):
 
     def __init__(self, classes: int, channels: int, cells: int = 4, *, reduce_bn: bool = True) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, track_running_stats=False)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, track_running_stats=False))
         self.cells = nn.ModuleList()
         inputs, halved = (channels, channels), False
         for index in range(cells):

@@ -27,6 +27,7 @@ from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage, derive_seed, seeded
 
 LOWEST_RATE = 1e-5
@@ -114,13 +115,9 @@ class _Images:
 class _Search:
     """A search under way: everything that a saved state must hold."""
 
-    def __init__(
-        self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage
-    ) -> None:
+    def __init__(self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage) -> None:
         self.network, self.images, self.settings, self.batch_size, self.stage = network, images, settings, training.batch_size, stage
-        self.optimizer = sgd(
-            network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay
-        )
+        self.optimizer = sgd(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
         # Zeros where there is no momentum yet: the same step, and a fused one wants a buffer for all or for none.
         load_momentum(self.optimizer, [torch.zeros_like(p) for p in network.parameters()])
         self.random = stage.generator()
@@ -158,7 +155,7 @@ class _Search:
         """One pass over both halves; returns the mean loss on the one and the accuracy on the other."""
         highest = self.settings.search_lr
         lowest = min(LOWEST_RATE, highest)
-        rate = lowest + (highest - lowest) * (1 + math.cos(math.pi * epoch / self.settings.search_epochs)) / 2
+        rate = cosine(highest, lowest, epoch, self.settings.search_epochs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         total, correct = 0.0, 0

@@ -181,5 +181,3 @@ def test_width_of_the_search(monkeypatch):
     search(Stage("search", 1), search_epochs=1)
     search(Stage("search", 1), search_epochs=1, search_channels=6)
     assert [arguments[1] for arguments in made] == [4, 6]
-
-
