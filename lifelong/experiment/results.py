@@ -48,15 +48,23 @@ class RunDirectory:
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
         """
-        if self._identity.exists():
+        for part in self.path.rglob(".*.part"):
+            # What a process that was killed while it wrote has left.
+            part.unlink(missing_ok=True)
+        if self._begun():
             self._check(identity)
             return
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
-        if self.path.is_dir() and any(child.name != ".lock" for child in self.path.iterdir()):
+        if not self._identity.exists() and any(child.name not in (".lock", "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
-        write_text(self.path / "config.toml", config)
+        # The identity first: with it, a run that is killed here can be started again.
         write_text(self._identity, json.dumps(identity, indent=1))
+        write_text(self.path / "config.toml", config)
+
+    def _begun(self) -> bool:
+        """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
+        return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/*/*.safetensors")))
 
     def _check(self, identity: dict[str, Any]) -> None:
         try:
@@ -64,7 +72,7 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
         current = json.loads(json.dumps(identity))
-        for key in current.keys() | stored.keys():
+        for key in dict.fromkeys([*current, *stored]):
             if stored.get(key) != current.get(key):
                 raise LifelongError(
                     f"{self.path} holds a run with {key} = {stored.get(key)!r}, not {current.get(key)!r}; "

@@ -58,6 +58,10 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     settings, notes = resolve_extractor(config.settings, stream.name)
     config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
+    wanted = make_method(config.method, config.settings).extractor()
+    if wanted is not None:
+        # Before anything is written: weights may be missing.
+        extractors(*wanted)
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
     identity = _identity(config, stream, environment)
     with directory.locked():

@@ -172,6 +172,10 @@ class Method(ABC):
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Become what `state_dict` described, on a device."""
 
+    def extractor(self) -> tuple[str, str] | None:
+        """Name and input policy of the feature extractor that `learn` will ask its context for; None for no extractor."""
+        return None
+
     def memory(self) -> dict[str, int]:
         """Bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""
         return {}

@@ -79,11 +79,15 @@ class PAR(Method):
         record.parameters_added = self.num_parameters() - before
         return record
 
+    def extractor(self) -> tuple[str, str] | None:
+        """That of the settings, unless the variant decides nothing by distance."""
+        return (self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
+
     def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
         """Step 1: distances and what follows from them."""
         with context.timed("distances", record):
-            extractor = context.extractor(self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
-            decision = self.relatedness.assess(task, extractor)
+            wanted = self.extractor()
+            decision = self.relatedness.assess(task, context.extractor(*wanted) if wanted else None)
         record.decision, record.reason, record.frozen = decision.action, decision.reason, decision.frozen
         record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
         return decision

@@ -251,3 +251,19 @@ def test_distances_are_those_of_a_run(stream: str, tmp_path: Path) -> None:
 
 def test_json_has_no_nan() -> None:
     assert plain({"a": (float("nan"), 1.0, [float("inf")])}) == {"a": [None, 1.0, [None]]}
+
+
+def test_a_run_that_learned_nothing_may_be_started_anew(stream: str, tmp_path: Path) -> None:
+    """A rate that was too high, or weights that were missing, do not spoil the folder."""
+    out = tmp_path / "run"
+    with pytest.raises(LifelongError, match="NaN or infinite"):
+        run(config(stream, lr=1e30, clip_norm=0.0), out, HERE)
+    assert run(config(stream), out, HERE)["complete"]
+    assert "lr = 0.05" in (out / "config.toml").read_text()
+
+
+def test_missing_weights_leave_nothing_behind(stream: str, tmp_path: Path) -> None:
+    asked = config(stream, "par")
+    with pytest.raises(LifelongError, match="needs ImageNet weights"):
+        run(replace(asked, settings=replace(asked.settings, extractor="resnet18")), tmp_path / "run", HERE)
+    assert not (tmp_path / "run").exists()
