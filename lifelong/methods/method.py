@@ -137,7 +137,7 @@ class LearnedTask:
 class Method(ABC):
     """A lifelong learner: sees one task at a time, and answers for every task it has seen.
 
-    A subclass says which modules answer for a task (`modules`), how (`features_to_logits` of prepared images), how it learns, and
+    A subclass says which modules answer for a task (`modules`), how (`predict`), how it learns, and
     how its networks are rebuilt from a saved description. Construction only stores hyper-parameters.
     """
 
