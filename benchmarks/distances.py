@@ -92,6 +92,7 @@ def _measure(tasks: int, repeats: int) -> dict[str, object]:
         "ours_s": ours_s,
         "plain_s": plain_s,
         "parity": parity,
+        "threads": 1,
         "detail": f"{tasks} earlier tasks of {CLASSES} classes, {SAMPLES} samples, {LENGTH} features, one thread; goal {GOAL:g}x",
     }
 

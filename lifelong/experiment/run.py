@@ -143,8 +143,14 @@ class _Runner:
                 before, now = saved["threads"], self.threads
                 self.notes.append(f"begun with {before} threads, continued with {now}: equal to rounding, not to the bit")
         done = len(self.entries)
+        for index in range(done):
+            # A kill right after a task was saved may have left its stages.
+            clear(self.directory.stages(index))
         if done == len(self.stream) and (self.directory.path / "summary.json").exists():
-            return self._finished(read_summary(self.directory.path))
+            summary = read_summary(self.directory.path)
+            # A kill right after the last task was saved leaves the summary of the task before.
+            if summary["complete"]:
+                return self._finished(summary)
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
             self.progress.note(note)

@@ -267,3 +267,21 @@ def test_missing_weights_leave_nothing_behind(stream: str, tmp_path: Path) -> No
     with pytest.raises(LifelongError, match="needs ImageNet weights"):
         run(replace(asked, settings=replace(asked.settings, extractor="resnet18")), tmp_path / "run", HERE)
     assert not (tmp_path / "run").exists()
+
+
+def test_killed_between_the_last_save_and_the_last_write(stream: str, tmp_path: Path) -> None:
+    """The saved state counts: the results are written from it, and stages that were left are swept."""
+    out = tmp_path / "run"
+    summary = run(config(stream), out, HERE)
+    earlier = summary | {"complete": False, "tasks": summary["tasks"][:2], "accuracy": summary["accuracy"][:2]}
+    (out / "summary.json").write_text(json.dumps(earlier))
+    (out / "results.jsonl").write_text("")
+    left = out / "checkpoint/stages/task-002"
+    left.mkdir(parents=True)
+    (left / "train.done.safetensors").write_bytes(b"left")
+    again = run(config(stream), out, HERE)
+    assert again["complete"]
+    assert again["accuracy"] == summary["accuracy"]
+    assert again["tasks"] == summary["tasks"]
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+    assert not left.exists()
