@@ -39,10 +39,23 @@ class Cache:
         self.folder = folder
         self._sums = folder / "checksums.json"
 
-    def checksum(self, files: Sequence[Path]) -> str:
-        """A sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same."""
+    def checksum(self, files: Sequence[Path], names: Sequence[str] | None = None) -> str:
+        """A sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
+
+        Args:
+            files: in order.
+            names: what they are known by; None: the last part of their paths.
+        """
+        total = hashlib.sha256()
+        known_by = names if names is not None else [file.name for file in files]
+        for name, (size, digest) in zip(known_by, self.digests(files), strict=True):
+            total.update(json.dumps([name, size, digest]).encode())
+        return total.hexdigest()
+
+    def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
+        """The size and the sha256 of each file, remembered."""
         known = self._known()
-        total, news = hashlib.sha256(), False
+        found, news = [], False
         for file in files:
             try:
                 about = file.stat()
@@ -55,10 +68,28 @@ class Cache:
                     news = True
             except OSError as error:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
-            total.update(json.dumps([file.name, about.st_size, entry[3]]).encode())
+            found.append((about.st_size, entry[3]))
         if news:
             self._write(lambda: write_text(self._sums, json.dumps(known, indent=0)))
-        return total.hexdigest()
+        return found
+
+    def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """A number for each image of a set, computed when it has not been before.
+
+        Args:
+            name: what the file is called by, besides its key.
+            key: a checksum of the set's content.
+            count: how many images the set has.
+            compute: gives the numbers, uint64 of shape (count,).
+        """
+        path = self._place("contents", name, [key, count], "npy")
+        numbers = _numbers(path, count)
+        if numbers is None:
+            numbers = compute()
+            if len(numbers) != count:
+                raise LifelongError(f"{len(numbers)} images of {name} where {count} were announced: the files changed; run again")
+            self._write(lambda: write_file(path, lambda part: _save(part, numbers)))
+        return numbers
 
     def rows(
         self,
@@ -81,9 +112,7 @@ class Cache:
             LifelongError: the cache cannot be written, or an image not be decoded.
         """
         count, size = shape
-        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "images"
-        identity = hashlib.sha256(json.dumps([key, count, size]).encode()).hexdigest()[:20]
-        path = self.folder / "images" / f"{readable}-{size}-{identity}.safetensors"
+        path = self._place("images", f"{name}-{size}", [key, count, size], "safetensors")
         images = _open(path, (count, 3, size, size))
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
@@ -93,6 +122,11 @@ class Cache:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
         # Copies the asked rows alone: of the mapped file, only the pages they lie on are read.
         return torch.from_numpy(images[indices.numpy()])
+
+    def _place(self, kind: str, name: str, key: list[str | int], suffix: str) -> Path:
+        """The file of that name and key."""
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
+        return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
     def _known(self) -> dict[str, Any]:
         try:
@@ -141,3 +175,17 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         return np.memmap(path, np.uint8, "r", len(header), shape) if whole else None
     except OSError:
         return None
+
+
+def _save(path: Path, numbers: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, numbers)
+
+
+def _numbers(path: Path, count: int) -> np.ndarray | None:
+    """The numbers of a cache file; None where there is no whole file of so many."""
+    try:
+        numbers = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return numbers if isinstance(numbers, np.ndarray) and numbers.dtype == np.uint64 and numbers.shape == (count,) else None

@@ -1,8 +1,13 @@
 """What is known of each named image source: where its files may lie, its classes, its place on the hub. No heavy imports."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from lifelong.errors import LifelongError, near_miss
+
+PoolName = Literal["train", "valid", "test"]
+"""A split that a source may have of its own."""
 
 RESEARCH = "research data set without a stated licence"
 
@@ -14,13 +19,16 @@ class Hub:
     Attributes:
         id: the data set's id.
         config: its configuration; None for the only one.
-        train, test: the hub's splits that make ours (several are put one after the other).
+        splits: for each file that is laid down, the hub's splits that make it (several are put one after the other).
     """
 
     id: str
     config: str | None = None
-    train: tuple[str, ...] = ("train",)
-    test: tuple[str, ...] = ("test",)
+    splits: Mapping[PoolName, tuple[str, ...]] = field(default_factory=lambda: {"train": ("train",), "test": ("test",)})
+
+
+OWN_SPLITS: Mapping[PoolName, tuple[PoolName, ...]] = {"train": ("train",), "valid": ("valid",), "test": ("test",)}
+"""The files as they are divided."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Entry:
         mirror: whether a left-right mirror image is still of the same class and kind.
         hub: where to download it; None for the embedded one.
         classes: class names in label order; empty: those that the files name.
+        pools: for each split of the source the files that make it, by how their names begin, put one after the other.
         image_columns, label_columns: the columns that may hold images and labels, first found first.
     """
 
@@ -45,6 +54,7 @@ class Entry:
     mirror: bool
     hub: Hub | None
     classes: tuple[str, ...] = ()
+    pools: Mapping[PoolName, tuple[PoolName, ...]] = field(default_factory=lambda: OWN_SPLITS)
     image_columns: tuple[str, ...] = ("image", "img")
     label_columns: tuple[str, ...] = ("label",)
 
@@ -94,6 +104,8 @@ MINI_IMAGENET = _words(
 )
 """ImageNet's numbers of the 100 classes: the 64, 16 and 20 of Ravi and Larochelle's train, validation and test parts, each sorted."""
 
+_THREE: Mapping[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("validation",), "test": ("test",)}
+
 _CIFAR100_HUB = Hub("uoft-cs/cifar100")
 
 _ENTRIES = (
@@ -130,24 +142,34 @@ _ENTRIES = (
         label_columns=("coarse_label",),
     ),
     Entry("svhn", "house numbers, 32x32", ("svhn",), RESEARCH, False, Hub("ufldl-stanford/svhn", "cropped_digits"), DIGITS),
-    Entry("dtd", "47 kinds of texture", ("dtd",), RESEARCH, True, Hub("mcimpoi/dtd_split_1", train=("train", "validation")), DTD),
+    Entry(
+        "dtd",
+        "47 kinds of texture (the official split 1; its training and validation images make train)",
+        ("dtd",),
+        RESEARCH,
+        True,
+        Hub("mcimpoi/dtd_split_1", splits=_THREE),
+        DTD,
+        pools={"train": ("train", "valid"), "test": ("test",)},
+    ),
     Entry(
         "mini_imagenet",
         "100 classes of ImageNet",
         ("mini_imagenet", "mini-imagenet"),
         RESEARCH,
         True,
-        Hub("timm/mini-imagenet", test=("validation",)),  # its own `test` comes from another part of ImageNet
+        Hub("timm/mini-imagenet", splits={"train": ("train", "validation")}),  # its own `test` comes from another part of ImageNet
         MINI_IMAGENET,
     ),
     Entry(
         "celeba",
-        "faces, smiling or not",
+        "faces, smiling or not (all three parts in one, in the order of their file numbers)",
         ("celeba",),
         RESEARCH,
         True,
-        Hub("flwrlabs/celeba", "img_align+identity+attr"),
+        Hub("flwrlabs/celeba", "img_align+identity+attr", {"train": ("train",), "valid": ("valid",), "test": ("test",)}),
         ("not smiling", "smiling"),
+        pools={"train": ("train", "valid", "test")},
         label_columns=("Smiling", "label"),
     ),
 )

@@ -13,11 +13,11 @@ _BATCH = 1000  # rows written at a time
 
 
 def fetch(entry: Entry, folder: Path, searched: str) -> None:
-    """Download a source and lay it down as `test-00000.parquet` and `train-00000.parquet`, the layout of local data.
+    """Download a source and lay it down as `train-00000.parquet` and so on, the layout of local data.
 
     Args:
         entry: the source.
-        folder: where the two files go; train comes last, so a folder with a train file is complete.
+        folder: where the files go; train comes last, so a folder with a train file is complete.
         searched: where its files were looked for before, for the error line.
 
     Raises:
@@ -32,7 +32,7 @@ def fetch(entry: Entry, folder: Path, searched: str) -> None:
         _knock(hub.id)
         splits = {
             split: datasets.concatenate_datasets([datasets.load_dataset(hub.id, hub.config, split=part) for part in parts])
-            for split, parts in (("test", hub.test), ("train", hub.train))
+            for split, parts in sorted(hub.splits.items(), key=lambda item: item[0] == "train")
         }
     except Exception as error:  # any of a dozen kinds: no network, no such set, a broken download, a full disk
         reason = str(error).strip().splitlines()

@@ -1,22 +1,38 @@
 """Images and labels in parquet files, as the Hugging Face `datasets` library writes them."""
 
+import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lifelong.data.cache import Cache
+from lifelong.data.catalog import PoolName
 from lifelong.errors import LifelongError
 
 _BATCH = 1024  # images decoded at a time: some tens of MB at most
 
 
-def split_files(folder: Path) -> dict[str, list[Path]]:
-    """The files `train-*.parquet` and `test-*.parquet` of a folder, in name order; a split without files is absent."""
-    found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "test")}
-    return {split: files for split, files in found.items() if files}
+_BEGINNINGS: dict[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
+
+
+def split_files(folder: Path) -> dict[PoolName, list[Path]]:
+    """The files `train-*.parquet`, `valid-*` or `validation-*` and `test-*` of a folder, in name order; a split without files is absent.
+
+    Raises:
+        LifelongError: there are `valid-*` and `validation-*` files side by side.
+    """
+    found: dict[PoolName, list[Path]] = {}
+    for split, beginnings in _BEGINNINGS.items():
+        sets = [files for files in (sorted(folder.glob(f"{beginning}-*.parquet")) for beginning in beginnings) if files]
+        if len(sets) > 1:
+            raise LifelongError(f"{folder}: holds {sets[0][0].name} and {sets[1][0].name}, two names for one split; keep one of them")
+        if sets:
+            found[split] = sets[0]
+    return found
 
 
 class ParquetSplit:
@@ -84,8 +100,20 @@ class ParquetSplit:
             raise LifelongError(f"{self.files[0].parent}: some files hold labels as numbers and some as names; use one form")
         return np.concatenate(parts)
 
-    def images(self) -> Iterator[tuple[list[bytes | None], Path, int]]:
-        """The encoded images in row order, a batch at a time, with their file and the number of the first row in it."""
+    def checksum(self, cache: Cache) -> str:
+        """Of the files' bytes."""
+        return cache.checksum(self.files)
+
+    def contents(self, cache: Cache) -> np.ndarray:
+        """A 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
+        return cache.numbers(self.files[0].parent.name, self.checksum(cache), self.rows, self._contents)
+
+    def _contents(self) -> np.ndarray:
+        hashes = [content_hash(encoded or b"") for batch, _ in self.images() for encoded in batch]
+        return np.array(hashes, dtype=np.uint64)
+
+    def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
+        """The encoded images in row order, a batch at a time, with what names the image at a position of the batch."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -98,7 +126,7 @@ class ParquetSplit:
                         column = column.flatten()[column.type.get_field_index("bytes")]
                     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
                         raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
-                    yield column.to_pylist(), file, first
+                    yield column.to_pylist(), lambda position, file=file, first=first: f"{file}, row {first + position}"
                     first += len(column)
 
 
@@ -131,3 +159,8 @@ def _class_names(file: Path, metadata: dict[bytes, bytes], label: str) -> tuple[
         return tuple(str(name) for name in names) if names else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LifelongError(f"{file}: its 'huggingface' header cannot be read ({error!r}); write the file again with `datasets`") from error
+
+
+def content_hash(encoded: bytes) -> int:
+    """The first 64 bits of a file's sha256."""
+    return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")

@@ -1,10 +1,8 @@
 """Named image sources: labels at once, images when asked for, at the size asked for."""
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,33 +10,12 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import PARQUET, Entry, entry_of
-from lifelong.data.images import RESIZE_VERSION, decode_images, square_grey
+from lifelong.data.catalog import PARQUET, Entry, PoolName, entry_of
 from lifelong.data.parquet import ParquetSplit, split_files
+from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.errors import LifelongError
 
-PoolName = Literal["train", "test"]
-
 DATA_VARIABLE = "LIFELONG_DATA"
-
-
-@runtime_checkable
-class Pool(Protocol):
-    """The images of one split of a source.
-
-    Attributes:
-        labels: the class id of each image.
-    """
-
-    labels: Int64[Tensor, "n"]
-
-    def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares."""
-        ...
-
-    def fingerprint(self) -> str:
-        """A checksum of the stored images and labels."""
-        ...
 
 
 class Source:
@@ -49,7 +26,7 @@ class Source:
         classes: class names in label order.
         mirror: whether a left-right mirror image is still of the same class and kind.
         licence: under which terms the images are given.
-        pools: its splits; `train` is there always, `test` where the source has one.
+        pools: its splits; `train` is there always, `valid` and `test` where the source has them.
     """
 
     def __init__(self, name: str, classes: tuple[str, ...], mirror: bool, licence: str, pools: Mapping[PoolName, Pool]) -> None:
@@ -74,6 +51,14 @@ class Source:
             LifelongError: an image is broken, or the cache of decoded images cannot be written.
         """
         return self._pools[split].images(indices, size)
+
+    def contents(self, split: PoolName) -> np.ndarray:
+        """A 64-bit hash of each stored image of a split, uint64 of shape (n,).
+
+        Equal files have equal numbers, in whatever source or split they lie. Of encoded images the bytes are hashed, of the embedded
+        digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
+        """
+        return self._pools[split].contents()
 
     def fingerprint(self, split: PoolName) -> str:
         """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
@@ -161,14 +146,18 @@ def read_folder(entry: Entry, folder: Path, cache: Cache) -> Source:
     splits = {name: ParquetSplit(files, entry.image_columns, entry.label_columns) for name, files in split_files(folder).items()}
     labels = {name: split.labels() for name, split in splits.items()}
     classes = _classes(entry, folder, splits, labels)
+    ids = {name: _ids(labels[name], classes, folder, name) for name in splits}
     pools: dict[PoolName, Pool] = {}
-    for name, split in splits.items():
-        ids = _ids(labels[name], classes, split.files[0].parent, name)
-        pools["train" if name == "train" else "test"] = FilePool(f"{folder.name}-{name}", split, ids, cache)
+    for pool, wanted in entry.pools.items():
+        parts = [name for name in wanted if name in splits]
+        if parts:
+            files = [file for name in parts for file in splits[name].files]
+            joined = ParquetSplit(files, entry.image_columns, entry.label_columns)
+            pools[pool] = FilePool(f"{folder.name}-{pool}", joined, torch.cat([ids[name] for name in parts]), cache)
     return Source(entry.name, classes, entry.mirror, entry.licence, pools)
 
 
-def _classes(entry: Entry, folder: Path, splits: Mapping[str, ParquetSplit], labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def _classes(entry: Entry, folder: Path, splits: Mapping[PoolName, ParquetSplit], labels: Mapping[PoolName, np.ndarray]) -> tuple[str, ...]:
     """The class names: the catalogue's, else those the files name, else the labels themselves."""
     named = splits["train"].class_names
     for name, split in splits.items():
@@ -185,7 +174,7 @@ def _classes(entry: Entry, folder: Path, splits: Mapping[str, ParquetSplit], lab
     if named:
         return named
     if len({part.dtype for part in labels.values()}) > 1:
-        raise LifelongError(f"{folder}: train and test hold labels in different forms, numbers and names; use one form")
+        raise LifelongError(f"{folder}: its splits hold labels in different forms, numbers and names; use one form")
     stored = np.concatenate(list(labels.values()))
     if stored.dtype == object:
         return tuple(sorted(set(stored.tolist())))
@@ -207,52 +196,3 @@ def _ids(labels: np.ndarray, classes: tuple[str, ...], folder: Path, split: str)
             f"{folder}: row {row} of {split} has label {labels[row]}, outside 0..{len(classes) - 1}; mend or drop such rows"
         )
     return torch.from_numpy(labels)
-
-
-class FilePool:
-    """A split in parquet files, decoded once into the cache.
-
-    Args:
-        name: what its cache file is called by.
-        split: its files.
-        labels: the class id of each row.
-        cache: where decoded images go.
-    """
-
-    def __init__(self, name: str, split: ParquetSplit, labels: Int64[Tensor, "n"], cache: Cache) -> None:
-        self.labels = labels
-        self._name = name
-        self._split = split
-        self._cache = cache
-
-    def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
-        key = f"{self.fingerprint()}-{RESIZE_VERSION}"
-        return self._cache.rows(self._name, key, indices, (self._split.rows, size), lambda: self._decode(size))
-
-    def fingerprint(self) -> str:
-        """A checksum over the files' bytes."""
-        return self._cache.checksum(self._split.files)
-
-    def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
-        for encoded, file, first in self._split.images():
-            yield decode_images(encoded, size, lambda position, file=file, first=first: f"{file}, row {first + position}")
-
-
-class DigitsPool:
-    """The 1,797 handwritten digits that come with scikit-learn, grey 0..16 scaled to 0..255. They have no test split of their own."""
-
-    def __init__(self) -> None:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        self.labels: Int64[Tensor, "n"] = torch.from_numpy(digits.target.astype(np.int64))
-        self._grey = (digits.images * (255 / 16)).round().astype(np.uint8)
-
-    def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the digits as RGB squares."""
-        return square_grey(self._grey[indices.numpy()], size)
-
-    def fingerprint(self) -> str:
-        """A checksum over pixels and labels."""
-        return hashlib.sha256(self._grey.tobytes() + self.labels.numpy().tobytes()).hexdigest()

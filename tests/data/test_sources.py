@@ -1,6 +1,8 @@
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -79,6 +81,84 @@ def test_a_folder_beside_the_stream_file(sources, tmp_path):
     made_folder(tmp_path / "data" / "birds", [3, 3], None)  # the data folder comes first
     assert sources.open("parquet:birds", tmp_path / "elsewhere").labels("train").shape == (6,)
     assert sources.open(f"parquet:{tmp_path}/elsewhere/birds").labels("train").shape == (4,)
+
+
+@pytest.mark.parametrize("beginning", ["valid", "validation"])
+def test_a_valid_split_of_its_own(sources, tmp_path, beginning):
+    folder = made_folder(tmp_path / "data" / "birds", [3, 3], [2, 2])
+    write_parquet(
+        folder / f"{beginning}-0.parquet",
+        [png(pixels) for pixels in numbered(2, start=50)],
+        {"label": [1, 0]},
+        names={"label": ["c0", "c1"]},
+    )
+    source = sources.open("parquet:birds")
+    assert source.has_split("valid")
+    assert source.labels("valid").tolist() == [1, 0]
+    assert numbers(source.images("valid", torch.tensor([1, 0]), 4)) == [51, 50]
+    assert len({source.fingerprint(split) for split in ("train", "valid", "test")}) == 3
+
+
+def test_two_names_for_the_valid_split(sources, tmp_path):
+    folder = made_folder(tmp_path / "data" / "birds", [3, 3], None)
+    for beginning in ("valid", "validation"):
+        (folder / f"{beginning}-0.parquet").write_bytes((folder / "train-00000.parquet").read_bytes())
+    fails(sources, "parquet:birds", "valid-0.parquet and validation-0.parquet", "keep one")
+
+
+def test_files_that_make_one_pool(sources, tmp_path):
+    """DTD's training and validation images together make train; all of CelebA is one pool in the order of the file numbers."""
+    for name, column, labels in (("dtd", "label", [46, 0, 1]), ("celeba", "Smiling", [True, False, True])):
+        for start, split in ((0, "train"), (3, "validation"), (6, "test")):
+            encoded = [png(pixels) for pixels in numbered(3, start=start)]
+            words = {"label": DTD} if name == "dtd" else None
+            write_parquet(tmp_path / "data" / name / f"{split}-0.parquet", encoded, {column: labels}, names=words)
+    dtd = sources.open("dtd")
+    assert not dtd.has_split("valid")
+    assert dtd.labels("train").tolist() == [46, 0, 1] * 2
+    assert numbers(dtd.images("train", torch.arange(6), 4)) == list(range(6))
+    assert numbers(dtd.images("test", torch.arange(3), 4)) == [6, 7, 8]
+    celeba = sources.open("celeba")
+    assert not celeba.has_split("valid")
+    assert not celeba.has_split("test")
+    assert celeba.labels("train").tolist() == [1, 0, 1] * 3
+    assert numbers(celeba.images("train", torch.arange(9), 4)) == list(range(9))
+
+
+def test_contents_are_hashes_of_the_stored_bytes_and_remembered(sources, tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "own"
+    encoded = [png(pixels) for pixels in numbered(5)]
+    write_parquet(folder / "train-0.parquet", [encoded[2], encoded[0], encoded[2]], {"label": [0, 1, 0]})
+    write_parquet(folder / "test-0.parquet", [encoded[0], encoded[4]], {"label": [0, 1]}, plain_bytes=True)
+    source = sources.open("parquet:own")
+    train, test = source.contents("train"), source.contents("test")
+    assert train.dtype == np.uint64
+    assert train.tolist() == [int(hashlib.sha256(encoded[number]).hexdigest()[:16], 16) for number in (2, 0, 2)]
+    assert test[0] == train[1]
+    assert test[1] not in train
+
+    monkeypatch.setattr("lifelong.data.parquet.ParquetSplit.images", lambda *args: pytest.fail("read again"))
+    again = Sources(tmp_path / "data", cache=tmp_path / "cache").open("parquet:own")
+    assert np.array_equal(again.contents("train"), train)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", "truncated", "another kind"])
+def test_damaged_contents_are_made_again(sources, tmp_path, damage):
+    made_folder(tmp_path / "data" / "birds", [4, 4], None)
+    source = sources.open("parquet:birds")
+    good = source.contents("train")
+    (file,) = (tmp_path / "cache" / "contents").iterdir()
+    if damage == "another kind":
+        with file.open("wb") as opened:
+            np.save(opened, good.astype(np.int64))
+    else:
+        file.write_bytes(file.read_bytes()[:-3] if damage == "truncated" else damage)
+    assert np.array_equal(source.contents("train"), good)
+
+
+def test_contents_of_digits():
+    contents = Sources().open("digits").contents("train")
+    assert len(set(contents.tolist())) == len(contents) == 1797
 
 
 def test_nothing_is_decoded_before_images_are_asked_for(sources, tmp_path, monkeypatch):
@@ -265,7 +345,7 @@ def test_what_the_hub_gives_goes_the_way_of_local_files(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     datasets.disable_progress_bars()
     source = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache").open("dtd")
-    assert asked == [("mcimpoi/dtd_split_1", None, split) for split in ("test", "train", "validation")]
+    assert asked == [("mcimpoi/dtd_split_1", None, split) for split in ("validation", "test", "train")]
     assert source.classes == DTD
     assert source.labels("train").tolist() == [0, 0, 0, 3, 3]
     assert numbers(source.images("train", torch.arange(5), 4)) == [0, 1, 2, 3, 4]
