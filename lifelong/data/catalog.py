@@ -44,6 +44,9 @@ class Entry:
         hub: where to download it; None for the embedded one.
         classes: class names in label order; empty: those that the files name.
         pools: for each split of the source the files that make it, by how their names begin, put one after the other.
+        may_divide_classes: whether copies are about in which train, valid and test hold different classes, for few-shot learning; of
+            such a copy all files make train.
+        squeeze: whether an oblong image is squeezed into a square whole, instead of cut.
         image_columns, label_columns: the columns that may hold images and labels, first found first.
     """
 
@@ -57,6 +60,8 @@ class Entry:
     pools: Mapping[PoolName, tuple[PoolName, ...]] = field(default_factory=lambda: OWN_SPLITS)
     image_columns: tuple[str, ...] = ("image", "img")
     label_columns: tuple[str, ...] = ("label",)
+    may_divide_classes: bool = False
+    squeeze: bool = False
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -160,6 +165,7 @@ _ENTRIES = (
         True,
         Hub("timm/mini-imagenet", splits={"train": ("train", "validation")}),  # its own `test` comes from another part of ImageNet
         MINI_IMAGENET,
+        may_divide_classes=True,
     ),
     Entry(
         "celeba",
@@ -171,6 +177,7 @@ _ENTRIES = (
         ("not smiling", "smiling"),
         pools={"train": ("train", "valid", "test")},
         label_columns=("Smiling", "label"),
+        squeeze=True,
     ),
 )
 

@@ -20,7 +20,9 @@ RESIZE_VERSION = 1
 _CHUNK = 64  # images that one thread takes at a time
 
 
-def decode_images(encoded: Sequence[bytes | None], size: int, where: Callable[[int], str]) -> UInt8[Tensor, "n 3 s s"]:
+def decode_images(
+    encoded: Sequence[bytes | None], size: int, where: Callable[[int], str], squeeze: bool = False
+) -> UInt8[Tensor, "n 3 s s"]:
     """Decode images on all cores, as RGB squares.
 
     Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8, transparency is laid on white,
@@ -30,6 +32,7 @@ def decode_images(encoded: Sequence[bytes | None], size: int, where: Callable[[i
         encoded: the bytes of each image.
         size: height and width of the result in pixels.
         where: names the image at a position, for the error line.
+        squeeze: whether an oblong image is squeezed into the square whole; else the middle of its long side is kept.
 
     Raises:
         LifelongError: an image is missing or broken; the line starts with `where`.
@@ -38,7 +41,8 @@ def decode_images(encoded: Sequence[bytes | None], size: int, where: Callable[[i
 
     def place(first: int) -> None:
         for position in range(first, min(first + _CHUNK, len(encoded))):
-            images[position] = _square(_open(encoded[position], where(position)), size)
+            pixels = _open(encoded[position], where(position))
+            images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
 
     # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -95,6 +99,13 @@ def _square(pixels: np.ndarray, size: int) -> np.ndarray:
         pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
     cut = pixels[top : top + size, left : left + size]
     return cut[:, :, None] if cut.ndim == 2 else cut
+
+
+def _squeezed(pixels: np.ndarray, size: int) -> np.ndarray:
+    """All of the picture in a square that fits into (size, size, 3), bilinear: faces as CAT prepares them (178x218 to 32x32)."""
+    if pixels.shape[:2] != (size, size):
+        pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _grow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -45,17 +45,19 @@ class FilePool:
         split: its files.
         labels: the class id of each row.
         cache: where decoded images go.
+        squeeze: whether oblong images are squeezed into squares, instead of cut.
     """
 
-    def __init__(self, name: str, split: ParquetSplit, labels: Int64[Tensor, "n"], cache: Cache) -> None:
+    def __init__(self, name: str, split: ParquetSplit, labels: Int64[Tensor, "n"], cache: Cache, squeeze: bool = False) -> None:
         self.labels = labels
         self._name = name
         self._split = split
         self._cache = cache
+        self._squeeze = squeeze
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
-        key = f"{self.fingerprint()}-{RESIZE_VERSION}"
+        key = f"{self.fingerprint()}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
         return self._cache.rows(self._name, key, indices, (self._split.rows, size), lambda: self._decode(size))
 
     def contents(self) -> np.ndarray:
@@ -68,7 +70,7 @@ class FilePool:
 
     def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
         for encoded, where in self._split.images():
-            yield decode_images(encoded, size, where)
+            yield decode_images(encoded, size, where, self._squeeze)
 
 
 class DigitsPool:

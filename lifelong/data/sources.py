@@ -27,13 +27,23 @@ class Source:
         mirror: whether a left-right mirror image is still of the same class and kind.
         licence: under which terms the images are given.
         pools: its splits; `train` is there always, `valid` and `test` where the source has them.
+        folder: where its files lie; None where it has none.
     """
 
-    def __init__(self, name: str, classes: tuple[str, ...], mirror: bool, licence: str, pools: Mapping[PoolName, Pool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        classes: tuple[str, ...],
+        mirror: bool,
+        licence: str,
+        pools: Mapping[PoolName, Pool],
+        folder: Path | None = None,
+    ) -> None:
         self.name = name
         self.classes = classes
         self.mirror = mirror
         self.licence = licence
+        self.folder = folder
         self._pools = dict(pools)
 
     def has_split(self, split: PoolName) -> bool:
@@ -148,13 +158,21 @@ def read_folder(entry: Entry, folder: Path, cache: Cache) -> Source:
     classes = _classes(entry, folder, splits, labels)
     ids = {name: _ids(labels[name], classes, folder, name) for name in splits}
     pools: dict[PoolName, Pool] = {}
-    for pool, wanted in entry.pools.items():
+    for pool, wanted in _pools(entry, ids).items():
         parts = [name for name in wanted if name in splits]
         if parts:
             files = [file for name in parts for file in splits[name].files]
             joined = ParquetSplit(files, entry.image_columns, entry.label_columns)
-            pools[pool] = FilePool(f"{folder.name}-{pool}", joined, torch.cat([ids[name] for name in parts]), cache)
-    return Source(entry.name, classes, entry.mirror, entry.licence, pools)
+            pools[pool] = FilePool(f"{folder.name}-{pool}", joined, torch.cat([ids[name] for name in parts]), cache, entry.squeeze)
+    return Source(entry.name, classes, entry.mirror, entry.licence, pools, folder)
+
+
+def _pools(entry: Entry, ids: Mapping[PoolName, Int64[Tensor, "_"]]) -> Mapping[PoolName, tuple[PoolName, ...]]:
+    """Which of the files' splits make which pool: those that the entry says, or all of them one where they divide the classes."""
+    parts = [set(labels.tolist()) for labels in ids.values()]
+    if entry.may_divide_classes and len(set().union(*parts)) == sum(map(len, parts)):
+        return {"train": tuple(ids)}
+    return entry.pools
 
 
 def _classes(entry: Entry, folder: Path, splits: Mapping[PoolName, ParquetSplit], labels: Mapping[PoolName, np.ndarray]) -> tuple[str, ...]:

@@ -61,6 +61,16 @@ def test_large_images_have_their_short_side_scaled_and_their_middle_kept():
     assert np.array_equal(decode(png(pixels.transpose(1, 0, 2)), 32), tall[9:41])
 
 
+@pytest.mark.parametrize("shape", [(218, 178, 3), (178, 218), (20, 40, 3)])
+def test_squeezed_images_keep_all_of_the_picture(shape):
+    pixels = RANDOM.integers(0, 256, shape, np.uint8)
+    whole = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR).convert("RGB"))
+    squeezed = decode_images([png(pixels)], 32, str, squeeze=True)
+    assert np.array_equal(squeezed[0].permute(1, 2, 0).numpy(), whole)
+    untouched = decode_images([png(whole)], 32, str, squeeze=True)
+    assert np.array_equal(untouched[0].permute(1, 2, 0).numpy(), whole)
+
+
 @pytest.mark.parametrize("side", range(300, 700, 23))
 def test_no_width_leaves_a_gap(side):
     """The scale of the original code truncates some widths to one pixel less."""
