@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +12,11 @@ import torch
 from lifelong.data.sources import PoolName, Source, Sources
 from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.draw import Piece, deal, generator
+from lifelong.streams.apart import keep_apart
+from lifelong.streams.checksums import Checksum
+from lifelong.streams.deal import Deal
+from lifelong.streams.drawing import SPLITS, Holdings, Taken, generator
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
-
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Drawn:
         spec: what it asked for.
         source: where its images come from.
         ids: for each of its labels, the class id in the source.
-        rows: for each split, the positions of its images in the source's split.
+        rows: for each split, the positions of its images in the source's pool.
         labels: for each split, their labels in the task.
         notes: things a person should know.
     """
@@ -52,7 +53,7 @@ class Drawn:
 
     def pool(self, split: SplitName) -> PoolName:
         """The source's split that a split of the task comes from."""
-        return "test" if split == "test" and self.source.has_split("test") else "train"
+        return split if self.source.has_split(split) else "train"
 
     def load(self, split: SplitName) -> Split:
         """The images of a split, changed as the specification says."""
@@ -117,49 +118,54 @@ class SpecStream:
                 total.update(drawn.labels[split].tobytes())
         return total.hexdigest()
 
+    def checksum(self) -> Checksum:
+        """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""
+        draws, labels = hashlib.sha256(), hashlib.sha256()
+        for drawn in self._drawn:
+            draws.update(json.dumps([drawn.spec.source, drawn.ids]).encode())
+            for split in SPLITS:
+                draws.update(drawn.rows[split].astype("<i8").tobytes())
+                draws.update(drawn.labels[split].astype("<i8").tobytes())
+        for name in dict.fromkeys(drawn.spec.source for drawn in self._drawn):
+            for pool, ids in self._held[name].labels.items():
+                labels.update(json.dumps([name, pool]).encode())
+                labels.update(ids.astype("<i8").tobytes())
+        return Checksum(labels.hexdigest()[:16], draws.hexdigest()[:16])
+
+    @cached_property
+    def _opened(self) -> dict[str, Source]:
+        return {task.source: self._sources.open(task.source, self.spec.base) for task in self.spec.tasks}
+
+    @cached_property
+    def _held(self) -> dict[str, Holdings]:
+        return {name: Holdings.of(source) for name, source in self._opened.items()}
+
     @cached_property
     def _drawn(self) -> list[Drawn]:
-        sources = {task.source: self._sources.open(task.source, self.spec.base) for task in self.spec.tasks}
-        _check_apart(self.spec, sources)
-        ids = _class_ids(self.spec, sources, self.seed)
-        pieces: list[dict[int, Piece]] = [{} for _ in self.spec.tasks]
-        for name, source in sources.items():
-            labels = source.labels("train").numpy()
-            tests = source.labels("test").numpy() if source.has_split("test") else None
-            for number, word in enumerate(source.classes):
-                asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name and number in ids[index]]
-                if asking:
-                    train = np.flatnonzero(labels == number)
-                    test = None if tests is None else np.flatnonzero(tests == number)
-                    dealt = deal([self.spec.tasks[index] for index in asking], word, train, test, self.seed)
-                    for index, piece in zip(asking, dealt, strict=True):
-                        pieces[index][number] = piece
-        return [self._gather(task, sources[task.source], ids[index], pieces[index]) for index, task in enumerate(self.spec.tasks)]
+        _check_apart(self.spec, self._opened)
+        ids = _class_ids(self.spec, self._opened, self.seed)
+        taken: dict[int, Taken] = {}
+        for name, held in self._held.items():
+            asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name]
+            draw = self.spec.draw.get(name, Deal())
+            parts = draw.divide([self.spec.tasks[index] for index in asking], [ids[index] for index in asking], held, self.seed)
+            taken.update(zip(asking, parts, strict=True))
+        sources = [self._opened[task.source] for task in self.spec.tasks]
+        apart = keep_apart(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
+        return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
-    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], pieces: dict[int, Piece]) -> Drawn:
-        """One task's pieces together, mixed, so that any first part of a split is a fair sample of it."""
+    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Taken) -> Drawn:
+        """A task's images under its labels, mixed, so that any first part of a split is a fair sample of it."""
         order = tuple(ids[label] for label in task.transform.order(len(ids)).tolist())
+        label_of = np.zeros(max(order) + 1, np.int64)
+        label_of[list(order)] = np.arange(len(order))
         rows: dict[SplitName, np.ndarray] = {}
         labels: dict[SplitName, np.ndarray] = {}
-        choose: dict[SplitName, Callable[[Piece], np.ndarray]] = {
-            "train": lambda piece: piece.train,
-            "valid": lambda piece: piece.valid,
-            "test": lambda piece: piece.test,
-        }
         for split in SPLITS:
-            parts = [choose[split](pieces[number]) for number in order]
-            mixed = generator(self.seed, task.name, split).permutation(sum(map(len, parts)))
-            rows[split] = np.concatenate(parts)[mixed]
-            labels[split] = np.repeat(np.arange(len(order)), [len(part) for part in parts])[mixed]
-        return Drawn(task, source, order, rows, labels, _notes(task, [len(pieces[number].test) for number in order]))
-
-
-def _notes(task: TaskSpec, tests: list[int]) -> tuple[str, ...]:
-    asked = task.test_per_class
-    if asked is None or min(tests) >= asked:
-        return ()
-    got = f"{min(tests)}" if min(tests) == max(tests) else f"{min(tests)} to {max(tests)}"
-    return (f"{asked} test images per class were asked for; {got} are there.",)
+            mixed = generator(self.seed, task.name, split).permutation(len(taken.rows[split]))
+            rows[split] = taken.rows[split][mixed]
+            labels[split] = label_of[taken.ids[split]][mixed]
+        return Drawn(task, source, order, rows, labels, taken.notes)
 
 
 def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:

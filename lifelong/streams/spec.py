@@ -1,10 +1,13 @@
 """A stream as data: which images make which task, in which order. `reading.py` has its TOML form."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from lifelong.data.task import Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
+from lifelong.streams.drawing import Holdings, Taken
 from lifelong.streams.transforms import Transform
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -26,11 +29,13 @@ class TaskSpec:
 
     Attributes:
         name: unique within its stream.
-        source: the name of an image source, or `parquet:DIR`.
+        source: the name of an image source, or the address of one's own (`folder:DIR`, `parquet:DIR`, ...).
         classes: names or ids in label order; a number k: k classes drawn by the stream's seed; None: all, in the source's order.
         train_per_class: training images per class; None: all that no other task of the stream asks for.
-        valid_per_class: validation images per class, from the source's train split and disjoint from every task's training images.
-        valid_fraction: instead, the part of a class's training and validation images together that is for validation.
+        valid_per_class: validation images per class, disjoint from every task's training images; from the source's own validation
+            split, where None means all that no other task asks for, else from its train split.
+        valid_fraction: instead, the part of a class's training and validation images together that is for validation; only where
+            the source has no validation split of its own.
         test_per_class: test images per class, fewer where fewer exist; None: all that no other task asks for.
         overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
         transform: what is done to every image.
@@ -75,6 +80,25 @@ class TaskSpec:
             raise LifelongError(f"{where}, augment crop = {self.augmentation.crop}: must be smaller than the image size {self.image_size}")
 
 
+@runtime_checkable
+class Draw(Protocol):
+    """A way to divide the images of one source among the tasks that ask for it."""
+
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+        """What each task gets; no image that one task trains on is one that any of them is chosen or judged by.
+
+        Args:
+            tasks: those tasks, in stream order.
+            ids: for each of them the class ids it asks for.
+            held: what the source holds.
+            seed: the stream's seed.
+
+        Raises:
+            LifelongError: more is asked than there is.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class StreamSpec:
     """A named list of tasks.
@@ -82,12 +106,14 @@ class StreamSpec:
     Attributes:
         name: the stream's name.
         tasks: in the order in which they are learned.
-        base: the folder in which a relative `parquet:DIR` is looked for after the data folder; None: the current one.
+        base: the folder in which the relative path of a source is looked for after the data folder; None: the current one.
+        draw: for a source, how its images are divided among the tasks; those of others are dealt (`lifelong.streams.deal`).
     """
 
     name: str
     tasks: tuple[TaskSpec, ...]
     base: Path | None = None
+    draw: Mapping[str, Draw] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.tasks:

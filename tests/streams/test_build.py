@@ -27,7 +27,7 @@ def place(tmp_path_factory) -> Path:
     """A data folder with two sources of numbered images: `own`, and `whole` without a test split."""
     folder = tmp_path_factory.mktemp("place")
     made_folder(folder / "own", TRAIN, TEST, names=NAMES)
-    made_folder(folder / "whole", [24, 24, 25], None, names=["x", "y", "z"])
+    made_folder(folder / "whole", [24, 24, 25], None, names=["x", "y", "z"], size=6)  # other files than those of `own`
     return folder
 
 

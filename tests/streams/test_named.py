@@ -34,9 +34,9 @@ def test_the_class_order_of_cifar100(seed):
 
 
 def test_cifar100_10_on_made_images(tmp_path):
-    encoded = [png(numbered(1, 32)[0])] * 2000
     labels = [number % 100 for number in range(2000)]
-    for split in ("train", "test"):
+    for start, split in ((0, "train"), (2000, "test")):
+        encoded = [png(pixels) for pixels in numbered(2000, start=start)]
         write_parquet(tmp_path / "cifar100" / f"{split}-0.parquet", encoded, {"label": labels})
     stream = open_stream("cifar100-10", 0, Sources(tmp_path, cache=tmp_path / "cache"))
     described = stream.describe()
@@ -129,7 +129,15 @@ def test_the_example_of_real_images(real):
     assert again.describe()[5].source == "mnist"
 
 
+COPIES = "the source holds the same content among the stream's validation or test images."
+
+
 def test_a_stream_of_real_cifar100(real):
     described = open_stream("cifar100-10", 0, real).describe()
-    assert [(one.train, one.valid) for one in described] == [(4050, 450)] * 10
+    assert [one.valid for one in described] == [450] * 10
     assert sum(one.test for one in described) == 9999
+    # This copy holds ten images twice; those that fell into train and valid are left out of train, and said to be.
+    left_out = [4050 - one.train for one in described]
+    assert 0 < sum(left_out) <= 10
+    for one, count in zip(described, left_out, strict=True):
+        assert one.notes == ((f"{count} training image{'s' * (count > 1)} left out: {COPIES}",) if count else ())

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
-from lifelong.streams.draw import budget, deal, even, fair, generator
+from lifelong.streams.deal import budget, deal, even, fair
+from lifelong.streams.drawing import generator
 from lifelong.streams.spec import TaskSpec
 
 
@@ -12,8 +13,8 @@ def task(name: str = "a", **more) -> TaskSpec:
     return TaskSpec(name=name, source="s", **more)
 
 
-def counts(tasks: list[TaskSpec], available: int, tests: int | None) -> list[tuple[int, int, int]]:
-    return [(amount.train, amount.valid, amount.test) for amount in budget(tasks, "cat", available, tests)]
+def counts(tasks: list[TaskSpec], available: int, tests: int | None, valids: int | None = None) -> list[tuple[int, int, int]]:
+    return [(amount.train, amount.valid, amount.test) for amount in budget(tasks, "cat", available, tests, valids)]
 
 
 def test_what_is_asked_is_given():
@@ -46,6 +47,17 @@ def test_tests_are_carved_where_there_is_no_test_split():
     assert counts([task(train_per_class=50, valid_per_class=20, test_per_class=30)], 100, None) == [(50, 20, 30)]
     assert counts([task(train_per_class=50, valid_per_class=20, test_per_class=60)], 100, None) == [(50, 20, 30)]
     assert counts([task("a"), task("b")], 100, None) == [(36, 4, 10), (36, 4, 10)]
+
+
+def test_validation_images_of_the_sources_own():
+    assert counts([task()], 100, 10, 30) == [(100, 30, 10)]
+    assert counts([task("a", train_per_class=50), task("b", valid_per_class=20)], 100, 10, 30) == [(50, 10, 5), (50, 20, 5)]
+    assert counts([task(valid_per_class=50)], 100, 10, 30) == [(100, 30, 10)]  # fewer where fewer exist, as for tests
+    assert counts([task(overlap=True), task("b", overlap=True)], 100, None, 30) == [(80, 30, 20), (80, 30, 20)]
+    with pytest.raises(LifelongError, match="no validation image is left of 0 that are free"):
+        budget([task()], "cat", 100, 10, 0)
+    with pytest.raises(LifelongError, match=r"valid_fraction = 0\.2: source 's' has validation images of its own"):
+        budget([task(valid_fraction=0.2)], "cat", 100, 10, 30)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +125,15 @@ held_out = st.fixed_dictionaries({"valid_per_class": few}) | st.fixed_dictionari
 asked = st.tuples(st.fixed_dictionaries({"train_per_class": few, "test_per_class": few, "overlap": st.booleans()}), held_out)
 
 
-def clearly_enough(tasks: list[TaskSpec], available: int, tests: int | None) -> bool:
-    """Whether there is more than enough for everybody, by a rough count."""
+def clearly_enough(tasks: list[TaskSpec], available: int, tests: int | None, valids: int | None) -> bool:
+    """Whether there is more than enough for everybody, by a rough count, and nothing that excludes each other is asked."""
     train = sum(one.train_per_class or 2 for one in tasks)
     largest = max(one.valid_fraction or 0.1 for one in tasks)
     valid = sum(one.valid_per_class or 1 + round((one.train_per_class or available) * largest / (1 - largest)) for one in tasks)
+    if valids is not None:
+        if any(one.valid_fraction for one in tasks) or sum(one.valid_per_class or 1 for one in tasks) > valids:
+            return False
+        valid = 0
     judged = sum(one.test_per_class or available // 5 + 1 for one in tasks)
     if tests is None:
         return train + valid + judged <= available
@@ -125,28 +141,33 @@ def clearly_enough(tasks: list[TaskSpec], available: int, tests: int | None) -> 
 
 
 @settings(max_examples=800, deadline=None)
-@given(st.lists(asked, min_size=1, max_size=5), st.integers(0, 80), st.none() | st.integers(0, 40), st.integers(0, 5))
-def test_whatever_is_asked(words, available, tests, seed):
+@given(st.lists(asked, min_size=1, max_size=5), st.integers(0, 80), *[st.none() | st.integers(0, 40)] * 2, st.integers(0, 5))
+def test_whatever_is_asked(words, available, tests, valids, seed):
     """Either one clear line, or what was asked, and nothing that is learned from is ever judged by."""
     tasks = [task(f"t{number}", **counts, **held) for number, (counts, held) in enumerate(words)]
     rows = 1000 + np.arange(available)
     test_rows = None if tests is None else np.arange(tests)
+    valid_rows = None if valids is None else 5000 + np.arange(valids)
     try:
-        pieces = deal(tasks, "cat", rows, test_rows, seed)
+        pieces = deal(tasks, "cat", rows, test_rows, seed, valid_rows)
     except LifelongError as error:
         problem = str(error)
     else:
         problem = ""
     if problem:
         assert "\n" not in problem
-        assert not clearly_enough(tasks, available, tests)
+        assert not clearly_enough(tasks, available, tests, valids)
         return
     everything = set(rows)
     for one, piece in zip(tasks, pieces, strict=True):
         assert len(piece.train) == one.train_per_class or (one.train_per_class is None and len(piece.train) >= 1)
-        assert len(piece.valid) == one.valid_per_class or (one.valid_per_class is None and len(piece.valid) >= 1)
+        if valid_rows is None:
+            assert len(piece.valid) == one.valid_per_class or (one.valid_per_class is None and len(piece.valid) >= 1)
+        else:
+            assert 1 <= len(piece.valid) <= (one.valid_per_class or len(valid_rows))
+            assert set(piece.valid) <= set(valid_rows)
         assert 1 <= len(piece.test) <= (one.test_per_class or available + (tests or 0))
-        for part in (piece.train, piece.valid, *([] if tests is not None else [piece.test])):
+        for part in (piece.train, *([piece.valid] if valids is None else []), *([piece.test] if tests is None else [])):
             assert len(set(part)) == len(part)
             assert set(part) <= everything
         if test_rows is not None:

@@ -1,0 +1,65 @@
+"""No picture to learn from is one to be judged by, not even as a second file of the same content."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lifelong.data.sources import Source
+from lifelong.data.task import SplitName
+from lifelong.errors import LifelongError
+from lifelong.streams.drawing import SPLITS, Taken
+from lifelong.streams.spec import TaskSpec
+
+
+def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Taken]) -> list[Taken]:
+    """Leave out training images that equal a validation or test image of any task, and validation images that equal a test image.
+
+    Sources do hold the same file twice. The copy that is judged stays where it is, so that accuracies are over the images that were
+    asked for; what was left out is said in the task's notes.
+
+    Args:
+        tasks: the tasks of a stream.
+        sources: for each of them, its source.
+        taken: for each of them, the images it was given.
+
+    Raises:
+        LifelongError: nothing of a split is left.
+    """
+    contents = [_contents(source, part) for source, part in zip(sources, taken, strict=True)]
+    tests = np.unique(np.concatenate([each["test"] for each in contents]))
+    judged = np.union1d(tests, np.concatenate([each["valid"] for each in contents]))
+    result = []
+    for task, part, content in zip(tasks, taken, contents, strict=True):
+        kept: dict[SplitName, np.ndarray] = {"train": ~_among(content["train"], judged), "valid": ~_among(content["valid"], tests)}
+        result.append(_keep(task, part, kept))
+    return result
+
+
+def _contents(source: Source, part: Taken) -> dict[SplitName, np.ndarray]:
+    """The content of each image of each split."""
+    return {split: source.contents(split if source.has_split(split) else "train")[part.rows[split]] for split in SPLITS}
+
+
+def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which values are among the known ones, which are sorted; `np.isin` would sort them again for every task."""
+    place = np.searchsorted(known, values).clip(max=len(known) - 1)
+    return known[place] == values
+
+
+def _keep(task: TaskSpec, part: Taken, kept: dict[SplitName, np.ndarray]) -> Taken:
+    rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
+    for split, keep in kept.items():
+        if keep.all():
+            continue
+        words, others = ("training", "validation or test") if split == "train" else ("validation", "test")
+        if not keep.any():
+            raise LifelongError(
+                f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {words} images is also a {others} image of the"
+                " stream (the same file content); take the copies out of the source"
+            )
+        count = int((~keep).sum())
+        images = f"{count} {words} image{'s' if count > 1 else ''}"
+        notes.append(f"{images} left out: the source holds the same content among the stream's {others} images.")
+        rows[split], ids[split] = rows[split][keep], ids[split][keep]
+    return replace(part, rows=rows, ids=ids, notes=tuple(notes))

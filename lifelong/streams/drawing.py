@@ -1,0 +1,67 @@
+"""What a source holds, and what a task takes of it: between a stream's specification and the ways in which images are divided."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lifelong.data.sources import PoolName, Source
+from lifelong.data.task import SplitName
+
+Rows = np.ndarray
+"""Positions of images in a pool of a source, int64."""
+
+SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """The labels of a source; all that is needed to say which image goes where.
+
+    Attributes:
+        name: the source's name.
+        classes: its class names in label order.
+        labels: for each pool that it has, the class id of each image. `train` is there always.
+        folder: where its files lie; None where it has none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Mapping[PoolName, np.ndarray]
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, source: Source) -> "Holdings":
+        """What a source holds; no image is decoded."""
+        labels = {pool: source.labels(pool).numpy() for pool in SPLITS if source.has_split(pool)}
+        return cls(source.name, source.classes, labels, source.folder)
+
+    def has(self, pool: PoolName) -> bool:
+        """Whether the source has images of its own for validation, or for tests."""
+        return pool in self.labels
+
+    def rows(self, pool: PoolName, number: int) -> Rows:
+        """The images of a class in a pool, in the source's order."""
+        return np.flatnonzero(self.labels[pool] == number)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The images that one task takes.
+
+    Attributes:
+        rows: for each split, positions in the source's pool of that name; in `train` where the source has no such pool.
+        ids: for each split, the class ids of those images in the source.
+        notes: what a person should know of it, one sentence each.
+    """
+
+    rows: Mapping[SplitName, Rows]
+    ids: Mapping[SplitName, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
+def generator(*words: str | int) -> np.random.Generator:
+    """A random generator that depends on nothing but the words."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:16], "big"))

@@ -1,0 +1,105 @@
+"""No image to learn from is one to be judged by, copies included."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lifelong.data.sources import Source, Sources
+from lifelong.errors import LifelongError
+from lifelong.streams.apart import keep_apart
+from lifelong.streams.build import SpecStream
+from lifelong.streams.drawing import SPLITS, Taken
+from lifelong.streams.spec import StreamSpec, TaskSpec
+from tests.parquet_files import numbered, png, write_parquet
+
+
+class Numbers:
+    """A pool of images that are only numbers."""
+
+    def __init__(self, contents: list[int]) -> None:
+        self._contents = np.array(contents, np.uint64)
+        self.labels = torch.zeros(len(contents), dtype=torch.int64)
+
+    def contents(self) -> np.ndarray:
+        return self._contents
+
+    def images(self, indices, size):
+        raise AssertionError("no image is needed")
+
+    def fingerprint(self) -> str:
+        return str(self._contents)
+
+
+def source(**pools: list[int]) -> Source:
+    return Source("s", ("a", "b"), False, "", {name: Numbers(contents) for name, contents in pools.items()})  # ty: ignore
+
+
+def taken(**rows: list[int]) -> Taken:
+    return Taken(*({split: np.array(rows[split]) * factor for split in SPLITS} for factor in (1, 0)))
+
+
+TASK = TaskSpec("t", "s")
+
+pool = st.lists(st.integers(0, 12), min_size=1, max_size=12)
+one_task = st.tuples(pool, pool, pool)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(one_task, min_size=1, max_size=4))
+def test_as_a_plain_loop_does_it(tasks):
+    sources = [source(train=train, valid=valid, test=test) for train, valid, test in tasks]
+    everything = [taken(train=range(len(a)), valid=range(len(b)), test=range(len(c))) for a, b, c in tasks]  # ty: ignore
+    judged = {number for _, valid, test in tasks for number in (*valid, *test)}
+    tests = {number for _, _, test in tasks for number in test}
+    want = [([n for n in train if n not in judged], [n for n in valid if n not in tests], test) for train, valid, test in tasks]
+    try:
+        kept = keep_apart([TASK] * len(tasks), sources, everything)
+    except LifelongError as error:
+        assert any(not train or not valid for train, valid, _ in want)
+        assert "\n" not in str(error)
+        return
+    got = [
+        tuple([int(one.contents(split)[row]) for row in part.rows[split]] for split in SPLITS)
+        for one, part in zip(sources, kept, strict=True)
+    ]
+    assert got == want
+    for part, before, after in zip(kept, tasks, want, strict=True):
+        assert len(part.ids["train"]) == len(after[0])
+        assert len(part.notes) == (len(before[0]) > len(after[0])) + (len(before[1]) > len(after[1]))
+
+
+def test_what_was_left_out_is_said():
+    """One picture is a training image of the first task and a test image of the second, another a validation and a test image."""
+    sources = [source(train=[1, 2, 3], valid=[4, 5], test=[6]), source(train=[7], valid=[8], test=[2, 5, 9])]
+    first, second = keep_apart(
+        [TASK] * 2, sources, [taken(train=[0, 1, 2], valid=[0, 1], test=[0]), taken(train=[0], valid=[0], test=[0, 1, 2])]
+    )
+    assert first.rows["train"].tolist() == [0, 2]
+    assert first.rows["valid"].tolist() == [0]
+    assert second.notes == ()
+    assert first.notes == (
+        "1 training image left out: the source holds the same content among the stream's validation or test images.",
+        "1 validation image left out: the source holds the same content among the stream's test images.",
+    )
+    with pytest.raises(LifelongError, match="every one of its 1 training images is also a validation or test image"):
+        keep_apart([TASK], [source(train=[1], valid=[2], test=[1])], [taken(train=[0], valid=[0], test=[0])])
+
+
+def test_copies_in_files(tmp_path):
+    """The same file stands in train and test: it stays in test, and the description counts it."""
+    images = [png(pixels) for pixels in numbered(40)]
+    write_parquet(tmp_path / "s" / "train-0.parquet", images, {"label": [0, 1] * 20})
+    write_parquet(
+        tmp_path / "s" / "test-0.parquet", [images[6], images[7], png(numbered(1, start=50)[0]), images[8]], {"label": [0, 1, 0, 1]}
+    )
+    spec = StreamSpec("s", (TaskSpec("t", "parquet:s", image_size=4, valid_per_class=5),))
+    stream = SpecStream(spec, 0, Sources(tmp_path, cache=tmp_path / "cache"))
+    parts = {split: {tuple(image.flatten().tolist()) for image in getattr(stream[0], split).images} for split in SPLITS}
+    assert not parts["train"] & (parts["valid"] | parts["test"])
+    assert not parts["valid"] & parts["test"]
+    described = stream.describe()[0]
+    assert described.test == 4
+    assert described.train + described.valid == 37
+    assert sum(int(note.split()[0]) for note in described.notes) == 3
