@@ -1,17 +1,20 @@
-"""The presets, as data: which settings differ from their defaults under each.
+"""The presets, as data: which settings differ from their defaults under each, for every stream and for some.
 
 ``paper``
     The paper's text. The defaults of the settings are the paper's, and where the paper is silent they are the settings of the
-    authors' run file for CIFAR100-10 (100 epochs of search and of training, batch 64, weight decay 0.003, patience 20), so that
-    this preset changes nothing. ``cifar100-10``, ``digits`` and streams from TOML files all take the defaults.
+    authors' run files for CIFAR100-10 and MiniImageNet-20 (100 epochs of search and of training, batch 64, weight decay 0.003,
+    patience 20), so that this preset changes nothing but on CTrL's streams: there the run files have other lengths.
 
 ``authors-code``
     What the authors' public code does wherever it differs from the paper, or from what this library takes to be right where the
-    paper is silent. Rows of the code's behaviour that are not listed are the defaults already.
+    paper is silent. Rows of the code's behaviour that are not listed are the defaults already. On CTrL's streams the run files add
+    a weight decay outside the paper's grid and, but for S-, cuts on a plateau for the paper's cosine.
 
 ``quick``
     Small and short, for a laptop: narrow experts and few epochs. The baselines take PAR's cell network with a fixed cell, so that
-    every method's expert has the same width and their sizes and accuracies can be compared.
+    every method's expert has the same width and their sizes and accuracies can be compared. The same for all streams.
+
+There is no run file for S_long; it takes the row of S-. Streams that are not named here, one's own among them, take the defaults.
 
 A preset names the class that declares a setting; it holds for every method whose settings derive from that class.
 """
@@ -19,11 +22,14 @@ A preset names the class that declares a setting; it holds for every method whos
 from typing import Any
 
 from lifelong.settings.baselines import BackboneSettings
-from lifelong.settings.par import PARSettings
+from lifelong.settings.par import PARSettings, SearchSettings
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
 
-PRESETS: dict[Preset, dict[type[Any], dict[str, Any]]] = {
+Values = dict[type[Any], dict[str, Any]]
+"""Settings by the class that declares them."""
+
+PRESETS: dict[Preset, Values] = {
     "paper": {},
     "authors-code": {
         PARSettings: {
@@ -49,6 +55,41 @@ PRESETS: dict[Preset, dict[type[Any], dict[str, Any]]] = {
     },
 }
 
+_CTRL_EPOCHS = {
+    "ctrl-s-minus": 300,
+    "ctrl-s-plus": 300,
+    "ctrl-s-in": 500,
+    "ctrl-s-out": 500,
+    "ctrl-s-pl": 300,
+    "ctrl-s-long": 300,
+}
+
+
+def _ctrl(stream: str, **differing: Any) -> Values:
+    """What holds on a stream of CTrL under both presets, and what differs."""
+    # Patience 100 is that of the one run file with a cosine: it ends the training. Those with a plateau have 30: it cuts the rate.
+    training = {"epochs": _CTRL_EPOCHS[stream], "batch_size": 32, "patience": 100, **differing}
+    return {TrainingSettings: training, SearchSettings: {"search_epochs": 50}}
+
+
+def _plateau(factor: float) -> dict[str, Any]:
+    return {"schedule": "plateau", "patience": 30, "plateau_factor": factor}
+
+
+STREAM_PRESETS: dict[Preset, dict[str, Values]] = {
+    "paper": {stream: _ctrl(stream) for stream in _CTRL_EPOCHS},
+    "authors-code": {
+        "ctrl-s-minus": _ctrl("ctrl-s-minus", weight_decay=0.03),
+        "ctrl-s-plus": _ctrl("ctrl-s-plus", weight_decay=0.03, **_plateau(0.1)),
+        "ctrl-s-in": _ctrl("ctrl-s-in", weight_decay=0.03, **_plateau(0.3)),
+        "ctrl-s-out": _ctrl("ctrl-s-out", weight_decay=0.03, **_plateau(0.3)),
+        "ctrl-s-pl": _ctrl("ctrl-s-pl", weight_decay=0.03, **_plateau(0.1)),
+        "ctrl-s-long": _ctrl("ctrl-s-long", weight_decay=0.03),
+    },
+    "quick": {},
+}
+"""What a preset sets on a stream, over what it sets on all. Source: the authors' run files, `par2.sh`."""
+
 ABOUT: dict[Preset, str] = {
     "paper": "the paper's text; where it is silent, the authors' run settings",
     "authors-code": "what the authors' public code does where it differs from the paper",
@@ -57,6 +98,7 @@ ABOUT: dict[Preset, str] = {
 """One line about each preset, for help texts."""
 
 
-def preset_values(preset: Preset, settings: type[Any]) -> dict[str, Any]:
-    """What a preset sets in a settings class; everything else keeps its default."""
-    return {key: value for cls, values in PRESETS[preset].items() if issubclass(settings, cls) for key, value in values.items()}
+def preset_values(preset: Preset, stream: str, settings: type[Any]) -> dict[str, Any]:
+    """What a preset sets in a settings class on a stream; everything else keeps its default."""
+    layers = (PRESETS[preset], STREAM_PRESETS[preset].get(stream, {}))
+    return {key: value for layer in layers for cls, values in layer.items() if issubclass(settings, cls) for key, value in values.items()}

@@ -95,8 +95,8 @@ def resolve(
         method=method,
         seed=run.get("seed", 0),
         preset=chosen,
-        training=_make(TrainingSettings, chosen, values),
-        settings=_make(settings, chosen, values),
+        training=_make(TrainingSettings, chosen, run["stream"], values),
+        settings=_make(settings, chosen, run["stream"], values),
     )
     _check_thresholds(config.settings, given)
     return config
@@ -127,10 +127,10 @@ def _plain_values(settings: Any) -> dict[str, Any]:
     return {key: plain(value) for key, value in asdict(settings).items()}
 
 
-def _make(cls: type[Any], preset: Preset, values: Mapping[str, Any]) -> Any:
-    """A settings class filled from its defaults, the preset and what was given."""
+def _make(cls: type[Any], preset: Preset, stream: str, values: Mapping[str, Any]) -> Any:
+    """A settings class filled from its defaults, the preset on a stream, and what was given."""
     mine = {key: value for key, value in values.items() if key in settings_of(cls)}
-    return cls(**{**preset_values(preset, cls), **mine})
+    return cls(**{**preset_values(preset, stream, cls), **mine})
 
 
 def _read(file: Path) -> dict[str, _Given]:

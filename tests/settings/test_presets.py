@@ -7,15 +7,17 @@ from lifelong.methods.registry import METHODS
 from lifelong.settings.baselines import FinetuneSettings, LwFSettings
 from lifelong.settings.fields import check, settings_of
 from lifelong.settings.par import PARSettings
-from lifelong.settings.presets import ABOUT, PRESETS, preset_values
+from lifelong.settings.presets import ABOUT, PRESETS, STREAM_PRESETS, preset_values
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
+from lifelong.streams.catalog import stream_names
 
-ROWS = [(preset, cls, key, value) for preset, table in PRESETS.items() for cls, values in table.items() for key, value in values.items()]
+LAYERS = [*PRESETS.items(), *((preset, table) for preset, streams in STREAM_PRESETS.items() for table in streams.values())]
+ROWS = [(preset, cls, key, value) for preset, table in LAYERS for cls, values in table.items() for key, value in values.items()]
 
 
 def test_every_preset_has_a_table_and_a_line():
-    assert set(PRESETS) == set(ABOUT) == set(get_args(Preset))
+    assert set(PRESETS) == set(STREAM_PRESETS) == set(ABOUT) == set(get_args(Preset))
 
 
 @pytest.mark.parametrize(("preset", "cls", "key", "value"), ROWS)
@@ -65,6 +67,56 @@ def test_authors_code_is_the_code_in_every_row_that_differs():
 @pytest.mark.parametrize("method", METHODS)
 def test_quick_is_shorter_and_gives_every_method_the_same_width(method):
     config = configure("digits", method, preset="quick")
-    assert config.settings.init_channels == preset_values("quick", PARSettings)["init_channels"] < 64
+    assert config.settings.init_channels == preset_values("quick", "digits", PARSettings)["init_channels"] < 64
     assert getattr(config.settings, "backbone", "cells") == "cells"
     assert config.training.epochs < TrainingSettings().epochs
+
+
+# The authors' run files: epochs, weight decay, schedule, patience, factor of a cut.
+RUN_FILES = {
+    "ctrl-s-minus": (300, 0.03, "cosine", 100, 0.1),
+    "ctrl-s-plus": (300, 0.03, "plateau", 30, 0.1),
+    "ctrl-s-pl": (300, 0.03, "plateau", 30, 0.1),
+    "ctrl-s-in": (500, 0.03, "plateau", 30, 0.3),
+    "ctrl-s-out": (500, 0.03, "plateau", 30, 0.3),
+    "ctrl-s-long": (300, 0.03, "cosine", 100, 0.1),
+    "miniimagenet-20": (100, 0.003, "cosine", 20, 0.1),
+    "cifar100-10": (100, 0.003, "cosine", 20, 0.1),
+}
+
+
+@pytest.mark.parametrize("stream", RUN_FILES)
+def test_authors_code_has_the_run_files_of_the_streams(stream):
+    config = configure(stream, "par", preset="authors-code")
+    training = config.training
+    assert (
+        training.epochs,
+        training.weight_decay,
+        training.schedule,
+        training.patience,
+        training.plateau_factor,
+    ) == RUN_FILES[stream]
+    short = stream.startswith("ctrl")
+    assert (training.batch_size, config.settings.search_epochs) == ((32, 50) if short else (64, 100))
+    assert (training.min_lr, training.lr, training.clip_norm) == (1e-6, 0.01, 10.0)
+    assert config.settings.freeze_ratio == 0.5, "the rows for all streams hold as well"
+
+
+@pytest.mark.parametrize("stream", RUN_FILES)
+def test_paper_takes_the_lengths_of_the_run_files_alone(stream):
+    config = configure(stream, "lwf")
+    epochs = RUN_FILES[stream][0]
+    short = stream.startswith("ctrl")
+    assert config.training == (TrainingSettings(epochs=epochs, batch_size=32, patience=100) if short else TrainingSettings())
+    assert config.settings == LwFSettings()
+    assert configure(stream, "par").settings == PARSettings(search_epochs=50 if short else 100)
+
+
+def test_what_is_given_wins_over_a_row_of_a_stream_and_quick_has_none():
+    assert configure("ctrl-s-in", epochs=7).training == TrainingSettings(epochs=7, batch_size=32, patience=100)
+    for method in METHODS:
+        assert configure("ctrl-s-in", method, preset="quick").training == configure("digits", method, preset="quick").training
+
+
+def test_rows_are_of_streams_that_exist():
+    assert {stream for table in STREAM_PRESETS.values() for stream in table} <= set(stream_names())
