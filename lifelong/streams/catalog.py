@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 _STREAMS = {
     # name: (module, function of the seed that gives the specification, one line about it)
     "digits": ("lifelong.streams.digits", "digits", "8 small tasks from 1,797 real handwritten digits, 8x8; embedded, nothing to download"),
+    "cifar10-5": ("lifelong.streams.splits", "cifar10_5", "CIFAR-10 in 5 tasks of 2 classes, 32x32; tasks ordered by the seed"),
     "cifar100-10": ("lifelong.streams.splits", "cifar100_10", "CIFAR-100 in 10 tasks of 10 classes, 32x32; classes ordered by the seed"),
+    "cifar100-20": ("lifelong.streams.splits", "cifar100_20", "CIFAR-100 in 20 tasks of 5 classes, 32x32; classes ordered by the seed"),
+    "cifar100-coarse": ("lifelong.streams.splits", "cifar100_coarse", "CIFAR-100 in 20 tasks of 5 classes, one per superclass, 32x32"),
+    "miniimagenet-20": ("lifelong.streams.splits", "miniimagenet_20", "miniImageNet in 20 tasks of 5 classes, 84x84; ordered by the seed"),
+    "cifar100-fceleba": ("lifelong.streams.celeba", "cifar100_fceleba", "10 tasks of CIFAR-100 mixed with 10 of few faces, 32x32"),
 }
 
 
@@ -35,6 +40,8 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
     """
     from lifelong.streams.build import SpecStream
 
+    if not 0 <= seed < 2**32:
+        raise LifelongError(f"seed {seed}: must lie between 0 and {2**32 - 1}")
     if name.endswith(".toml"):
         from lifelong.streams.reading import read_stream
 
