@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lifelong.methods.method import freeze
 from lifelong.training.examples import Examples, batched
-from lifelong.training.fit import Loss, cross_entropy
+from lifelong.training.fit import Batch, Loss, cross_entropy
 
 
 def soft_cross_entropy(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float) -> Float[Tensor, ""]:
@@ -59,16 +59,16 @@ def distillation_loss(
 
     outputs = None if examples.augmented else batched(recorded, examples.train, examples.prepare)
 
-    def loss(inputs: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    def loss(batch: Batch) -> Tensor:
         if outputs is None:
             with torch.no_grad():
-                target = recorded(inputs)
+                target = recorded(batch.inputs)
         else:
-            target = outputs[indices]
-        features = network(inputs)
+            target = outputs[batch.indices]
+        features = network(batch.inputs)
         student = [head(features) for head in old_heads]
         target = target.split([logits.shape[1] for logits in student], dim=1)
         old = sum(soft_cross_entropy(s, t, temperature) for s, t in zip(student, target, strict=True))
-        return F.cross_entropy(new_head(features), labels) + weight * old
+        return F.cross_entropy(new_head(features), batch.labels) + weight * old
 
     return loss

@@ -5,18 +5,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
-from lifelong.methods.backbone import feature_dim, make_backbone
+from lifelong.methods.backbone import feature_dim, make_shared_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, freeze
+from lifelong.networks.tasknorm import add_task, other_parameters, use_task
+from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
-from lifelong.training.fit import Loss
+from lifelong.training.fit import Loss, Update
 from lifelong.training.select import fit_selected
 
 
 class SingleNetworkMethod(Method):
     """One backbone, made at the first task and trained on every task, and a linear head per task.
 
-    A subclass may say which old heads are trained along and what the loss is.
+    A subclass says what differs from plain training: the loss, what surrounds an update of the weights, which old heads are trained
+    along, and what is kept of a task when it has been learned. The optimizer is a new one for every task, over the backbone, the new
+    head and nothing else unless `trained_heads` says so.
     """
 
     def __init__(self, settings: object) -> None:
@@ -26,46 +30,73 @@ class SingleNetworkMethod(Method):
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """The backbone and the task's head."""
-        assert self.backbone is not None
-        return self.backbone, self.heads[task_index]
+        return self._network(), self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """The task's head on the shared features."""
-        assert self.backbone is not None
-        return self.heads[task_index](self.backbone(inputs))
+        return self.heads[task_index](self.features(inputs, task_index))
+
+    def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
+        """What the backbone makes of prepared images, with the batch norm of a task."""
+        network = self._network()
+        use_task(network, task_index)
+        return network(inputs)
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Train the backbone, a fresh head and `trained_heads()` with `loss`."""
+        """Train the backbone, a fresh head and `trained_heads()`; then `consolidate`."""
         before = self.num_parameters()
+        index = len(self.tasks)
         if self.backbone is None:
             with context.seeded("backbone"):
-                self.backbone = make_backbone(self.settings).to(context.device)
+                self.backbone = make_shared_backbone(self.settings).to(context.device)
+        else:
+            add_task(self.backbone)
         head = new_head(self.backbone, task, context)
         module = nn.ModuleList([self.backbone, head, *self.trained_heads()]).requires_grad_(True)
+        for parameter in other_parameters(self.backbone, index):
+            parameter.requires_grad_(False)
         examples = image_examples(task, augmented=context.training.augment)
-        backbone = self.backbone
         outcome = fit_selected(
             module,
             examples,
-            lambda inputs: head(backbone(inputs)),
-            context.training,
+            lambda inputs: head(self.features(inputs, index)),
+            self.training(context.training),
             context.stage("train"),
-            loss=self.loss(backbone, head, examples),
+            loss=self.loss(head, examples),
+            update=self.update(head, examples),
         )
         freeze(module)
         self.heads.append(head)
         self._remember(task)
         record = LearnRecord(parameters_added=self.num_parameters() - before)
         record.trained(outcome)
+        with context.timed("consolidate", record):
+            self.consolidate(examples, context)
         return record
+
+    def training(self, settings: TrainingSettings) -> TrainingSettings:
+        """How the network is trained; as everyone's by default."""
+        return settings
 
     def trained_heads(self) -> list[nn.Module]:
         """The heads of earlier tasks that are trained along; none by default."""
         return []
 
-    def loss(self, backbone: nn.Module, head: nn.Module, examples: Examples) -> Loss | None:
-        """The loss of the new task; None: the cross-entropy."""
+    def loss(self, head: nn.Module, examples: Examples) -> Loss | None:
+        """The loss of the new task; None: the cross-entropy.
+
+        Args:
+            head: the new task's, not yet among `heads`.
+            examples: the new task's, whose number is `len(self.tasks)`.
+        """
         return None
+
+    def update(self, head: nn.Module, examples: Examples) -> Update | None:
+        """What surrounds every update of the weights; None: nothing. Arguments as for `loss`."""
+        return None
+
+    def consolidate(self, examples: Examples, context: Context) -> None:
+        """Keep what is wanted of the task that has just been learned, the last of `tasks`; nothing by default."""
 
     def state_dict(self) -> Tree:
         """Tasks, backbone and heads."""
@@ -77,11 +108,17 @@ class SingleNetworkMethod(Method):
         self._load_tasks(state["tasks"])
         self.backbone, self.heads = None, nn.ModuleList()
         if state["backbone"] is not None:
-            self.backbone = make_backbone(self.settings).to(device)
-            self.backbone.load_state_dict(state["backbone"])
-            self.backbone.eval().requires_grad_(False)
+            self.backbone = make_shared_backbone(self.settings)
+            for _ in self.tasks[1:]:
+                add_task(self.backbone)
+            self.backbone.to(device).load_state_dict(state["backbone"])
+            freeze(self.backbone)
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))
+
+    def _network(self) -> nn.Module:
+        assert self.backbone is not None, "no task has been learned"
+        return self.backbone
 
 
 def new_head(backbone: nn.Module, task: Task, context: Context) -> nn.Linear:

@@ -7,6 +7,13 @@ from annotated_types import Ge, Gt
 
 from lifelong.settings.base import setting
 
+BatchNorm = Literal["shared", "per-task-stats", "per-task", "frozen"]
+
+BATCH_NORM = (
+    "batch norm of the shared network: one for all tasks; running statistics of each task's own; affine weights too;"
+    " or statistics frozen after the first task"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
@@ -20,7 +27,14 @@ class BackboneSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(BackboneSettings):
+class SharedBackboneSettings(BackboneSettings):
+    """The fixed network of a baseline whose tasks share one."""
+
+    batch_norm: BatchNorm = setting("shared", BATCH_NORM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(SharedBackboneSettings):
     """Finetune has no hyper-parameters but its network."""
 
 
@@ -30,7 +44,7 @@ class IndependentSettings(BackboneSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LwFSettings(BackboneSettings):
+class LwFSettings(SharedBackboneSettings):
     """Hyper-parameters of Learning without Forgetting (Li & Hoiem 2017)."""
 
     kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss, summed over earlier tasks")

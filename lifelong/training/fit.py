@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -14,20 +15,44 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched, batches
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
 from lifelong.training.schedule import Schedule
-from lifelong.training.stages import Stage
+from lifelong.training.stages import Stage, derive_seed, seeded
 
 Predict = Callable[[Tensor], Tensor]
 """From prepared inputs (b, ...) to logits (b, C)."""
 
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The scalar training loss of a batch: from its inputs, prepared and augmented (b, ...), its class ids (b,), and the samples'
-positions in the training split (b,), by which to look up what was computed before."""
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one training step.
+
+    Attributes:
+        inputs: prepared and augmented, (b, ...).
+        labels: class ids, (b,).
+        indices: the samples' positions in the training split, (b,), by which to look up what was computed before.
+        step: which step of the epoch it is, from 0.
+        steps: how many steps the epoch has.
+        generator: of the fit's random numbers; what is drawn from it is drawn again when a fit is resumed.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    indices: Tensor
+    step: int
+    steps: int
+    generator: torch.Generator
+
+
+Loss = Callable[[Batch], Tensor]
+"""The scalar training loss of a batch."""
+
+Update = Callable[[Batch], AbstractContextManager[None]]
+"""What surrounds the update of the weights: entered when the gradients of the loss are there, before they are clipped; left when the
+optimizer has stepped. Here a method changes gradients, or what the step has done."""
 
 
 def cross_entropy(predict: Predict) -> Loss:
     """The mean cross-entropy of `predict` (PAR Eq. 7 and 10, divided by the batch size)."""
-    return lambda inputs, labels, indices: F.cross_entropy(predict(inputs), labels)
+    return lambda batch: F.cross_entropy(predict(batch.inputs), batch.labels)
 
 
 @dataclass
@@ -74,6 +99,7 @@ def fit(
     stage: Stage,
     *,
     loss: Loss | None = None,
+    update: Update | None = None,
 ) -> FitOutcome:
     """Train `module` in place and leave it, in evaluation mode, with the weights of its best epoch.
 
@@ -85,6 +111,7 @@ def fit(
         settings: optimizer, schedule, length.
         stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
         loss: the training loss; by default the cross-entropy of `predict`.
+        update: surrounds every update of the weights; by default nothing does.
 
     Raises:
         LifelongError: the loss is not finite, or the state cannot be written.
@@ -96,7 +123,7 @@ def fit(
         module.load_state_dict(done["module"])
         module.eval()
         return FitOutcome(**done["outcome"])
-    run = _Run(module, examples, predict, settings, stage, loss or cross_entropy(predict))
+    run = _Run(module, examples, predict, settings, stage, loss or cross_entropy(predict), update or (lambda batch: nullcontext()))
     outcome = run.to_end()
     module.load_state_dict(run.best.weights)
     module.eval()
@@ -108,9 +135,17 @@ class _Run:
     """One fit under way: everything that a saved state must hold."""
 
     def __init__(
-        self, module: nn.Module, examples: Examples, predict: Predict, settings: TrainingSettings, stage: Stage, loss: Loss
+        self,
+        module: nn.Module,
+        examples: Examples,
+        predict: Predict,
+        settings: TrainingSettings,
+        stage: Stage,
+        loss: Loss,
+        update: Update,
     ) -> None:
-        self.module, self.examples, self.predict, self.settings, self.stage, self.loss = module, examples, predict, settings, stage, loss
+        self.module, self.examples, self.predict, self.settings, self.stage = module, examples, predict, settings, stage
+        self.loss, self.update = loss, update
         self.optimizer = sgd(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.parameters = self.optimizer.param_groups[0]["params"]
         self.schedule = Schedule(self.optimizer, settings)
@@ -142,7 +177,9 @@ class _Run:
         epoch = len(self.history)
         rate = self.schedule.start_epoch(epoch)
         self.module.train()
-        mean_loss = self._train_epoch()
+        # Dropout draws from the global generator: a seed for each epoch, so that a resumed fit drops the same units.
+        with seeded(derive_seed(self.stage.seed, epoch)):
+            mean_loss = self._train_epoch()
         if not math.isfinite(mean_loss):
             self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}")
         self.module.eval()
@@ -159,14 +196,17 @@ class _Run:
         count = len(examples.train_labels)
         order = torch.randperm(count, generator=generator, device=generator.device)
         total = torch.zeros((), device=generator.device)
-        for indices in batches(order, self.settings.batch_size):
+        parts = batches(order, self.settings.batch_size)
+        for step, indices in enumerate(parts):
             inputs = examples.prepare_train(examples.train[indices], generator)
-            loss = self.loss(inputs, examples.train_labels[indices], indices)
+            batch = Batch(inputs, examples.train_labels[indices], indices, step, len(parts), generator)
+            loss = self.loss(batch)
             self.optimizer.zero_grad()
             loss.backward()
-            if self.settings.clip_norm:
-                nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-            self.optimizer.step()
+            with self.update(batch):
+                if self.settings.clip_norm:
+                    nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+                self.optimizer.step()
             total += loss.detach() * len(indices)
         return total.item() / count
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
-from lifelong.training.fit import FitOutcome, Loss, Predict, fit
+from lifelong.training.fit import FitOutcome, Loss, Predict, Update, fit
 from lifelong.training.stages import Stage
 
 
@@ -18,6 +18,7 @@ def fit_selected(
     stage: Stage,
     *,
     loss: Loss | None = None,
+    update: Update | None = None,
 ) -> FitOutcome:
     """`fit` with each weight decay of the grid from the same start, keeping the best by validation accuracy (the first on ties).
 
@@ -27,14 +28,14 @@ def fit_selected(
     """
     grid = settings.weight_decay_grid
     if not grid:
-        return fit(module, examples, predict, settings, stage, loss=loss)
+        return fit(module, examples, predict, settings, stage, loss=loss, update=update)
     start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     best, weights = None, start
     seconds, epochs = 0.0, 0
     for decay in grid:
         module.load_state_dict(start)
         candidate = replace(stage, name=f"{stage.name}-wd{decay:g}")
-        outcome = fit(module, examples, predict, replace(settings, weight_decay=decay), candidate, loss=loss)
+        outcome = fit(module, examples, predict, replace(settings, weight_decay=decay), candidate, loss=loss, update=update)
         seconds, epochs = seconds + outcome.seconds, epochs + outcome.epochs
         if best is None or outcome.accuracy > best.accuracy:
             best = outcome

@@ -15,6 +15,7 @@ from lifelong.relatedness.extractor import open_extractor
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
+from lifelong.training.fit import Batch
 from tests.made import made_split, made_task
 
 SMALL = PARSettings(init_channels=4, search_epochs=2, extractor="pixels")
@@ -163,7 +164,7 @@ def test_distillation_starts_without_a_pull() -> None:
     inputs, labels = examples.prepare(examples.train), examples.train_labels
     loss = distillation_loss(network, new, [old], examples, weight=1.0, temperature=2.0)
     plain = F.cross_entropy(new(network(inputs)), labels)
-    total = loss(inputs, labels, torch.arange(len(labels)))
+    total = loss(Batch(inputs, labels, torch.arange(len(labels)), 0, 1, torch.Generator()))
     (got,) = torch.autograd.grad(total, [network[1].weight])
     (expected,) = torch.autograd.grad(plain, [network[1].weight])
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
@@ -178,5 +179,5 @@ def test_recorded_and_recomputed_teachers_agree() -> None:
     with torch.no_grad():
         network[1].weight.add_(0.1)
     indices = torch.tensor([3, 1, 7])
-    inputs, labels = examples.prepare(examples.train[indices]), examples.train_labels[indices]
-    torch.testing.assert_close(losses[0](inputs, labels, indices), losses[1](inputs, labels, indices))
+    batch = Batch(examples.prepare(examples.train[indices]), examples.train_labels[indices], indices, 0, 1, torch.Generator())
+    torch.testing.assert_close(losses[0](batch), losses[1](batch))

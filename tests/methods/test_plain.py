@@ -24,9 +24,9 @@ def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) 
         module = importlib.import_module(f"lifelong.methods.{module}")
         fit_selected = module.fit_selected
 
-        def recording(network, examples, predict, settings, stage, *, loss=None, original=fit_selected):
+        def recording(network, examples, predict, settings, stage, *, original=fit_selected, **more):
             begun.update(network=copy.deepcopy(network), examples=examples, seed=stage.seed)
-            return original(network, examples, predict, settings, stage, loss=loss)
+            return original(network, examples, predict, settings, stage, **more)
 
         monkeypatch.setattr(module, "fit_selected", recording)
     method = make_method(name, small_settings(name))

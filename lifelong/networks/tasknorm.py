@@ -1,0 +1,100 @@
+"""Batch normalization in a network that several tasks share.
+
+Shared convolutions forget slowly where a penalty or a mask holds them; running statistics are held by nothing, and after the last task
+they are the last task's. Four policies, one mechanism:
+
+``shared``
+    One batch norm for all tasks, as PAR's authors train their baselines.
+``per-task-stats``
+    Affine weights are shared, running statistics belong to a task (2,560 numbers a task in the light ResNet-18, no parameters).
+``per-task``
+    Affine weights too belong to a task (2,560 parameters a task, counted in M).
+``frozen``
+    Statistics stay what they were after the first task, in training too; affine weights are trained on (MNTDP's baselines).
+
+A task's own batch norm begins as a copy of the task's before it.
+"""
+
+import copy
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+BatchNormPolicy = Literal["shared", "per-task-stats", "per-task", "frozen"]
+
+
+class TaskBatchNorm2d(nn.Module):
+    """A batch norm that knows which task it works for.
+
+    Args:
+        norm: the batch norm of the first task.
+        policy: any but "shared", which needs no more than `norm` itself.
+
+    Attributes:
+        tasks: how many tasks there are.
+        task: the task whose batch norm is applied, from 0.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, policy: BatchNormPolicy) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([norm])
+        self.policy = policy
+        self.tasks = 1
+        self.task = 0
+
+    def add_task(self) -> None:
+        """Make ready for the next task, and apply it."""
+        if self.policy != "frozen":
+            last = self.norms[-1]
+            norm = copy.deepcopy(last)
+            if self.policy == "per-task-stats":
+                norm.weight, norm.bias = last.weight, last.bias
+            self.norms.append(norm)
+        self.tasks += 1
+        self.task = self.tasks - 1
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TaskBatchNorm2d":
+        """As for every module, but frozen statistics stay as they are after the first task."""
+        super().train(mode)
+        if self.policy == "frozen" and self.task > 0:
+            self.norms.eval()
+        return self
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalized maps."""
+        return self.norms[0 if self.policy == "frozen" else self.task](x)
+
+
+def with_task_norms(network: nn.Module, policy: BatchNormPolicy) -> nn.Module:
+    """The network, in which every batch norm obeys the policy; changed in place."""
+    if policy == "shared":
+        return network
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and not isinstance(module, nn.ModuleList):
+                setattr(module, name, TaskBatchNorm2d(child, policy))
+    return network
+
+
+def add_task(network: nn.Module) -> None:
+    """Make the batch norms of a network ready for the next task; it is the one that is applied from now on."""
+    for norm in _task_norms(network):
+        norm.add_task()
+
+
+def use_task(network: nn.Module, task: int) -> None:
+    """Apply the batch norms of a task, from 0, in every later call of the network."""
+    for norm in _task_norms(network):
+        norm.task = task
+
+
+def other_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
+    """The parameters of the batch norms of other tasks than `task`, which are not to be trained with it."""
+    norms = [(norm, index) for norm in _task_norms(network) if norm.policy == "per-task" for index in range(len(norm.norms))]
+    return [parameter for norm, index in norms if index != task for parameter in norm.norms[index].parameters()]
+
+
+def _task_norms(network: nn.Module) -> list[TaskBatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, TaskBatchNorm2d)]
