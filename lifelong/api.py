@@ -319,9 +319,45 @@ def describe_stream(name: Place, seed: int = 0, *, data: Place | None = None, do
         name, seed, data, download: see `open_stream`.
 
     Returns:
-        "name", "seed", "fingerprint" and "tasks": for each its "name", "source", "classes", images per split, ...
+        "name", "seed", "fingerprint" and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
     """
+    return _described(open_stream(name, seed, data=data, download=download), seed)
+
+
+def preview_stream(
+    name: Place, out: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Draw a contact sheet of a stream: one row a task, with images of its test split as they are evaluated.
+
+    Args:
+        name, seed, data, download: see `open_stream`.
+        out: the PNG file; its folder is made, and a file that is there is replaced.
+        progress: whether a terminal shows how far it is, on stderr.
+
+    Returns:
+        What `describe_stream` returns.
+
+    Raises:
+        LifelongError: something given cannot be used, or the file cannot be written.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from lifelong.report.contact import check_path, contact_sheet, plan
+    from lifelong.streams.preview import evaluation_images
+
+    check_path(Path(out))
     stream = open_stream(name, seed, data=data, download=download)
+    described = _described(stream, seed)
+    chosen = plan(described)
+    console = Console(stderr=True)
+    silent = not (progress and console.is_terminal)
+    images = track(evaluation_images(stream, chosen), "tasks", len(chosen), console=console, transient=True, disable=silent)
+    contact_sheet(described, images, Path(out))
+    return described
+
+
+def _described(stream: Any, seed: int) -> dict[str, Any]:
     tasks = [asdict(task) for task in stream.describe()]
     return {"name": stream.name, "seed": seed, "fingerprint": stream.fingerprint(), "tasks": plain(tasks)}
 

@@ -136,13 +136,18 @@ def streams(
     seed: Annotated[int, _flag("of the stream's draws"), ONE] = 0,
     data: DataFlag = None,
     download: DownloadFlag = False,
+    preview: Annotated[Path | None, _flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the streams, or describe one. No image is decoded."""
+    """List the streams, or describe one. No image is decoded, unless a contact sheet is asked for."""
     if name is None:
+        if preview is not None:
+            raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")
         _show(api.list_streams(), as_json, tables.print_streams)
-    else:
+    elif preview is None:
         _show(api.describe_stream(name, seed, data=data, download=download), as_json, tables.print_stream)
+    else:
+        _show(api.preview_stream(name, preview, seed, data=data, download=download), as_json, tables.print_stream, preview)
 
 
 @app.command(usage="Usage: lifelong methods [NAME] [FLAGS]")

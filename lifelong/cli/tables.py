@@ -70,29 +70,21 @@ def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:
     _say(console, "Describe one with: lifelong streams NAME. A stream of your own: lifelong streams FILE.toml")
 
 
-def print_stream(console: Console, stream: dict[str, Any]) -> None:
-    """The tasks of a stream."""
-    tasks = stream["tasks"]
-    _say(console, f"{stream['name']}, seed {stream['seed']}: {len(tasks)} tasks, fingerprint {stream['fingerprint'][:16]}")
-    headings = ("", "task", "source", "classes", "train", "valid", "test", "size", "transform")
-    _print_rows(
-        console,
-        headings,
-        (
-            (
-                str(number),
-                task["name"],
-                task["source"],
-                ", ".join(task["classes"]),
-                *(str(task[split]) for split in ("train", "valid", "test", "image_size")),
-                task["transform"],
-            )
-            for number, task in enumerate(tasks, 1)
-        ),
-    )
-    for task in tasks:
-        for note in task["notes"]:
-            _say(console, f"note on {task['name']}: {note}")
+def print_stream(console: Console, stream: dict[str, Any], preview: Path | None = None) -> None:
+    """What a stream holds: its totals, its tasks, what a person should know of them, its licences and its fingerprint."""
+    from lifelong.report.streams import headline, licences, notes, stream_table
+    from lifelong.report.wording import clean
+
+    _say(console, clean(stream["name"]))
+    _say(console, headline(stream))
+    console.print(stream_table(stream))
+    for note in notes(stream):
+        _say(console, note)
+    for licence in licences(stream):
+        _say(console, licence)
+    _say(console, f"fingerprint {stream['fingerprint']}")
+    if preview is not None:
+        _print_place(console, "contact sheet", preview)
 
 
 def print_methods(console: Console, methods: Iterable[dict[str, Any]]) -> None:

@@ -175,6 +175,7 @@ class TaskDescription:
         image_size: height and width in pixels.
         transform: what is done to every image, in words; empty for nothing.
         notes: things a person should know, one sentence each (fewer test images than asked for, ...).
+        licence: under which terms the images are given.
     """
 
     name: str
@@ -186,6 +187,7 @@ class TaskDescription:
     image_size: int
     transform: str = ""
     notes: tuple[str, ...] = ()
+    licence: str = ""
 
 
 @runtime_checkable

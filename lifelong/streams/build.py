@@ -101,6 +101,7 @@ class SpecStream:
                 image_size=drawn.spec.image_size,
                 transform=str(drawn.spec.transform),
                 notes=drawn.notes,
+                licence=drawn.source.licence,
             )
             for drawn in self._drawn
         ]
