@@ -91,6 +91,26 @@ class Cache:
             self._write(lambda: write_file(path, lambda part: _save(part, numbers)))
         return numbers
 
+    def findings(self, name: str, key: str, count: int, look: Callable[[], list[list[int | str]]]) -> list[Any]:
+        """What was found wrong with the images of a set: lists of a position, a name and a reason; looked for when it has not been before.
+
+        Args:
+            name: what the file is called by, besides its key.
+            key: a checksum of the set's content.
+            count: how many images the set has.
+            look: finds it out.
+        """
+        path = self._place("problems", name, [key, count], "json")
+        try:
+            known = json.loads(path.read_text())
+            if all(0 <= row < count and isinstance(who, str) and isinstance(why, str) for row, who, why in known):
+                return known
+        except (OSError, ValueError, TypeError):
+            pass  # nothing remembered, or not readably
+        found = look()
+        self._write(lambda: write_text(path, json.dumps(found)))
+        return found
+
     def rows(
         self,
         name: str,
@@ -113,15 +133,14 @@ class Cache:
         """
         count, size = shape
         path = self._place("images", f"{name}-{size}", [key, count, size], "safetensors")
-        images = _open(path, (count, 3, size, size))
+        images = _read(path, (count, 3, size, size), indices.numpy())
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
             self._write(lambda: write_file(path, lambda part: _fill(part, (count, 3, size, size), decode())))
-            images = _open(path, (count, 3, size, size))
+            images = _read(path, (count, 3, size, size), indices.numpy())
             if images is None:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
-        # Copies the asked rows alone: of the mapped file, only the pages they lie on are read.
-        return torch.from_numpy(images[indices.numpy()])
+        return torch.from_numpy(images)
 
     def _place(self, kind: str, name: str, key: list[str | int], suffix: str) -> Path:
         """The file of that name and key."""
@@ -166,15 +185,32 @@ def _fill(path: Path, shape: tuple[int, ...], pieces: Iterator[UInt8[Tensor, "n 
         raise LifelongError(f"{written} images where {shape[0]} were announced: the files changed while they were read; run again")
 
 
-def _open(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The images of a cache file, mapped; None where there is no whole file of this shape."""
+def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.ndarray | None:
+    """Some of the images of a cache file; None where there is no whole file of this shape.
+
+    Read, not mapped: of a mapped file the pages that were touched count as this process's memory, task by task more of them.
+    """
     header = _header(shape)
+    each = int(np.prod(shape[1:]))
     try:
-        with path.open("rb") as file:
-            whole = file.read(len(header)) == header and file.seek(0, os.SEEK_END) == len(header) + int(np.prod(shape))
-        return np.memmap(path, np.uint8, "r", len(header), shape) if whole else None
+        with path.open("rb", buffering=0) as file:
+            if file.read(len(header)) != header or file.seek(0, os.SEEK_END) != len(header) + each * shape[0]:
+                return None
+            images = np.empty((len(rows), each), np.uint8)
+            for at, row in _in_file_order(rows, shape[0]):
+                if os.preadv(file.fileno(), [images[at]], len(header) + each * row) != each:
+                    return None
     except OSError:
         return None
+    return images.reshape(len(rows), *shape[1:])
+
+
+def _in_file_order(rows: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
+    """Places in the result and the rows that go there, from the file's beginning to its end."""
+    if len(rows) and (rows.min() < 0 or rows.max() >= count):
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of {count}")
+    order = np.argsort(rows, kind="stable")
+    return zip(order.tolist(), rows[order].tolist(), strict=True)
 
 
 def _save(path: Path, numbers: np.ndarray) -> None:

@@ -44,8 +44,8 @@ class Entry:
         hub: where to download it; None for the embedded one.
         classes: class names in label order; empty: those that the files name.
         pools: for each split of the source the files that make it, by how their names begin, put one after the other.
-        may_divide_classes: whether copies are about in which train, valid and test hold different classes, for few-shot learning; of
-            such a copy all files make train.
+        parts: how many classes train, valid and test hold in copies that divide the classes among them, for few-shot learning; of such
+            a copy all files make train. Empty: there are no such copies.
         squeeze: whether an oblong image is squeezed into a square whole, instead of cut.
         image_columns, label_columns: the columns that may hold images and labels, first found first.
     """
@@ -60,7 +60,7 @@ class Entry:
     pools: Mapping[PoolName, tuple[PoolName, ...]] = field(default_factory=lambda: OWN_SPLITS)
     image_columns: tuple[str, ...] = ("image", "img")
     label_columns: tuple[str, ...] = ("label",)
-    may_divide_classes: bool = False
+    parts: tuple[int, ...] = ()
     squeeze: bool = False
 
 
@@ -159,13 +159,23 @@ _ENTRIES = (
     ),
     Entry(
         "mini_imagenet",
-        "100 classes of ImageNet",
+        "100 classes of ImageNet, 600 images each; all in train where the files divide the classes 64/16/20",
         ("mini_imagenet", "mini-imagenet"),
         RESEARCH,
         True,
-        Hub("timm/mini-imagenet", splits={"train": ("train", "validation")}),  # its own `test` comes from another part of ImageNet
+        Hub("GATE-engine/mini_imagenet", splits=_THREE),
         MINI_IMAGENET,
-        may_divide_classes=True,
+        parts=(64, 16, 20),
+    ),
+    Entry(
+        "mini_imagenet-timm",
+        "the classes of mini_imagenet, 600 other images each (train and validation of timm/mini-imagenet, in one)",
+        ("mini_imagenet-timm", "mini_imagenet_timm"),
+        RESEARCH,
+        True,
+        Hub("timm/mini-imagenet", splits={"train": ("train",), "valid": ("validation",)}),
+        MINI_IMAGENET,
+        pools={"train": ("train", "valid")},  # its `test` comes from another part of ImageNet
     ),
     Entry(
         "celeba",
@@ -183,8 +193,8 @@ _ENTRIES = (
 
 CATALOG = {entry.name: entry for entry in _ENTRIES}
 
-PARQUET = "parquet:"
-"""How the name of a source begins that is a folder of parquet files."""
+OWN = ("parquet:DIR", "csv:FILE", "folder:DIR", "hub:ID")
+"""What else a source may be: images of one's own, or any data set of the hub."""
 
 
 def entry_of(name: str) -> Entry:
@@ -194,5 +204,5 @@ def entry_of(name: str) -> Entry:
         LifelongError: there is no source of that name.
     """
     if name not in CATALOG:
-        raise LifelongError(f"unknown source '{name}'{near_miss(name, [*CATALOG, PARQUET + 'DIR'])}")
+        raise LifelongError(f"unknown source '{name}'{near_miss(name, [*CATALOG, *OWN])}")
     return CATALOG[name]

@@ -1,10 +1,14 @@
 """A source's files from the Hugging Face hub, only ever when downloading was allowed."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.catalog import Entry
+from lifelong.data.catalog import Hub, PoolName
 from lifelong.errors import LifelongError
 from lifelong.storage import write_file
 
@@ -12,36 +16,64 @@ _SECONDS = 10  # how long the first knock at the hub may take
 _BATCH = 1000  # rows written at a time
 
 
-def fetch(entry: Entry, folder: Path, searched: str) -> None:
-    """Download a source and lay it down as `train-00000.parquet` and so on, the layout of local data.
+_USUAL: dict[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""What data sets of the hub call their splits."""
+
+
+def folder_name(hub: Hub) -> str:
+    """A name for the folder of a data set in the cache: readable, and its own for each data set, configuration and choice of splits."""
+    key = json.dumps([hub.id, hub.config, {split: list(parts) for split, parts in hub.splits.items()}])
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', hub.id)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
+    """Download a data set and lay it down as `train-00000.parquet` and so on, the layout of local data.
 
     Args:
-        entry: the source.
+        name: of the source, for the error line.
+        hub: what to fetch; no splits: those with usual names.
         folder: where the files go; train comes last, so a folder with a train file is complete.
-        searched: where its files were looked for before, for the error line.
+        searched: what was looked at before, for the error line.
 
     Raises:
         LifelongError: the hub cannot be reached or does not have it, or the folder cannot be written.
     """
-    if entry.hub is None:
-        raise LifelongError(f"source '{entry.name}' is not on the hub")
-    import datasets
-
-    hub = entry.hub
+    if Path(hub.id).exists():
+        raise LifelongError(
+            f"cannot download source '{name}': a folder '{hub.id}' lies here, which would be taken for the data set; start elsewhere"
+        )
     try:
         _knock(hub.id)
-        splits = {
-            split: datasets.concatenate_datasets([datasets.load_dataset(hub.id, hub.config, split=part) for part in parts])
-            for split, parts in sorted(hub.splits.items(), key=lambda item: item[0] == "train")
-        }
+        splits = _load(name, hub)
+    except LifelongError:
+        raise
     except Exception as error:  # any of a dozen kinds: no network, no such set, a broken download, a full disk
-        reason = str(error).strip().splitlines()
-        raise LifelongError(
-            f"cannot download source '{entry.name}' ({hub.id}): {reason[0] if reason else type(error).__name__};"
-            f" {searched}; check the network, or give a folder that holds it with --data DIR (or LIFELONG_DATA)"
-        ) from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise LifelongError(f"cannot download source '{name}' ({hub.id}): {reason}; check the network ({searched})") from error
     for split, rows in splits.items():
         write_file(folder / f"{split}-00000.parquet", _writer(rows))
+
+
+def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
+    """The data set's splits, train last."""
+    import datasets
+
+    wanted = hub.splits or _usual_splits(name, hub, datasets.get_dataset_split_names(hub.id, hub.config))
+    return {
+        split: datasets.concatenate_datasets([datasets.load_dataset(hub.id, hub.config, split=part) for part in parts])
+        for split, parts in sorted(wanted.items(), key=lambda item: item[0] == "train")
+    }
+
+
+def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[PoolName, tuple[str, ...]]:
+    if len(there) == 1:
+        return {"train": (there[0],)}
+    found = {split: next(((word,) for word in words if word in there), None) for split, words in _USUAL.items()}
+    if found["train"] is None:
+        raise LifelongError(
+            f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them make train: hub:{hub.id}?train=SPLIT"
+        )
+    return {split: parts for split, parts in found.items() if parts}
 
 
 def _writer(rows: Any) -> Callable[[Path], None]:
@@ -58,8 +90,17 @@ def _writer(rows: Any) -> Callable[[Path], None]:
 
 
 def _knock(hub_id: str) -> None:
-    """Fail at once where the hub is out of reach: `datasets` itself would try again for half a minute."""
+    """Fail at once where the hub is out of reach: `datasets` itself takes a second to start, and would try again for half a minute."""
     import huggingface_hub
 
-    if not huggingface_hub.constants.HF_HUB_OFFLINE:  # offline on purpose: `datasets` then answers at once from its own cache
+    constants = huggingface_hub.constants
+    if not constants.HF_HUB_OFFLINE:
         huggingface_hub.HfApi().dataset_info(hub_id, timeout=_SECONDS)
+        return
+    # Offline on purpose: `datasets` may still have it from before.
+    copies = [
+        Path(constants.HF_HUB_CACHE) / f"datasets--{hub_id.replace('/', '--')}",
+        Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / hub_id.replace("/", "___"),
+    ]
+    if not any(copy.exists() for copy in copies):
+        raise OSError("HF_HUB_OFFLINE is set, and there is no copy of it from before")

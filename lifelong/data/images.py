@@ -12,64 +12,100 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from lifelong.errors import LifelongError
-
-RESIZE_VERSION = 1
+RESIZE_VERSION = 2
 """Counted up whenever the same bytes would become other pixels, so that cached tensors of the old rule are not used."""
 
-_CHUNK = 64  # images that one thread takes at a time
+CHECK_VERSION = 1
+"""Counted up whenever other images would be called unusable."""
+
+_CHUNK = 8  # images that one thread takes at a time
+_LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
 
 
-def decode_images(
-    encoded: Sequence[bytes | None], size: int, where: Callable[[int], str], squeeze: bool = False
-) -> UInt8[Tensor, "n 3 s s"]:
+class UnusableError(ValueError):
+    """Why an image cannot be used, in a few words."""
+
+
+def decode_images(encoded: Sequence[bytes | None], size: int, squeeze: bool = False) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
     """Decode images on all cores, as RGB squares.
 
     Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8, transparency is laid on white,
-    a camera's rotation mark is obeyed, of several frames the first is taken.
+    a camera's rotation mark is obeyed, of a phone's several pictures (MPO) the first is taken.
 
     Args:
         encoded: the bytes of each image.
         size: height and width of the result in pixels.
-        where: names the image at a position, for the error line.
         squeeze: whether an oblong image is squeezed into the square whole; else the middle of its long side is kept.
 
-    Raises:
-        LifelongError: an image is missing or broken; the line starts with `where`.
+    Returns:
+        The images; and by their positions, in order, those that cannot be used, with the reason: they are missing, broken, too large
+        to be true, or a film. These are black.
     """
-    images = np.empty((len(encoded), size, size, 3), dtype=np.uint8)
+    images = np.zeros((len(encoded), size, size, 3), dtype=np.uint8)
 
-    def place(first: int) -> None:
-        for position in range(first, min(first + _CHUNK, len(encoded))):
-            pixels = _open(encoded[position], where(position))
-            images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
+    def place(position: int) -> None:
+        pixels = _open(encoded[position])
+        images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
+
+    problems = _for_each(len(encoded), place)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), problems
+
+
+def check_images(encoded: Sequence[bytes | None]) -> dict[int, str]:
+    """The images that cannot be used, by their positions, with the reason (see `decode_images`)."""
+    return _for_each(len(encoded), lambda position: _open(encoded[position]))
+
+
+def _for_each(count: int, work: Callable[[int], object]) -> dict[int, str]:
+    """Do the work at every position; the positions at which it could not be done, in order, with the reason."""
+    problems: dict[int, str] = {}
+
+    def some(first: int) -> None:
+        for position in range(first, min(first + _CHUNK, count)):
+            try:
+                work(position)
+            except UnusableError as error:
+                problems[position] = str(error)
 
     # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(place, range(0, len(encoded), _CHUNK)):
+        for _ in pool.map(some, range(0, count, _CHUNK)):
             pass
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return dict(sorted(problems.items()))
 
 
-def _open(encoded: bytes | None, where: str) -> np.ndarray:
+def _open(encoded: bytes | None) -> np.ndarray:
     """The decoded image: bytes of shape (h, w) if it is grey, else (h, w, 3)."""
     if encoded is None:
-        raise LifelongError(f"{where}: the row holds no image bytes; store the encoded image itself, not only its path")
+        raise UnusableError("no image bytes, only a path")
+    if not encoded:
+        raise UnusableError("empty")
     try:
         with Image.open(io.BytesIO(encoded)) as opened:
+            # A phone's MPO is a photograph with previews or a second view behind it, no film.
+            if opened.format != "MPO" and getattr(opened, "is_animated", False):
+                raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
             opened.load()
             return _upright(opened)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = "its format is not known" if isinstance(error, UnidentifiedImageError) else error
-        raise LifelongError(f"{where}: not a readable image ({reason}); remove or replace it") from error
+    except UnusableError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnusableError("no image, or of an unknown format") from error
+    except Image.DecompressionBombError as error:
+        raise UnusableError("too many pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make the decoders fail in every way there is
+        reason = " ".join(str(error).split())
+        raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
 
 
 def _upright(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    image = _turned(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; store bytes")
+        raise UnusableError("floating-point pixels")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         colours = image.convert("RGBA")
         white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
@@ -82,6 +118,14 @@ def _upright(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
+def _turned(image: Image.Image) -> Image.Image:
+    """The image as its camera's rotation mark says."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged mark says nothing; the pixels are whole
+        return image
+
+
 def _square(pixels: np.ndarray, size: int) -> np.ndarray:
     """Pixels as a square that fits into (size, size, 3).
 
@@ -90,6 +134,7 @@ def _square(pixels: np.ndarray, size: int) -> np.ndarray:
 
     Source: CTrL's image_dataset_tree (F.interpolate without aligned corners, then `.byte()`) and its DTD (short side, centre crop).
     """
+    pixels = _middle(pixels)
     short = min(pixels.shape[:2])
     height, width = (max(size, round(side * size / short)) for side in pixels.shape[:2])
     top, left = (height - size) // 2, (width - size) // 2
@@ -106,6 +151,13 @@ def _squeezed(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.shape[:2] != (size, size):
         pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _middle(pixels: np.ndarray) -> np.ndarray:
+    """Very long images without their ends, which are cut off anyway: scaled whole, they might not fit into the memory."""
+    most = _LONGEST * min(pixels.shape[:2])
+    top, left = (max(0, (side - most) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + most, left : left + most] if top or left else pixels
 
 
 def _grow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

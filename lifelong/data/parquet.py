@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from lifelong.data.cache import Cache
 from lifelong.data.catalog import PoolName
 from lifelong.errors import LifelongError
 
-_BATCH = 1024  # images decoded at a time: some tens of MB at most
+_BATCH = 1024  # images decoded at a time, at most
+_BATCH_BYTES = 64 * 2**20  # and about so many bytes of them
 
 
 _BEGINNINGS: dict[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
@@ -35,6 +37,25 @@ def split_files(folder: Path) -> dict[PoolName, list[Path]]:
     return found
 
 
+def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[PoolName, list[Path]]:
+    """The files of the splits that were named, by their beginnings (`training` for `training-*.parquet`) or as files (`a.parquet`).
+
+    Raises:
+        LifelongError: there is no such file.
+    """
+    found: dict[PoolName, list[Path]] = {}
+    for split, names in parts.items():
+        found[split] = []
+        for name in names:
+            files = [folder / name] if name.endswith(".parquet") else sorted(folder.glob(f"{escape(name)}-*.parquet"))
+            if not files or not files[0].is_file():
+                there = ", ".join(sorted(file.name for file in folder.glob("*.parquet"))[:10])
+                wanted = name if name.endswith(".parquet") else f"{name}-*.parquet"
+                raise LifelongError(f"{folder}: no {wanted} for {split}" + (f"; there are {there}" if there else ""))
+            found[split] += files
+    return found
+
+
 class ParquetSplit:
     """The rows of one split, read when they are asked for.
 
@@ -50,6 +71,7 @@ class ParquetSplit:
         import pyarrow.parquet as pq
 
         self.files = list(files)
+        self.place = self.files[0].parent
         self.rows = 0
         self._columns: list[tuple[str, str]] = []
         self._names: list[tuple[str, ...] | None] = []
@@ -120,14 +142,22 @@ class ParquetSplit:
         for file, (image, _) in zip(self.files, self._columns, strict=True):
             first = 0
             with _reading(file), pq.ParquetFile(file) as opened:
-                for batch in opened.iter_batches(_BATCH, columns=[image]):
+                for batch in opened.iter_batches(_batch(opened.metadata, image), columns=[image]):
                     column: Any = batch.column(0)
                     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
                         column = column.flatten()[column.type.get_field_index("bytes")]
                     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
                         raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
-                    yield column.to_pylist(), lambda position, file=file, first=first: f"{file}, row {first + position}"
+                    yield column.to_pylist(), lambda position, name=file.name, first=first: f"row {first + position} of {name}"
                     first += len(column)
+
+
+def _batch(metadata: Any, image: str) -> int:
+    """How many rows to take at a time: photographs are a thousand times as large as digits."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    stored = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == image)
+    return max(1, min(_BATCH, _BATCH_BYTES * metadata.num_rows // max(1, stored)))
 
 
 @contextmanager
@@ -146,7 +176,10 @@ def _column(file: Path, names: Sequence[str], wanted: Sequence[str], what: str) 
     for name in wanted:
         if name in names:
             return name
-    raise LifelongError(f"{file}: no column '{wanted[0]}' for the {what}; its columns: {', '.join(names)}")
+    raise LifelongError(
+        f"{file}: no column '{wanted[0]}' for the {what}; its columns: {', '.join(names)}"
+        f" (behind parquet: or hub: say which: ?{what.removesuffix('s')}=COLUMN)"
+    )
 
 
 def _class_names(file: Path, metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:

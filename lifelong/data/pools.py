@@ -1,7 +1,9 @@
 """The images of one split of a source: labels at once, images when asked for, at the size asked for."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,8 +12,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.cache import Cache
+from lifelong.data.catalog import PoolName
 from lifelong.data.images import RESIZE_VERSION, decode_images, square_grey
-from lifelong.data.parquet import ParquetSplit, content_hash
+from lifelong.data.parquet import content_hash
+from lifelong.data.problems import Problem, Rows, find_problems, unusable
+from lifelong.errors import LifelongError
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -38,39 +45,92 @@ class Pool(Protocol):
 
 
 class FilePool:
-    """A split in parquet files, decoded once into the cache.
+    """A split in files, decoded once into the cache; `notes` says what was left out of it.
 
     Args:
-        name: what its cache file is called by.
+        source: the name of its source.
+        pool: which split of it.
         split: its files.
         labels: the class id of each row.
         cache: where decoded images go.
         squeeze: whether oblong images are squeezed into squares, instead of cut.
+        skip_broken: leave out the images that cannot be used; this looks at every image now, unless that was done before.
+
+    Raises:
+        LifelongError: no image is left.
     """
 
-    def __init__(self, name: str, split: ParquetSplit, labels: Int64[Tensor, "n"], cache: Cache, squeeze: bool = False) -> None:
+    def __init__(
+        self,
+        source: str,
+        pool: PoolName,
+        split: Rows,
+        labels: Int64[Tensor, "n"],
+        cache: Cache,
+        *,
+        squeeze: bool = False,
+        skip_broken: bool = False,
+    ) -> None:
         self.labels = labels
-        self._name = name
+        self.notes: tuple[str, ...] = ()
+        self._name = f"'{source}' ({pool})"
+        self._kept_as = f"{split.place.name}-{pool}"
         self._split = split
         self._cache = cache
         self._squeeze = squeeze
+        self._kept = np.ones(split.rows, dtype=bool)
+        if skip_broken:
+            self._leave_out(find_problems(split, cache, self._sum))
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
         key = f"{self.fingerprint()}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
-        return self._cache.rows(self._name, key, indices, (self._split.rows, size), lambda: self._decode(size))
+        return self._cache.rows(self._kept_as, key, indices, (len(self.labels), size), lambda: self._decode(size))
 
     def contents(self) -> np.ndarray:
         """A hash of each image's encoded bytes; no image is decoded, and the second time no file read."""
-        return self._split.contents(self._cache)
+        return self._split.contents(self._cache)[self._kept]
 
     def fingerprint(self) -> str:
-        """A checksum over the files' bytes."""
+        """A checksum over the files' bytes as they were when they were first looked at, and over what is left out of them."""
+        if self._kept.all():
+            return self._sum
+        return hashlib.sha256(self._sum.encode() + self._kept.tobytes()).hexdigest()
+
+    @cached_property
+    def _sum(self) -> str:
         return self._split.checksum(self._cache)
 
+    def _leave_out(self, problems: list[Problem]) -> None:
+        if not problems:
+            return
+        self._kept[[problem.row for problem in problems]] = False
+        if not self._kept.any():
+            raise LifelongError(f"{unusable(problems, self._split.rows, self._name, self._split.place)}; none is left; mend them")
+        self.labels = self.labels[torch.from_numpy(self._kept)]
+        left_out = f"{unusable(problems, self._split.rows, self._name)} and are left out"
+        self.notes = (f"{left_out}.",)
+        log.warning("%s", left_out)
+        log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))
+
     def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
+        """All images that are kept; those that cannot be used are all found before the first of them is complained of."""
+        found: list[Problem] = []
+        first = 0
         for encoded, where in self._split.images():
-            yield decode_images(encoded, size, where, self._squeeze)
+            kept = np.flatnonzero(self._kept[first : first + len(encoded)])
+            images, problems = decode_images([encoded[position] for position in kept], size, self._squeeze)
+            found += [Problem(first + int(kept[place]), where(int(kept[place])), reason) for place, reason in problems.items()]
+            first += len(encoded)
+            if not found:
+                yield images
+        if found:
+            raise LifelongError(
+                f"{unusable(found, self._split.rows, self._name, self._split.place)};"
+                " mend or remove them, or leave them out with --skip-broken"
+            )
+        if self._split.checksum(self._cache) != self._sum:
+            raise LifelongError(f"{self._split.place}: files changed while they were read; run again")
 
 
 class DigitsPool:

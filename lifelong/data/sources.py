@@ -1,7 +1,9 @@
 """Named image sources: labels at once, images when asked for, at the size asked for."""
 
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,15 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from lifelong.data.address import Address, parse_address
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import PARQUET, Entry, PoolName, entry_of
-from lifelong.data.parquet import ParquetSplit, split_files
+from lifelong.data.catalog import Entry, Hub, PoolName, entry_of
+from lifelong.data.files import Listing, list_csv, list_folder
+from lifelong.data.hub import folder_name
+from lifelong.data.labels import arrange
+from lifelong.data.parquet import ParquetSplit, named_files, split_files
 from lifelong.data.pools import DigitsPool, FilePool, Pool
+from lifelong.data.problems import Rows
 from lifelong.errors import LifelongError
 
 DATA_VARIABLE = "LIFELONG_DATA"
@@ -28,6 +35,7 @@ class Source:
         licence: under which terms the images are given.
         pools: its splits; `train` is there always, `valid` and `test` where the source has them.
         folder: where its files lie; None where it has none.
+        notes: things a person should know, one sentence each (images that were left out, ...).
     """
 
     def __init__(
@@ -38,12 +46,14 @@ class Source:
         licence: str,
         pools: Mapping[PoolName, Pool],
         folder: Path | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.classes = classes
         self.mirror = mirror
         self.licence = licence
         self.folder = folder
+        self.notes = notes
         self._pools = dict(pools)
 
     def has_split(self, split: PoolName) -> bool:
@@ -58,7 +68,7 @@ class Source:
         """Images of a split by their positions, as RGB of `size` x `size` pixels.
 
         Raises:
-            LifelongError: an image is broken, or the cache of decoded images cannot be written.
+            LifelongError: images are broken (the line counts them and names the first), or the cache of decoded images cannot be written.
         """
         return self._pools[split].images(indices, size)
 
@@ -82,135 +92,142 @@ class Sources:
         data: the folder of local data; None: the environment's `LIFELONG_DATA`, if any.
         download: whether a source that is not there may be fetched from the hub.
         cache: where decoded images are kept; None: `LIFELONG_CACHE` or `~/.cache/lifelong`.
+        skip_broken: leave out images that cannot be used, instead of failing when images are asked for.
     """
 
-    def __init__(self, data: Path | None = None, download: bool = False, cache: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, download: bool = False, cache: Path | None = None, skip_broken: bool = False) -> None:
         if data is None and os.environ.get(DATA_VARIABLE):
             data = Path(os.environ[DATA_VARIABLE])
         self.data = data
         self.download = download
         self.cache = Cache(cache or cache_folder())
+        self.skip_broken = skip_broken
         self._opened: dict[tuple[str, Path | None], Source] = {}
 
     def open(self, name: str, base: Path | None = None) -> Source:
-        """A source by its name: one of the catalogue's, or `parquet:DIR`.
+        """A source by its name: one of the catalogue's, or an address of one's own images (see `address.parse_address`).
 
         Args:
-            name: for example `mnist` or `parquet:birds`.
-            base: where a relative DIR is looked for when the data folder does not have it; None: the current folder.
+            name: for example `mnist`, `folder:photos` or `parquet:birds?label=kind&flip=true`.
+            base: where a relative path is looked for when the data folder does not have it; None: the current folder.
 
         Raises:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
-        folder = self._own_folder(name, base) if name.startswith(PARQUET) else None
-        key = (name, folder)
+        address = parse_address(name)
+        place = self._own_place(address, base) if address.kind in ("parquet", "csv", "folder") else None
+        key = (name, place)
         if key not in self._opened:
-            self._opened[key] = self._load(name, folder)
+            self._opened[key] = self._load(address, place)
         return self._opened[key]
 
-    def _load(self, name: str, folder: Path | None) -> Source:
-        if folder is not None:
-            entry = Entry(name, "", (), "your own data", False, None)
-        else:
-            entry = entry_of(name)
+    def _load(self, address: Address, place: Path | None) -> Source:
+        if address.kind == "named":
+            entry = entry_of(address.where)
+            entry = replace(entry, name=address.name, mirror=entry.mirror if address.flip is None else address.flip)
             if entry.hub is None:
-                return Source(name, entry.classes, entry.mirror, entry.licence, {"train": DigitsPool()})
-            folder = self._folder(entry)
-        return read_folder(entry, folder, self.cache)
+                return Source(entry.name, entry.classes, entry.mirror, entry.licence, {"train": DigitsPool()})
+            folder = self._folder(entry, address.where)
+            return self._of_parquet(entry, folder, split_files(folder))
+        entry = Entry(
+            address.name,
+            "",
+            (),
+            "your own data",
+            bool(address.flip),
+            None,
+            image_columns=address.column("image", _IMAGE_COLUMNS[address.kind == "csv"]),
+            label_columns=address.column("label", ("label",)),
+        )
+        parts = address.parts()
+        if place is None:
+            folder = self._fetched(address)
+            entry = replace(entry, licence=f"see https://huggingface.co/datasets/{address.where}")
+            return self._of_parquet(entry, folder, split_files(folder))
+        if address.kind == "parquet":
+            return self._of_parquet(entry, place, named_files(place, parts) if parts else split_files(place))
+        if address.kind == "csv":
+            return self._of_files(entry, place.parent, list_csv(place, entry.image_columns, entry.label_columns, parts))
+        return self._of_files(entry, place, list_folder(place, parts))
 
-    def _own_folder(self, name: str, base: Path | None) -> Path:
-        given = Path(name.removeprefix(PARQUET)).expanduser()
+    def _own_place(self, address: Address, base: Path | None) -> Path:
+        """The folder or file of images of one's own: below the data folder, else below `base`."""
+        given = Path(address.where).expanduser()
         tried = [parent / given for parent in (self.data, base or Path.cwd()) if parent is not None]
-        for folder in tried:
-            if split_files(folder).get("train"):
-                return folder
-        places = " and ".join(dict.fromkeys(str(folder) for folder in tried))
+        for place in tried:
+            if place.is_file() if address.kind == "csv" else place.is_dir() and (address.kind == "folder" or _has_parquet(place, address)):
+                return place
+        places = " and ".join(dict.fromkeys(map(str, tried)))
+        files = [place for place in tried if place.is_file()]
+        if files:
+            whole = f"{address.kind}:DIR" + ("?train=FILE.parquet" if address.kind == "parquet" else "")
+            raise LifelongError(f"source '{address.name}': {files[0]} is a file; name its folder: {whole}")
+        what = {"csv": "no such file", "folder": "no such folder", "parquet": "no train-*.parquet"}[address.kind]
         raise LifelongError(
-            f"no images for source '{name}': no train-*.parquet in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})"
+            f"no images for source '{address.name}': {what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})"
         )
 
-    def _folder(self, entry: Entry) -> Path:
+    def _folder(self, entry: Entry, name: str) -> Path:
+        """The folder of a source of the catalogue, fetched where that is needed and allowed."""
         local = [self.data / folder for folder in entry.folders] if self.data is not None else []
-        fetched = self.cache.folder / "hub" / entry.folders[0]
-        for folder in [*local, fetched]:
+        for folder in local:
             if split_files(folder).get("train"):
                 return folder
         searched = f"searched {' and '.join(map(str, local))}" if local else "no data folder was given"
-        if not self.download:
-            raise LifelongError(
-                f"no images for source '{entry.name}': {searched}; give the folder that holds it with --data DIR (or {DATA_VARIABLE}),"
-                " or let it be fetched with --download"
-            )
-        from lifelong.data.hub import fetch
+        if entry.hub is None:
+            raise LifelongError(f"no images for source '{name}': {searched}")
+        return self._downloaded(name, entry.hub, f"{searched}; give the folder that holds it with --data DIR (or {DATA_VARIABLE})")
 
-        fetch(entry, fetched, searched)
-        return fetched
+    def _fetched(self, address: Address) -> Path:
+        """The folder of a data set of the hub."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", address.where):
+            raise LifelongError(f"source '{address.name}': '{address.where}' is no id of the hub; write hub:OWNER/NAME")
+        return self._downloaded(address.name, Hub(address.where, address.options.get("config"), address.parts()), "it is not in the cache")
 
+    def _downloaded(self, name: str, hub: Hub, why: str) -> Path:
+        folder = self.cache.folder / "hub" / folder_name(hub)
+        if not split_files(folder).get("train"):
+            if not self.download:
+                raise LifelongError(f"no images for source '{name}': {why}, or let it be fetched with --download")
+            from lifelong.data.hub import fetch
 
-def read_folder(entry: Entry, folder: Path, cache: Cache) -> Source:
-    """A source from the parquet files of a folder.
+            fetch(name, hub, folder, why)
+        return folder
 
-    Raises:
-        LifelongError: a file cannot be read, or its classes are not those of the source.
-    """
-    splits = {name: ParquetSplit(files, entry.image_columns, entry.label_columns) for name, files in split_files(folder).items()}
-    labels = {name: split.labels() for name, split in splits.items()}
-    classes = _classes(entry, folder, splits, labels)
-    ids = {name: _ids(labels[name], classes, folder, name) for name in splits}
-    pools: dict[PoolName, Pool] = {}
-    for pool, wanted in _pools(entry, ids).items():
-        parts = [name for name in wanted if name in splits]
-        if parts:
-            files = [file for name in parts for file in splits[name].files]
-            joined = ParquetSplit(files, entry.image_columns, entry.label_columns)
-            pools[pool] = FilePool(f"{folder.name}-{pool}", joined, torch.cat([ids[name] for name in parts]), cache, entry.squeeze)
-    return Source(entry.name, classes, entry.mirror, entry.licence, pools, folder)
+    def _of_parquet(self, entry: Entry, folder: Path, files: Mapping[PoolName, list[Path]]) -> Source:
+        """A source from parquet files."""
+        columns = entry.image_columns, entry.label_columns
+        splits = {part: ParquetSplit(files[part], *columns) for part in files}
+        labels = {part: split.labels() for part, split in splits.items()}
+        arranged = arrange(entry, folder, {part: split.class_names for part, split in splits.items()}, labels)
+        joined: dict[PoolName, tuple[Rows, Tensor]] = {}
+        for pool, wanted in arranged.pools.items():
+            parts = [part for part in wanted if part in splits]
+            if parts:
+                split = ParquetSplit([file for part in parts for file in splits[part].files], *columns)
+                joined[pool] = (split, torch.cat([arranged.ids[part] for part in parts]))
+        return self._source(entry, folder, arranged.classes, joined, arranged.notes)
 
+    def _of_files(self, entry: Entry, folder: Path, listing: Listing) -> Source:
+        """A source from images in files of their own."""
+        arranged = arrange(entry, folder, dict.fromkeys(listing.splits), {part: split.labels for part, split in listing.splits.items()})
+        pools: dict[PoolName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
+        return self._source(entry, folder, arranged.classes, pools, listing.notes)
 
-def _pools(entry: Entry, ids: Mapping[PoolName, Int64[Tensor, "_"]]) -> Mapping[PoolName, tuple[PoolName, ...]]:
-    """Which of the files' splits make which pool: those that the entry says, or all of them one where they divide the classes."""
-    parts = [set(labels.tolist()) for labels in ids.values()]
-    if entry.may_divide_classes and len(set().union(*parts)) == sum(map(len, parts)):
-        return {"train": tuple(ids)}
-    return entry.pools
-
-
-def _classes(entry: Entry, folder: Path, splits: Mapping[PoolName, ParquetSplit], labels: Mapping[PoolName, np.ndarray]) -> tuple[str, ...]:
-    """The class names: the catalogue's, else those the files name, else the labels themselves."""
-    named = splits["train"].class_names
-    for name, split in splits.items():
-        if split.class_names != named:
-            raise LifelongError(f"{split.files[0]}: the classes of {name} are not those of train; write both with the same class names")
-    if entry.classes:
-        if named is None or len(named) == len(entry.classes):
-            # Spellings differ from copy to copy ('cra' for 'crab'): the place counts, unless only the order is another.
-            return named if named is not None and sorted(named) == sorted(entry.classes) else entry.classes
-        raise LifelongError(
-            f"{folder}: {len(named)} classes where source '{entry.name}' has {len(entry.classes)};"
-            f" if it is a part of it or data of your own, use the source '{PARQUET}{folder.name}'"
-        )
-    if named:
-        return named
-    if len({part.dtype for part in labels.values()}) > 1:
-        raise LifelongError(f"{folder}: its splits hold labels in different forms, numbers and names; use one form")
-    stored = np.concatenate(list(labels.values()))
-    if stored.dtype == object:
-        return tuple(sorted(set(stored.tolist())))
-    return tuple(str(number) for number in range(int(stored.max()) + 1))
+    def _source(
+        self, entry: Entry, folder: Path, classes: tuple[str, ...], splits: Mapping[PoolName, tuple[Rows, Tensor]], notes: tuple[str, ...]
+    ) -> Source:
+        pools = {
+            pool: FilePool(entry.name, pool, split, ids, self.cache, squeeze=entry.squeeze, skip_broken=self.skip_broken)
+            for pool, (split, ids) in splits.items()
+        }
+        every_note = (*notes, *(note for pool in pools.values() for note in pool.notes))
+        return Source(entry.name, classes, entry.mirror, entry.licence, pools, folder, every_note)
 
 
-def _ids(labels: np.ndarray, classes: tuple[str, ...], folder: Path, split: str) -> Int64[Tensor, "n"]:
-    """Labels as class ids, each checked."""
-    if labels.dtype == object:
-        known = {name: number for number, name in enumerate(classes)}
-        unknown = next((label for label in labels if label not in known), None)
-        if unknown is not None:
-            raise LifelongError(f"{folder}: a label of {split} is '{unknown}', which is none of the classes {', '.join(classes[:10])}")
-        return torch.tensor([known[label] for label in labels])
-    outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
-    if len(outside):
-        row = int(outside[0])
-        raise LifelongError(
-            f"{folder}: row {row} of {split} has label {labels[row]}, outside 0..{len(classes) - 1}; mend or drop such rows"
-        )
-    return torch.from_numpy(labels)
+_IMAGE_COLUMNS = (("image", "img"), ("image", "img", "file", "filename", "file_name", "path"))
+"""The usual names of the column of images: in parquet files, and in lists of files."""
+
+
+def _has_parquet(folder: Path, address: Address) -> bool:
+    return bool(split_files(folder).get("train")) if not address.parts() else any(folder.glob("*.parquet"))

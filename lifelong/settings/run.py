@@ -41,6 +41,7 @@ class Environment:
         threads: threads of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones.
         save_every: seconds between two saves of the computation under way.
         download: whether sources and weights that are missing may be fetched from the hub.
+        skip_broken: leave out images that cannot be used, instead of failing.
     """
 
     data: Path | None = None
@@ -49,3 +50,4 @@ class Environment:
     threads: int = 0
     save_every: float = 5.0
     download: bool = False
+    skip_broken: bool = False

@@ -1,0 +1,114 @@
+"""How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from lifelong.data.catalog import PoolName
+from lifelong.errors import LifelongError, near_miss
+
+Kind = Literal["named", "parquet", "csv", "folder", "hub"]
+
+SPLITS: tuple[PoolName, ...] = get_args(PoolName)
+
+KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
+"""The kinds of sources of one's own, and what stands behind their colon."""
+
+_COLUMNS = ("image", "label")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "named": ("flip",),
+    "parquet": (*_COLUMNS, *SPLITS, "flip"),
+    "csv": (*_COLUMNS, *SPLITS, "flip"),
+    "folder": (*SPLITS, "flip"),
+    "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
+}
+_KNOWN = _OPTIONS["hub"]
+_KEY = r"([A-Za-z_]+)="
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a source is and how it is to be read.
+
+    Attributes:
+        name: as it was given.
+        kind: "named" for a source of the catalogue.
+        where: the name, folder, file or hub id.
+        options: what stands behind the question mark.
+    """
+
+    name: str
+    kind: Kind
+    where: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def flip(self) -> bool | None:
+        """Whether its images may be mirrored; None where that is not said."""
+        return self.options["flip"] == "true" if "flip" in self.options else None
+
+    def column(self, key: Literal["image", "label"], usual: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that a column may have: the one that was given, else the usual ones."""
+        return (self.options[key],) if key in self.options else usual
+
+    def parts(self) -> dict[PoolName, tuple[str, ...]]:
+        """For each split that was named, the data set's own parts that make it; empty where none was."""
+        return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
+
+
+def parse_address(name: str) -> Address:
+    """Read the name of a source.
+
+    The options begin at the first question mark that is followed by the name of an option, so that paths may hold question marks.
+
+    Args:
+        name: for example `mnist`, `folder:photos/birds` or `csv:list.csv?image=file&label=kind&flip=true`.
+
+    Raises:
+        LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
+    """
+    place, text = _cut(name)
+    head, colon, rest = place.partition(":")
+    kind, where = (head, rest) if colon and head in KINDS else ("named", place)
+    if kind == "named" and colon:
+        raise LifelongError(f"unknown source '{name}': no kind '{head}:'{near_miss(head, KINDS)}")
+    if kind != "named" and not where.strip():
+        raise LifelongError(f"source '{name}': nothing stands behind the colon; write {kind}:{KINDS[kind]}")
+    options: dict[str, str] = {}
+    for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
+        key, _, value = item.partition("=")
+        _check(name, kind, key, value, options)
+        options[key] = value
+    if options.keys() & set(SPLITS) and "train" not in options:
+        raise LifelongError(f"source '{name}': it names {', '.join(options.keys() & set(SPLITS))} but not train; add train=...")
+    return Address(name, kind, where, options)  # ty: ignore[invalid-argument-type]
+
+
+def _cut(name: str) -> tuple[str, str]:
+    """The place and the text of the options."""
+    marks = list(re.finditer(rf"\?{_KEY}", name))
+    for mark in marks:
+        if mark[1] in _KNOWN:
+            return name[: mark.start()], name[mark.start() + 1 :]
+    if marks:
+        raise LifelongError(
+            f"source '{name}': unknown option '{marks[0][1]}'{near_miss(marks[0][1], _KNOWN)}"
+            " (where this is a part of a path, end the name with ?flip=false)"
+        )
+    return name, ""
+
+
+def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]) -> None:
+    where = f"source '{name}', option '{key}'"
+    if key not in _KNOWN:
+        raise LifelongError(f"{where}: unknown{near_miss(key, _OPTIONS[kind])}")
+    if key not in _OPTIONS[kind]:
+        what = "a source of the catalogue" if kind == "named" else f"{kind}:"
+        raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(_OPTIONS[kind])}")
+    if key in before:
+        raise LifelongError(f"{where}: is given twice; keep one")
+    if not value or (key in SPLITS and "" in value.split("+")):
+        raise LifelongError(f"{where}: is empty; write {key}=VALUE")
+    if key == "flip" and value not in ("true", "false"):
+        raise LifelongError(f"{where}: '{value}' is neither true nor false")
