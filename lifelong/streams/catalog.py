@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifelong.data.address import KINDS
 from lifelong.errors import LifelongError, near_miss
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 _STREAMS = {
     # name: (module, function of the seed that gives the specification, one line about it)
     "digits": ("lifelong.streams.digits", "digits", "8 small tasks from 1,797 real handwritten digits, 8x8; embedded, nothing to download"),
+    "ctrl-s-minus": ("lifelong.streams.ctrl", "s_minus", "CTrL S-: six tasks, the last one the first again with a tenth of its images"),
+    "ctrl-s-plus": ("lifelong.streams.ctrl", "s_plus", "CTrL S+: six tasks, the last one the first again with ten times its images"),
+    "ctrl-s-in": ("lifelong.streams.ctrl", "s_in", "CTrL S_in: six tasks, the last one the first again with few images and another colour"),
+    "ctrl-s-out": ("lifelong.streams.ctrl", "s_out", "CTrL S_out: six tasks, the last one the first again with its labels shifted"),
+    "ctrl-s-pl": ("lifelong.streams.ctrl", "s_pl", "CTrL S_pl: five unrelated tasks, the last one with ten times the images of the others"),
+    "ctrl-s-long": ("lifelong.streams.ctrl", "s_long", "CTrL S_long: 100 tasks of five classes from five sources, ever fewer images"),
     "cifar10-5": ("lifelong.streams.splits", "cifar10_5", "CIFAR-10 in 5 tasks of 2 classes, 32x32; tasks ordered by the seed"),
     "cifar100-10": ("lifelong.streams.splits", "cifar100_10", "CIFAR-100 in 10 tasks of 10 classes, 32x32; classes ordered by the seed"),
     "cifar100-20": ("lifelong.streams.splits", "cifar100_20", "CIFAR-100 in 20 tasks of 5 classes, 32x32; classes ordered by the seed"),
@@ -28,10 +35,11 @@ def stream_names() -> dict[str, str]:
 
 
 def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
-    """A stream by its name, or from a TOML file.
+    """A stream by its name, from a TOML file, or from images of one's own.
 
     Args:
-        name: one of `stream_names()`, or the path of a file that ends in `.toml`.
+        name: one of `stream_names()`, the path of a file that ends in `.toml`, or the address of images such as `folder:PATH`
+            (see `lifelong.streams.own`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 
@@ -46,7 +54,12 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         from lifelong.streams.reading import read_stream
 
         return SpecStream(read_stream(Path(name)), seed, sources)
+    if name.partition(":")[0] in KINDS and ":" in name:
+        from lifelong.streams.own import own_stream
+
+        return SpecStream(own_stream(name, seed, sources), seed, sources)
     if name not in _STREAMS:
-        raise LifelongError(f"unknown stream '{name}'{near_miss(name, _STREAMS)} (a file of your own ends in .toml)")
+        hint = "(your own: a file that ends in .toml, or folder:PATH)"
+        raise LifelongError(f"unknown stream '{name}'{near_miss(name, _STREAMS)} {hint}")
     module, function, _ = _STREAMS[name]
     return SpecStream(getattr(importlib.import_module(module), function)(seed), seed, sources)

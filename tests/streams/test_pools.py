@@ -79,12 +79,12 @@ def test_every_task_gets_what_it_asks_for_from_the_pools(counts, valid, asked, s
     draw = FixedPools(valid)
     pools = draw.pools(source)
     tasks = [task(f"t{number}", each) for number, each in enumerate(asked)]
-    ids = [each.classes for each in tasks]
+    ids = [tuple(classes) for classes, *_ in asked]
     taken = draw.divide(tasks, ids, source, seed)
-    for spec, part in zip(tasks, taken, strict=True):
+    for spec, wanted, part in zip(tasks, ids, taken, strict=True):
         for split, wish in zip(SPLITS, (spec.train_per_class, spec.valid_per_class, spec.test_per_class), strict=True):
             assert len(part.rows[split]) == len(part.ids[split])
-            for number in spec.classes:
+            for number in wanted:
                 rows = part.rows[split][part.ids[split] == number].tolist()
                 pool = pools[split][number].tolist()
                 assert len(rows) == (len(pool) if wish is None else min(wish, len(pool)))
