@@ -4,6 +4,7 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -97,7 +98,9 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
         config: of the run.
         kind: "compare" or "distances", for what is no run of one method.
     """
-    stream = Path(config.stream).stem if config.stream.endswith(".toml") else config.stream
+    place = config.stream.partition(":")[2].partition("?")[0] or config.stream
+    # What a person typed is no path of ours before it is made one.
+    stream = re.sub(r"[^\w.-]+", "-", place if config.stream.startswith("hub:") else Path(place).stem).strip(".-") or "stream"
     seed = "" if kind == "compare" else f"-seed{config.seed}"
     return Path("runs") / f"{stream}-{kind or config.method}{seed}"
 
@@ -286,7 +289,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
     return result
 
 
-def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False) -> Any:
+def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
     """A stream by its name or from its TOML file.
 
     Args:
@@ -294,6 +297,7 @@ def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, downlo
         seed: of the stream's draws.
         data: folder with one folder per image source; by default the variable LIFELONG_DATA.
         download: fetch missing images from the hub.
+        skip_broken: leave out images that cannot be used, instead of failing.
 
     Raises:
         LifelongError: there is no such stream, its file is wrong, or its images are missing.
@@ -302,7 +306,7 @@ def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, downlo
     from lifelong.streams.catalog import open_stream as open_by_name
 
     place = environment(data, download=download)
-    return open_by_name(str(name), seed, Sources(place.data, place.download))
+    return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=skip_broken))
 
 
 def list_streams() -> list[dict[str, Any]]:
@@ -312,25 +316,34 @@ def list_streams() -> list[dict[str, Any]]:
     return [{"name": name, "text": text} for name, text in stream_names().items()]
 
 
-def describe_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False) -> dict[str, Any]:
+def describe_stream(
+    name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
+) -> dict[str, Any]:
     """What the tasks of a stream hold; no image is decoded.
 
     Args:
-        name, seed, data, download: see `open_stream`.
+        name, seed, data, download, skip_broken: see `open_stream`.
 
     Returns:
         "name", "seed", "fingerprint" and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
     """
-    return _described(open_stream(name, seed, data=data, download=download), seed)
+    return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
 
 def preview_stream(
-    name: Place, out: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, progress: bool = True
+    name: Place,
+    out: Place,
+    seed: int = 0,
+    *,
+    data: Place | None = None,
+    download: bool = False,
+    skip_broken: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Draw a contact sheet of a stream: one row a task, with images of its test split as they are evaluated.
 
     Args:
-        name, seed, data, download: see `open_stream`.
+        name, seed, data, download, skip_broken: see `open_stream`.
         out: the PNG file; its folder is made, and a file that is there is replaced.
         progress: whether a terminal shows how far it is, on stderr.
 
@@ -340,20 +353,16 @@ def preview_stream(
     Raises:
         LifelongError: something given cannot be used, or the file cannot be written.
     """
-    from rich.console import Console
-    from rich.progress import track
-
+    from lifelong.experiment.progress import along
     from lifelong.report.contact import check_path, contact_sheet, plan
     from lifelong.streams.preview import evaluation_images
 
     check_path(Path(out))
-    stream = open_stream(name, seed, data=data, download=download)
+    stream = open_stream(name, seed, data=data, download=download, skip_broken=skip_broken)
     described = _described(stream, seed)
     chosen = plan(described)
-    console = Console(stderr=True)
-    silent = not (progress and console.is_terminal)
-    images = track(evaluation_images(stream, chosen), "tasks", len(chosen), console=console, transient=True, disable=silent)
-    contact_sheet(described, images, Path(out))
+    images = evaluation_images(stream, chosen)
+    contact_sheet(described, along(images, len(chosen)) if progress else images, Path(out))
     return described
 
 

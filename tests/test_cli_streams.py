@@ -83,6 +83,20 @@ def test_a_description_as_json_has_all_of_it(capsys, own):
     assert (task["licence"], task["source"], task["test"]) == ("your own data", "parquet:own", 10)
 
 
+def test_broken_images_stop_a_sheet_or_are_left_out(capsys, own):
+    labels = np.arange(10) % len(NAMES)
+    images = [png(np.full((8, 8, 3), (20 * label, number, 99), np.uint8)) for number, label in enumerate(labels)]
+    images[3] = images[3][:40]
+    write_parquet(Path("own/test-0.parquet"), images, {"label": labels}, names={"label": NAMES})
+    assert main(["streams", own, "--preview", "a.png"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "row 3 of test-0.parquet" in err
+    assert not Path("a.png").exists()
+    said(capsys, "streams", own, "--preview", "a.png", "--skip-broken")
+    assert Path("a.png").exists()
+
+
 def test_embedded_digits_name_their_licence(capsys):
     assert "licence of digits: CC BY 4.0" in said(capsys, "streams", "digits")
 

@@ -46,12 +46,16 @@ def _flag(help_: str) -> Parameter:
     return Parameter(group=RUN, help=help_)
 
 
-StreamFlag = Annotated[str | None, _flag("a stream's name (see: lifelong streams), or the path of a TOML file"), ONE]
+StreamFlag = Annotated[str | None, _flag("a stream's name (see: lifelong streams), the path of a TOML file, or images of your own: folder:PATH with a folder for each task"), ONE]
 PresetFlag = Annotated[str | None, _flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
 ConfigFlag = Annotated[Path | None, _flag("flat TOML file with any of these settings; flags win over it"), ONE]
 DataFlag = Annotated[Path | None, _flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
 DownloadFlag = Annotated[
     bool, Parameter(group=RUN, help="fetch images and weights that are missing from the hub", negative="", show_default=False)
+]
+SkipBrokenFlag = Annotated[
+    bool,
+    Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
 ]
 JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
 
@@ -136,6 +140,7 @@ def streams(
     seed: Annotated[int, _flag("of the stream's draws"), ONE] = 0,
     data: DataFlag = None,
     download: DownloadFlag = False,
+    skip_broken: SkipBrokenFlag = False,
     preview: Annotated[Path | None, _flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -144,10 +149,12 @@ def streams(
         if preview is not None:
             raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")
         _show(api.list_streams(), as_json, tables.print_streams)
-    elif preview is None:
-        _show(api.describe_stream(name, seed, data=data, download=download), as_json, tables.print_stream)
+        return
+    place: dict[str, Any] = {"data": data, "download": download, "skip_broken": skip_broken}
+    if preview is None:
+        _show(api.describe_stream(name, seed, **place), as_json, tables.print_stream)
     else:
-        _show(api.preview_stream(name, preview, seed, data=data, download=download), as_json, tables.print_stream, preview)
+        _show(api.preview_stream(name, preview, seed, **place), as_json, tables.print_stream, preview)
 
 
 @app.command(usage="Usage: lifelong methods [NAME] [FLAGS]")

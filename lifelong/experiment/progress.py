@@ -1,11 +1,14 @@
 """What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
 
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from lifelong.training.stages import Epoch
+
+Item = TypeVar("Item")
 
 LINE_EVERY = 10.0
 """Seconds between two lines about one phase, where the output is not a terminal."""
@@ -223,6 +226,14 @@ class ConsoleProgress(Progress):
 
     def _update(self, bar: str, **fields: Any) -> None:
         self._live.update(self._bars[bar], **fields)
+
+
+def along(items: Iterable[Item], total: int) -> Iterable[Item]:
+    """The same items; where stderr is a terminal, a bar there shows how many of `total` have been asked for."""
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, "tasks", total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:

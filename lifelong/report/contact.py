@@ -1,7 +1,7 @@
 """The contact sheet of a stream: one row a task, and of each class what its evaluation images look like."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,8 @@ def plan(stream: dict[str, Any]) -> list[tuple[int, int]]:
         stream: what `lifelong.api.describe_stream` says of it.
     """
     tasks = stream["tasks"]
-    return [_choose(task, _size(len(tasks))) for task in tasks[:MOST_TASKS]]
+    size = _size(tasks)
+    return [_choose(task, size) for task in tasks[:MOST_TASKS]]
 
 
 def _choose(task: dict[str, Any], size: Size) -> tuple[int, int]:
@@ -85,8 +86,12 @@ def _choose(task: dict[str, Any], size: Size) -> tuple[int, int]:
     return shown, max(1, min(size.each, size.most // shown, there))
 
 
-def _size(tasks: int) -> Size:
-    return ROOMY if tasks <= ROOMY_TASKS else TIGHT
+def _size(tasks: Sequence[dict[str, Any]]) -> Size:
+    """The measures that fit the tasks: images are a little smaller where every pixel of theirs can then be a whole square."""
+    size = ROOMY if len(tasks) <= ROOMY_TASKS else TIGHT
+    largest = max(task["image_size"] for task in tasks)
+    whole = size.tile // largest * largest
+    return replace(size, tile=whole, row=size.row - size.tile + whole) if whole >= 0.8 * size.tile else size
 
 
 def contact_sheet(stream: dict[str, Any], images: Iterable[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]], path: Path) -> None:
@@ -124,7 +129,7 @@ class _Sheet:
 
         self.tasks = stream["tasks"]
         self.count = min(len(self.tasks), MOST_TASKS)
-        self.size = _size(len(self.tasks))
+        self.size = _size(self.tasks)
         self.left = MARGIN + GUTTER + self.size.caption
         foot = [f"fingerprint {stream['fingerprint']}", *licences(stream)]
         if self.count < len(self.tasks):
@@ -174,7 +179,7 @@ class _Sheet:
         top = HEAD + index * size.row
         self._rule(top)
         # Images keep the same distance from the rule above as from the one below.
-        top += 22 if size is ROOMY else (size.row - size.tile) // 2
+        top += 22 if size.each > 1 else (size.row - size.tile) // 2
         self._draw_caption(index, task, top)
         shown, each = _choose(task, self.size)
         left = self.left
@@ -194,9 +199,9 @@ class _Sheet:
         digits = str(index + 1)
         number.draw(self.pen, left - 14 - number.width(digits), base, digits, NUMBER)
         bold.draw(self.pen, left, base, bold.fit(task["name"], room), LIGHT.ink)
-        base += size.line + (4 if size is ROOMY else 1)
+        base += size.line + (4 if size.each > 1 else 1)
         facts = [f"{counted(len(task['classes']), 'class')} from {task['source']}", sizes(task)]
-        change = quiet.wrap(task["transform"], room, 2 if size is ROOMY else 1)
+        change = quiet.wrap(task["transform"], room, 2 if size.each > 1 else 1)
         for text, colour in [*((quiet.fit(fact, room), LIGHT.muted) for fact in facts), *((line, LIGHT.ink) for line in change)]:
             quiet.draw(self.pen, left, base, text, colour)
             base += size.line

@@ -104,6 +104,16 @@ def test_images_stand_in_label_order_row_by_row(tasks, side, tmp_path):
     assert all(places[task + 1, 0, 0][1] >= places[task, 0, 0][1] + side for task in range(tasks - 1))
 
 
+@pytest.mark.parametrize(
+    ("tasks", "size", "side"),
+    [(2, 84, 84), (2, 28, 84), (2, 32, 96), (2, 64, 96), (2, 224, 96), (30, 8, 64), (30, 28, 56), (30, 84, 64), (30, 1, 64)],
+)
+def test_images_are_as_large_as_whole_pixels_allow(tasks, size, side, tmp_path):
+    stream = described(tasks, size=size)
+    picture = numbered(drawn(stream, tmp_path, coloured(stream, size)))
+    assert box(picture, (100, 10, 0))[2:] == (side, side)
+
+
 def test_an_image_is_enlarged_by_repeating_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     assert np.array_equal(np.asarray(enlarged(pixels, 96)), pixels.repeat(3, axis=0).repeat(3, axis=1))
