@@ -98,7 +98,7 @@ def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     Raises:
         LifelongError: there are no images or fewer than two classes, a class holds none, or a name cannot be used.
     """
-    inside = _folders(root)
+    inside = folders_in(root)
     passed: Counter[str] = Counter()
     layout = dict(parts) or _usual_layout(root, inside)
     found: dict[PoolName, tuple[list[str], list[str]]] = {}
@@ -127,7 +127,7 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
     """For each split its folder; the folder itself, named "", where there are no splits."""
     if not inside:
         raise LifelongError(f"{root}: no folders in it; put the images of each class into a folder of its own")
-    trains = [name for name in inside if name.lower() == "train" and _folders(root / name)]
+    trains = [name for name in inside if name.lower() == "train" and folders_in(root / name)]
     if not trains:
         return {"train": [""]}
     strange = [name for name in inside if name.lower() not in _SPLITS]
@@ -148,7 +148,7 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
 def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str], list[str]]:
     """The images below a folder of classes: their paths below the root, and their class names; class by class, in order."""
     classes: dict[str, str] = {}
-    for folder in _folders(root / level):
+    for folder in folders_in(root / level):
         name = class_name(folder)
         if name is None:
             raise LifelongError(f"{root / level}: the folder '{shown(folder)}' has a name that cannot be printed; give it another")
@@ -176,12 +176,14 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
     for name in images:
         if not (folder / name).exists():
             raise LifelongError(f"{shown(str(folder / name))}: a link that leads nowhere; mend or remove it")
-    passed["folders"] += len(deeper)
+    if deeper:
+        passed["folders"] += len(deeper)
     _count(passed, [name for name in entries if name not in set(images) | set(deeper)])
     return images
 
 
-def _folders(root: Path) -> list[str]:
+def folders_in(root: Path) -> list[str]:
+    """The names of the folders in a folder, hidden ones left out, in natural order."""
     return [name for name in _entries(root) if (root / name).is_dir()]
 
 
@@ -198,7 +200,7 @@ def _count(passed: Counter[str], names: Sequence[str]) -> None:
 
 
 def _passed_over(passed: Counter[str]) -> str:
-    kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in sorted(passed.items()) if count)
+    kinds = ", ".join(f"{count} {shown(kind)}" for kind, count in sorted(passed.items()))
     return f"Passed over as no images: {kinds}."
 
 

@@ -1,0 +1,64 @@
+import pytest
+
+from lifelong.data.address import parse_address
+from lifelong.errors import LifelongError
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "where", "options"),
+    [
+        ("mnist", "named", "mnist", {}),
+        ("mnist?flip=true", "named", "mnist", {"flip": "true"}),
+        ("parquet:birds", "parquet", "birds", {}),
+        ("folder:/home/me/my photos", "folder", "/home/me/my photos", {}),
+        ("folder:a:b", "folder", "a:b", {}),
+        ("csv:list.csv?image=file name&label=R&D&flip=false", "csv", "list.csv", {"image": "file name", "label": "R&D", "flip": "false"}),
+        ("hub:me/birds?config=small&train=a+b&test=c", "hub", "me/birds", {"config": "small", "train": "a+b", "test": "c"}),
+        ("folder:what?", "folder", "what?", {}),
+        ("folder:what? now/so & so", "folder", "what? now/so & so", {}),
+        ("folder:a?b=c?flip=true", "folder", "a?b=c", {"flip": "true"}),
+        ("folder:50%/#1/<x>'\"", "folder", "50%/#1/<x>'\"", {}),
+        ("csv:l.csv?label=is it?flip=so", "csv", "l.csv", {"label": "is it?flip=so"}),
+    ],
+)
+def test_what_is_read(name, kind, where, options):
+    address = parse_address(name)
+    assert (address.name, address.kind, address.where, dict(address.options)) == (name, kind, where, options)
+
+
+def test_what_options_say():
+    address = parse_address("hub:me/birds?label=kind&train=a+b&valid=c&flip=true")
+    assert address.parts() == {"train": ("a", "b"), "valid": ("c",)}
+    assert address.flip is True
+    assert address.column("label", ("label",)) == ("kind",)
+    assert address.column("image", ("image", "img")) == ("image", "img")
+    assert parse_address("folder:x?flip=false").flip is False
+    assert parse_address("folder:x").flip is None
+    assert parse_address("folder:x").parts() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("foldr:birds", ["no kind 'foldr:'", "did you mean 'folder'?"]),
+        ("C:\\photos", ["no kind 'C:'", "known: csv, folder, hub, parquet"]),
+        ("folder:", ["nothing stands behind the colon", "folder:DIR"]),
+        ("csv:?label=x", ["nothing stands behind the colon", "csv:FILE"]),
+        ("parquet:birds?lable=kind", ["unknown option 'lable'", "did you mean 'label'?"]),
+        ("parquet:birds?label=kind&imge=x", ["option 'imge'", "did you mean 'image'?"]),
+        ("folder:birds?label=kind", ["option 'label'", "does not go with folder:", "train, valid, test, flip"]),
+        ("mnist?train=x", ["option 'train'", "does not go with a source of the catalogue", "flip"]),
+        ("csv:l.csv?config=x", ["option 'config'", "does not go with csv:"]),
+        ("folder:x?flip=yes", ["option 'flip'", "'yes' is neither true nor false"]),
+        ("folder:x?flip=true&flip=true", ["option 'flip'", "is given twice"]),
+        ("parquet:x?label=", ["option 'label'", "is empty"]),
+        ("parquet:x?train=a+", ["option 'train'", "is empty"]),
+        ("parquet:x?test=a", ["names test but not train"]),
+    ],
+)
+def test_what_is_refused(name, words):
+    with pytest.raises(LifelongError) as caught:
+        parse_address(name)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
