@@ -23,7 +23,10 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "folder": (*SPLITS, "flip"),
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
-_KNOWN = _OPTIONS["hub"]
+_OF_STREAMS = ("tasks", "size")
+"""What a stream that is named by the address of its images may say besides (see `lifelong.streams.own`)."""
+
+_KNOWN = (*_OPTIONS["hub"], *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
 
 
@@ -52,18 +55,24 @@ class Address:
         """The names that a column may have: the one that was given, else the usual ones."""
         return (self.options[key],) if key in self.options else usual
 
+    def of_source(self, where: str | None = None) -> str:
+        """The name of the source, without the options of the stream; that of another place, if `where` is given."""
+        options = "&".join(f"{key}={value}" for key, value in self.options.items() if key not in _OF_STREAMS)
+        return f"{self.kind}:{self.where if where is None else where}" + f"?{options}" * bool(options)
+
     def parts(self) -> dict[PoolName, tuple[str, ...]]:
         """For each split that was named, the data set's own parts that make it; empty where none was."""
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 
 
-def parse_address(name: str) -> Address:
-    """Read the name of a source.
+def parse_address(name: str, *, stream: bool = False) -> Address:
+    """Read the name of a source, or of a stream that is made from one.
 
     The options begin at the first question mark that is followed by the name of an option, so that paths may hold question marks.
 
     Args:
         name: for example `mnist`, `folder:photos/birds` or `csv:list.csv?image=file&label=kind&flip=true`.
+        stream: whether the options of a stream are accepted too.
 
     Raises:
         LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
@@ -78,7 +87,7 @@ def parse_address(name: str) -> Address:
     options: dict[str, str] = {}
     for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
         key, _, value = item.partition("=")
-        _check(name, kind, key, value, options)
+        _check(name, kind, key, value, options, _OF_STREAMS if stream else ())
         options[key] = value
     if options.keys() & set(SPLITS) and "train" not in options:
         raise LifelongError(f"source '{name}': it names {', '.join(options.keys() & set(SPLITS))} but not train; add train=...")
@@ -99,16 +108,19 @@ def _cut(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]) -> None:
-    where = f"source '{name}', option '{key}'"
+def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str], more: tuple[str, ...]) -> None:
+    where = f"{'stream' if more else 'source'} '{name}', option '{key}'"
+    taken = _OPTIONS[kind] + more
     if key not in _KNOWN:
-        raise LifelongError(f"{where}: unknown{near_miss(key, _OPTIONS[kind])}")
-    if key not in _OPTIONS[kind]:
+        raise LifelongError(f"{where}: unknown{near_miss(key, taken)}")
+    if key not in taken:
         what = "a source of the catalogue" if kind == "named" else f"{kind}:"
-        raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(_OPTIONS[kind])}")
+        raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(taken)}")
     if key in before:
         raise LifelongError(f"{where}: is given twice; keep one")
     if not value or (key in SPLITS and "" in value.split("+")):
         raise LifelongError(f"{where}: is empty; write {key}=VALUE")
     if key == "flip" and value not in ("true", "false"):
         raise LifelongError(f"{where}: '{value}' is neither true nor false")
+    if key in _OF_STREAMS and not re.fullmatch(r"[1-9][0-9]{0,5}", value):
+        raise LifelongError(f"{where}: '{value}' is no whole number above 0")

@@ -115,7 +115,7 @@ class Sources:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
         address = parse_address(name)
-        place = self._own_place(address, base) if address.kind in ("parquet", "csv", "folder") else None
+        place = self.place(address, base)
         key = (name, place)
         if key not in self._opened:
             self._opened[key] = self._load(address, place)
@@ -150,8 +150,14 @@ class Sources:
             return self._of_files(entry, place.parent, list_csv(place, entry.image_columns, entry.label_columns, parts))
         return self._of_files(entry, place, list_folder(place, parts))
 
-    def _own_place(self, address: Address, base: Path | None) -> Path:
-        """The folder or file of images of one's own: below the data folder, else below `base`."""
+    def place(self, address: Address, base: Path | None = None) -> Path | None:
+        """The folder or file of images of one's own: below the data folder, else below `base`; None for what is no path.
+
+        Raises:
+            LifelongError: it is in neither.
+        """
+        if address.kind not in ("parquet", "csv", "folder"):
+            return None
         given = Path(address.where).expanduser()
         tried = [parent / given for parent in (self.data, base or Path.cwd()) if parent is not None]
         for place in tried:

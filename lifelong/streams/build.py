@@ -92,6 +92,7 @@ class SpecStream:
 
     def describe(self) -> list[TaskDescription]:
         """What each task holds, without decoding an image."""
+        first = {drawn.spec.source: index for index, drawn in reversed(list(enumerate(self._drawn)))}
         return [
             TaskDescription(
                 drawn.spec.name,
@@ -100,10 +101,11 @@ class SpecStream:
                 *(len(drawn.rows[split]) for split in SPLITS),
                 image_size=drawn.spec.image_size,
                 transform=str(drawn.spec.transform),
-                notes=drawn.notes,
+                # What is to be said of a source is said once, where it first appears.
+                notes=(*(drawn.source.notes if first[drawn.spec.source] == index else ()), *drawn.notes),
                 licence=drawn.source.licence,
             )
-            for drawn in self._drawn
+            for index, drawn in enumerate(self._drawn)
         ]
 
     def fingerprint(self) -> str:

@@ -1,0 +1,122 @@
+"""Streams named by where a person's images lie."""
+
+from pathlib import Path
+
+import pytest
+
+from lifelong.api import configure, default_out
+from lifelong.data.sources import Sources
+from lifelong.errors import LifelongError
+from lifelong.streams.catalog import open_stream
+from tests.parquet_files import made_folder
+from tests.photographs import TASKS, make_photographs, picture
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    return make_photographs(tmp_path_factory.mktemp("my photos") / "album")
+
+
+def opened(name: str, cache: Path, seed: int = 0, **more):
+    return open_stream(name, seed, Sources(None, cache=cache, **more))
+
+
+def test_a_folder_of_tasks(photographs, tmp_path):
+    stream = opened(f"folder:{photographs}?size=16", tmp_path)
+    assert stream.name == "album"
+    described = stream.describe()
+    assert [one.name for one in described] == sorted(TASKS)
+    for one in described:
+        assert sorted(one.classes) == sorted(TASKS[one.name])
+        assert one.image_size == 16
+        # A tenth for validation and a fifth for tests, made because there are none.
+        total = one.train + one.valid + one.test
+        assert total == (48 if one.name != "pets 2" else 48 + 10)
+        assert abs(one.test - total / 5) <= 2
+        assert one.valid >= 2
+    birds = stream[next(index for index, one in enumerate(described) if one.name.startswith("birds"))]
+    assert birds.train.images.shape[1:] == (3, 16, 16)
+    assert not birds.augmentation.flip
+
+
+def test_problem_images_are_counted_or_left_out(photographs, tmp_path):
+    number = sorted(TASKS).index("pets 2")
+    with pytest.raises(
+        LifelongError, match=r"2 of 58 images .*broken 'file'.jpg.*moving.gif|2 of 58 images .*moving.gif.*broken"
+    ) as caught:
+        _ = opened(f"folder:{photographs}?size=16", tmp_path)[number].train
+    assert "--skip-broken" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    stream = opened(f"folder:{photographs}?size=16", tmp_path, skip_broken=True)
+    described = stream.describe()[number]
+    assert described.train + described.valid + described.test == 56
+    assert len(stream[number].train) == described.train
+    assert any("2" in note and "moving.gif" in note for note in described.notes)
+
+
+def test_splits_that_are_there_are_taken(tmp_path):
+    for task in ("one", "two"):
+        for split, count in (("train", 5), ("val", 2), ("test", 3)):
+            for label in ("a", "b"):
+                place = tmp_path / "s" / task / split / label
+                place.mkdir(parents=True)
+                for number in range(count):
+                    picture(hash((task, split, label, number)) % 2**31, 1).save(place / f"{number}.png")
+    described = opened(f"folder:{tmp_path / 's'}?flip=true", tmp_path / "cache").describe()
+    assert [(one.train, one.valid, one.test) for one in described] == [(10, 4, 6)] * 2
+    assert opened(f"folder:{tmp_path / 's'}?flip=true", tmp_path / "cache")[0].augmentation.flip
+
+
+def test_classes_cut_into_tasks(tmp_path):
+    made_folder(tmp_path / "own", [20] * 7, [5] * 7)
+    name = f"parquet:{tmp_path / 'own'}?tasks=3&size=8"
+    first, again, other = (opened(name, tmp_path / "cache", seed).describe() for seed in (0, 0, 1))
+    assert [len(one.classes) for one in first] == [3, 2, 2]
+    assert sorted(label for one in first for label in one.classes) == [f"c{number}" for number in range(7)]
+    assert first == again
+    assert [one.classes for one in other] != [one.classes for one in first]
+    assert [one.name for one in first] == ["own 1", "own 2", "own 3"]
+    with pytest.raises(LifelongError, match="7 classes make at most 3 tasks of 2 or more; lower tasks=4"):
+        opened(f"parquet:{tmp_path / 'own'}?tasks=4", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "line"),
+    [
+        ([], "folder:{}", "holds no folders"),
+        (["a/1.png", "b/1.png"], "folder:{}", "holds classes ('a', ...) where a stream holds tasks"),
+        (["train/a/1.png", "test/a/1.png"], "folder:{}", "holds splits ('test', ...) where a stream holds tasks"),
+        (["a/x/1.png", "b/1.png"], "folder:{}", "the task 'b' in"),
+        ([], "folder:{}/none", "no such folder"),
+        ([], "parquet:{}", "one data set is no stream yet; say into how many tasks its classes are cut, for example 'parquet:{}?tasks=5'"),
+        ([], "csv:{}?label=x", "for example 'csv:{}?label=x&tasks=5'"),
+        ([], "hub:some/one", "for example 'hub:some/one?tasks=5'"),
+        ([], "folder:{}?tasks=none", "'none' is no whole number above 0"),
+        ([], "folder:{}?taks=3&flip=true", "unknown option 'taks'; did you mean 'tasks'?"),
+        ([], "foldr:{}", "unknown stream 'foldr:"),
+    ],
+)
+def test_what_makes_no_stream(make, name, line, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    for number, file in enumerate(make):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        picture(number, 1).save(root / file)
+    with pytest.raises(LifelongError) as caught:
+        opened(name.format(root), tmp_path / "cache").describe()
+    assert line.format(root) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stream", "out"),
+    [
+        ("digits", "runs/digits-par-seed0"),
+        ("folder:/home/me/My photos?size=64", "runs/My-photos-par-seed0"),
+        ("folder:../../..", "runs/stream-par-seed0"),
+        ("hub:some/one?tasks=5", "runs/some-one-par-seed0"),
+        ("lists/my list.toml", "runs/my-list-par-seed0"),
+    ],
+)
+def test_the_folder_of_a_run_stays_below_runs(stream, out):
+    assert default_out(configure(stream)).as_posix() == out
