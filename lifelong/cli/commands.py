@@ -46,7 +46,13 @@ def _flag(help_: str) -> Parameter:
     return Parameter(group=RUN, help=help_)
 
 
-StreamFlag = Annotated[str | None, _flag("a stream's name (see: lifelong streams), the path of a TOML file, or images of your own: folder:PATH with a folder for each task"), ONE]
+StreamFlag = Annotated[
+    str | None,
+    _flag(
+        "a stream's name (see: lifelong streams), the path of a TOML file, or images of your own: folder:PATH with a folder for each task"
+    ),
+    ONE,
+]
 PresetFlag = Annotated[str | None, _flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
 ConfigFlag = Annotated[Path | None, _flag("flat TOML file with any of these settings; flags win over it"), ONE]
 DataFlag = Annotated[Path | None, _flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
