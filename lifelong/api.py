@@ -67,6 +67,7 @@ def environment(
     download: bool = False,
     threads: int = 0,
     save_every: float = 5.0,
+    skip_broken: bool = False,
 ) -> Environment:
     """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
 
@@ -83,6 +84,7 @@ def environment(
         download=download,
         threads=threads,
         save_every=save_every,
+        skip_broken=skip_broken,
     )
 
 
@@ -119,6 +121,7 @@ def run(
     download: bool = False,
     threads: int = 0,
     save_every: float = 5.0,
+    skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -133,6 +136,7 @@ def run(
         download: fetch missing images and weights from the hub.
         threads: of the processor; 0 lets the library choose.
         save_every: seconds between two saves of the computation under way.
+        skip_broken: leave out images that cannot be used, instead of failing.
         progress: True prints it, False is silent; or a `lifelong.experiment.progress.Progress`.
 
     Returns:
@@ -143,7 +147,7 @@ def run(
     """
     resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every), progress)
+    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
@@ -171,13 +175,14 @@ def compare(
     download: bool = False,
     threads: int = 0,
     save_every: float = 5.0,
+    skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
     """Run several methods and seeds over one stream, each into its own folder below `out`, and write the comparison.
 
     Args:
-        stream, preset, config, data, weights, device, download, threads, save_every, progress: see `run`.
+        stream, preset, config, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
         methods: names of methods.
         seeds: one run of every method for each.
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
@@ -191,7 +196,7 @@ def compare(
     """
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
-    return start_comparison(configs, folder, environment(data, weights, device, download, threads, save_every), progress)
+    return start_comparison(configs, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
 
 def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int], **settings: Any) -> list[RunConfig]:
@@ -253,13 +258,14 @@ def distances(
     download: bool = False,
     threads: int = 0,
     save_every: float = 5.0,
+    skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
     """How far each task of a stream lies from those before it, and what PAR would decide; nothing is trained.
 
     Args:
-        stream, seed, preset, config, data, weights, device, download, threads, save_every, progress: see `run`.
+        stream, seed, preset, config, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
         out: folder for ``distances.json`` and the heat map ``distances.png``; by default ``runs/<stream>-distances-seed<seed>``.
         hyper_parameters: settings of PAR.
 
@@ -271,7 +277,7 @@ def distances(
     """
     resolved = configure(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved, "distances")
-    return measure(resolved, folder, environment(data, weights, device, download, threads, save_every), progress)
+    return measure(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
 
 def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
@@ -325,7 +331,8 @@ def describe_stream(
         name, seed, data, download, skip_broken: see `open_stream`.
 
     Returns:
-        "name", "seed", "fingerprint" and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
+        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`) and "tasks": for each its "name", "source",
+        "licence", "classes", images per split, ...
     """
     return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
@@ -367,8 +374,17 @@ def preview_stream(
 
 
 def _described(stream: Any, seed: int) -> dict[str, Any]:
+    from lifelong.streams.checksums import compare as compare_checksum
+
     tasks = [asdict(task) for task in stream.describe()]
-    return {"name": stream.name, "seed": seed, "fingerprint": stream.fingerprint(), "tasks": plain(tasks)}
+    checksum = stream.checksum()
+    return {
+        "name": stream.name,
+        "seed": seed,
+        "fingerprint": stream.fingerprint(),
+        "checksum": asdict(checksum) | {"verdict": compare_checksum(stream.name, seed, checksum)},
+        "tasks": plain(tasks),
+    }
 
 
 def list_methods() -> list[dict[str, Any]]:

@@ -82,6 +82,13 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
         _say(console, note)
     for licence in licences(stream):
         _say(console, licence)
+    checksum = stream["checksum"]
+    verdict = {
+        "recorded": "recorded: the same draws as everyone's from these data",
+        "different": "NOT the draws that are recorded for these data",
+        "not recorded": "not recorded for these data",
+    }[checksum["verdict"]]
+    _say(console, f"draws {checksum['draws']} from labels {checksum['labels']} ({verdict})")
     _say(console, f"fingerprint {stream['fingerprint']}")
     if preview is not None:
         _print_place(console, "contact sheet", preview)

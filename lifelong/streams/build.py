@@ -129,7 +129,7 @@ class SpecStream:
             for split in SPLITS:
                 draws.update(drawn.rows[split].astype("<i8").tobytes())
                 draws.update(drawn.labels[split].astype("<i8").tobytes())
-        for name in dict.fromkeys(drawn.spec.source for drawn in self._drawn):
+        for name in sorted({drawn.spec.source for drawn in self._drawn}):
             for pool, ids in self._held[name].labels.items():
                 labels.update(json.dumps([name, pool]).encode())
                 labels.update(ids.astype("<i8").tobytes())

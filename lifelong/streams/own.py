@@ -59,7 +59,8 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
         )
     if flat:
         raise LifelongError(
-            f"stream '{address.name}': the task '{shown(flat[0])}' in {root} holds no folders; make one for each of its classes, or remove it"
+            f"stream '{address.name}': the task '{shown(flat[0])}' in {root} holds no folders;"
+            " make one for each of its classes, or remove it"
         )
     tasks = []
     for folder in inside:
