@@ -136,7 +136,7 @@ def test_a_shared_flag_says_whose_it_is_and_where_they_differ(capsys, monkeypatc
 
 
 def test_run_passes_everything_on(started, capsys):
-    where = "--data d --weights w --device cpu --threads 2 --save-every 0.5 --download --out o"
+    where = "--data d --weights w --device cpu --threads 2 --save-every 0.5 --download --skip-broken --out o"
     words = f"--stream digits --method lwf --seed 4 --preset quick {where}"
     assert (
         main(["run", *words.split(), "--epochs", "3", "--lr=0.5", "--no-augment", "--kd-weight", "2", "--weight-decay-grid", "0.1,0.2"])
@@ -149,6 +149,7 @@ def test_run_passes_everything_on(started, capsys):
     assert config.settings.kd_weight == 2.0
     assert out == Path("o")
     assert (place.data, place.weights, place.device, place.download) == (Path("d"), Path("w"), "cpu", True)
+    assert place.skip_broken
     assert (place.threads, place.save_every) == (2, 0.5)
     assert "o/report.html" in capsys.readouterr().out
 
@@ -160,6 +161,7 @@ def test_places_come_from_the_environment(started, monkeypatch):
     assert main(["run", "--stream", "digits", "--data", "mine"]) == 0
     (_, _, first), (_, _, second) = started
     assert (first.data, first.weights, first.download, first.device) == (Path("/images"), Path("/w.safetensors"), False, "auto")
+    assert not first.skip_broken
     assert second.data == Path("mine")
 
 

@@ -83,10 +83,11 @@ class Where:
     threads: Annotated[int, ONE] = 0
     save_every: Annotated[float, ONE] = 5.0
     download: DownloadFlag = False
+    skip_broken: SkipBrokenFlag = False
 
     def environment(self) -> Environment:
         """As the library takes it."""
-        return api.environment(self.data, self.weights, self.device, self.download, self.threads, self.save_every)
+        return api.environment(self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken)
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]

@@ -35,7 +35,7 @@ def distances(
     """
     progress = progress or Progress()
     device = choose_device(environment.device)
-    stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download))
+    stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
     settings, notes = resolve_extractor(settings, stream.name)
     extractor = extractor_opener(environment, device)(settings.extractor, settings.feature_input)
     relatedness = Relatedness(settings)

@@ -54,7 +54,9 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     keep_freed_memory()
     directory = RunDirectory(out)
     device = choose_device(environment.device)
-    stream = open_stream(config.stream, config.seed, Sources(environment.data, download=environment.download))
+    stream = open_stream(
+        config.stream, config.seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
+    )
     settings, notes = resolve_extractor(config.settings, stream.name)
     config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
