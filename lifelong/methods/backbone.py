@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from lifelong.networks.alexnet import AlexNet
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import DARTS_V1
 from lifelong.networks.resnet import LightResNet
@@ -16,10 +17,17 @@ def feature_dim(network: nn.Module) -> int:
     return dim
 
 
+def head_bias(network: nn.Module) -> bool:
+    """Whether heads on a backbone's features have a bias; those of GPM's AlexNet have none."""
+    return not isinstance(network, AlexNet) or network.head_bias
+
+
 def make_backbone(settings: BackboneSettings) -> nn.Module:
     """A network from images (n, 3, h, w) to features (n, `feature_dim`), freshly initialized by torch's global generator."""
     if settings.backbone == "cells":
         return CellNetwork(DARTS_V1, settings.init_channels)
+    if settings.backbone in ("alexnet-hat", "alexnet-gpm"):
+        return AlexNet(settings.init_channels, batch_norm=settings.backbone == "alexnet-gpm")
     return LightResNet(settings.init_channels, stem_pool=settings.stem_pool)
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
-from lifelong.methods.backbone import feature_dim, make_shared_backbone
+from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, freeze
 from lifelong.networks.tasknorm import add_task, other_parameters, use_task
 from lifelong.settings.training import TrainingSettings
@@ -124,12 +124,12 @@ class SingleNetworkMethod(Method):
 def new_head(backbone: nn.Module, task: Task, context: Context) -> nn.Linear:
     """A fresh linear head (C, d) for a task, with initial weights of its own."""
     with context.seeded("head"):
-        return nn.Linear(feature_dim(backbone), len(task.classes)).to(context.device)
+        return nn.Linear(feature_dim(backbone), len(task.classes), bias=head_bias(backbone)).to(context.device)
 
 
 def load_head(weights: dict[str, Tensor], device: torch.device | str) -> nn.Linear:
-    """A frozen linear head from its weights (C, d) and bias (C,)."""
+    """A frozen linear head from its weights (C, d) and its bias (C,), if it has one."""
     classes, features = weights["weight"].shape
-    head = nn.Linear(features, classes).to(device)
+    head = nn.Linear(features, classes, bias="bias" in weights).to(device)
     head.load_state_dict(weights)
     return head.eval().requires_grad_(False)

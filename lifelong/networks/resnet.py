@@ -6,9 +6,10 @@ resolution halves. Both end in globally averaged features; heads are the methods
 
 from typing import Literal
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from lifelong.networks.wiring import Wire
 
 
 class BasicBlock(nn.Module):
@@ -20,14 +21,15 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != channels:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
         """The block's maps."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        y = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(y)) + self.downsample(x))
 
 
 def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:
@@ -51,13 +53,27 @@ class LightResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem_pool else nn.Identity()
         self.layers = nn.Sequential(*(_layer(channels, channels, stride) for stride in (1, 2, 2, 2)))
         self.feature_dim = channels
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of normalized images."""
-        return self.layers(self.pool(F.relu(self.bn1(self.conv1(images))))).mean(dim=(2, 3))
+        return self.layers(self.pool(self.relu(self.bn1(self.conv1(images))))).mean(dim=(2, 3))
+
+    def wiring(self) -> list[Wire]:
+        """Which units each layer reads and writes; what an identity shortcut carries is part of the sum that a block's ReLU takes."""
+        wires, units = [Wire("conv1", "relu"), Wire("bn1", "relu")], "relu"
+        for name, block in self.named_modules():
+            if isinstance(block, BasicBlock):
+                inner, outer = f"{name}.relu1", f"{name}.relu2"
+                wires += [Wire(f"{name}.conv1", inner, units), Wire(f"{name}.bn1", inner)]
+                wires += [Wire(f"{name}.conv2", outer, inner), Wire(f"{name}.bn2", outer)]
+                if isinstance(block.downsample, nn.Sequential):
+                    wires += [Wire(f"{name}.downsample.0", outer, units), Wire(f"{name}.downsample.1", outer)]
+                units = outer
+        return wires
 
 
 class ImageNetResNet18(nn.Module):
@@ -74,6 +90,7 @@ class ImageNetResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = _layer(64, 64, 1)
         self.layer2 = _layer(64, 128, 2)
@@ -83,5 +100,5 @@ class ImageNetResNet18(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of images with ImageNet's normalization (or whichever is asked for)."""
-        x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 BatchNormPolicy = Literal["shared", "per-task-stats", "per-task", "frozen"]
 
 
-class TaskBatchNorm2d(nn.Module):
+class TaskBatchNorm(nn.Module):
     """A batch norm that knows which task it works for.
 
     Args:
@@ -36,7 +36,7 @@ class TaskBatchNorm2d(nn.Module):
         task: the task whose batch norm is applied, from 0.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, policy: BatchNormPolicy) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, policy: BatchNormPolicy) -> None:
         super().__init__()
         self.norms = nn.ModuleList([norm])
         self.policy = policy
@@ -55,15 +55,15 @@ class TaskBatchNorm2d(nn.Module):
         self.task = self.tasks - 1
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "TaskBatchNorm2d":
+    def train(self, mode: bool = True) -> "TaskBatchNorm":
         """As for every module, but frozen statistics stay as they are after the first task."""
         super().train(mode)
         if self.policy == "frozen" and self.task > 0:
             self.norms.eval()
         return self
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Normalized maps."""
+    def forward(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
+        """Normalized maps or features."""
         return self.norms[0 if self.policy == "frozen" else self.task](x)
 
 
@@ -73,8 +73,8 @@ def with_task_norms(network: nn.Module, policy: BatchNormPolicy) -> nn.Module:
         return network
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and not isinstance(module, nn.ModuleList):
-                setattr(module, name, TaskBatchNorm2d(child, policy))
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d) and not isinstance(module, nn.ModuleList):
+                setattr(module, name, TaskBatchNorm(child, policy))
     return network
 
 
@@ -96,5 +96,5 @@ def other_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
     return [parameter for norm, index in norms if index != task for parameter in norm.norms[index].parameters()]
 
 
-def _task_norms(network: nn.Module) -> list[TaskBatchNorm2d]:
-    return [module for module in network.modules() if isinstance(module, TaskBatchNorm2d)]
+def _task_norms(network: nn.Module) -> list[TaskBatchNorm]:
+    return [module for module in network.modules() if isinstance(module, TaskBatchNorm)]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
 
@@ -14,15 +14,20 @@ BATCH_NORM = (
     " or statistics frozen after the first task"
 )
 
+Backbone = Literal["light-resnet18", "cells", "alexnet-hat", "alexnet-gpm"]
+
+BACKBONE = (
+    "network: the light ResNet-18 of MNTDP; PAR's cell network with the cell DARTS_V1;"
+    " the AlexNet of HAT (biases) or of GPM (batch norm, no biases), for images of at least 19 x 19 pixels"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSettings:
     """The fixed network of a baseline."""
 
-    backbone: Literal["light-resnet18", "cells"] = setting(
-        "light-resnet18", "network: the light ResNet-18 of MNTDP, or PAR's cell network with the cell DARTS_V1"
-    )
-    init_channels: Annotated[int, Ge(1)] = setting(64, "channels of the network (constant through its depth)")
+    backbone: Backbone = setting("light-resnet18", BACKBONE)
+    init_channels: Annotated[int, Ge(1)] = setting(64, "channels of the network's first layer (the AlexNets grow wider, the others do not)")
     stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)")
 
 
@@ -50,3 +55,27 @@ class LwFSettings(SharedBackboneSettings):
     kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss, summed over earlier tasks")
     temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")
     train_old_heads: bool = setting(True, "train the heads of earlier tasks too, as the paper does")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EWCSettings(SharedBackboneSettings):
+    """Hyper-parameters of Elastic Weight Consolidation (Kirkpatrick et al. 2017; online: Schwarz et al. 2018)."""
+
+    penalty_weight: Annotated[float, Ge(0)] = setting(1000.0, "lambda: half of it weights the quadratic penalty; goes with one `fisher`")
+    penalty: Literal["separate", "online"] = setting(
+        "separate", "a penalty for each earlier task around its weights, or one running penalty around the newest weights"
+    )
+    gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
+    fisher: Literal["exact", "sampled", "empirical", "batched"] = setting(
+        "exact",
+        "estimator of the Fisher information: expectation over labels, one drawn label, the true label,"
+        " or batch size times the squared mean gradient of a batch",
+    )
+    fisher_samples: Annotated[int, Ge(0)] = setting(0, "training images that the Fisher information is estimated from; 0: all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MASSettings(SharedBackboneSettings):
+    """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
+
+    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lifelong.methods.method import count_parameters
 from lifelong.networks.resnet import LightResNet
-from lifelong.networks.tasknorm import BatchNormPolicy, TaskBatchNorm2d, add_task, other_parameters, use_task, with_task_norms
+from lifelong.networks.tasknorm import BatchNormPolicy, TaskBatchNorm, add_task, other_parameters, use_task, with_task_norms
 from lifelong.settings.baselines import BatchNorm
 
 POLICIES = get_args(BatchNormPolicy)
@@ -39,7 +39,7 @@ def train(net: nn.Module, task: int) -> None:
 
 
 def norms(net: nn.Module) -> list[nn.Module]:
-    return [module for module in net.modules() if isinstance(module, (nn.BatchNorm2d, TaskBatchNorm2d))]
+    return [module for module in net.modules() if isinstance(module, (nn.BatchNorm2d, TaskBatchNorm))]
 
 
 def test_the_settings_know_the_policies():
@@ -119,4 +119,4 @@ def test_an_earlier_task_may_be_applied_before_the_next_comes():
     add_task(net)
     use_task(net, 0)
     add_task(net)
-    assert {norm.task for norm in norms(net) if isinstance(norm, TaskBatchNorm2d)} == {2}
+    assert {norm.task for norm in norms(net) if isinstance(norm, TaskBatchNorm)} == {2}
