@@ -91,11 +91,10 @@ def _writer(rows: Any) -> Callable[[Path], None]:
 
 def _knock(hub_id: str) -> None:
     """Fail at once where the hub is out of reach: `datasets` itself takes a second to start, and would try again for half a minute."""
-    import huggingface_hub
+    from huggingface_hub import HfApi, constants
 
-    constants = huggingface_hub.constants
     if not constants.HF_HUB_OFFLINE:
-        huggingface_hub.HfApi().dataset_info(hub_id, timeout=_SECONDS)
+        HfApi().dataset_info(hub_id, timeout=_SECONDS)
         return
     # Offline on purpose: `datasets` may still have it from before.
     copies = [
