@@ -158,3 +158,31 @@ print(few - start, peak() - start)
     few, all_of_them = map(int, done.stdout.split())
     assert few < 20, "MB"
     assert all_of_them > 75, "the measure itself"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_hundred_tasks_need_no_more_memory_than_ten(tmp_path):
+    """Over five sources of 31 MB each, a process of its own whose peak is read after 10 tasks and after 100."""
+    piece = torch.zeros(1000, 3, 32, 32, dtype=torch.uint8)
+    for number in range(5):
+        Cache(tmp_path).rows(f"source {number}", "k", torch.tensor([0]), (10_000, 32), lambda: (piece for _ in range(10)))
+    script = f"""
+import torch
+from pathlib import Path
+from lifelong.data.cache import Cache
+cache = Cache(Path({str(tmp_path)!r}))
+generator = torch.Generator().manual_seed(0)
+def peak():
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+start = peak()
+for number in range(100):
+    images = cache.rows(f"source {{number % 5}}", "k", torch.randperm(10_000, generator=generator)[:1000], (10_000, 32), lambda: 1 / 0)
+    if number == 9:
+        ten = peak()
+print(ten - start, peak() - start, peak() / ten)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    ten, hundred, ratio = map(float, done.stdout.split())
+    assert ten < 30, "MB: two tasks of 3 MB, not the 31 MB of a file"
+    assert hundred < ten + 10
+    assert ratio < 1.1
