@@ -1,11 +1,12 @@
 """No picture to learn from is one to be judged by, not even as a second file of the same content."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
-from lifelong.data.sources import Source
+from lifelong.data.sources import PoolName, Source
 from lifelong.data.task import SplitName
 from lifelong.errors import LifelongError
 from lifelong.streams.drawing import SPLITS, Taken
@@ -26,7 +27,8 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
     Raises:
         LifelongError: nothing of a split is left.
     """
-    contents = [_contents(source, part) for source, part in zip(sources, taken, strict=True)]
+    known = cache(Source.contents)  # asked once per pool, not once per task
+    contents = [_contents(source, part, known) for source, part in zip(sources, taken, strict=True)]
     tests = np.unique(np.concatenate([each["test"] for each in contents]))
     judged = np.union1d(tests, np.concatenate([each["valid"] for each in contents]))
     result = []
@@ -36,9 +38,9 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
     return result
 
 
-def _contents(source: Source, part: Taken) -> dict[SplitName, np.ndarray]:
+def _contents(source: Source, part: Taken, known: Callable[[Source, PoolName], np.ndarray]) -> dict[SplitName, np.ndarray]:
     """The content of each image of each split."""
-    return {split: source.contents(split if source.has_split(split) else "train")[part.rows[split]] for split in SPLITS}
+    return {split: known(source, split if source.has_split(split) else "train")[part.rows[split]] for split in SPLITS}
 
 
 def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
