@@ -108,7 +108,7 @@ class FilePool:
         if not self._kept.any():
             raise LifelongError(f"{unusable(problems, self._split.rows, self._name, self._split.place)}; none is left; mend them")
         self.labels = self.labels[torch.from_numpy(self._kept)]
-        left_out = f"{unusable(problems, self._split.rows, self._name)} and are left out"
+        left_out = unusable(problems, self._split.rows, self._name, and_so=" and are left out")
         self.notes = (f"{left_out}.",)
         log.warning("%s", left_out)
         log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))

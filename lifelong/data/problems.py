@@ -73,7 +73,7 @@ def find_problems(split: Rows, cache: Cache, checksum: str) -> list[Problem]:
     return [Problem(row, name, reason) for row, name, reason in known]
 
 
-def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | None = None) -> str:
+def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | None = None, and_so: str = "") -> str:
     """The beginning of a line about them: how many of how many, and the first few by name.
 
     Args:
@@ -81,7 +81,8 @@ def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | N
         count: how many images there are in all.
         name: of the split.
         place: where its files are.
+        and_so: what is done about them.
     """
     named = ", ".join(map(str, problems[:_NAMED])) + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else "")
     where = f" in {place}" if place is not None else ""
-    return f"{len(problems)} of {count} images of {name}{where} cannot be used: {named}"
+    return f"{len(problems)} of {count} images of {name}{where} cannot be used{and_so}: {named}"

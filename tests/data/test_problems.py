@@ -66,8 +66,8 @@ def test_they_are_left_out_from_the_start(photos, tmp_path, caplog):
     assert source.contents("train").tolist() == whole.contents("train")[good].tolist()
     assert source.fingerprint("train") != whole.fingerprint("train")
     (note,) = source.notes
-    assert note.startswith("7 of 12 images of 'folder:photos' (train) cannot be used: a/1 <x>.png (truncated), ")
-    assert note.endswith("and 2 more and are left out.")
+    assert note.startswith("7 of 12 images of 'folder:photos' (train) cannot be used and are left out: a/1 <x>.png (truncated), ")
+    assert note.endswith("b/8 <x>.png (truncated) and 2 more.")
     assert "b/10 <x>.png (truncated)" in caplog.text, "the log names them all"
 
 
