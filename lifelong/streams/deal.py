@@ -68,15 +68,20 @@ def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece])
     }
     rows = {split: np.concatenate(part) for split, part in parts.items()}
     ids = {split: np.repeat(wanted, [len(each) for each in part]) for split, part in parts.items()}
-    return Taken(rows, ids, _notes(task, [len(part) for part in parts["test"]]))
+    notes = [
+        *_shortfall("validation", task.valid_per_class, parts["valid"]),
+        *_shortfall("test", task.test_per_class, parts["test"]),
+    ]
+    return Taken(rows, ids, tuple(notes))
 
 
-def _notes(task: TaskSpec, tests: list[int]) -> tuple[str, ...]:
-    asked = task.test_per_class
-    if asked is None or min(tests) >= asked:
-        return ()
-    got = f"{min(tests)}" if min(tests) == max(tests) else f"{min(tests)} to {max(tests)}"
-    return (f"{asked} test images per class were asked for; {got} are there.",)
+def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]:
+    """What is said where a class has fewer images to be judged by than were asked for."""
+    counts = [len(part) for part in parts]
+    if asked is None or min(counts) >= asked:
+        return []
+    got = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return [f"{asked} {kind} images per class were asked for; {got} are there."]
 
 
 def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, seed: int, valid: Rows | None = None) -> list[Piece]:
