@@ -56,11 +56,15 @@ class Cache:
         """The size and the sha256 of each file, remembered."""
         known = self._known()
         found, news = [], False
+        folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
             try:
-                about = file.stat()
+                about = os.stat(file)
                 mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
-                path = str(file.resolve())
+                folder, name = os.path.split(file)
+                if folder not in folders:
+                    folders[folder] = os.path.realpath(folder)
+                path = os.path.join(folders[folder], name)
                 entry = known.get(path)
                 if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
                     with file.open("rb") as opened:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +157,7 @@ def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str]
         classes[name] = folder
     if not classes:
         raise LifelongError(f"{root / level}: no folders in it; put the images of each class into a folder of its own")
-    _count(passed, [name for name in _entries(root / level) if not (root / level / name).is_dir()])
+    _count(passed, [name for name, kind in _entries(root / level).items() if kind != "folder"])
     names, labels = [], []
     for label, folder in sorted(classes.items(), key=lambda item: natural(item[0])):
         images = _images(root / level / folder, passed)
@@ -168,34 +168,42 @@ def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str]
 
 def _images(folder: Path, passed: Counter[str]) -> list[str]:
     entries = _entries(folder)
-    images = [name for name in entries if IMAGE.search(name) and not (folder / name).is_dir()]
-    deeper = [name for name in entries if (folder / name).is_dir()]
+    images = [name for name, kind in entries.items() if kind != "folder" and IMAGE.search(name)]
+    deeper = [name for name, kind in entries.items() if kind == "folder"]
     if not images:
         why = f"; its folders ('{shown(deeper[0])}', ...) are not looked into" if deeper else ""
         raise LifelongError(f"class folder {shown(str(folder))} holds no images{why}; put images into it or remove it")
     for name in images:
-        if not (folder / name).exists():
+        if entries[name] == "nowhere":
             raise LifelongError(f"{shown(str(folder / name))}: a link that leads nowhere; mend or remove it")
     if deeper:
         passed["folders"] += len(deeper)
-    _count(passed, [name for name in entries if name not in set(images) | set(deeper)])
+    _count(passed, entries.keys() - set(images) - set(deeper))
     return images
 
 
 def folders_in(root: Path) -> list[str]:
     """The names of the folders in a folder, hidden ones left out, in natural order."""
-    return [name for name in _entries(root) if (root / name).is_dir()]
+    return [name for name, kind in _entries(root).items() if kind == "folder"]
 
 
-def _entries(folder: Path) -> list[str]:
-    """What a folder holds, hidden things left out, in natural order."""
+def _entries(folder: Path) -> dict[str, str]:
+    """What a folder holds, hidden things left out, in natural order: "file", "folder" or a link to "nowhere"."""
     try:
-        return sorted((name for name in os.listdir(folder) if not name.startswith((".", "__MACOSX"))), key=natural)
+        with os.scandir(folder) as found:
+            kinds = {entry.name: _kind(entry) for entry in found if not entry.name.startswith((".", "__MACOSX"))}
     except OSError as error:
         raise LifelongError(f"cannot read the folder {shown(str(folder))}: {error.strerror}") from error
+    return {name: kinds[name] for name in sorted(kinds, key=natural)}
 
 
-def _count(passed: Counter[str], names: Sequence[str]) -> None:
+def _kind(entry: os.DirEntry) -> str:
+    if not entry.is_symlink():
+        return "folder" if entry.is_dir() else "file"
+    return "folder" if os.path.isdir(entry.path) else "file" if os.path.exists(entry.path) else "nowhere"
+
+
+def _count(passed: Counter[str], names: Iterable[str]) -> None:
     passed.update(os.path.splitext(name)[1].lower() or "without ending" for name in names)
 
 
