@@ -208,6 +208,10 @@ class Stream(Protocol):
         """What each task holds, without decoding an image."""
         ...
 
+    def prepare(self) -> None:
+        """Do once what reading images needs; whatever is wrong with them is found here, not when a task's turn has come."""
+        ...
+
     def fingerprint(self) -> str:
         """A checksum over everything that decides which images with which labels make which task."""
         ...

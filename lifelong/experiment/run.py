@@ -66,6 +66,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         extractors(*wanted)
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
     identity = _identity(config, stream, environment)
+    stream.prepare()
     with directory.locked():
         directory.claim(identity, config_toml(config))
         return _Runner(

@@ -108,6 +108,12 @@ class SpecStream:
             for index, drawn in enumerate(self._drawn)
         ]
 
+    def prepare(self) -> None:
+        """Decode into the cache what is not there yet, so that an image that cannot be used is found before anything is learned."""
+        wanted = {(drawn.spec.source, drawn.pool(split), drawn.spec.image_size): drawn.source for drawn in self._drawn for split in SPLITS}
+        for (_, pool, size), source in wanted.items():
+            source.images(pool, torch.empty(0, dtype=torch.int64), size)
+
     def fingerprint(self) -> str:
         """A checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
         total = hashlib.sha256()

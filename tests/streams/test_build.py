@@ -142,6 +142,14 @@ def test_it_is_lazy(place, monkeypatch):
     assert (described[0].train, described[0].valid, described[0].image_size, described[0].source) == (28, 4, 4, "parquet:own")
 
 
+def test_what_is_prepared_is_not_decoded_again(place, tmp_path, monkeypatch):
+    made = SpecStream(StreamSpec("s", (task("a"), task("b", "whole", image_size=8))), 0, Sources(place, cache=tmp_path))
+    made.prepare()
+    monkeypatch.setattr(images, "_open", lambda *words: pytest.fail("an image was decoded"))
+    for one in made:
+        assert len(one.train) + len(one.valid) + len(one.test) > 0
+
+
 def test_a_stream_keeps_no_images(place):
     made = stream(place, task("a", train_per_class=3))
     only = made[0]

@@ -42,6 +42,9 @@ class MadeStream:
     def describe(self):
         return []
 
+    def prepare(self):
+        pass
+
     def fingerprint(self):
         return ""
 
