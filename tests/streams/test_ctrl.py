@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -329,6 +331,20 @@ def test_a_task_reads_its_own_images_alone(opened, monkeypatch):
     assert asked == []
     assert len(task.valid) == described[40].valid
     assert asked == [described[40].valid]
+
+
+def test_the_first_task_needs_no_pandas(made):
+    """It would take a second of every start; some functions of pyarrow import it."""
+    script = (
+        "import sys; from pathlib import Path; from lifelong.data.sources import Sources;"
+        " from lifelong.streams.catalog import open_stream;"
+        " print(len(open_stream('ctrl-s-long', 0, Sources(Path(sys.argv[1]), cache=Path(sys.argv[1]) / 'cache'))[0].train));"
+        " sys.exit('pandas' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script, str(made)], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
 
 
 def test_a_source_without_tests_is_refused(tmp_path, made):
