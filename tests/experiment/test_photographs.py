@@ -10,7 +10,8 @@ import pytest
 
 from tests.photographs import TASKS, make_photographs
 
-FLAGS = "--preset quick --epochs 2 --search-epochs 2 --init-channels 4 --extractor pixels --threads 1".split()
+SHORT = ("--preset", "quick", "--epochs", "2", "--search-epochs", "2", "--init-channels", "4")
+FLAGS = (*SHORT, "--extractor", "pixels", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
