@@ -99,6 +99,6 @@ ABOUT: dict[Preset, str] = {
 
 
 def preset_values(preset: Preset, stream: str, settings: type[Any]) -> dict[str, Any]:
-    """What a preset sets in a settings class on a stream; everything else keeps its default."""
-    layers = (PRESETS[preset], STREAM_PRESETS[preset].get(stream, {}))
+    """What a preset sets in a settings class on a stream, with fewer images or all; everything else keeps its default."""
+    layers = (PRESETS[preset], STREAM_PRESETS[preset].get(stream.partition("?")[0], {}))
     return {key: value for layer in layers for cls, values in layer.items() if issubclass(settings, cls) for key, value in values.items()}

@@ -38,8 +38,8 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
     """A stream by its name, from a TOML file, or from images of one's own.
 
     Args:
-        name: one of `stream_names()`, the path of a file that ends in `.toml`, or the address of images such as `folder:PATH`
-            (see `lifelong.streams.own`).
+        name: one of `stream_names()`, if wanted with fewer images (see `lifelong.streams.reduced`), the path of a file that ends in
+            `.toml`, or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 
@@ -58,8 +58,12 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         from lifelong.streams.own import own_stream
 
         return SpecStream(own_stream(name, seed, sources), seed, sources)
-    if name not in _STREAMS:
+    from lifelong.streams.reduced import parse_reduction, reduced
+
+    stream, amounts = parse_reduction(name)
+    if stream not in _STREAMS:
         hint = "(your own: a file that ends in .toml, or folder:PATH)"
-        raise LifelongError(f"unknown stream '{name}'{near_miss(name, _STREAMS)} {hint}")
-    module, function, _ = _STREAMS[name]
-    return SpecStream(getattr(importlib.import_module(module), function)(seed), seed, sources)
+        raise LifelongError(f"unknown stream '{stream}'{near_miss(stream, _STREAMS)} {hint}")
+    module, function, _ = _STREAMS[stream]
+    spec = getattr(importlib.import_module(module), function)(seed)
+    return SpecStream(reduced(spec, name, amounts) if amounts else spec, seed, sources)

@@ -1,0 +1,57 @@
+"""Named streams with fewer images."""
+
+import pytest
+
+from lifelong.errors import LifelongError
+from lifelong.experiment.run import resolve_extractor
+from lifelong.settings.par import PARSettings
+from lifelong.settings.presets import preset_values
+from lifelong.settings.training import TrainingSettings
+from lifelong.streams.catalog import open_stream, stream_names
+from tests.streams.full_sources import FullSources
+
+FEWER = "train_per_class=20&valid_per_class=7&test_per_class=9"
+
+
+@pytest.mark.parametrize("name", sorted(set(stream_names()) - {"digits"}))
+def test_classes_stay_and_images_get_fewer(name, tmp_path):
+    sources = FullSources(cache=tmp_path)
+    whole, fewer = (open_stream(text, 1, sources) for text in (name, f"{name}?{FEWER}"))
+    assert fewer.name == f"{name}?{FEWER}"
+    for before, after in zip(whole.describe(), fewer.describe(), strict=True):
+        assert (after.name, after.classes, after.transform, after.source) == (before.name, before.classes, before.transform, before.source)
+        many = len(after.classes)
+        assert after.train <= min(before.train, 20 * many)
+        assert after.valid <= 7 * many
+        assert after.test <= 9 * many
+        assert after.train == 20 * many or before.train < 20 * many
+    assert open_stream(f"{name}?{FEWER}", 1, sources).fingerprint() == fewer.fingerprint() != whole.fingerprint()
+
+
+def test_one_split_alone(tmp_path):
+    described = open_stream("cifar100-10?train_per_class=90", 0, FullSources(cache=tmp_path)).describe()
+    assert [(one.train, one.valid, one.test) for one in described] == [(900, 100, 1000)] * 10  # still a tenth for validation
+
+
+def test_settings_follow_the_stream():
+    name = f"ctrl-s-in?{FEWER}"
+    assert preset_values("paper", name, TrainingSettings) == preset_values("paper", "ctrl-s-in", TrainingSettings) != {}
+    settings, _ = resolve_extractor(PARSettings(), f"digits?{FEWER}")
+    assert settings.extractor == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("cifar100-10?train=5", "option 'train': unknown"),
+        ("cifar100-10?train_per_class=0", "'0' is no whole number above 0"),
+        ("cifar100-10?train_per_class=", "'' is no whole number"),
+        ("cifar100-10?train_per_class=5&train_per_class=6", "is given twice"),
+        ("cifar100-1?train_per_class=5", "unknown stream 'cifar100-1'; did you mean 'cifar100-10'?"),
+    ],
+)
+def test_wrong_options(name, line, tmp_path):
+    with pytest.raises(LifelongError) as caught:
+        open_stream(name, 0, FullSources(cache=tmp_path))
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
