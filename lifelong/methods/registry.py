@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError, near_miss
-from lifelong.settings.baselines import FinetuneSettings, IndependentSettings, LwFSettings
+from lifelong.settings.baselines import FinetuneSettings, GPMSettings, IndependentSettings, LwFSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -100,6 +100,13 @@ def _built_in() -> Iterator[MethodEntry]:
         LwFSettings,
         "one network; the old heads' outputs on the new images are kept by distillation",
         "Li & Hoiem, TPAMI 2017, arXiv 1606.09282",
+    )
+    yield MethodEntry(
+        "gpm",
+        "lifelong.methods.gpm:GPM",
+        GPMSettings,
+        "one network; weights move orthogonally to the directions of earlier tasks' layer inputs",
+        "Saha et al., ICLR 2021, arXiv 2103.09762",
     )
 
 

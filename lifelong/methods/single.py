@@ -46,14 +46,14 @@ class SingleNetworkMethod(Method):
         """Train the backbone, a fresh head and `trained_heads()`; then `consolidate`."""
         before = self.num_parameters()
         index = len(self.tasks)
-        if self.backbone is None:
-            with context.seeded("backbone"):
-                self.backbone = make_shared_backbone(self.settings).to(context.device)
-        else:
-            add_task(self.backbone)
+        with context.seeded("backbone"):
+            if self.backbone is None:
+                self.backbone = self.make_network().to(context.device)
+            else:
+                self.add_task(self.backbone)
         head = new_head(self.backbone, task, context)
         module = nn.ModuleList([self.backbone, head, *self.trained_heads()]).requires_grad_(True)
-        for parameter in other_parameters(self.backbone, index):
+        for parameter in self.fixed_parameters(self.backbone, index):
             parameter.requires_grad_(False)
         examples = image_examples(task, augmented=context.training.augment)
         outcome = fit_selected(
@@ -73,6 +73,18 @@ class SingleNetworkMethod(Method):
         with context.timed("consolidate", record):
             self.consolidate(examples, context)
         return record
+
+    def make_network(self) -> nn.Module:
+        """The backbone, ready for the first task; its initial weights are drawn from torch's global generator."""
+        return make_shared_backbone(self.settings)
+
+    def add_task(self, network: nn.Module) -> None:
+        """Give the backbone what the next task needs of its own: by default its batch norms, as the policy says."""
+        add_task(network)
+
+    def fixed_parameters(self, network: nn.Module, task_index: int) -> list[nn.Parameter]:
+        """The parameters of the backbone that are not trained with a task: by default batch norms of other tasks."""
+        return other_parameters(network, task_index)
 
     def training(self, settings: TrainingSettings) -> TrainingSettings:
         """How the network is trained; as everyone's by default."""
@@ -108,9 +120,9 @@ class SingleNetworkMethod(Method):
         self._load_tasks(state["tasks"])
         self.backbone, self.heads = None, nn.ModuleList()
         if state["backbone"] is not None:
-            self.backbone = make_shared_backbone(self.settings)
+            self.backbone = self.make_network()
             for _ in self.tasks[1:]:
-                add_task(self.backbone)
+                self.add_task(self.backbone)
             self.backbone.to(device).load_state_dict(state["backbone"])
             freeze(self.backbone)
         for weights in state["heads"]:

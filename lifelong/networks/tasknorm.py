@@ -92,8 +92,17 @@ def use_task(network: nn.Module, task: int) -> None:
 
 def other_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
     """The parameters of the batch norms of other tasks than `task`, which are not to be trained with it."""
+    return [parameter for index, parameter in _parameters_by_task(network) if index != task]
+
+
+def own_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
+    """The parameters of batch norms that `task` alone applies."""
+    return [parameter for index, parameter in _parameters_by_task(network) if index == task]
+
+
+def _parameters_by_task(network: nn.Module) -> list[tuple[int, nn.Parameter]]:
     norms = [(norm, index) for norm in _task_norms(network) if norm.policy == "per-task" for index in range(len(norm.norms))]
-    return [parameter for norm, index in norms if index != task for parameter in norm.norms[index].parameters()]
+    return [(index, parameter) for norm, index in norms for parameter in norm.norms[index].parameters()]
 
 
 def _task_norms(network: nn.Module) -> list[TaskBatchNorm]:

@@ -79,3 +79,21 @@ class MASSettings(SharedBackboneSettings):
     """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty")
+
+
+PLAIN_SGD = (
+    "train by plain SGD, as in the paper: no weight decay, no momentum but lr / (1 - momentum) for a rate;"
+    " if false, as the training settings say (what is held is held all the same)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPMSettings(SharedBackboneSettings):
+    """Hyper-parameters of Gradient Projection Memory (Saha et al. 2021)."""
+
+    batch_norm: BatchNorm = setting("per-task-stats", BATCH_NORM)
+    gpm_threshold: Annotated[float, Gt(0), Le(1)] = setting(
+        0.97, "epsilon: share of the squared norm of a layer's inputs that the directions kept of the first task carry"
+    )
+    gpm_threshold_step: Annotated[float, Ge(0), Le(1)] = setting(0.003, "what epsilon grows by with each of the next nine tasks, up to 1")
+    plain_sgd: bool = setting(True, PLAIN_SGD)

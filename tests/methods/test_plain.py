@@ -9,31 +9,34 @@ import torch.nn.functional as F
 
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.training import TrainingSettings
-from lifelong.training.examples import accuracy
+from lifelong.training.examples import accuracy, image_examples
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
 from tests.methods.test_par import context
 
 TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.005, clip_norm=0.0, patience=0)
 
+OTHER_TRAINING = {"gpm": {"plain_sgd": False}}
+"""Settings of methods that are published with another optimizer, by which they are trained as the others."""
+
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = {}
-    for module in ("single", "independent", "par"):
+    for module in ("single", "independent", "joint", "par"):
         module = importlib.import_module(f"lifelong.methods.{module}")
         fit_selected = module.fit_selected
 
         def recording(network, examples, predict, settings, stage, *, original=fit_selected, **more):
-            begun.update(network=copy.deepcopy(network), examples=examples, seed=stage.seed)
+            begun.update(network=copy.deepcopy(network), seed=stage.seed)
             return original(network, examples, predict, settings, stage, **more)
 
         monkeypatch.setattr(module, "fit_selected", recording)
-    method = make_method(name, small_settings(name))
+    method = make_method(name, small_settings(name, **OTHER_TRAINING.get(name, {})))
     task = made_task()
     method.learn(task, context(0, TRAINING))
 
-    network, examples = begun["network"], begun["examples"]
+    network, examples = begun["network"], image_examples(task)
     inputs, valid = examples.prepare(examples.train), examples.prepare(examples.valid)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.005, momentum=0.9, weight_decay=0.003)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
