@@ -89,7 +89,7 @@ def test_flat_holds_all_settings_once():
         ("augment = 1", ["true or false"]),
         ("epoch = 3", ["my.toml", "'epoch'", "not a setting", "did you mean 'epochs'?"]),
         ("zzz = 3", ["my.toml", "'zzz'", "not a setting", "lifelong methods"]),
-        ("backbone = 'cells'", ["'backbone' is a setting of finetune, independent, lwf, not of par"]),
+        ("backbone = 'cells'", ["'backbone' is a setting of finetune, independent, lwf,", "not of par"]),
         ("[par]\nalpha = 1", ["my.toml", "[par]", "without sections"]),
         ("lr = 0.1\nbatch_size = 3\nbatch-size = 4", ["batch_size", "twice"]),
         ("epochs = ", ["my.toml", "not valid TOML"]),

@@ -1,0 +1,136 @@
+"""EWC: Elastic Weight Consolidation (Kirkpatrick et al., PNAS 2017, arXiv 1612.00796; online: Schwarz et al., ICML 2018, arXiv 1805.06370).
+
+After a task k its weights theta*_k and the diagonal of the Fisher information F_k at them, through its own head, are kept; a new task is
+learned with (Kirkpatrick Eq. 3, for any number of tasks)
+
+    separate:  L = CE + penalty_weight / 2 * sum over earlier tasks k of sum_i F_ki (theta_i - theta*_ki)^2
+    online:    L = CE + penalty_weight / 2 * sum_i F_i (theta_i - theta*_i)^2,   F <- gamma F + F_k,  theta* <- theta*_k
+
+with F_ki = E_x E_y~p(y|x) [(d log p(y|x) / d theta_i)^2]. The papers do not say how that is estimated, and public code differs by a
+factor of a hundred; see van de Ven, "On the computation of the Fisher information in continual learning", arXiv 2502.11756. So the
+estimator has a name (`fisher`), and a `penalty_weight` goes with one estimator:
+
+``exact``
+    The expectation over y as it stands: C backward passes an image.
+``sampled``
+    One label an image, drawn from the network's own prediction.
+``empirical``
+    The true label.
+``batched``
+    B times the square of a batch's mean gradient, true labels, B = `batch_size`. This is what PAR's authors' code computes (there in
+    training mode, on augmented images). The code of HAT and FACIL divides once more by B.
+
+Choices: un-augmented images, evaluation mode, all training images unless `fisher_samples`. Backbone weights only, with the affine weights
+of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of `batch_norm`. The separate
+penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar, PNAS 2018, arXiv
+1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted as it is, and
+time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code of PAR's and
+HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
+
+The step of the penalized loss is stable only while lr * penalty_weight * F_i < 2 (more with momentum): a larger `penalty_weight` makes the
+most important weights swing, held only by `clip_norm`.
+
+Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images as here.
+"""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lifelong.methods.importance import (
+    Quadratic,
+    QuadraticPenaltyMethod,
+    flat,
+    logits_of,
+    mean_over_samples,
+    shared_parameters,
+)
+from lifelong.methods.method import Context
+from lifelong.training.examples import Examples, batched
+from lifelong.training.stages import derive_seed
+
+
+class EWC(QuadraticPenaltyMethod):
+    """Cross-entropy on the new task plus a quadratic penalty, weighted by the Fisher information of earlier tasks."""
+
+    name = "ewc"
+    scale = 0.5
+
+    def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
+        """The diagonal of the Fisher information at the weights that were found."""
+        device = examples.train.device
+        generator = torch.Generator(device).manual_seed(derive_seed(context.seed, context.task_index, "fisher"))
+        wanted, network = self.settings.fisher_samples, self._network()
+        if 0 < wanted < len(examples.train):
+            chosen = torch.randperm(len(examples.train), generator=generator, device=device)[:wanted]
+            examples = replace(examples, train=examples.train[chosen], train_labels=examples.train_labels[chosen])
+        match self.settings.fisher:
+            case "exact":
+                return exact_fisher(network, head, examples)
+            case "sampled":
+                return labelled_fisher(network, head, examples, sampled_labels(network, head, examples, generator))
+            case "empirical":
+                return labelled_fisher(network, head, examples, examples.train_labels)
+            case _:
+                return batched_fisher(network, head, examples, context.training.batch_size, generator)
+
+    def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
+        """The sum over tasks, or the running Fisher at the newest weights."""
+        return old.plus(new) if self.settings.penalty == "separate" else old.moved(new, self.settings.gamma)
+
+
+def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples) -> Float[Tensor, "p"]:
+    """mean over x of sum over y of p(y|x) (d log p(y|x) / d theta)^2, for the shared weights of a backbone."""
+
+    def rows(logits: Tensor, label: Tensor) -> Tensor:
+        # d log p_y / dz = e_y - p; the square brings its weight p_y back.
+        p = logits.softmax(dim=0)
+        return p.sqrt().unsqueeze(1) * (torch.eye(len(p), device=p.device) - p)  # (c, c)
+
+    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.square)
+
+
+def labelled_fisher(network: nn.Module, head: nn.Module, examples: Examples, labels: Int64[Tensor, "n"]) -> Float[Tensor, "p"]:
+    """mean over samples of (d log p(label|x) / d theta)^2, for the shared weights of a backbone.
+
+    Args:
+        network: the backbone, in evaluation mode.
+        head: of the task.
+        examples: their training images are used.
+        labels: the true ones for the empirical Fisher, `sampled_labels` for an unbiased estimate of the exact one.
+    """
+
+    def rows(logits: Tensor, label: Tensor) -> Tensor:
+        is_label = torch.arange(len(logits), device=logits.device) == label
+        return (is_label.to(logits.dtype) - logits.softmax(dim=0)).unsqueeze(0)  # (1, c)
+
+    return mean_over_samples(network, head, examples, labels, rows, torch.square)
+
+
+def sampled_labels(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Int64[Tensor, "n"]:
+    """A label for each training image, drawn from the network's prediction."""
+    logits = batched(lambda inputs: head(network(inputs)), examples.train, examples.prepare)
+    return torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+
+
+def batched_fisher(
+    network: nn.Module, head: nn.Module, examples: Examples, batch_size: int, generator: torch.Generator
+) -> Float[Tensor, "p"]:
+    """mean over batches of B (mean gradient of the cross-entropy)^2, for the shared weights of a backbone.
+
+    A last batch that is smaller counts as much as it has images.
+    """
+    parameters = {name: parameter.detach().requires_grad_(True) for name, parameter in shared_parameters(network).items()}
+    logits = logits_of(network, head)
+    total, count = torch.zeros_like(flat(parameters.values())), len(examples.train)
+    order = torch.randperm(count, generator=generator, device=examples.train.device)
+    for part in order.split(batch_size):
+        outputs = logits(parameters, examples.prepare(examples.train[part]))
+        loss = F.cross_entropy(outputs, examples.train_labels[part], reduction="sum")
+        gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
+        # B (sum / B)^2, weighted by B images of `count`.
+        total += flat(gradients).square()
+    return total.detach() / count

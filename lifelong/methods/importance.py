@@ -1,0 +1,206 @@
+"""How much each shared weight matters to a task, and the quadratic penalty that holds it there: what EWC and MAS have in common.
+
+Importance is made of gradients of single samples, un-augmented, through the task's own head, with the network in evaluation mode: no
+batch statistics mix the samples, and no running statistics move. It covers the weights that tasks share: the backbone with the affine
+weights of its batch norms, but not those of `per-task` batch norms, and no head.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from lifelong.methods.method import Context
+from lifelong.methods.single import SingleNetworkMethod
+from lifelong.networks.cells import CellNetwork
+from lifelong.networks.tasknorm import other_parameters, use_task
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples
+from lifelong.training.fit import Batch, Loss, cross_entropy
+
+SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**25
+"""Samples that are worked on side by side, and numbers in all their gradients (128 MiB). Fixed, because sums of floats depend on them."""
+
+Cotangents = Callable[[Tensor, Tensor], Tensor]
+"""From the logits (c,) and the label () of one sample to rows (k, c), each of which is multiplied with the logits' Jacobian."""
+
+Parameters = dict[str, Tensor]
+
+
+def shared_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a backbone that all its tasks share, by name."""
+    # No task has the number -1: these are the parameters of every task's own batch norms.
+    own = {id(parameter) for parameter in other_parameters(network, -1)}
+    return {name: parameter for name, parameter in network.named_parameters() if id(parameter) not in own}
+
+
+def flat(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
+    """All numbers of some tensors in a row."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def logits_of(network: nn.Module, head: nn.Module) -> Callable[[Parameters, Tensor], Tensor]:
+    """The logits (b, c) of prepared images (b, 3, h, w) as a function of the backbone's shared parameters too."""
+    return lambda parameters, inputs: head(functional_call(network, parameters, (inputs,)))
+
+
+def mean_over_samples(
+    network: nn.Module,
+    head: nn.Module,
+    examples: Examples,
+    labels: Int64[Tensor, "n"],
+    cotangents: Cotangents,
+    size: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "p"]:
+    """The mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
+
+    A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once a sample and
+    differentiated k times; samples are worked on side by side, in steps of bounded memory.
+
+    Args:
+        network: the backbone, in evaluation mode.
+        head: of the task.
+        examples: all training images are used, un-augmented.
+        labels: handed to `cotangents`, one a sample.
+        cotangents: the same number of rows for every sample.
+        size: elementwise, such as the square.
+    """
+    parameters = {name: parameter.detach() for name, parameter in shared_parameters(network).items()}
+    total = torch.zeros_like(flat(parameters.values()))
+    # The cell network's own backward passes are unknown to torch.func: there, one sample after the other.
+    alone = isinstance(network, CellNetwork)
+    step = 1 if alone else min(SAMPLES_AT_ONCE, max(1, NUMBERS_AT_ONCE // len(total)))
+    sizes = (_sizes_of_one if alone else _sizes_side_by_side)(logits_of(network, head), parameters, cotangents, size)
+    for images, ids in zip(examples.train.split(step), labels.split(step), strict=True):
+        total += flat(sizes(examples.prepare(images), ids))
+    return total / len(labels)
+
+
+Sizes = Callable[[Tensor, Tensor], Iterable[Tensor]]
+"""From prepared images and their labels to the sum over them of `size`, for each parameter."""
+
+
+def _sizes_side_by_side(
+    logits: Callable[[Parameters, Tensor], Tensor], parameters: Parameters, cotangents: Cotangents, size: Callable[[Tensor], Tensor]
+) -> Sizes:
+    def of_one(image: Tensor, label: Tensor) -> list[Tensor]:
+        outputs, pullback, *_ = vjp(lambda weights: logits(weights, image.unsqueeze(0))[0], parameters)
+        total = [torch.zeros_like(parameter) for parameter in parameters.values()]
+        for row in cotangents(outputs, label).unbind():
+            (gradients,) = pullback(row)
+            total = [before + size(gradient) for before, gradient in zip(total, gradients.values(), strict=True)]
+        return total
+
+    return lambda images, labels: (values.sum(dim=0) for values in vmap(of_one)(images, labels))
+
+
+def _sizes_of_one(
+    logits: Callable[[Parameters, Tensor], Tensor], parameters: Parameters, cotangents: Cotangents, size: Callable[[Tensor], Tensor]
+) -> Sizes:
+    variables = {name: parameter.requires_grad_(True) for name, parameter in parameters.items()}
+
+    def of_one(image: Tensor, label: Tensor) -> list[Tensor]:
+        outputs = logits(variables, image)[0]
+        total = [torch.zeros_like(parameter) for parameter in variables.values()]
+        for row in cotangents(outputs.detach(), label[0]).unbind():
+            gradients = torch.autograd.grad(outputs, list(variables.values()), row, retain_graph=True, materialize_grads=True)
+            total = [before + size(gradient) for before, gradient in zip(total, gradients, strict=True)]
+        return total
+
+    return of_one
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """sum_i importance_i (theta_i - anchor_i)^2 over the shared weights theta.
+
+    Attributes:
+        importance: >= 0, (P,).
+        anchor: the weights at which it is zero, (P,).
+    """
+
+    importance: Float[Tensor, "p"]
+    anchor: Float[Tensor, "p"]
+
+    def __call__(self, weights: Float[Tensor, "p"]) -> Float[Tensor, ""]:
+        """Its value."""
+        return (self.importance * (weights - self.anchor).square()).sum()
+
+    def moved(self, other: "Quadratic", decay: float = 1.0) -> "Quadratic":
+        """This one's importance, times `decay`, and the other's, at the other's anchor alone."""
+        return Quadratic(decay * self.importance + other.importance, other.anchor)
+
+    def plus(self, other: "Quadratic") -> "Quadratic":
+        """The sum of both, but for a constant: a quadratic again, at the mean of the anchors weighted by importance.
+
+        F (x - a)^2 + G (x - b)^2 = (F + G) (x - (F a + G b) / (F + G))^2 + F G / (F + G) (a - b)^2, and the last does not depend
+        on x. However many are added, two numbers a weight are kept, and a step costs the same.
+        """
+        total = self.importance + other.importance
+        share = torch.where(total > 0, other.importance / total, 1.0)
+        return Quadratic(total, torch.lerp(self.anchor, other.anchor, share))
+
+
+class QuadraticPenaltyMethod(SingleNetworkMethod):
+    """One network; its shared weights are held by a quadratic penalty where they matter to earlier tasks.
+
+    Settings of a subclass have `penalty_weight`.
+    """
+
+    scale: ClassVar[float]
+    """What the weighted quadratic is multiplied with in the loss."""
+
+    def __init__(self, settings: object) -> None:
+        super().__init__(settings)
+        self.quadratic: Quadratic | None = None
+
+    @abstractmethod
+    def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
+        """How much each shared weight matters to the task that has just been learned, >= 0."""
+
+    @abstractmethod
+    def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
+        """The penalty of all earlier tasks and that of the new one, as one."""
+
+    def loss(self, head: nn.Module, examples: Examples) -> Loss:
+        """Cross-entropy of the new task, and the penalty."""
+        network, index, quadratic = self._network(), len(self.tasks), self.quadratic
+        plain = cross_entropy(lambda inputs: head(self.features(inputs, index)))
+        weight = self.scale * self.settings.penalty_weight
+        if quadratic is None or weight == 0:
+            return plain
+        parameters = list(shared_parameters(network).values())
+
+        def loss(batch: Batch) -> Tensor:
+            return plain(batch) + weight * quadratic(flat(parameters))
+
+        return loss
+
+    def consolidate(self, examples: Examples, context: Context) -> None:
+        """Measure what matters to the task, and hold it where it is."""
+        network = self._network()
+        use_task(network, len(self.tasks) - 1)
+        importance = self.importance(self.heads[-1], examples, context)
+        new = Quadratic(importance, flat(shared_parameters(network).values()).detach())
+        self.quadratic = new if self.quadratic is None else self.merged(self.quadratic, new)
+
+    def memory(self) -> dict[str, int]:
+        """Importance and anchor, a float each for every shared weight."""
+        held = {} if self.quadratic is None else vars(self.quadratic)
+        return {name: tensor.numel() * tensor.element_size() for name, tensor in held.items()}
+
+    def state_dict(self) -> Tree:
+        """Tasks, backbone, heads and the penalty."""
+        quadratic = None if self.quadratic is None else dict(vars(self.quadratic))
+        return super().state_dict() | {"quadratic": quadratic}
+
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Become what `state_dict` described, on a device."""
+        super().load_state_dict(state, device)
+        held = state["quadratic"]
+        self.quadratic = None if held is None else Quadratic(**{name: tensor.to(device) for name, tensor in held.items()})

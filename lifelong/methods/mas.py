@@ -1,0 +1,51 @@
+"""MAS: Memory Aware Synapses (Aljundi et al., ECCV 2018, arXiv 1711.09601).
+
+A weight matters to a task as much as the squared length of the learned function's output depends on it; no labels are needed:
+
+    Omega_i <- Omega_i + 1/N sum over images x_n of |d ||z(x_n)||_2^2 / d theta_i|         (Eq. 2 and 3)
+    L = CE + penalty_weight * sum_i Omega_i (theta_i - theta*_i)^2                          (Eq. 4)
+
+z: the logits of the task's own head; theta*: the weights after the last task. There is no factor 1/2.
+
+Choices: the absolute value is taken of each image's gradient, as in Eq. 2. The authors' code takes it of a batch's by default (of one
+image with its option `b1`), in which gradients of opposite signs cancel. The training images of the task, un-augmented, in
+evaluation mode; importance is added over tasks, as in the authors' code; backbone weights only, with the affine weights of batch norms.
+
+What the code of PAR's authors calls MAS is something else: the *square* of a batch's gradient of the *mean* of the squared logits, times
+the batch size, in training mode on augmented images, averaged over tasks, with a factor 1/2. Its weight 300 means nothing here.
+
+Default `penalty_weight`: 1, the paper's for object recognition and that of the authors' code. Logits have no fixed scale, so it is to be
+chosen anew for another backbone or length of training.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, mean_over_samples
+from lifelong.methods.method import Context
+from lifelong.training.examples import Examples
+
+
+class MAS(QuadraticPenaltyMethod):
+    """Cross-entropy on the new task plus a quadratic penalty, weighted by how much the outputs of earlier tasks depend on a weight."""
+
+    name = "mas"
+    scale = 1.0
+
+    def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
+        """Omega of the task alone."""
+        return output_sensitivity(self._network(), head, examples)
+
+    def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
+        """Importance adds up; the anchor is the newest."""
+        return old.moved(new)
+
+
+def output_sensitivity(network: nn.Module, head: nn.Module, examples: Examples) -> Float[Tensor, "p"]:
+    """mean over training images of |d ||logits||^2 / d theta|, for the shared weights of a backbone."""
+
+    def rows(logits: Tensor, label: Tensor) -> Tensor:
+        return 2 * logits.unsqueeze(0)  # d ||z||^2 / dz, (1, c)
+
+    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.abs)
