@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError, near_miss
-from lifelong.settings.baselines import FinetuneSettings, GPMSettings, IndependentSettings, LwFSettings
+from lifelong.settings.baselines import EWCSettings, FinetuneSettings, GPMSettings, IndependentSettings, LwFSettings, MASSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -100,6 +100,20 @@ def _built_in() -> Iterator[MethodEntry]:
         LwFSettings,
         "one network; the old heads' outputs on the new images are kept by distillation",
         "Li & Hoiem, TPAMI 2017, arXiv 1606.09282",
+    )
+    yield MethodEntry(
+        "ewc",
+        "lifelong.methods.ewc:EWC",
+        EWCSettings,
+        "one network; a quadratic penalty holds weights where the Fisher information of earlier tasks is large",
+        "Kirkpatrick et al., PNAS 2017, arXiv 1612.00796",
+    )
+    yield MethodEntry(
+        "mas",
+        "lifelong.methods.mas:MAS",
+        MASSettings,
+        "one network; a quadratic penalty holds weights that the outputs of earlier tasks depend on",
+        "Aljundi et al., ECCV 2018, arXiv 1711.09601",
     )
     yield MethodEntry(
         "gpm",
