@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError, near_miss
-from lifelong.settings.baselines import EWCSettings, FinetuneSettings, GPMSettings, IndependentSettings, LwFSettings, MASSettings
+from lifelong.settings.baselines import (
+    AGEMSettings,
+    ERSettings,
+    EWCSettings,
+    FinetuneSettings,
+    GPMSettings,
+    IndependentSettings,
+    JointSettings,
+    LwFSettings,
+    MASSettings,
+)
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -102,6 +112,13 @@ def _built_in() -> Iterator[MethodEntry]:
         "Li & Hoiem, TPAMI 2017, arXiv 1606.09282",
     )
     yield MethodEntry(
+        "joint",
+        "lifelong.methods.joint:Joint",
+        JointSettings,
+        "one network trained anew, at every task, on all images of all tasks so far (upper bound)",
+        "folklore; van de Ven et al., Nature Machine Intelligence 2022",
+    )
+    yield MethodEntry(
         "ewc",
         "lifelong.methods.ewc:EWC",
         EWCSettings,
@@ -114,6 +131,20 @@ def _built_in() -> Iterator[MethodEntry]:
         MASSettings,
         "one network; a quadratic penalty holds weights that the outputs of earlier tasks depend on",
         "Aljundi et al., ECCV 2018, arXiv 1711.09601",
+    )
+    yield MethodEntry(
+        "er",
+        "lifelong.methods.er:ER",
+        ERSettings,
+        "one network; images kept of earlier tasks are trained along with the new ones",
+        "Chaudhry et al., 2019, arXiv 1902.10486",
+    )
+    yield MethodEntry(
+        "agem",
+        "lifelong.methods.agem:AGEM",
+        AGEMSettings,
+        "one network; no step goes against the gradient of images kept of earlier tasks",
+        "Chaudhry et al., ICLR 2019, arXiv 1812.00420",
     )
     yield MethodEntry(
         "gpm",

@@ -118,8 +118,6 @@ class _Search:
     def __init__(self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage) -> None:
         self.network, self.images, self.settings, self.batch_size, self.stage = network, images, settings, training.batch_size, stage
         self.optimizer = sgd(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
-        # Zeros where there is no momentum yet: the same step, and a fused one wants a buffer for all or for none.
-        load_momentum(self.optimizer, [torch.zeros_like(p) for p in network.parameters()])
         self.random = stage.generator()
         images.generator.manual_seed(derive_seed(stage.seed, "augmentation"))
         order = torch.randperm(len(images.split), generator=self.random)

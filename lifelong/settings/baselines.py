@@ -58,6 +58,16 @@ class LwFSettings(SharedBackboneSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointSettings(SharedBackboneSettings):
+    """Joint has no hyper-parameters but its network, which starts anew at every task: it has no statistics to freeze."""
+
+    batch_norm: Literal["shared", "per-task-stats", "per-task"] = setting(
+        "shared",
+        "batch norm of the shared network: one for all tasks; running statistics of each task's own; or affine weights too",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EWCSettings(SharedBackboneSettings):
     """Hyper-parameters of Elastic Weight Consolidation (Kirkpatrick et al. 2017; online: Schwarz et al. 2018)."""
 
@@ -79,6 +89,29 @@ class MASSettings(SharedBackboneSettings):
     """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(SharedBackboneSettings):
+    """What methods that keep images of earlier tasks have in common."""
+
+    memory_per_class: Annotated[int, Ge(1)] = setting(15, "images kept of each class of an earlier task (er: by the ring)")
+    memory_batch: Annotated[int, Ge(1)] = setting(64, "kept images that are drawn at each training step, as many as there are at most")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ERSettings(ReplaySettings):
+    """Hyper-parameters of Experience Replay (Chaudhry et al. 2019)."""
+
+    memory_policy: Literal["ring", "reservoir"] = setting(
+        "ring", "what is kept: memory_per_class images of each class, or memory_size images of all that were seen"
+    )
+    memory_size: Annotated[int, Ge(1)] = setting(1500, "images kept in all (reservoir)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AGEMSettings(ReplaySettings):
+    """Hyper-parameters of Averaged Gradient Episodic Memory (Chaudhry et al. 2019)."""
 
 
 PLAIN_SGD = (

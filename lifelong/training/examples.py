@@ -19,9 +19,10 @@ class Examples:
     """Training and validation examples as whole tensors on the training device.
 
     Attributes:
-        train, valid: inputs of shape (N, ...): uint8 images, or features that were computed before.
+        train, valid: inputs of shape (N, ...): uint8 images, features that were computed before, or whatever else the loss and the
+            prediction know how to take, such as positions in a store.
         train_labels, valid_labels: class ids of shape (N,).
-        normalization: of images; None: the inputs are features and are used as they are.
+        normalization: of images; None: the inputs are no images and are used as they are.
         augmentation: of training images.
     """
 
@@ -37,13 +38,17 @@ class Examples:
         """Whether a training input differs from epoch to epoch."""
         return self.normalization is not None and bool(self.augmentation)
 
-    def prepare(self, inputs: Shaped[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+    def prepare(self, inputs: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
         """A batch as networks take it, without augmentation."""
         return inputs if self.normalization is None else normalize(inputs, self.normalization)
 
-    def prepare_train(self, inputs: Shaped[Tensor, "b ..."], generator: torch.Generator) -> Float[Tensor, "b ..."]:
+    def prepare_train(self, inputs: Shaped[Tensor, "b ..."], generator: torch.Generator) -> Shaped[Tensor, "b ..."]:
         """A training batch as networks take it, augmented at random."""
         return self.prepare(augment(inputs, self.augmentation, generator) if self.augmented else inputs)
+
+    def epoch(self, size: int, generator: torch.Generator) -> list[Int64[Tensor, "_"]]:
+        """The training examples in batches of `size` at random, as positions; each example once."""
+        return batches(torch.randperm(len(self.train_labels), generator=generator, device=generator.device), size)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same examples with every (un-augmented) input replaced by what `function` makes of it, such as frozen features.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
-from lifelong.training.examples import Examples, accuracy, batched, batches
+from lifelong.training.examples import Examples, accuracy, batched
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
 from lifelong.training.schedule import Schedule
 from lifelong.training.stages import Stage, derive_seed, seeded
@@ -194,9 +194,8 @@ class _Run:
         """One pass over the training examples in random order; returns the mean loss."""
         examples, generator = self.examples, self.generator
         count = len(examples.train_labels)
-        order = torch.randperm(count, generator=generator, device=generator.device)
         total = torch.zeros((), device=generator.device)
-        parts = batches(order, self.settings.batch_size)
+        parts = examples.epoch(self.settings.batch_size, generator)
         for step, indices in enumerate(parts):
             inputs = examples.prepare_train(examples.train[indices], generator)
             batch = Batch(inputs, examples.train_labels[indices], indices, step, len(parts), generator)
