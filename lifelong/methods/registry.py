@@ -12,6 +12,7 @@ from lifelong.settings.baselines import (
     EWCSettings,
     FinetuneSettings,
     GPMSettings,
+    HATSettings,
     IndependentSettings,
     JointSettings,
     LwFSettings,
@@ -152,6 +153,13 @@ def _built_in() -> Iterator[MethodEntry]:
         GPMSettings,
         "one network; weights move orthogonally to the directions of earlier tasks' layer inputs",
         "Saha et al., ICLR 2021, arXiv 2103.09762",
+    )
+    yield MethodEntry(
+        "hat",
+        "lifelong.methods.hat:HAT",
+        HATSettings,
+        "one network; each task gates its units, and weights between units that earlier tasks use stay as they are",
+        "Serrà et al., ICML 2018, arXiv 1801.01423",
     )
 
 

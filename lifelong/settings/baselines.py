@@ -130,3 +130,21 @@ class GPMSettings(SharedBackboneSettings):
     )
     gpm_threshold_step: Annotated[float, Ge(0), Le(1)] = setting(0.003, "what epsilon grows by with each of the next nine tasks, up to 1")
     plain_sgd: bool = setting(True, PLAIN_SGD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HATSettings(SharedBackboneSettings):
+    """Hyper-parameters of Hard Attention to the Task (Serrà et al. 2018)."""
+
+    backbone: Literal["light-resnet18", "alexnet-hat", "alexnet-gpm"] = setting(
+        "light-resnet18", f"{BACKBONE} (PAR's cell network has no gates)"
+    )
+    batch_norm: BatchNorm = setting("per-task", BATCH_NORM)
+    sparsity_weight: Annotated[float, Ge(0)] = setting(0.75, "c: weight of the penalty on units no earlier task uses (paper: 0.1 to 4)")
+    s_max: Annotated[float, Gt(1)] = setting(400.0, "largest scale of the gates (paper: 25 to 800)")
+    binary_masks: bool = setting(
+        True,
+        "cut the masks of learned tasks to 0 or 1, so that no answer for them changes; if false, they are the gates at s_max",
+        tunable=False,
+    )
+    plain_sgd: bool = setting(True, PLAIN_SGD)

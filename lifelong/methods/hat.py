@@ -1,0 +1,127 @@
+"""HAT: Hard Attention to the Task (Serrà, Surís, Miron & Karatzoglou, ICML 2018, arXiv 1801.01423).
+
+Each task learns, along with the weights, a gate a = sigmoid(s e) for every unit (Eq. 1), nearly binary for a large s. Weights between
+units that earlier tasks use are not changed (Eq. 2), and a penalty on the use of new units leaves room for later tasks (Eq. 4 and 5):
+
+    update of w_ij   *= 1 - min(A_i, A_j)             A: the largest mask of each unit among earlier tasks; of an image, 1
+    s                 = 1/s_max + (s_max - 1/s_max) b / (B - 1)               at batch b = 0 .. B - 1 of each epoch (Eq. 3)
+    gradient of e    *= s_max / s * (cosh(s e) + 1) / (cosh(e) + 1)           section 2.5; s e cut to [-50, 50], e kept in [-6, 6]
+    L                 = CE + sparsity_weight * sum a (1 - A) / sum (1 - A)
+
+Choices where the paper is silent, or where its code is not followed:
+
+* The update is masked as it was applied, after the optimizer's step, not the gradient before it: neither momentum nor weight decay can
+  then reach what is protected. The paper trains by plain SGD, as is done here by default, and for all practical purposes does not clip.
+* Masks of learned tasks are cut to 0 or 1 at one half (`binary_masks`), for answers, for validation and for protection: with an |e|
+  near 0 a gate is no 0 or 1 even at s_max, and a unit that is half protected drifts. With a batch norm per task, the default here,
+  the answers for earlier tasks then stay the same to the bit. Without, masks are those of s_max.
+* In the light ResNet-18 each of the 17 ReLUs is gated, the block's last after the shortcut is added: an identity shortcut has no weights
+  to protect, and what it carries is protected where it is made. Affine weights of a shared batch norm are masked like biases.
+* An epoch of one batch has no room for annealing: s is s_max.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.methods.backbone import make_shared_backbone
+from lifelong.methods.plain import plain_sgd
+from lifelong.methods.single import SingleNetworkMethod
+from lifelong.networks.gates import Masks, add_gates, embeddings, freedom, gates, set_scale, use_gates, used, with_gates
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.examples import Examples
+from lifelong.training.fit import Batch, Loss, Update
+
+LARGEST_EMBEDDING = 6.0
+LARGEST_EXPONENT = 50.0
+CLIP_NORM = 10_000.0
+"""The values of the paper's code."""
+
+
+class HAT(SingleNetworkMethod):
+    """Units are gated by task; weights between units that earlier tasks use stay as they are."""
+
+    name = "hat"
+
+    def make_network(self) -> nn.Module:
+        """The backbone with gates."""
+        return with_gates(make_shared_backbone(self.settings), self.settings.s_max, binary=self.settings.binary_masks)
+
+    def add_task(self, network: nn.Module) -> None:
+        """Batch norms, and masks of the task's own."""
+        super().add_task(network)
+        add_gates(network)
+
+    def fixed_parameters(self, network: nn.Module, task_index: int) -> list[nn.Parameter]:
+        """The embeddings of earlier tasks too."""
+        return super().fixed_parameters(network, task_index) + [e for task in range(task_index) for e in embeddings(network, task)]
+
+    def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
+        """What the backbone makes of prepared images through a task's gates, with its batch norm."""
+        use_gates(self._network(), task_index)
+        return super().features(inputs, task_index)
+
+    def training(self, settings: TrainingSettings) -> TrainingSettings:
+        """Plain SGD, if the settings say so; the gradients of embeddings, which are magnified, are not clipped."""
+        return replace(plain_sgd(settings) if self.settings.plain_sgd else settings, clip_norm=CLIP_NORM)
+
+    def loss(self, head: nn.Module, examples: Examples) -> Loss:
+        """Cross-entropy and the penalty of Eq. 5, at the batch's scale."""
+        network, index = self._network(), len(self.tasks)
+        earlier = used(network, list(range(index)))
+
+        def gated_loss(batch: Batch) -> Tensor:
+            set_scale(network, annealed(batch.step, batch.steps, self.settings.s_max))
+            error = F.cross_entropy(head(self.features(batch.inputs, index)), batch.labels)
+            return error + self.settings.sparsity_weight * sparsity({name: gate.gate() for name, gate in gates(network).items()}, earlier)
+
+        return gated_loss
+
+    def update(self, head: nn.Module, examples: Examples) -> Update:
+        """The gradients of the embeddings magnified; the step of all other weights masked."""
+        network, index = self._network(), len(self.tasks)
+        own = embeddings(network, index)
+        shares = freedom(network, self.held()) if index else []
+
+        @contextmanager
+        def masked(batch: Batch) -> Generator[None]:
+            scale = annealed(batch.step, batch.steps, self.settings.s_max)
+            for e in own:
+                assert e.grad is not None
+                e.grad *= compensation(e.detach(), scale, self.settings.s_max)
+            before = [parameter.detach().clone() for parameter, _ in shares]
+            yield
+            with torch.no_grad():
+                for old, (parameter, share) in zip(before, shares, strict=True):
+                    # Exact at both ends: what is held keeps its bits, what is free takes the step's.
+                    parameter.copy_(torch.lerp(old, parameter, share.expand_as(old)))
+                for e in own:
+                    e.clamp_(-LARGEST_EMBEDDING, LARGEST_EMBEDDING)
+
+        return masked
+
+    def held(self) -> Masks:
+        """How much each unit is held while the next task is learned: as much as any task so far uses it."""
+        return used(self._network(), list(range(len(self.tasks))))
+
+
+def annealed(step: int, steps: int, s_max: float) -> float:
+    """The scale of the gates at a step of an epoch (Eq. 3)."""
+    return s_max if steps == 1 else 1 / s_max + (s_max - 1 / s_max) * step / (steps - 1)
+
+
+def compensation(e: Float[Tensor, " n"], scale: float, s_max: float) -> Float[Tensor, " n"]:
+    """What the gradient of an embedding is multiplied with, so that it is as if s had been 1, and times s_max (section 2.5)."""
+    steep = torch.cosh((scale * e).clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT))
+    return s_max / scale * (steep + 1) / (torch.cosh(e) + 1)
+
+
+def sparsity(gate: Masks, earlier: Masks) -> Float[Tensor, ""]:
+    """The mean gate of units, weighted by how little earlier tasks use them (Eq. 5); 0 when all are used up."""
+    room = torch.cat([1 - earlier[name] for name in gate])
+    return torch.cat(list(gate.values())) @ room / torch.where(room.any(), room.sum(), 1.0)
