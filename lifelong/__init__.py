@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, open_stream, run
+    from lifelong.api import compare, distances, open_stream, run, tune
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
     from lifelong.methods.conformance import check_method
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "run": "lifelong.api",
+    "tune": "lifelong.api",
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "open_stream": "lifelong.api",
@@ -40,6 +41,7 @@ __all__ = [
     "make_method",
     "open_stream",
     "run",
+    "tune",
 ]
 
 

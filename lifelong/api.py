@@ -3,25 +3,43 @@
 Nothing heavy is imported before a configuration has been checked, so that a misspelt setting is answered at once.
 """
 
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS, method_entry
-from lifelong.settings.fields import Setting, expected, flag, plain, settings_of
+from lifelong.places import Device, Place, environment
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, RunConfig
-from lifelong.settings.training import TrainingSettings
 
-Device = Literal["auto", "cpu", "cuda"]
+__all__ = [
+    "DEFAULT_METHODS",
+    "compare",
+    "comparison",
+    "configure",
+    "default_out",
+    "describe_method",
+    "describe_stream",
+    "distances",
+    "environment",
+    "finished",
+    "list_methods",
+    "list_streams",
+    "measure",
+    "open_stream",
+    "preview_stream",
+    "run",
+    "start",
+    "start_comparison",
+    "to_tune",
+    "tune",
+]
+
 DEFAULT_METHODS = ("par", "finetune", "independent")
 """What `compare` compares unless told otherwise: PAR, and the lower and upper bounds."""
-
-Place = str | os.PathLike[str]
 
 
 def configure(
@@ -43,7 +61,7 @@ def configure(
         preset: "paper" (default), "authors-code" or "quick".
         config: a flat TOML file with any of these and of the hyper-parameters.
         compared: methods that run with the same hyper-parameters: one that only they have is passed over.
-        hyper_parameters: settings of the method and of training by name, such as ``epochs=10``.
+        hyper_parameters: settings of the method and of training by name, such as ``epochs=10``; and what is tuned (see `tune`).
 
     Raises:
         LifelongError: a setting, a name or a value is not accepted.
@@ -60,41 +78,10 @@ def configure(
     )
 
 
-def environment(
-    data: Place | None = None,
-    weights: Place | None = None,
-    device: Device = "auto",
-    download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
-    skip_broken: bool = False,
-) -> Environment:
-    """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
-
-    Raises:
-        LifelongError: a number is negative.
-    """
-    for name, value in (("threads", threads), ("save_every", save_every)):
-        if not value >= 0:
-            raise LifelongError(f"{flag(name)} {value}: expected a number >= 0")
-    return Environment(
-        data=_path(data, "LIFELONG_DATA"),
-        weights=_path(weights, "LIFELONG_WEIGHTS"),
-        device=device,
-        download=download,
-        threads=threads,
-        save_every=save_every,
-        skip_broken=skip_broken,
-    )
-
-
-def _path(given: Place | None, variable: str) -> Path | None:
-    place = given if given is not None else os.environ.get(variable) or None
-    return None if place is None else Path(place)
-
-
 def default_out(config: RunConfig, kind: str | None = None) -> Path:
     """The folder for what names none: ``runs/<stream>-<method>-seed<seed>``; of a comparison ``runs/<stream>-compare``.
+
+    A tuned run has ``-tuned`` after its method.
 
     Args:
         config: of the run.
@@ -104,7 +91,8 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
     # What a person typed is no path of ours before it is made one.
     stream = re.sub(r"[^\w.-]+", "-", place if config.stream.startswith("hub:") else Path(place).stem).strip(".-") or "stream"
     seed = "" if kind == "compare" else f"-seed{config.seed}"
-    return Path("runs") / f"{stream}-{kind or config.method}{seed}"
+    method = config.method if config.tuning is None else f"{config.method}-tuned"
+    return Path("runs") / f"{stream}-{kind or method}{seed}"
 
 
 def run(
@@ -148,6 +136,60 @@ def run(
     resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+
+
+def tune(
+    stream: Place | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    *,
+    grid: str | Mapping[str, Any] | None = None,
+    tolerance: float | None = None,
+    trials: int | None = None,
+    out: Place | None = None,
+    preset: str | None = None,
+    config: Place | None = None,
+    data: Place | None = None,
+    weights: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
+    skip_broken: bool = False,
+    progress: Any = True,
+    **hyper_parameters: Any,
+) -> dict[str, Any]:
+    """A run whose hyper-parameters are chosen for each task by its own validation images; the same call continues it.
+
+    Args:
+        stream, method, seed, preset, config, hyper_parameters: see `configure`.
+        grid: what is tried, in order: ``"lr=0.01,0.1 penalty_weight=1,10"``, or a dict of lists; None: the file `config` says it.
+        tolerance: the first candidate is taken that is at most this much less accurate than the best; in [0, 1), by default 0.
+        trials: candidates per task that Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by default 0:
+            every combination.
+        out, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
+
+    Returns:
+        As `run`; "tuning" has the cost, and each of "tasks" its own "tuning": all candidates, and which was chosen.
+
+    Raises:
+        LifelongError: something given cannot be used; the message says what and how to mend it.
+    """
+    chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
+    resolved = to_tune(configure(stream, method, seed, preset=preset, config=config, **chosen))
+    folder = Path(out) if out is not None else default_out(resolved)
+    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+
+
+def to_tune(config: RunConfig) -> RunConfig:
+    """The same configuration.
+
+    Raises:
+        LifelongError: it has nothing to choose from.
+    """
+    if config.tuning is None:
+        raise LifelongError('nothing to choose from: give --grid "KEY=VALUE,VALUE,...", such as --grid "lr=0.01,0.1"')
+    return config
 
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
@@ -293,119 +335,6 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
     write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
     distance_heatmap(result, out / "distances.png")
     return result
-
-
-def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
-    """A stream by its name or from its TOML file.
-
-    Args:
-        name: a known stream's name, or the path of a TOML file.
-        seed: of the stream's draws.
-        data: folder with one folder per image source; by default the variable LIFELONG_DATA.
-        download: fetch missing images from the hub.
-        skip_broken: leave out images that cannot be used, instead of failing.
-
-    Raises:
-        LifelongError: there is no such stream, its file is wrong, or its images are missing.
-    """
-    from lifelong.data.sources import Sources
-    from lifelong.streams.catalog import open_stream as open_by_name
-
-    place = environment(data, download=download)
-    return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=skip_broken))
-
-
-def list_streams() -> list[dict[str, Any]]:
-    """The known streams: "name" and "text"."""
-    from lifelong.streams.catalog import stream_names
-
-    return [{"name": name, "text": text} for name, text in stream_names().items()]
-
-
-def describe_stream(
-    name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
-) -> dict[str, Any]:
-    """What the tasks of a stream hold; no image is decoded.
-
-    Args:
-        name, seed, data, download, skip_broken: see `open_stream`.
-
-    Returns:
-        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`) and "tasks": for each its "name", "source",
-        "licence", "classes", images per split, ...
-    """
-    return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
-
-
-def preview_stream(
-    name: Place,
-    out: Place,
-    seed: int = 0,
-    *,
-    data: Place | None = None,
-    download: bool = False,
-    skip_broken: bool = False,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Draw a contact sheet of a stream: one row a task, with images of its test split as they are evaluated.
-
-    Args:
-        name, seed, data, download, skip_broken: see `open_stream`.
-        out: the PNG file; its folder is made, and a file that is there is replaced.
-        progress: whether a terminal shows how far it is, on stderr.
-
-    Returns:
-        What `describe_stream` returns.
-
-    Raises:
-        LifelongError: something given cannot be used, or the file cannot be written.
-    """
-    from lifelong.experiment.progress import along
-    from lifelong.report.contact import check_path, contact_sheet, plan
-    from lifelong.streams.preview import evaluation_images
-
-    check_path(Path(out))
-    stream = open_stream(name, seed, data=data, download=download, skip_broken=skip_broken)
-    described = _described(stream, seed)
-    chosen = plan(described)
-    images = evaluation_images(stream, chosen)
-    contact_sheet(described, along(images, len(chosen)) if progress else images, Path(out))
-    return described
-
-
-def _described(stream: Any, seed: int) -> dict[str, Any]:
-    from lifelong.streams.checksums import compare as compare_checksum
-
-    tasks = [asdict(task) for task in stream.describe()]
-    checksum = stream.checksum()
-    return {
-        "name": stream.name,
-        "seed": seed,
-        "fingerprint": stream.fingerprint(),
-        "checksum": asdict(checksum) | {"verdict": compare_checksum(stream.name, seed, checksum)},
-        "tasks": plain(tasks),
-    }
-
-
-def list_methods() -> list[dict[str, Any]]:
-    """The registered methods: "name", "summary" and "source" (the paper)."""
-    return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in METHODS.values()]
-
-
-def describe_method(name: str) -> dict[str, Any]:
-    """A method and all its settings: for each "name", "flag", "accepts", "default" and "help".
-
-    Raises:
-        LifelongError: no method has this name.
-    """
-    entry = method_entry(name)
-    groups = {"settings": entry.settings, "training": TrainingSettings}
-    head = {"name": entry.name, "summary": entry.summary, "source": entry.source}
-    return head | {group: [_describe_setting(item) for item in settings_of(cls).values()] for group, cls in groups.items()}
-
-
-def _describe_setting(item: Setting) -> dict[str, Any]:
-    return {"name": item.name, "flag": item.flag, "accepts": expected(item.hint), "default": plain(item.default), "help": item.help}
 
 
 def _listener(progress: Any) -> Any:

@@ -11,6 +11,19 @@ class LifelongError(Exception):
     """
 
 
+class DivergedError(LifelongError):
+    """A loss became NaN or infinite: other hyper-parameters may do better.
+
+    Args:
+        message: one line.
+        epoch: the epoch in which it happened, from 1.
+    """
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+
 def near_miss(word: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the closest known name if there is one, else all of them.
 

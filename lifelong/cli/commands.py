@@ -16,6 +16,7 @@ from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import Environment
+from lifelong.settings.tuning import ABOUT_TUNING
 
 app = App(
     name="lifelong",
@@ -53,6 +54,8 @@ StreamFlag = Annotated[
     ),
     ONE,
 ]
+MethodFlag = Annotated[str | None, _flag("a method's name (see: lifelong methods) [default: par]"), ONE]
+SeedFlag = Annotated[int | None, _flag("of every random number [default: 0]"), ONE]
 PresetFlag = Annotated[str | None, _flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
 ConfigFlag = Annotated[Path | None, _flag("flat TOML file with any of these settings; flags win over it"), ONE]
 DataFlag = Annotated[Path | None, _flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
@@ -92,13 +95,27 @@ class Where:
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]
 
+TUNING = Group("Tuning", sort_key=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """The flags that say what is chosen for each task by its validation images."""
+
+    grid: Annotated[str | None, Parameter(help=ABOUT_TUNING["grid"]), ONE] = None
+    tolerance: Annotated[float | None, Parameter(help=ABOUT_TUNING["tolerance"]), ONE] = None
+    trials: Annotated[int | None, Parameter(help=ABOUT_TUNING["trials"]), ONE] = None
+
+
+TuningFlags = Annotated[Tuning, Parameter(name="*", group=TUNING)]
+
 
 @app.command(usage="Usage: lifelong run [FLAGS]")
 def run(
     *,
     stream: StreamFlag = None,
-    method: Annotated[str | None, _flag("a method's name (see: lifelong methods) [default: par]"), ONE] = None,
-    seed: Annotated[int | None, _flag("of every random number [default: 0]"), ONE] = None,
+    method: MethodFlag = None,
+    seed: SeedFlag = None,
     out: Annotated[Path | None, _flag("the run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
@@ -108,6 +125,27 @@ def run(
 ) -> None:
     """Learn a stream with a method. Stopped at any moment, the same command continues."""
     resolved = api.configure(stream, method, seed, preset=preset, config=config, **given(hyper))
+    folder = out or api.default_out(resolved)
+    summary = api.start(resolved, folder, where.environment(), _progress(as_json))
+    _show(summary, as_json, tables.print_run, folder / "report.html")
+
+
+@app.command(usage='Usage: lifelong tune --grid "KEY=VALUE,VALUE,... ..." [FLAGS]')
+def tune(
+    *,
+    tuning: TuningFlags = Tuning(),
+    stream: StreamFlag = None,
+    method: MethodFlag = None,
+    seed: SeedFlag = None,
+    out: Annotated[Path | None, _flag("the run directory [default: runs/STREAM-METHOD-tuned-seedN]"), ONE] = None,
+    preset: PresetFlag = None,
+    config: ConfigFlag = None,
+    where: WhereFlags = Where(),
+    as_json: JsonFlag = False,
+    hyper: HyperFlags = HYPER,
+) -> None:
+    """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
+    resolved = api.to_tune(api.configure(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     summary = api.start(resolved, folder, where.environment(), _progress(as_json))
     _show(summary, as_json, tables.print_run, folder / "report.html")
@@ -123,17 +161,18 @@ def compare(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    tuning: TuningFlags = Tuning(),
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Run several methods and seeds over one stream and compare them, or compare runs that are finished."""
     if runs:
-        if any((stream, methods, seeds, preset, config, given(hyper))) or where != Where():
+        if any((stream, methods, seeds, preset, config, given(tuning), given(hyper))) or where != Where():
             raise LifelongError(f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; beside runs only --out and --json")
         summaries, folder = api.finished(runs, out), out
     else:
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
-        configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(hyper))
+        configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
         summaries = api.start_comparison(configs, folder, where.environment(), _progress(as_json))
     _show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LifelongError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt as stop:
-        again = "; the same command continues" if words[:1] in (["run"], ["compare"]) else ""
+        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.

@@ -14,9 +14,12 @@ from lifelong.settings.fields import show_default
 
 def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
     """The result of a run: the distances if there are any, its tasks, and its totals."""
-    from lifelong.report.tables import result_table
+    from lifelong.report.tables import result_table, tuning_table
+    from lifelong.report.tuning import tuned
 
     _print_tasks(console, summary)
+    if tuned(summary):
+        console.print(tuning_table(summary))
     console.print(result_table(summary))
     _print_place(console, "report", report)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
 
 Item = TypeVar("Item")
@@ -38,6 +39,15 @@ class Progress:
 
     def task_started(self, index: int, name: str) -> None:
         """The task at this position, from 0, begins."""
+
+    def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        """A candidate of the task's hyper-parameters begins.
+
+        Args:
+            number: which, from 0.
+            count: of how many.
+            values: its hyper-parameters.
+        """
 
     def phase(self, name: str) -> None:
         """A part of the task's work begins, such as "distances", "search" or "train"."""
@@ -119,6 +129,12 @@ class ConsoleProgress(Progress):
             self._update("run", description=title, completed=index, detail=self._time_left())
             self._update("phase", description="", completed=0, total=None, detail="")
 
+    def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        """See `Progress.candidate`."""
+        self._end_phase()
+        self._last, self._unsaid = None, False
+        self._say(f"  candidate {number + 1} of {count}: {_words(values)}")
+
     def phase(self, name: str) -> None:
         """See `Progress.phase`."""
         self._end_phase()
@@ -148,6 +164,9 @@ class ConsoleProgress(Progress):
         words = [f"task {index + 1} of {self._tasks} done: {record.get('name', '')}"]
         if decision:
             words.append(decision if record.get("expert") is None else f"{decision}, expert {record['expert']}")
+        if record.get("tuning"):
+            trials, chosen = record["tuning"]["candidates"], record["tuning"]["chosen"]
+            words.append(f"chosen {_words(trials[chosen]['values'])} (candidate {chosen + 1} of {len(trials)})")
         words.append(f"accuracy {accuracy[-1]:.3f}" if accuracy else "not evaluated")
         words.append(duration(seconds))
         left = self._tasks - index - 1
@@ -226,6 +245,11 @@ class ConsoleProgress(Progress):
 
     def _update(self, bar: str, **fields: Any) -> None:
         self._live.update(self._bars[bar], **fields)
+
+
+def _words(values: dict[str, Any]) -> str:
+    """Hyper-parameters in words: "lr 0.1, augment true"."""
+    return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {show_default(value)}" for key, value in values.items())
 
 
 def along(items: Iterable[Item], total: int) -> Iterable[Item]:

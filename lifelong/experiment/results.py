@@ -64,7 +64,7 @@ class RunDirectory:
 
     def _begun(self) -> bool:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
-        return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/*/*.safetensors")))
+        return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/**/*.safetensors")))
 
     def _check(self, identity: dict[str, Any]) -> None:
         try:

@@ -19,7 +19,8 @@ from lifelong.experiment.machine import choose_device, machine_name, peak_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
-from lifelong.methods.method import Context, Method
+from lifelong.experiment.tuning import check_tuning, chosen_values, method_with, tune_task
+from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import config_toml, flat
@@ -64,6 +65,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     if wanted is not None:
         # Before anything is written: weights may be missing.
         extractors(*wanted)
+    check_tuning(config, {task.name: task.valid for task in stream.describe()})
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
     identity = _identity(config, stream, environment)
     stream.prepare()
@@ -195,11 +197,7 @@ class _Runner:
             on_epoch=self.progress.epoch,
             save_every=self.save_every,
         )
-        started = time.perf_counter()
-        record = self.method.learn(task, context)
-        # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
-        elapsed = time.perf_counter() - started
-        record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
+        record, tuning = self._learned(task, context)
         retire(task, self.config.method)
         fields = asdict(record)
         return {
@@ -209,7 +207,17 @@ class _Runner:
             "valid": description.valid,
             "test": description.test,
             "seconds_by_phase": fields.pop("seconds"),
-        } | fields
+            **fields,
+            **tuning,
+        }
+
+    def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
+        """What the method notes of the task, and what was tuned."""
+        if self.config.tuning is None:
+            return learn_timed(self.method, task, context), {}
+        tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self.progress.candidate)
+        self.method = tuned.method
+        return tuned.record, {"tuning": tuned.report}
 
     def _judge(self) -> None:
         """Accuracy on the test images of every task so far.
@@ -238,8 +246,10 @@ class _Runner:
         }
 
     def _restore(self, saved: Tree) -> None:
-        self.method.load_state_dict(saved["method"], self.device)
         self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+        if self.config.tuning is not None:
+            self.method = method_with(self.config, chosen_values(self.entries[-1]["tuning"]))
+        self.method.load_state_dict(saved["method"], self.device)
 
     def _all_notes(self) -> list[str]:
         return self.notes + [note for description in self.descriptions for note in description.notes]
@@ -279,7 +289,25 @@ class _Runner:
             "peak_memory_bytes": peak_memory(),
             "notes": self._all_notes(),
             "complete": len(self.entries) == len(self.stream),
-        }
+        } | self._tuned()
+
+    def _tuned(self) -> dict[str, Any]:
+        """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
+        if self.config.tuning is None:
+            return {}
+        reports = [entry["tuning"] for entry in self.entries]
+        totals = {key: sum(report[key] for report in reports) for key in ("seconds", "epochs")}
+        return {"tuning": totals | {"candidates": sum(len(report["candidates"]) for report in reports)}}
+
+
+def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
+    """Make a method learn a task; the time that its record does not name is the phase "other"."""
+    started = time.perf_counter()
+    record = method.learn(task, context)
+    # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
+    elapsed = time.perf_counter() - started
+    record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
+    return record
 
 
 def retire(task: Task, method: str) -> None:

@@ -10,6 +10,7 @@ from lifelong.report import figures
 from lifelong.report.canvas import DARK, LIGHT, Theme
 from lifelong.report.charts import per_task
 from lifelong.report.runs import Runs, group
+from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
     ABSENT,
     accuracy,
@@ -89,6 +90,8 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],
         pictures=_pictures(folder, summary),
         cells=_cells(folder, tasks),
+        tuning=Grid(*chosen_rows(summary)) if tuned(summary) else None,
+        tuning_cost=_tuning_cost(summary),
         phases=_phases(summary),
         settings=[(clean(key), _value(value)) for key, value in (summary.get("settings") or {}).items()],
         command="lifelong run --config config.toml --out ../again",
@@ -214,6 +217,7 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
         "nearest": against_thresholds(task),
         "scale": _scale(task),
         "cost": "; ".join(parts) + ".",
+        "candidates": Grid(*candidate_rows(task)) if task.get("tuning") else None,
         "classes": [clean(name) for name in task.get("classes") or []],
         "distances": Grid(
             ["to task, nearest first", "distance"],
@@ -271,6 +275,11 @@ def _phases(summary: dict[str, Any]) -> Grid:
     total = sum(phases.values())
     rows = [[clean(name), duration(seconds), f"{seconds / total:.0%}" if total else ABSENT] for name, seconds in phases.items()]
     return Grid(["phase", "time", "share"], rows)
+
+
+def _tuning_cost(summary: dict[str, Any]) -> str:
+    cost = summary.get("tuning") or {}
+    return f"{cost.get('candidates', 0)} candidates, {cost.get('epochs', 0)} epochs, {duration(cost.get('seconds'))}"
 
 
 def _environment(summary: dict[str, Any]) -> list[tuple[str, str]]:

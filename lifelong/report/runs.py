@@ -61,7 +61,7 @@ def _label(summary: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
     if len({other.get("stream") for other in everyone}) > 1:
         label += f" on {clean(own['stream'])}"
     alike = [_traits(other) for other in everyone if other.get("method") == summary.get("method")]
-    differing = [key for key in own if key not in ("method", "stream") and any(other.get(key) != own[key] for other in alike)]
-    if differing:
-        label += f" ({', '.join(f'{key} {clean(own[key])}' for key in differing)})"
-    return label
+    # What one run chooses for each task and the other has given is told by the word "tuned".
+    differing = [key for key in own if key not in ("method", "stream") and any(other.get(key, own[key]) != own[key] for other in alike)]
+    words = [*(["tuned"] if "grid" in own else []), *(f"{key} {clean(own[key])}" for key in differing)]
+    return f"{label} ({', '.join(words)})" if words else label

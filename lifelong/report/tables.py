@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.report.runs import group
+from lifelong.report.tuning import chosen_rows
 from lifelong.report.wording import (
     ABSENT,
     accuracy,
@@ -76,6 +77,17 @@ def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = Non
             spread(one.memory(), size),
             spread(one.values("seconds"), duration),
         )
+    return table
+
+
+def tuning_table(summary: dict[str, Any]) -> Table:
+    """What was chosen for each task of a tuned run."""
+    headings, rows = chosen_rows(summary)
+    table = _table("chosen by validation")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 

@@ -26,16 +26,18 @@ BACKBONE = (
 class BackboneSettings:
     """The fixed network of a baseline."""
 
-    backbone: Backbone = setting("light-resnet18", BACKBONE)
-    init_channels: Annotated[int, Ge(1)] = setting(64, "channels of the network's first layer (the AlexNets grow wider, the others do not)")
-    stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)")
+    backbone: Backbone = setting("light-resnet18", BACKBONE, tunable=False)
+    init_channels: Annotated[int, Ge(1)] = setting(
+        64, "channels of the network's first layer (the AlexNets grow wider, the others do not)", tunable=False
+    )
+    stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedBackboneSettings(BackboneSettings):
     """The fixed network of a baseline whose tasks share one."""
 
-    batch_norm: BatchNorm = setting("shared", BATCH_NORM)
+    batch_norm: BatchNorm = setting("shared", BATCH_NORM, tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class MASSettings(SharedBackboneSettings):
 class ReplaySettings(SharedBackboneSettings):
     """What methods that keep images of earlier tasks have in common."""
 
-    memory_per_class: Annotated[int, Ge(1)] = setting(15, "images kept of each class of an earlier task (er: by the ring)")
+    memory_per_class: Annotated[int, Ge(1)] = setting(15, "images kept of each class of an earlier task (er: by the ring)", tunable=False)
     memory_batch: Annotated[int, Ge(1)] = setting(64, "kept images that are drawn at each training step, as many as there are at most")
 
 
@@ -104,9 +106,9 @@ class ERSettings(ReplaySettings):
     """Hyper-parameters of Experience Replay (Chaudhry et al. 2019)."""
 
     memory_policy: Literal["ring", "reservoir"] = setting(
-        "ring", "what is kept: memory_per_class images of each class, or memory_size images of all that were seen"
+        "ring", "what is kept: memory_per_class images of each class, or memory_size images of all that were seen", tunable=False
     )
-    memory_size: Annotated[int, Ge(1)] = setting(1500, "images kept in all (reservoir)")
+    memory_size: Annotated[int, Ge(1)] = setting(1500, "images kept in all (reservoir)", tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)

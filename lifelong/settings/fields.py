@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.errors import near_miss
-from lifelong.settings.base import help_of
+from lifelong.settings.base import help_of, tunable_of
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Setting:
         hint: its type, with its range (`Annotated`).
         default: its value when nothing is given.
         help: what it does.
+        tunable: whether it may differ from task to task.
     """
 
     name: str
     hint: Any
     default: Any
     help: str
+    tunable: bool = True
 
     @property
     def flag(self) -> str:
@@ -42,7 +44,13 @@ def flag(key: str) -> str:
 def settings_of(cls: type[Any]) -> dict[str, Setting]:
     """The hyper-parameters of a settings class by name, in the order of declaration."""
     hints = get_type_hints(cls, include_extras=True)
-    return {f.name: Setting(f.name, hints[f.name], f.default, help_of(f)) for f in dataclasses.fields(cls)}
+    return {f.name: Setting(f.name, hints[f.name], f.default, help_of(f), _tunable(cls, f.name)) for f in dataclasses.fields(cls)}
+
+
+def _tunable(cls: type[Any], name: str) -> bool:
+    """Whether all classes that declare a setting let it differ from task to task: another default does not change that."""
+    declared = [base.__dataclass_fields__.get(name) for base in cls.__mro__ if dataclasses.is_dataclass(base)]
+    return all(tunable_of(field) for field in declared if field is not None)
 
 
 def plain(value: Any) -> Any:

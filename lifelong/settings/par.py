@@ -21,12 +21,15 @@ class RelatednessSettings:
         "auto",
         "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
         "auto: pixels for the stream 'digits' only, else resnet18",
+        tunable=False,
     )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "the split whose features give prototypes and distances (paper silent; authors' code: valid)"
     )
     feature_input: Literal["task", "imagenet"] = setting(
-        "task", "extractor input: images at the task's size and normalization (authors' code), or resized to 224 with ImageNet's"
+        "task",
+        "extractor input: images at the task's size and normalization (authors' code), or resized to 224 with ImageNet's",
+        tunable=False,
     )
     leave_one_out: bool = setting(
         False, "leave a sample out of its own prototype in Eq. 2 (less biased for small tasks; the paper does not)"
@@ -66,11 +69,16 @@ class PARSettings(RelatednessSettings, SearchSettings):
         "par",
         "the method, or an ablation of it (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
         "regularization only, and the first two with regularization",
+        tunable=False,
     )
-    fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype")
-    init_channels: Annotated[int, Ge(1)] = setting(64, "channels C of an expert (constant through its cells)")
-    cells: Annotated[int, Ge(1), Le(20)] = setting(4, "cells per expert; those at a third and two thirds reduce the resolution")
-    reduce_bn: bool = setting(True, "apply the batch norm of factorized reductions (the authors' code makes it, and does not)")
+    fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)
+    init_channels: Annotated[int, Ge(1)] = setting(64, "channels C of an expert (constant through its cells)", tunable=False)
+    cells: Annotated[int, Ge(1), Le(20)] = setting(
+        4, "cells per expert; those at a third and two thirds reduce the resolution", tunable=False
+    )
+    reduce_bn: bool = setting(
+        True, "apply the batch norm of factorized reductions (the authors' code makes it, and does not)", tunable=False
+    )
     freeze_ratio: Annotated[float, Ge(0)] = setting(
         0.10, "a task with fewer training images than this share of its group's largest trains only its head (authors' code: 0.5)"
     )

@@ -1,7 +1,7 @@
 """From presets, a configuration file and flags to the one configuration of a run; and back to a file.
 
 Later wins: defaults, preset, configuration file, flags. The file is flat TOML: the keys of a run (stream, method, seed, preset) and
-any hyper-parameter, with underscores or dashes.
+any hyper-parameter, with underscores or dashes, and what is tuned (grid, tolerance, trials).
 """
 
 import tomllib
@@ -17,6 +17,7 @@ from lifelong.settings.fields import Setting, check, flag, plain, settings_of, s
 from lifelong.settings.presets import preset_values
 from lifelong.settings.run import Preset, RunConfig
 from lifelong.settings.training import TrainingSettings
+from lifelong.settings.tuning import TUNING_KEYS, Range, TuningSettings, parts_of, values_of
 
 RUN_KEYS: dict[str, Any] = {"stream": str, "method": str, "seed": Annotated[int, Ge(0)], "preset": Preset}
 """The keys of a run that are no hyper-parameters, with their types."""
@@ -69,7 +70,7 @@ def resolve(
         overrides: hyper-parameters by key; they win over everything else.
         methods: every known method's settings class by the method's name.
         compared: names of methods that are run with the same flags: a key of one of them is passed over where it is not a
-            setting of `method`.
+            setting of `method`, also in a grid.
 
     Raises:
         LifelongError: a key is unknown or of another method, a value is of the wrong type or out of range, the file cannot be
@@ -89,6 +90,9 @@ def resolve(
     chosen: Preset = run.get("preset", "paper")
     known = settings_of(TrainingSettings) | settings_of(settings)
     _refuse_strangers(given, known, method, methods, compared)
+    tuning = _tuning(given, known, method, methods, compared)
+    # What is tuned has no value of its own.
+    given = {key: item for key, item in given.items() if tuning is None or key not in tuning.keys}
     values = {key: given[key].check(item.hint) for key, item in known.items() if key in given}
     config = RunConfig(
         stream=run["stream"],
@@ -97,8 +101,12 @@ def resolve(
         preset=chosen,
         training=_make(TrainingSettings, chosen, run["stream"], values),
         settings=_make(settings, chosen, run["stream"], values),
+        tuning=tuning,
     )
-    _check_thresholds(config.settings, given)
+    if tuning is None:
+        _check_thresholds(config.settings, _label(given, "beta", "alpha"))
+    else:
+        _check_combinations(config, tuning, _label(given, "grid"))
     return config
 
 
@@ -119,12 +127,14 @@ def config_toml(config: RunConfig) -> str:
 
 def _groups(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "The run; repeat it with: lifelong run --config THIS_FILE --out DIR", {key: getattr(config, key) for key in RUN_KEYS}
-    yield "How networks are trained, the same for every method", _plain_values(config.training)
-    yield f"Hyper-parameters of {config.method} (explained by: lifelong methods {config.method})", _plain_values(config.settings)
+    tuned = () if config.tuning is None else config.tuning.keys
+    yield "How networks are trained, the same for every method", _plain_values(config.training, tuned)
+    yield f"Hyper-parameters of {config.method} (explained by: lifelong methods {config.method})", _plain_values(config.settings, tuned)
+    yield "Chosen for each task by its validation images", {} if config.tuning is None else config.tuning.flat()
 
 
-def _plain_values(settings: Any) -> dict[str, Any]:
-    return {key: plain(value) for key, value in asdict(settings).items()}
+def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
+    return {key: plain(value) for key, value in asdict(settings).items() if key not in tuned}
 
 
 def _make(cls: type[Any], preset: Preset, stream: str, values: Mapping[str, Any]) -> Any:
@@ -162,25 +172,69 @@ def _refuse_strangers(
     """Raise for a key that is no setting of the run, unless another compared method has it."""
     also = {key for name in compared for key in settings_of(methods[name])}
     for item in given.values():
-        if item.key in RUN_KEYS or item.key in known or item.key in also:
+        if item.key in RUN_KEYS or item.key in TUNING_KEYS or item.key in known or item.key in also:
             continue
-        _refuse(item, [*RUN_KEYS, *known, *also], [method, *compared], methods)
+        name = flag(item.key) if item.file is None else f"{item.file}: '{item.key}'"
+        _refuse(name, item.key, [*RUN_KEYS, *TUNING_KEYS, *known, *also], [method, *compared], methods)
 
 
-def _refuse(item: _Given, known: Iterable[str], mine: Iterable[str], methods: Mapping[str, type[Any]]) -> NoReturn:
-    name = flag(item.key) if item.file is None else f"{item.file}: '{item.key}'"
-    owners = [other for other, settings in methods.items() if item.key in settings_of(settings)]
+def _refuse(name: str, key: str, known: Iterable[str], mine: Iterable[str], methods: Mapping[str, type[Any]]) -> NoReturn:
+    owners = [other for other, settings in methods.items() if key in settings_of(settings)]
     if owners:
         raise LifelongError(f"{name} is a setting of {', '.join(owners)}, not of {', '.join(dict.fromkeys(mine))}")
-    hint = near_miss(item.key, known)
+    hint = near_miss(key, known)
     raise LifelongError(f"{name} is not a setting{hint if 'did you mean' in hint else '; see: lifelong methods'}")
 
 
-def _check_thresholds(settings: Any, given: Mapping[str, _Given]) -> None:
+def _tuning(
+    given: Mapping[str, _Given],
+    known: Mapping[str, Setting],
+    method: str,
+    methods: Mapping[str, type[Any]],
+    compared: Iterable[str],
+) -> TuningSettings | None:
+    """What is tuned; None if there is no grid, or nothing in it is a setting of this method but of others that are compared."""
+    rest = {key: given[key].check(TUNING_KEYS[key]) for key in ("tolerance", "trials") if key in given}
+    if "grid" not in given:
+        for key in rest:
+            raise LifelongError(f"{given[key]}: nothing is tuned without --grid, which says what is tried")
+        return None
+    item = given["grid"]
+    compared = list(compared)
+    others = {key for name in compared for key in settings_of(methods[name])}
+    grid = []
+    try:
+        for key, values in parts_of(item.value).items():
+            if key in known:
+                grid.append((key, values_of(known[key], values)))
+            elif key not in others:
+                _refuse(f"{item}: '{key}'", key, [*known, *others], [method, *compared], methods)
+            if key in given and given[key].file is None:
+                raise ValueError(f"{key} is given by {given[key]} too; keep one")
+        tuning = TuningSettings(grid=tuple(grid), **rest)
+        if tuning.trials and tuning.tolerance:
+            raise ValueError("with --trials candidates have no order of yours, which --tolerance needs; keep one")
+        ranges = [key for key, values in grid if isinstance(values, Range)]
+        if ranges and not tuning.trials:
+            raise ValueError(f"a range ({ranges[0]}) needs --trials N; or list its values, separated by commas")
+    except ValueError as error:
+        raise LifelongError(f"{item}: {error}") from None
+    return tuning if grid else None
+
+
+def _check_combinations(config: RunConfig, tuning: TuningSettings, label: str) -> None:
+    """See that whatever may be chosen goes together."""
+    if "weight_decay" in tuning.keys and config.training.weight_decay_grid:
+        raise LifelongError(f"{label}weight_decay cannot be tuned beside --weight-decay-grid, which chooses it already; keep one")
+    for values in tuning.combinations():
+        _check_thresholds(config.with_values(values).settings, label)
+
+
+def _check_thresholds(settings: Any, label: str) -> None:
     """A cell can only be reused farther away than an expert: beta must not be below alpha."""
     alpha, beta = getattr(settings, "alpha", None), getattr(settings, "beta", None)
     if alpha is not None and beta is not None and beta < alpha:
-        raise LifelongError(f"{_label(given, 'beta', 'alpha')}beta = {beta} is below alpha = {alpha}; it must be at least alpha")
+        raise LifelongError(f"{label}beta = {beta} is below alpha = {alpha}; it must be at least alpha")
 
 
 def _label(given: Mapping[str, _Given], *keys: str) -> str:

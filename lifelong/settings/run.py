@@ -1,10 +1,12 @@
 """What decides a run's numbers, and what only says where things are."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lifelong.settings.training import TrainingSettings
+from lifelong.settings.tuning import TuningSettings
 
 Preset = Literal["paper", "authors-code", "quick"]
 
@@ -20,6 +22,7 @@ class RunConfig:
         preset: where the settings that were not given came from.
         training: how networks are trained.
         settings: the method's hyper-parameters.
+        tuning: what is chosen for each task by its validation images; None: nothing, all is as `training` and `settings` say.
     """
 
     stream: str
@@ -28,6 +31,15 @@ class RunConfig:
     preset: Preset
     training: TrainingSettings
     settings: Any
+    tuning: TuningSettings | None = None
+
+    def with_values(self, values: Mapping[str, Any]) -> "RunConfig":
+        """The same with other values of some settings of training or of the method, by key."""
+        training, settings = (
+            replace(group, **{field.name: values[field.name] for field in fields(group) if field.name in values})
+            for group in (self.training, self.settings)
+        )
+        return replace(self, training=training, settings=settings)
 
 
 @dataclass(frozen=True, kw_only=True)

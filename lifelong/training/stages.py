@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from lifelong.errors import LifelongError
+from lifelong.errors import DivergedError
 from lifelong.storage import Tree, load_tree, save_tree
 
 SAVE_EVERY = 5.0
@@ -110,7 +110,7 @@ class Stage:
             setting: the setting to change and its value, such as "lr 0.01".
         """
         place = f"{self.where or self.name}, epoch {epoch}"
-        raise LifelongError(f"the loss became NaN or infinite at {place}, with {setting}; lower it and run again")
+        raise DivergedError(f"the loss became NaN or infinite at {place}, with {setting}; lower it and run again", epoch)
 
     def _path(self, kind: str) -> Path:
         assert self.folder is not None

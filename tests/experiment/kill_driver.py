@@ -22,6 +22,7 @@ from lifelong.settings.baselines import LwFSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
+from lifelong.settings.tuning import TuningSettings
 
 STREAM = """
 name = "three"
@@ -52,16 +53,19 @@ test_per_class = 10
 
 
 def experiment(out: Path, method: str) -> None:
-    """A small run with all kinds of stages: search, train, distill."""
+    """A small run with all kinds of stages: search, train, distill; "tuned" is LwF with four candidates a task."""
     stream = out.parent / "three.toml"
     if not stream.exists():
         stream.write_text(STREAM)
+    tuning = None
+    if method == "tuned":
+        method, tuning = "lwf", TuningSettings(grid=(("kd_weight", (10.0, 1.0)), ("lr", (0.02, 0.1))), tolerance=0.05)
     settings = {
         "par": PARSettings(init_channels=4, search_epochs=6, extractor="pixels"),
         "lwf": LwFSettings(init_channels=4, backbone="cells"),
     }[method]
     training = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
-    config = RunConfig(stream=str(stream), method=method, seed=3, preset="paper", training=training, settings=settings)
+    config = RunConfig(stream=str(stream), method=method, seed=3, preset="paper", training=training, settings=settings, tuning=tuning)
     run(config, out, Environment(save_every=0.0, device="cpu"))
 
 
@@ -69,7 +73,7 @@ def main(out: Path, method: str, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     # What a child imports it imports again after each kill: have it here, so that the moments fall into the work.
-    make_method(method)
+    make_method("lwf" if method == "tuned" else method)
     load_digits()
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     chance = random.Random(seed)
@@ -116,7 +120,7 @@ def _ended(folder: Path) -> bool:
 
 def _stage(folder: Path) -> str:
     """The stage that was under way, or "between"."""
-    running = [file.name.split(".")[0] for file in folder.glob("checkpoint/stages/*/*.running.safetensors")]
+    running = [file.name.split(".")[0] for file in folder.glob("checkpoint/stages/**/*.running.safetensors")]
     return running[0] if running else "between"
 
 

@@ -23,6 +23,13 @@ def same(left, right) -> bool:
     return left == right
 
 
+def candidates(entry: dict) -> list:
+    """What came of each candidate of a tuned task, and which was chosen."""
+    report = entry.get("tuning", {"candidates": [], "chosen": None, "epochs": 0})
+    found = [{key: value for key, value in trial.items() if key != "seconds"} for trial in report["candidates"]]
+    return [found, report["chosen"], report["epochs"]]
+
+
 def kill(out: Path, method: str, kills: int, seed: int) -> dict:
     command = [sys.executable, str(ROOT / "tests/experiment/kill_driver.py"), str(out), method, str(kills), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
@@ -38,6 +45,7 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
         decided = ("name", "decision", "expert", "distances", "group_distances", "genotype", "epochs", "hyperparameters")
         for ours, theirs in zip(killed["entries"], straight["entries"], strict=True):
             assert {key: ours[key] for key in decided} == {key: theirs[key] for key in decided}
+            assert candidates(ours) == candidates(theirs)
         assert not list(folder.glob("checkpoint/stages/*/*"))
         assert len((folder / "results.jsonl").read_text().splitlines()) == len(straight["entries"])
     return result
@@ -48,7 +56,7 @@ def test_killed_a_few_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["par", "lwf"])
+@pytest.mark.parametrize("method", ["par", "lwf", "tuned"])
 def test_killed_many_times(tmp_path: Path, method: str) -> None:
     """Twenty-four random moments; for PAR they fall into every kind of stage and between them."""
     result = kill(tmp_path, method, kills=24, seed=7)

@@ -1,0 +1,81 @@
+"""Where the candidates of a tuned task come from: every combination of a grid in its order, or Optuna."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lifelong.settings.tuning import Range, TuningSettings, Values
+
+
+class Proposals(ABC):
+    """The candidates of one task, each a deterministic function of the accuracies of those before.
+
+    Args:
+        count: how many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    @abstractmethod
+    def ask(self) -> dict[str, Any]:
+        """The next candidate's values."""
+
+    @abstractmethod
+    def tell(self, accuracy: float) -> None:
+        """The accuracy, in [0, 1], of the one that was asked for last; 0 for one without a result."""
+
+
+def propose(tuning: TuningSettings, seed: int) -> Proposals:
+    """The candidates of one task.
+
+    Args:
+        tuning: which settings and values.
+        seed: of what is drawn.
+    """
+    return Sampled(tuning, seed) if tuning.trials else Listed(tuning)
+
+
+class Listed(Proposals):
+    """Every combination in order."""
+
+    def __init__(self, tuning: TuningSettings) -> None:
+        combinations = tuning.combinations()
+        super().__init__(len(combinations))
+        self._left = iter(combinations)
+
+    def ask(self) -> dict[str, Any]:
+        """The next combination."""
+        return next(self._left)
+
+    def tell(self, accuracy: float) -> None:
+        """Nothing depends on it."""
+
+
+class Sampled(Proposals):
+    """Optuna's TPE (Bergstra et al., NeurIPS 2011): the first ten at random, then near those that were accurate."""
+
+    def __init__(self, tuning: TuningSettings, seed: int) -> None:
+        import optuna
+
+        super().__init__(tuning.trials)
+        # It greets on stderr otherwise.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._grid = tuning.grid
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed % 2**32))
+        self._trial: Any = None
+
+    def ask(self) -> dict[str, Any]:
+        """What Optuna makes of the accuracies so far."""
+        self._trial = self._study.ask()
+        return {key: self._draw(key, values) for key, values in self._grid}
+
+    def tell(self, accuracy: float) -> None:
+        """See `Proposals.tell`."""
+        self._study.tell(self._trial, accuracy)
+
+    def _draw(self, key: str, values: Values) -> Any:
+        if not isinstance(values, Range):
+            return self._trial.suggest_categorical(key, values)
+        if isinstance(values.low, int):
+            return self._trial.suggest_int(key, values.low, values.high)
+        return self._trial.suggest_float(key, values.low, values.high, log=values.low > 0)

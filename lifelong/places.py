@@ -1,0 +1,46 @@
+"""Where things are: folders, weights and the device, from what was given and from the environment's variables."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from lifelong.errors import LifelongError
+from lifelong.settings.fields import flag
+from lifelong.settings.run import Environment
+
+Device = Literal["auto", "cpu", "cuda"]
+
+Place = str | os.PathLike[str]
+
+
+def environment(
+    data: Place | None = None,
+    weights: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
+    skip_broken: bool = False,
+) -> Environment:
+    """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
+
+    Raises:
+        LifelongError: a number is negative.
+    """
+    for name, value in (("threads", threads), ("save_every", save_every)):
+        if not value >= 0:
+            raise LifelongError(f"{flag(name)} {value}: expected a number >= 0")
+    return Environment(
+        data=_path(data, "LIFELONG_DATA"),
+        weights=_path(weights, "LIFELONG_WEIGHTS"),
+        device=device,
+        download=download,
+        threads=threads,
+        save_every=save_every,
+        skip_broken=skip_broken,
+    )
+
+
+def _path(given: Place | None, variable: str) -> Path | None:
+    place = given if given is not None else os.environ.get(variable) or None
+    return None if place is None else Path(place)
