@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from lifelong.methods.replay import Part, ReplayMethod, reservoir
+from lifelong.methods.imagestore import Part, reservoir
+from lifelong.methods.replay import ReplayMethod
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss
 

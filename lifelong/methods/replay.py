@@ -1,7 +1,6 @@
-"""What methods that train on images of earlier tasks share: the store of images, what is kept of a task, and losses over several tasks.
+"""What methods that train on images of earlier tasks share: losses over several tasks, and a memory that is written after each task.
 
-Images are kept as they came, uint8 and un-augmented. When they are trained on they are augmented anew by their own task's policy,
-normalized with their own task's statistics, and answered by their own task's head.
+Each image is prepared as its own task's (`ImageStore`) and answered by its own task's head.
 
 Batch norm. Where all tasks share one (``shared``, ``frozen``), samples of all tasks pass the network together: in training each batch
 norm sees the mixed batch, at test it sees one task's images (a known cost of replay). Where a task has statistics of its own
@@ -9,17 +8,14 @@ norm sees the mixed batch, at test it sees one task's images (a known cost of re
 pass in evaluation mode, since a handful of their images would only spoil statistics that were taken over all of them.
 """
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lifelong.data.augment import augment, normalize
-from lifelong.data.task import Augmentation, Normalization
+from lifelong.methods.imagestore import ImageStore, KeptImages, Part, ring
 from lifelong.methods.method import Context
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import use_task
@@ -27,172 +23,6 @@ from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.stages import derive_seed
-
-
-@dataclass(frozen=True)
-class Part:
-    """The samples of one task in a batch that mixes tasks.
-
-    Attributes:
-        task: the task, from 0.
-        inputs: prepared images.
-        labels: class ids of that task.
-    """
-
-    task: int
-    inputs: Float[Tensor, "b 3 h w"]
-    labels: Int64[Tensor, "b"]
-
-
-@dataclass(frozen=True)
-class KeptImages:
-    """Images of one task, and how they are prepared.
-
-    Attributes:
-        images: un-augmented.
-        labels: class ids of that task.
-        normalization: with that task's statistics.
-        augmentation: that task's policy for training.
-    """
-
-    images: UInt8[Tensor, "n 3 h w"]
-    labels: Int64[Tensor, "n"]
-    normalization: Normalization
-    augmentation: Augmentation
-
-    def rows(self, rows: Int64[Tensor, "k"]) -> "KeptImages":
-        """Copies of some of them."""
-        return KeptImages(self.images[rows], self.labels[rows], self.normalization, self.augmentation)
-
-    def part(self, task: int, generator: torch.Generator | None) -> Part:
-        """All of them, prepared; augmented where there is a generator."""
-        images = self.images if generator is None else augment(self.images, self.augmentation, generator)
-        return Part(task, normalize(images, self.normalization), self.labels)
-
-
-class ImageStore:
-    """Images of the tasks seen so far; their positions count through the tasks in order.
-
-    Attributes:
-        tasks: what is kept of each task, in the order of the stream.
-    """
-
-    def __init__(self, tasks: Sequence[KeptImages] = ()) -> None:
-        self.tasks = list(tasks)
-
-    def __len__(self) -> int:
-        return sum(self.counts())
-
-    def draw(self, count: int, generator: torch.Generator) -> Int64[Tensor, "k"]:
-        """Positions of `count` different images, all equally likely; of all images where there are no more."""
-        return torch.randperm(len(self), generator=generator, device=generator.device)[:count]
-
-    def parts(self, positions: Int64[Tensor, "k"], generator: torch.Generator | None) -> list[Part]:
-        """Images as the network takes them, a part for each task among them, in the order of tasks.
-
-        Args:
-            positions: which; those of one task stay in their order.
-            generator: of random augmentation; None: no augmentation.
-        """
-        grouped = enumerate(zip(self.tasks, self._by_task(positions), strict=True))
-        return [kept.rows(rows).part(task, generator) for task, (kept, rows) in grouped if len(rows)]
-
-    def keep(self, positions: Int64[Tensor, "k"]) -> None:
-        """Let all other images go."""
-        self.tasks = [kept.rows(rows) for kept, rows in zip(self.tasks, self._by_task(positions), strict=True)]
-
-    def counts(self) -> tuple[int, ...]:
-        """Images of each task."""
-        return tuple(len(kept.labels) for kept in self.tasks)
-
-    def labels(self) -> Int64[Tensor, "n"]:
-        """The class ids of all images, each its own task's."""
-        return torch.cat([kept.labels for kept in self.tasks])
-
-    @property
-    def image_bytes(self) -> int:
-        """Bytes of all images."""
-        return sum(kept.images.nbytes for kept in self.tasks)
-
-    @property
-    def label_bytes(self) -> int:
-        """Bytes of all labels."""
-        return sum(kept.labels.nbytes for kept in self.tasks)
-
-    def state_dict(self) -> Tree:
-        """Images, labels and how they are prepared, by task."""
-        return [
-            {
-                "images": kept.images,
-                "labels": kept.labels,
-                "normalization": asdict(kept.normalization),
-                "augmentation": asdict(kept.augmentation),
-            }
-            for kept in self.tasks
-        ]
-
-    @classmethod
-    def from_state(cls, state: Tree, device: torch.device | str) -> "ImageStore":
-        """What `state_dict` described, on a device."""
-        return cls(
-            [
-                KeptImages(
-                    kept["images"].to(device),
-                    kept["labels"].to(device),
-                    Normalization(**kept["normalization"]),
-                    Augmentation(**kept["augmentation"]),
-                )
-                for kept in state
-            ]
-        )
-
-    def _by_task(self, positions: Int64[Tensor, "k"]) -> list[Int64[Tensor, "_"]]:
-        """Positions as rows of each task's images; those of one task in the order in which they were given."""
-        *starts, _ = bounds = list(itertools.accumulate(self.counts(), initial=0))
-        ends = torch.tensor(bounds[1:], dtype=torch.int64, device=positions.device)
-        owners, order = torch.bucketize(positions, ends, right=True).sort(stable=True)
-        counts = owners.bincount(minlength=len(self.tasks)).tolist()
-        return [rows - start for rows, start in zip(positions[order].split(counts), starts, strict=True)]
-
-
-def ring(labels: Int64[Tensor, "n"], quota: int) -> Int64[Tensor, "k"]:
-    """What a first-in-first-out buffer of `quota` places for each class holds after a sequence of labels.
-
-    Args:
-        labels: class ids in the order of arrival.
-        quota: places of a class.
-
-    Returns:
-        Places in the sequence, class by class, the oldest of a class first.
-    """
-    return torch.cat([(labels == label).nonzero().squeeze(1)[-quota:] for label in labels.unique()])
-
-
-def reservoir(held: int, seen: int, arriving: int, capacity: int, generator: torch.Generator) -> list[int]:
-    """Reservoir sampling: what a memory of fixed size holds after more samples have arrived.
-
-    Args:
-        held: samples in the memory, numbered 0..held-1: all that were seen, or as many as it can hold.
-        seen: samples that have arrived before; the memory is a uniform choice of them.
-        arriving: samples that arrive now, numbered held..held+arriving-1.
-        capacity: samples that the memory can hold, always the same.
-        generator: on the CPU.
-
-    Returns:
-        The numbers of what is held now: a uniform choice of all that have arrived.
-
-    Source: Vitter 1985, algorithm R; Chaudhry et al. 2019, "On Tiny Episodic Memories": the sample that arrives after n
-    others takes the place j drawn from 0..n, if there is such a place.
-    """
-    memory = list(range(held))
-    before = torch.arange(seen, seen + arriving)
-    places = (torch.rand(arriving, dtype=torch.float64, generator=generator) * (before + 1)).long().tolist()
-    for number, place in enumerate(places, start=held):
-        if len(memory) < capacity:
-            memory.append(number)
-        elif place < capacity:
-            memory[place] = number
-    return memory
 
 
 def mixed_features(network: nn.Module, parts: Sequence[Part], *, own_statistics: bool, learning: range) -> list[Tensor]:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Task
 from lifelong.methods import joint
 from lifelong.methods.backbone import make_backbone
+from lifelong.methods.imagestore import ImageStore
 from lifelong.methods.joint import Joint, TaskByTask
-from lifelong.methods.replay import ImageStore
 from lifelong.settings.baselines import JointSettings
 from lifelong.settings.fields import check, settings_of
 from lifelong.settings.training import TrainingSettings
