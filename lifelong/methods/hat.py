@@ -71,16 +71,20 @@ class HAT(SingleNetworkMethod):
         return replace(plain_sgd(settings) if self.settings.plain_sgd else settings, clip_norm=CLIP_NORM)
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss:
-        """Cross-entropy and the penalty of Eq. 5, at the batch's scale."""
+        """The error and the penalty of Eq. 5, at the batch's scale."""
         network, index = self._network(), len(self.tasks)
         earlier = used(network, list(range(index)))
 
         def gated_loss(batch: Batch) -> Tensor:
             set_scale(network, annealed(batch.step, batch.steps, self.settings.s_max))
-            error = F.cross_entropy(head(self.features(batch.inputs, index)), batch.labels)
+            error = self.error(head, batch, index)
             return error + self.settings.sparsity_weight * sparsity({name: gate.gate() for name, gate in gates(network).items()}, earlier)
 
         return gated_loss
+
+    def error(self, head: nn.Module, batch: Batch, task_index: int) -> Float[Tensor, ""]:
+        """The cross-entropy of the new task."""
+        return F.cross_entropy(head(self.features(batch.inputs, task_index)), batch.labels)
 
     def update(self, head: nn.Module, examples: Examples) -> Update:
         """The gradients of the embeddings magnified; the step of all other weights masked."""

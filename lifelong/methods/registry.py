@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifelong.errors import LifelongError, near_miss
 from lifelong.settings.baselines import (
     AGEMSettings,
+    CATSettings,
     ERSettings,
     EWCSettings,
     FinetuneSettings,
@@ -160,6 +161,13 @@ def _built_in() -> Iterator[MethodEntry]:
         HATSettings,
         "one network; each task gates its units, and weights between units that earlier tasks use stay as they are",
         "Serrà et al., ICML 2018, arXiv 1801.01423",
+    )
+    yield MethodEntry(
+        "cat",
+        "lifelong.methods.cat:CAT",
+        CATSettings,
+        "HAT, but units of similar tasks may be changed, and a second head attends to what similar tasks make of the images",
+        "Ke et al., NeurIPS 2020, arXiv 2112.10017",
     )
 
 

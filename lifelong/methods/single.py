@@ -33,8 +33,12 @@ class SingleNetworkMethod(Method):
         return self._network(), self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the shared features."""
-        return self.heads[task_index](self.features(inputs, task_index))
+        """The answers of the task's head."""
+        return self.answer(self.heads[task_index], inputs, task_index)
+
+    def answer(self, head: nn.Module, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """A head on the shared features."""
+        return head(self.features(inputs, task_index))
 
     def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
         """What the backbone makes of prepared images, with the batch norm of a task."""
@@ -51,7 +55,7 @@ class SingleNetworkMethod(Method):
                 self.backbone = self.make_network().to(context.device)
             else:
                 self.add_task(self.backbone)
-        head = new_head(self.backbone, task, context)
+        head = self.make_head(task, context)
         module = nn.ModuleList([self.backbone, head, *self.trained_heads()]).requires_grad_(True)
         for parameter in self.fixed_parameters(self.backbone, index):
             parameter.requires_grad_(False)
@@ -59,7 +63,7 @@ class SingleNetworkMethod(Method):
         outcome = fit_selected(
             module,
             examples,
-            lambda inputs: head(self.features(inputs, index)),
+            lambda inputs: self.answer(head, inputs, index),
             self.training(context.training),
             context.stage("train"),
             loss=self.loss(head, examples),
@@ -81,6 +85,14 @@ class SingleNetworkMethod(Method):
     def add_task(self, network: nn.Module) -> None:
         """Give the backbone what the next task needs of its own: by default its batch norms, as the policy says."""
         add_task(network)
+
+    def make_head(self, task: Task, context: Context) -> nn.Module:
+        """A fresh head for a task."""
+        return new_head(self._network(), task, context)
+
+    def load_head(self, weights: dict[str, Tensor], device: torch.device | str) -> nn.Module:
+        """A frozen head from its weights."""
+        return load_head(weights, device)
 
     def fixed_parameters(self, network: nn.Module, task_index: int) -> list[nn.Parameter]:
         """The parameters of the backbone that are not trained with a task: by default batch norms of other tasks."""
@@ -126,7 +138,7 @@ class SingleNetworkMethod(Method):
             self.backbone.to(device).load_state_dict(state["backbone"])
             freeze(self.backbone)
         for weights in state["heads"]:
-            self.heads.append(load_head(weights, device))
+            self.heads.append(self.load_head(weights, device))
 
     def _network(self) -> nn.Module:
         assert self.backbone is not None, "no task has been learned"

@@ -66,6 +66,7 @@ class JointSettings(SharedBackboneSettings):
     batch_norm: Literal["shared", "per-task-stats", "per-task"] = setting(
         "shared",
         "batch norm of the shared network: one for all tasks; running statistics of each task's own; or affine weights too",
+        tunable=False,
     )
 
 
@@ -75,7 +76,9 @@ class EWCSettings(SharedBackboneSettings):
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1000.0, "lambda: half of it weights the quadratic penalty; goes with one `fisher`")
     penalty: Literal["separate", "online"] = setting(
-        "separate", "a penalty for each earlier task around its weights, or one running penalty around the newest weights"
+        "separate",
+        "a penalty for each earlier task around its weights, or one running penalty around the newest weights",
+        tunable=False,
     )
     gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
     fisher: Literal["exact", "sampled", "empirical", "batched"] = setting(
@@ -126,12 +129,12 @@ PLAIN_SGD = (
 class GPMSettings(SharedBackboneSettings):
     """Hyper-parameters of Gradient Projection Memory (Saha et al. 2021)."""
 
-    batch_norm: BatchNorm = setting("per-task-stats", BATCH_NORM)
+    batch_norm: BatchNorm = setting("per-task-stats", BATCH_NORM, tunable=False)
     gpm_threshold: Annotated[float, Gt(0), Le(1)] = setting(
         0.97, "epsilon: share of the squared norm of a layer's inputs that the directions kept of the first task carry"
     )
     gpm_threshold_step: Annotated[float, Ge(0), Le(1)] = setting(0.003, "what epsilon grows by with each of the next nine tasks, up to 1")
-    plain_sgd: bool = setting(True, PLAIN_SGD)
+    plain_sgd: bool = setting(True, PLAIN_SGD, tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +142,9 @@ class HATSettings(SharedBackboneSettings):
     """Hyper-parameters of Hard Attention to the Task (Serrà et al. 2018)."""
 
     backbone: Literal["light-resnet18", "alexnet-hat", "alexnet-gpm"] = setting(
-        "light-resnet18", f"{BACKBONE} (PAR's cell network has no gates)"
+        "light-resnet18", f"{BACKBONE} (PAR's cell network has no gates)", tunable=False
     )
-    batch_norm: BatchNorm = setting("per-task", BATCH_NORM)
+    batch_norm: BatchNorm = setting("per-task", BATCH_NORM, tunable=False)
     sparsity_weight: Annotated[float, Ge(0)] = setting(0.75, "c: weight of the penalty on units no earlier task uses (paper: 0.1 to 4)")
     s_max: Annotated[float, Gt(1)] = setting(400.0, "largest scale of the gates (paper: 25 to 800)")
     binary_masks: bool = setting(
@@ -149,4 +152,14 @@ class HATSettings(SharedBackboneSettings):
         "cut the masks of learned tasks to 0 or 1, so that no answer for them changes; if false, they are the gates at s_max",
         tunable=False,
     )
-    plain_sgd: bool = setting(True, PLAIN_SGD)
+    plain_sgd: bool = setting(True, PLAIN_SGD, tunable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CATSettings(HATSettings):
+    """Hyper-parameters of CAT (Ke et al. 2020): those of HAT, and of the attention over similar tasks."""
+
+    attention_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the cross-entropy of the head that attends to similar tasks")
+    attention_heads: Annotated[int, Ge(1)] = setting(
+        5, "heads of the attention; at most, since they must divide the number of features (5 of 2000, 4 of 64)", tunable=False
+    )

@@ -20,7 +20,7 @@ OTHER_TRAINING = {"gpm": {"plain_sgd": False}}
 """Settings of methods that are published with another optimizer, by which they are trained as the others."""
 
 
-GATED = {"hat"}
+GATED = {"hat", "cat"}
 """Methods whose network is gated from the first task on; their training is not that of a plain network."""
 
 
