@@ -19,7 +19,7 @@ from lifelong.settings.fields import flag, settings_of
 from lifelong.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("run", "compare", "streams", "methods", "distances")
+COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances")
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_version(capsys):
     assert project["version"] == lifelong.__version__
 
 
-@pytest.mark.parametrize("command", ["run", "compare"])
+@pytest.mark.parametrize("command", ["run", "tune", "compare"])
 def test_every_hyper_parameter_is_a_documented_flag(capsys, monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "400")
     main([command, "--help"])
@@ -311,6 +311,14 @@ def test_streams_are_listed_and_described(capsys):
         ("run --stream digits --method finetune --alpha 0.1", ["--alpha is a setting of par, not of finetune"]),
         ("run --stream digits --beta 0.1", ["--beta", "alpha = 0.5"]),
         ("run --stream digits --config no.toml", ["no.toml", "No such file"]),
+        ("tune --stream digits", ["--grid"]),
+        ("tune --stream digits --grid", ["--grid needs a value"]),
+        ("tune --stream digits --grid epoch=1,2", ["--grid", "did you mean 'epochs'?"]),
+        ("tune --stream digits --grid cells=1,2", ["cells must be the same for all tasks"]),
+        ("tune --stream digits --grid lr=0.1 --tolerance much", ["--tolerance", "'much'"]),
+        ("tune --stream digits --tolerance 0.1", ["--tolerance 0.1", "--grid"]),
+        ("run --stream digits --grid lr=0.1,1", ["--grid"]),
+        ("compare a b --grid lr=0.1,1", ["finished runs"]),
         ("compare --stream digits --methods par,lfw", ["'lfw'", "'lwf'"]),
         ("compare --stream digits --methods par,par", ["--methods par,par", "twice"]),
         ("compare --stream digits --methods finetune,lwf --alpha 1", ["--alpha", "finetune, lwf"]),
@@ -479,6 +487,27 @@ def test_importing_the_package_is_light_and_every_public_name_is_there():
     assert set(lifelong.__all__) <= set(dir(lifelong))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = lifelong.nothing
+
+
+def test_tuning_reaches_the_library(started, capsys):
+    words = ["--stream", "digits", "--method", "lwf", "--grid", "lr=0.1,0.2 kd-weight=1", "--tolerance", "0.1", "--epochs", "2"]
+    assert main(["tune", *words]) == 0
+    lifelong.tune("digits", "lwf", grid={"lr": [0.1, 0.2], "kd_weight": [1]}, tolerance=0.1, epochs=2, progress=False)
+    (config, out, _), python_call = started
+    assert python_call[:2] == (config, out)
+    assert config.tuning.grid == (("lr", (0.1, 0.2)), ("kd_weight", (1.0,)))
+    assert (config.tuning.tolerance, config.training.epochs, out) == (0.1, 2, Path("runs/digits-lwf-tuned-seed0"))
+    with pytest.raises(LifelongError, match="nothing to choose from"):
+        lifelong.tune("digits", "lwf")
+    Path("plain.toml").write_text("lr = 0.5")
+    with pytest.raises(LifelongError, match="nothing to choose from"):
+        lifelong.tune("digits", "lwf", config="plain.toml")
+
+
+def test_a_comparison_tunes_every_method_alike(started):
+    assert main(["compare", "--stream", "digits", "--methods", "lwf,finetune", "--grid", "lr=0.1,0.2 kd-weight=1,2"]) == 0
+    ((configs, _, _),) = started
+    assert [config.tuning.keys for config in configs] == [("lr", "kd_weight"), ("lr",)]
 
 
 def test_python_functions_take_what_the_commands_take(started):
