@@ -113,7 +113,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("command", ["run", "tune", "compare"])
 def test_every_hyper_parameter_is_a_documented_flag(capsys, monkeypatch, command):
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "1200")
     main([command, "--help"])
     lines = capsys.readouterr().out.splitlines()
     for cls in [TrainingSettings, *(entry.settings for entry in METHODS.values())]:
