@@ -1,5 +1,6 @@
 """Streams named by where a person's images lie."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -55,13 +56,12 @@ def test_problem_images_are_counted_or_left_out(photographs, tmp_path):
 
 
 def test_splits_that_are_there_are_taken(tmp_path):
-    for task in ("one", "two"):
-        for split, count in (("train", 5), ("val", 2), ("test", 3)):
-            for label in ("a", "b"):
-                place = tmp_path / "s" / task / split / label
-                place.mkdir(parents=True)
-                for number in range(count):
-                    picture(hash((task, split, label, number)) % 2**31, 1).save(place / f"{number}.png")
+    counter = itertools.count()
+    for task, (split, count), label in itertools.product(("one", "two"), (("train", 5), ("val", 2), ("test", 3)), ("a", "b")):
+        place = tmp_path / "s" / task / split / label
+        place.mkdir(parents=True)
+        for number in range(count):
+            picture(next(counter), 1).save(place / f"{number}.png")
     described = opened(f"folder:{tmp_path / 's'}?flip=true", tmp_path / "cache").describe()
     assert [(one.train, one.valid, one.test) for one in described] == [(10, 4, 6)] * 2
     assert opened(f"folder:{tmp_path / 's'}?flip=true", tmp_path / "cache")[0].augmentation.flip
