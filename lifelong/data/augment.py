@@ -81,6 +81,8 @@ def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> 
 def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
     """Pixels as float32: (x / 255 - mean) / std per channel, computed as one multiply-add x * scale + shift.
 
+    On a CPU the result lies channels-last in memory, in which convolutions and what follows them run faster.
+
     Args:
         images: uint8 RGB.
         normalization: mean and standard deviation of pixels scaled to [0, 1].
@@ -88,4 +90,5 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
     scale = [1 / (255 * std) for std in normalization.std]
     shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
     factors = torch.tensor([scale, shift], dtype=torch.float32, device=images.device).view(2, 3, 1, 1)
-    return torch.addcmul(factors[1], images.to(torch.float32), factors[0])
+    order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
+    return torch.addcmul(factors[1], images.to(torch.float32, memory_format=order), factors[0])

@@ -1,7 +1,7 @@
-"""A named stream with fewer images, for a smaller machine: `cifar100-10?train_per_class=100&valid_per_class=20&test_per_class=50`.
+"""A named stream made smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20&test_per_class=50`.
 
-Classes and their order stay; each task gets at most so many images of a class, dealt as for a stream from a file, whatever the
-benchmark's own way of drawing is. Numbers from a reduced stream say so by its name.
+Its first `tasks` tasks, with at most so many images of a class in each. Classes and their order stay. Where images are limited they are
+dealt as for a stream from a file, whatever the benchmark's own way of drawing is. Numbers from a reduced stream say so by its name.
 """
 
 from dataclasses import replace
@@ -9,11 +9,12 @@ from dataclasses import replace
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
-OPTIONS = ("train_per_class", "valid_per_class", "test_per_class")
+IMAGES = ("train_per_class", "valid_per_class", "test_per_class")
+OPTIONS = ("tasks", *IMAGES)
 
 
 def parse_reduction(name: str) -> tuple[str, dict[str, int]]:
-    """The name of a stream without its options, and how many images of a class each split may have.
+    """The name of a stream without its options, and how many tasks it may have, and images of a class in each split.
 
     Raises:
         LifelongError: an option is unknown, given twice or no whole number above 0.
@@ -34,14 +35,23 @@ def parse_reduction(name: str) -> tuple[str, dict[str, int]]:
 
 
 def reduced(spec: StreamSpec, name: str, amounts: dict[str, int]) -> StreamSpec:
-    """The stream with at most so many images of a class in each task.
+    """The first tasks of a stream, with at most so many images of a class in each.
 
     Args:
         spec: the whole stream.
         name: what the reduced one is called.
-        amounts: by option; a split that is not named keeps what the stream says.
+        amounts: by option; what is not named is as the stream says.
+
+    Raises:
+        LifelongError: more tasks are wanted than there are.
     """
-    return replace(spec, name=name, tasks=tuple(_fewer(task, amounts) for task in spec.tasks), draw={})
+    tasks = spec.tasks[: amounts.get("tasks")]
+    if len(tasks) < amounts.get("tasks", 0):
+        raise LifelongError(f"stream '{name}', option 'tasks': it has {len(tasks)} tasks, not {amounts['tasks']}")
+    images = {key: amount for key, amount in amounts.items() if key in IMAGES}
+    if not images:
+        return replace(spec, name=name, tasks=tasks)
+    return replace(spec, name=name, tasks=tuple(_fewer(task, images) for task in tasks), draw={})
 
 
 def _fewer(task: TaskSpec, amounts: dict[str, int]) -> TaskSpec:

@@ -33,6 +33,13 @@ def test_one_split_alone(tmp_path):
     assert [(one.train, one.valid, one.test) for one in described] == [(900, 100, 1000)] * 10  # still a tenth for validation
 
 
+@pytest.mark.parametrize("name", ["cifar100-10", "ctrl-s-minus", f"cifar100-20?{FEWER}"])
+def test_the_first_tasks_alone(name, tmp_path):
+    sources = FullSources(cache=tmp_path)
+    whole, first = (open_stream(text, 2, sources).describe() for text in (name, f"{name}{'&' if '?' in name else '?'}tasks=3"))
+    assert [(task.name, task.classes, task.train) for task in first] == [(task.name, task.classes, task.train) for task in whole[:3]]
+
+
 def test_settings_follow_the_stream():
     name = f"ctrl-s-in?{FEWER}"
     assert preset_values("paper", name, TrainingSettings) == preset_values("paper", "ctrl-s-in", TrainingSettings) != {}
@@ -47,6 +54,7 @@ def test_settings_follow_the_stream():
         ("cifar100-10?train_per_class=0", "'0' is no whole number above 0"),
         ("cifar100-10?train_per_class=", "'' is no whole number"),
         ("cifar100-10?train_per_class=5&train_per_class=6", "is given twice"),
+        ("cifar100-10?tasks=11", "it has 10 tasks, not 11"),
         ("cifar100-1?train_per_class=5", "unknown stream 'cifar100-1'; did you mean 'cifar100-10'?"),
     ],
 )
