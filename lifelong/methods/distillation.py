@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.methods.method import freeze
+from lifelong.networks.frozen import freeze
 from lifelong.training.examples import Examples, batched
 from lifelong.training.fit import Batch, Loss, cross_entropy
 

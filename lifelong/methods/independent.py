@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.methods.backbone import make_backbone
-from lifelong.methods.method import Context, LearnRecord, Method, count_parameters, freeze
+from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.methods.single import load_head, new_head
+from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected

@@ -32,9 +32,10 @@ from torch import Tensor, nn
 from lifelong.data.task import NO_AUGMENTATION, Split, Task
 from lifelong.methods.backbone import feature_dim, head_bias
 from lifelong.methods.imagestore import ImageStore, KeptImages, Part
-from lifelong.methods.method import Context, LearnRecord, freeze
+from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.replay import has_own_statistics, mixed_cross_entropy, mixed_features
 from lifelong.methods.single import SingleNetworkMethod
+from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batches
 from lifelong.training.fit import Batch

@@ -193,6 +193,17 @@ class Method(ABC):
         with torch.no_grad():
             return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
 
+    def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
+        """How likely it is for each task learned so far that an image is one of its; None, as here, if the method cannot tell.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W), of any task.
+
+        Returns:
+            Of shape (N, tasks); rows sum to 1.
+        """
+        return None
+
     def num_parameters(self) -> int:
         """The paper's M: distinct parameters that are needed to answer for any task seen; no buffers."""
         return count_parameters(module for task in range(len(self.tasks)) for module in self.modules(task))
@@ -211,9 +222,3 @@ class Method(ABC):
 def count_parameters(modules: Iterable[nn.Module]) -> int:
     """Number of distinct parameters of some modules, each counted once however often it is shared."""
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
-
-
-def freeze(*modules: nn.Module) -> None:
-    """Fix modules: evaluation mode (batch-norm statistics stay), no gradients, also none left over."""
-    for module in modules:
-        module.eval().requires_grad_(False).zero_grad(set_to_none=True)

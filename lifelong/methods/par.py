@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.methods.distillation import distillation_loss
-from lifelong.methods.method import Context, LearnRecord, Method, freeze
+from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.single import load_head, new_head
 from lifelong.networks.cells import CellNetwork
+from lifelong.networks.frozen import freeze
 from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision

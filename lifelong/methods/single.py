@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbone
-from lifelong.methods.method import Context, LearnRecord, Method, freeze
+from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.networks.frozen import freeze
 from lifelong.networks.tasknorm import add_task, other_parameters, use_task
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree

@@ -12,8 +12,8 @@
 
 ``quick``
     Small and short, for a laptop: narrow experts and few epochs. The baselines take PAR's cell network with a fixed cell, so that
-    every method's expert has the same width and their sizes and accuracies can be compared; but for those that gate units, which take
-    a narrow ResNet-18. The same for all streams.
+    every method's expert has the same width and their sizes and accuracies can be compared; but for those that gate units or grow by
+    blocks, which take a narrow ResNet-18. The same for all streams.
 
 There is no run file for S_long; it takes the row of S-. Streams that are not named here, one's own among them, take the defaults.
 
@@ -23,6 +23,7 @@ A preset names the class that declares a setting; it holds for every method whos
 from typing import Any
 
 from lifelong.settings.baselines import BackboneSettings, HATSettings
+from lifelong.settings.growing import GrowingSettings
 from lifelong.settings.par import PARSettings, SearchSettings
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
@@ -48,12 +49,14 @@ PRESETS: dict[Preset, Values] = {
             "reduce_bn": False,
         },
         BackboneSettings: {"stem_pool": True},
+        GrowingSettings: {"stem_pool": True},
     },
     "quick": {
         TrainingSettings: {"epochs": 20, "batch_size": 32, "lr": 0.05},
         PARSettings: {"search_epochs": 10, "search_lr": 0.05, "init_channels": 16},
         BackboneSettings: {"backbone": "cells", "init_channels": 16},
         HATSettings: {"backbone": "light-resnet18", "stem_pool": True},
+        GrowingSettings: {"init_channels": 16, "stem_pool": True},
     },
 }
 

@@ -38,8 +38,8 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
     """A stream by its name, from a TOML file, or from images of one's own.
 
     Args:
-        name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that ends in
-            `.toml`, or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
+        name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that
+            ends in `.toml`, or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 

@@ -8,6 +8,7 @@ from lifelong.methods.conformance import ConformanceError, check_method
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
+from lifelong.settings.growing import GrowingSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 
@@ -17,7 +18,7 @@ def small_settings(name: str, **changes):
     settings = METHODS[name].settings
     if issubclass(settings, PARSettings):
         return settings(init_channels=4, search_epochs=3, extractor="pixels", **changes)
-    if issubclass(settings, BackboneSettings):
+    if issubclass(settings, BackboneSettings | GrowingSettings):
         return settings(init_channels=4, **changes)
     return settings(**changes)
 

@@ -1,0 +1,93 @@
+"""Backbones as chains of blocks, which methods that grow a network exchange one by one.
+
+Two chains:
+
+``light-resnet18``
+    The light ResNet-18 in the five modules of MNTDP (Veniat et al., ICLR 2021): the stem and four groups of two residual blocks, the
+    last with the average over its maps. With the head as the sixth, seven paths lead from all reused to all new.
+``conv4``
+    Four times convolution 3x3 (padding 2, bias), batch norm, ReLU, max-pool 2: the network of LMC's code (Ostapenko et al., NeurIPS 2021),
+    118,858 parameters with a head of ten classes. Its last maps are pooled to 3 x 3, which they are for images of 32 x 32 pixels.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.networks.resnet import LightResNet
+
+ChainName = Literal["light-resnet18", "conv4"]
+
+SIDE = 3
+"""Of the last maps of `conv4`."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How the blocks of a backbone are made.
+
+    Attributes:
+        blocks: for each position what makes a fresh block, with weights from torch's global generator. The first takes normalized images
+            (n, 3, h, w), the last gives features (n, `feature_dim`), the others take and give maps of `channels` channels.
+        channels: of the maps between blocks.
+        feature_dim: length of the features.
+    """
+
+    blocks: tuple[Callable[[], nn.Module], ...]
+    channels: int
+    feature_dim: int
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def make(self, position: int) -> nn.Module:
+        """A fresh block."""
+        return self.blocks[position]()
+
+
+def make_chain(name: ChainName, channels: int = 64, *, stem_pool: bool = False) -> Chain:
+    """The chain of a name.
+
+    Args:
+        name: "light-resnet18" or "conv4".
+        channels: of all its maps.
+        stem_pool: max-pool after the stem of the light ResNet-18 (PAR's authors' code).
+    """
+    if name == "conv4":
+        inputs = (3, channels, channels, channels)
+        blocks = tuple(lambda c=c, last=i == 3: _conv_block(c, channels, last=last) for i, c in enumerate(inputs))
+        return Chain(blocks, channels, SIDE * SIDE * channels)
+
+    def block(position: int) -> nn.Module:
+        return _cut(LightResNet(channels, stem_pool))[position]
+
+    return Chain(tuple(lambda position=p: block(position) for p in range(5)), channels, channels)
+
+
+def _cut(network: LightResNet) -> list[nn.Module]:
+    """The five modules of a light ResNet-18, which keep its weights."""
+    *groups, last = network.layers
+    stem = _named(conv=network.conv1, bn=network.bn1, relu=network.relu, pool=network.pool)
+    return [stem, *groups, _named(group=last, mean=MapMean())]
+
+
+def _conv_block(inputs: int, channels: int, *, last: bool) -> nn.Module:
+    end: dict[str, nn.Module] = {"side": nn.AdaptiveMaxPool2d(SIDE), "flat": nn.Flatten()} if last else {}
+    conv = nn.Conv2d(inputs, channels, 3, padding=2)
+    return _named(conv=conv, bn=nn.BatchNorm2d(channels), relu=nn.ReLU(), pool=nn.MaxPool2d(2), **end)
+
+
+def _named(**parts: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(parts))
+
+
+class MapMean(nn.Module):
+    """The average of each map."""
+
+    def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """One number a map."""
+        return maps.mean(dim=(2, 3))
