@@ -18,11 +18,10 @@ from sklearn.datasets import load_digits
 
 from lifelong.experiment.run import run
 from lifelong.methods.registry import make_method
-from lifelong.settings.baselines import LwFSettings
-from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TuningSettings
+from tests.methods.test_conformance import small_settings
 
 STREAM = """
 name = "three"
@@ -53,17 +52,15 @@ test_per_class = 10
 
 
 def experiment(out: Path, method: str) -> None:
-    """A small run with all kinds of stages: search, train, distill; "tuned" is LwF with four candidates a task."""
+    """A small run of a registered method; PAR's has all its kinds of stages; "tuned" is LwF with four candidates a task."""
     stream = out.parent / "three.toml"
     if not stream.exists():
         stream.write_text(STREAM)
     tuning = None
     if method == "tuned":
         method, tuning = "lwf", TuningSettings(grid=(("kd_weight", (10.0, 1.0)), ("lr", (0.02, 0.1))), tolerance=0.05)
-    settings = {
-        "par": PARSettings(init_channels=4, search_epochs=6, extractor="pixels"),
-        "lwf": LwFSettings(init_channels=4, backbone="cells"),
-    }[method]
+    changes = {"par": {"search_epochs": 6}, "lwf": {"backbone": "cells"}}.get(method, {})
+    settings = small_settings(method, **changes)
     training = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
     config = RunConfig(stream=str(stream), method=method, seed=3, preset="paper", training=training, settings=settings, tuning=tuning)
     run(config, out, Environment(save_every=0.0, device="cpu"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lifelong.methods.registry import METHODS
 from lifelong.storage import load_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,12 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
 
 def test_killed_a_few_times(tmp_path: Path) -> None:
     kill(tmp_path, "par", kills=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_survives_being_killed(tmp_path: Path, method: str) -> None:
+    kill(tmp_path, method, kills=6, seed=3)
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ def small_settings(name: str, **changes):
     """Settings of a registered method that make it small."""
     settings = METHODS[name].settings
     if issubclass(settings, PARSettings):
-        return settings(init_channels=4, search_epochs=3, extractor="pixels", **changes)
+        return settings(**{"init_channels": 4, "search_epochs": 3, "extractor": "pixels"} | changes)
     if issubclass(settings, BackboneSettings | GrowingSettings):
-        return settings(init_channels=4, **changes)
+        return settings(**{"init_channels": 4} | changes)
     return settings(**changes)
 
 
