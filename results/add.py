@@ -2,7 +2,8 @@
 
     python results/add.py TABLE.csv --command "lifelong compare ..." RUN_DIR [RUN_DIR ...]
 
-One row a run: what came out, by which command, at which commit, on which machine, in how many minutes. Rows are only added.
+One row a run: what came out, by which command, at which commit, on which machine, in how many minutes. Rows are only added; a run whose
+command has a row already is passed over.
 """
 
 import argparse
@@ -31,6 +32,10 @@ def main() -> int:
     options = parser.parse_args()
     rows = [row(summary, options.command) for summary in read_summaries(options.runs)]
     fresh = not options.table.exists()
+    if not fresh:
+        with options.table.open(encoding="utf-8", newline="") as file:
+            there = {(known["command"], known["method"], known["seed"]) for known in csv.DictReader(file)}
+        rows = [new for new in rows if (new["command"], new["method"], str(new["seed"])) not in there]
     with options.table.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if fresh:
