@@ -50,7 +50,7 @@ row() {
 case ${1:-} in
     all) for seed in 0 1 2; do for name in $rows; do row "$name" "$seed"; done; done ;;
     # shellcheck disable=SC2046,SC2086
-    tune) lifelong tune --stream "cifar100-10?tasks=3&$amounts" --method "$2" $common $(settings "$2") --grid "$(grid "$2")" --tolerance 0.03 --out "$out/tune-$2" ;;
+    tune) lifelong tune --stream "cifar100-10?tasks=3&$amounts" --method "$2" $common $(settings "$2") --grid "$(grid "$2")" --tolerance 0.05 --out "$out/tune-$2" ;;
     "") sed -n '2,8s/^# \{0,1\}//p' "$0" ;;
     *) row "$1" "$2" ;;
 esac

@@ -16,11 +16,14 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
     """The result of a run: the distances if there are any, its tasks, and its totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
+    from lifelong.report.wording import without_names
 
     _print_tasks(console, summary)
     if tuned(summary):
         console.print(tuning_table(summary))
     console.print(result_table(summary))
+    if words := without_names(summary):
+        _say(console, words)
     _print_place(console, "report", report)
 
 

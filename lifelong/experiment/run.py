@@ -19,6 +19,7 @@ from lifelong.experiment.machine import choose_device, machine_name, peak_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.taskfree import judge_task_free
 from lifelong.experiment.tuning import check_tuning, chosen_values, method_with, tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
@@ -289,7 +290,17 @@ class _Runner:
             "peak_memory_bytes": peak_memory(),
             "notes": self._all_notes(),
             "complete": len(self.entries) == len(self.stream),
-        } | self._tuned()
+        } | (self._tuned() | self._task_free())
+
+    def _task_free(self) -> dict[str, Any]:
+        """How well the learned stream is known without task names; nothing before its end, or if the method cannot tell tasks apart."""
+        if len(self.entries) < len(self.stream):
+            return {}
+        self.progress.phase("evaluate without task names")
+        found = judge_task_free(
+            self.method, lambda index: self.stream[index].test.to(self.device), [entry["classes"] for entry in self.entries]
+        )
+        return {} if found is None else {"task_free": found}
 
     def _tuned(self) -> dict[str, Any]:
         """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""

@@ -25,6 +25,7 @@ from lifelong.report.wording import (
     parameters,
     size,
     spread,
+    without_names,
 )
 from lifelong.storage import write_text
 
@@ -85,6 +86,7 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         complete=summary.get("complete", True),
         numbers=_numbers(summary),
         memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.get("memory") or {}).items()),
+        without_names=without_names(summary),
         notes=[clean(note) for note in summary.get("notes") or []],
         overview=_overview(summary),
         tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],

@@ -126,6 +126,15 @@ def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[f
     return learned, [finite(value) for value in rows[-1]] if rows else []
 
 
+def without_names(summary: dict[str, Any]) -> str:
+    """How well the tasks are known when their names are not given; empty where the method cannot tell tasks apart."""
+    found = summary.get("task_free")
+    if not found:
+        return ""
+    share, routed = accuracy(found["mean_accuracy"]), accuracy(found["mean_routing"])
+    return f"Without task names: accuracy {share}, mean over tasks; the right task is found for {routed} of the test images."
+
+
 def curve(rows: list[list[float]]) -> list[float]:
     """The mean accuracy over the tasks so far, after each task."""
     return [statistics.fmean(finite(value) or 0.0 for value in row) for row in rows]

@@ -84,3 +84,11 @@ def test_curve_and_ends_of_the_accuracies():
     assert wording.curve(rows) == pytest.approx([0.5, 0.6, 0.6])
     assert wording.learned_and_now(rows) == ([0.5, 0.8, 0.6], [0.3, 0.9, 0.6])
     assert wording.learned_and_now([]) == ([], [])
+
+
+def test_without_task_names():
+    found = {"mean_accuracy": 0.6123, "mean_routing": 0.8}
+    line = wording.without_names({"task_free": found})
+    assert "accuracy 0.612" in line
+    assert "0.800 of the test images" in line
+    assert wording.without_names({}) == ""
