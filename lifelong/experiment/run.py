@@ -251,6 +251,7 @@ class _Runner:
         if self.config.tuning is not None:
             self.method = method_with(self.config, chosen_values(self.entries[-1]["tuning"]))
         self.method.load_state_dict(saved["method"], self.device)
+        self.method.attach_extractor(self.extractors)
 
     def _all_notes(self) -> list[str]:
         return self.notes + [note for description in self.descriptions for note in description.notes]

@@ -197,6 +197,7 @@ def _keep(config: RunConfig, trials: list[Trial], folder: Path, context: Context
     stored = load_tree(_state(folder, chosen))
     method = method_with(config, trials[chosen].values)
     method.load_state_dict(stored["method"], context.device)
+    method.attach_extractor(context.extractor)
     record = LearnRecord(**stored["record"])
     seconds, epochs = sum(trial.seconds for trial in trials), sum(trial.epochs for trial in trials)
     record.seconds["tune"] = seconds - sum(record.seconds.values())

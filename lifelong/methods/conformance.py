@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Augmentation, Split, Task
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
-from lifelong.relatedness.extractor import open_extractor
+from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
 from lifelong.training.stages import Epoch
@@ -31,8 +31,8 @@ def check_method(make: Callable[[], Method], *, training: TrainingSettings | Non
     """Try a method on three small made tasks, twice and with interruptions.
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
-    parameters counted are parameters held; the state survives a file with equal logits, equal counts and an equal next task; the
-    same seed gives the same result; an interrupted `learn` continues to the same bits.
+    parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; the state survives a file with equal
+    logits, equal counts and an equal next task; the same seed gives the same result; an interrupted `learn` continues to the same bits.
 
     Args:
         make: gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
@@ -79,10 +79,13 @@ class _Trial:
                     save_tree(place / "state", method.state_dict())
                     restored = self._restored(place / "state")
                     _same(_answers(method), _answers(restored), f"task {index}: logits differ after a round trip through a file")
+                    tasks = (method.task_probabilities(_images()), restored.task_probabilities(_images()))
+                    _same(*tasks, f"task {index}: probabilities of tasks differ after a round trip through a file")
                     _require(restored.num_parameters() == method.num_parameters(), "a restored method counts other parameters")
                     _require(restored.memory() == method.memory(), "a restored method counts another memory")
                     method = restored
-                results.append({"state": method.state_dict(), "logits": _answers(method)})
+                probabilities = method.task_probabilities(_images())
+                results.append({"state": method.state_dict(), "logits": _answers(method), "probabilities": probabilities})
                 # A later task may change the tensors in place.
                 save_tree(place / "result", results[-1])
                 results[-1] = load_tree(place / "result")
@@ -91,6 +94,7 @@ class _Trial:
     def _restored(self, path: Path) -> Method:
         method = self.make()
         method.load_state_dict(load_tree(path))
+        method.attach_extractor(_open_extractor)
         return method
 
     def _interrupt(self, method: Method, index: int, folder: Path) -> None:
@@ -112,7 +116,7 @@ class _Trial:
             training=self.training,
             seed=0,
             device=torch.device("cpu"),
-            open_extractor=lambda name, feature_input: open_extractor("pixels"),
+            open_extractor=_open_extractor,
             folder=None if folder is None else folder / str(index),
             on_epoch=on_epoch,
             save_every=0.0,
@@ -124,6 +128,12 @@ class _Trial:
             expected = (PROBE, CLASSES[task])
             _require(tuple(answer.shape) == expected, f"task {task}: logits of shape {tuple(answer.shape)}, not {expected}")
             _require(bool(answer.isfinite().all()), f"task {task}: logits that are not finite")
+        probabilities = method.task_probabilities(_images())
+        if probabilities is not None:
+            expected = (PROBE, index + 1)
+            _require(tuple(probabilities.shape) == expected, f"task {index}: probabilities of tasks of another shape than {expected}")
+            total = bool((probabilities >= 0).all()) and torch.allclose(probabilities.sum(dim=1), torch.ones(PROBE), atol=1e-5)
+            _require(total, f"task {index}: probabilities of tasks that do not sum to 1")
         held = count_parameters(_modules(method))
         counted = method.num_parameters()
         _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")
@@ -142,10 +152,16 @@ def _learn(method: Method, task: Task, context: Context) -> LearnRecord:
     return record
 
 
+def _images() -> Tensor:
+    return torch.randint(0, 256, (PROBE, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
 def _answers(method: Method) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (PROBE, 3, 8, 8), generator=generator, dtype=torch.uint8)
-    return [method.logits(images, task) for task in range(len(method.tasks))]
+    return [method.logits(_images(), task) for task in range(len(method.tasks))]
+
+
+def _open_extractor(name: str, feature_input: str) -> Extractor:
+    return open_extractor("pixels")
 
 
 def _modules(value: Any) -> Iterator[nn.Module]:

@@ -147,6 +147,7 @@ class Method(ABC):
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.tasks: list[LearnedTask] = []
+        self._extractor: Extractor | None = None
 
     @abstractmethod
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -170,11 +171,23 @@ class Method(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Become what `state_dict` described, on a device. Where features are needed, `attach_extractor` follows."""
 
     def extractor(self) -> tuple[str, str] | None:
         """Name and input policy of the feature extractor that `learn` will ask its context for; None for no extractor."""
         return None
+
+    def attach_extractor(self, open_extractor: Callable[[str, str], Extractor]) -> None:
+        """Open the extractor that `extractor` names, for answers that look at features (`task_probabilities`), and hold it.
+
+        An extractor is no part of the state: after `load_state_dict`, whoever has it gives it. A method that needs it for answers
+        also attaches it in `learn`, with `context.extractor`.
+
+        Args:
+            open_extractor: takes a name and an input policy.
+        """
+        wanted = self.extractor()
+        self._extractor = None if wanted is None else open_extractor(*wanted)
 
     def memory(self) -> dict[str, int]:
         """Bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""

@@ -19,6 +19,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
+from lifelong.settings.growing import ExpertGateSettings, PNNSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -168,6 +169,20 @@ def _built_in() -> Iterator[MethodEntry]:
         CATSettings,
         "HAT, but units of similar tasks may be changed, and a second head attends to what similar tasks make of the images",
         "Ke et al., NeurIPS 2020, arXiv 2112.10017",
+    )
+    yield MethodEntry(
+        "pnn",
+        "lifelong.methods.pnn:PNN",
+        PNNSettings,
+        "a network of its own for every task, which also reads the frozen networks of all earlier tasks",
+        "Rusu et al., 2016, arXiv 1606.04671",
+    )
+    yield MethodEntry(
+        "expert-gate",
+        "lifelong.methods.expertgate:ExpertGate",
+        ExpertGateSettings,
+        "a network for every task that starts as the most related one; auto-encoders tell relatedness, and the task of an image",
+        "Aljundi et al., CVPR 2017, arXiv 1611.06194",
     )
 
 

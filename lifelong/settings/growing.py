@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lifelong.settings.base import setting
+from lifelong.settings.extractor import ExtractorSettings
 
 CHAIN = "network whose blocks are reused or added: the light ResNet-18 in a stem and four groups, or the four convolutions of LMC's code"
 
@@ -17,3 +18,26 @@ class GrowingSettings:
     backbone: Literal["light-resnet18", "conv4"] = setting("light-resnet18", CHAIN, tunable=False)
     init_channels: Annotated[int, Ge(1)] = setting(64, "channels of every layer", tunable=False)
     stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PNNSettings(GrowingSettings):
+    """Hyper-parameters of Progressive Neural Networks (Rusu et al. 2016)."""
+
+    lateral: Literal["adapter", "copies"] = setting(
+        "adapter",
+        "how a column reads earlier ones: through an adapter that brings all to the width of one, as in the paper, or by a block for each,"
+        " summed (MNTDP's code; more parameters)",
+        tunable=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertGateSettings(ExtractorSettings, GrowingSettings):
+    """Hyper-parameters of Expert Gate (Aljundi et al. 2017)."""
+
+    gate_code: Annotated[int, Ge(1)] = setting(100, "units of the code of a task's auto-encoder; less than its features", tunable=False)
+    gate_temperature: Annotated[float, Gt(0)] = setting(2.0, "tau: reconstruction errors are divided by it to make a task's probability")
+    related_above: float = setting(0.85, "relatedness (1: the same) above which the most related expert is distilled into the new one")
+    kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss")
+    temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")

@@ -6,30 +6,20 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
+from lifelong.settings.extractor import ExtractorSettings
 
 Variant = Literal["par", "fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelatednessSettings:
+class RelatednessSettings(ExtractorSettings):
     """How the distance of a new task to the groups of earlier ones is computed (PAR section 3.1, Eq. 2-6).
 
     Source: the paper; where it is silent or the authors' code differs, each field says so.
     """
 
-    extractor: Literal["auto", "resnet18", "pixels"] = setting(
-        "auto",
-        "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
-        "auto: pixels for the stream 'digits' only, else resnet18",
-        tunable=False,
-    )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "the split whose features give prototypes and distances (paper silent; authors' code: valid)"
-    )
-    feature_input: Literal["task", "imagenet"] = setting(
-        "task",
-        "extractor input: images at the task's size and normalization (authors' code), or resized to 224 with ImageNet's",
-        tunable=False,
     )
     leave_one_out: bool = setting(
         False, "leave a sample out of its own prototype in Eq. 2 (less biased for small tasks; the paper does not)"

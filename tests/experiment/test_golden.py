@@ -28,7 +28,12 @@ TRAINING = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
 GATED = TrainingSettings(epochs=5, batch_size=8, lr=0.02)
 """For gates, which need many small steps of plain SGD, and units to choose from."""
 
-SETTINGS: dict[str, dict[str, Any]] = {"ewc": {"fisher_samples": 24}, "hat": {"init_channels": 16}, "cat": {"init_channels": 16}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ewc": {"fisher_samples": 24},
+    "hat": {"init_channels": 16},
+    "cat": {"init_channels": 16},
+    "expert-gate": {"gate_code": 16},
+}
 """What would take too long, or learn nothing, at its default."""
 
 # Another machine adds in another order, and a few of 100 test images come out otherwise.

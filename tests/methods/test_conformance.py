@@ -8,6 +8,7 @@ from lifelong.methods.conformance import ConformanceError, check_method
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
+from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.growing import GrowingSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
@@ -16,11 +17,12 @@ from lifelong.settings.training import TrainingSettings
 def small_settings(name: str, **changes):
     """Settings of a registered method that make it small."""
     settings = METHODS[name].settings
+    small = {"init_channels": 4} if issubclass(settings, BackboneSettings | GrowingSettings | PARSettings) else {}
+    if issubclass(settings, ExtractorSettings):
+        small |= {"extractor": "pixels"}
     if issubclass(settings, PARSettings):
-        return settings(**{"init_channels": 4, "search_epochs": 3, "extractor": "pixels"} | changes)
-    if issubclass(settings, BackboneSettings | GrowingSettings):
-        return settings(**{"init_channels": 4} | changes)
-    return settings(**changes)
+        small |= {"search_epochs": 3}
+    return settings(**small | changes)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
