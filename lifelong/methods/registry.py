@@ -19,6 +19,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
+from lifelong.settings.growing import MNTDPSettings, MNTDPSSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -168,6 +169,20 @@ def _built_in() -> Iterator[MethodEntry]:
         CATSettings,
         "HAT, but units of similar tasks may be changed, and a second head attends to what similar tasks make of the images",
         "Ke et al., NeurIPS 2020, arXiv 2112.10017",
+    )
+    yield MethodEntry(
+        "mntdp-d",
+        "lifelong.methods.mntdp_d:MNTDPD",
+        MNTDPSettings,
+        "a path of modules per task: every way to leave the most similar earlier task's path is trained, the best is kept",
+        "Veniat et al., ICLR 2021, arXiv 2012.12631",
+    )
+    yield MethodEntry(
+        "mntdp-s",
+        "lifelong.methods.mntdp_s:MNTDPS",
+        MNTDPSSettings,
+        "as mntdp-d, but where to leave the path is learned along with the weights, by REINFORCE",
+        "Veniat et al., ICLR 2021, arXiv 2012.12631",
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lifelong.settings.base import setting
 
@@ -17,3 +17,18 @@ class GrowingSettings:
     backbone: Literal["light-resnet18", "conv4"] = setting("light-resnet18", CHAIN, tunable=False)
     init_channels: Annotated[int, Ge(1)] = setting(64, "channels of every layer", tunable=False)
     stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNTDPSettings(GrowingSettings):
+    """Hyper-parameters of MNTDP-D (Veniat et al. 2021), and of MNTDP-S too."""
+
+    knn_neighbors: Annotated[int, Ge(1)] = setting(15, "nearest neighbors that vote, where the most similar earlier task is sought")
+    knn_images: Annotated[int, Ge(1)] = setting(1000, "images of either split, at most, that this is done with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNTDPSSettings(MNTDPSettings):
+    """Hyper-parameters of MNTDP-S (Veniat et al. 2021)."""
+
+    arch_lr: Annotated[float, Gt(0)] = setting(0.01, "learning rate of Adam for the distribution over paths (paper: 0.01, 0.001)")
