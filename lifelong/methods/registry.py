@@ -19,7 +19,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
-from lifelong.settings.growing import ExpertGateSettings, PNNSettings
+from lifelong.settings.growing import ExpertGateSettings, MNTDPSettings, MNTDPSSettings, PNNSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -183,6 +183,20 @@ def _built_in() -> Iterator[MethodEntry]:
         ExpertGateSettings,
         "a network for every task that starts as the most related one; auto-encoders tell relatedness, and the task of an image",
         "Aljundi et al., CVPR 2017, arXiv 1611.06194",
+    )
+    yield MethodEntry(
+        "mntdp-d",
+        "lifelong.methods.mntdp_d:MNTDPD",
+        MNTDPSettings,
+        "a path of modules per task: every way to leave the most similar earlier task's path is trained, the best is kept",
+        "Veniat et al., ICLR 2021, arXiv 2012.12631",
+    )
+    yield MethodEntry(
+        "mntdp-s",
+        "lifelong.methods.mntdp_s:MNTDPS",
+        MNTDPSSettings,
+        "as mntdp-d, but where to leave the path is learned along with the weights, by REINFORCE",
+        "Veniat et al., ICLR 2021, arXiv 2012.12631",
     )
 
 

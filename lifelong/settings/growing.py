@@ -41,3 +41,18 @@ class ExpertGateSettings(ExtractorSettings, GrowingSettings):
     related_above: float = setting(0.85, "relatedness (1: the same) above which the most related expert is distilled into the new one")
     kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss")
     temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNTDPSettings(GrowingSettings):
+    """Hyper-parameters of MNTDP-D (Veniat et al. 2021), and of MNTDP-S too."""
+
+    knn_neighbors: Annotated[int, Ge(1)] = setting(15, "nearest neighbors that vote, where the most similar earlier task is sought")
+    knn_images: Annotated[int, Ge(1)] = setting(1000, "images of either split, at most, that this is done with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNTDPSSettings(MNTDPSettings):
+    """Hyper-parameters of MNTDP-S (Veniat et al. 2021)."""
+
+    arch_lr: Annotated[float, Gt(0)] = setting(0.01, "learning rate of Adam for the distribution over paths (paper: 0.01, 0.001)")

@@ -1,0 +1,245 @@
+"""Search for a path by REINFORCE: its distribution and the weights of all paths are learned together, on two halves of the images.
+
+The training images are dealt class by class into two halves. Batches alternate: one of the first half moves weights, one of the second
+moves the distribution (`leaving.py`). In both, every image takes a path of its own, drawn by the distribution.
+
+A batch walks along the frozen source path, and at each junction the images that leave there go into the column of new modules that
+begins there. So a batch norm of a column sees the images of its path alone. While weights are learned it takes their statistics (its
+running ones for a single image, which has none). For rewards it takes its running statistics: the reward of an image then depends on
+that image's path and on no other's, as the estimate of the gradient assumes.
+
+Source: Veniat et al., MNTDP (ICLR 2021), the stochastic variant and its code.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor, nn
+
+from lifelong.errors import LifelongError
+from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples
+from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.stages import Stage, derive_seed
+
+DECIDED = 1e-3
+"""Entropy, in nats, below which a search ends: the paper's code."""
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """What a search came to.
+
+    Attributes:
+        path: the most probable path, by the number of modules it reuses; the first on ties.
+        probability: of it.
+        epochs: epochs run.
+        seconds: wall time, summed over interruptions.
+        history: per epoch the mean training loss, the accuracy of drawn paths on the second half, the entropy at its end.
+    """
+
+    path: int
+    probability: float
+    epochs: int
+    seconds: float
+    history: list[tuple[float, float, float]] = field(default_factory=list)
+
+
+def search_path(
+    source: Sequence[nn.Module],
+    columns: nn.ModuleList,
+    examples: Examples,
+    training: TrainingSettings,
+    stage: Stage,
+    *,
+    epochs: int,
+    arch_lr: float,
+) -> PathResult:
+    """Learn where to leave a source path, and the weights of what comes after.
+
+    Args:
+        source: the frozen modules of the source path; column k begins after k of them.
+        columns: new modules for each path, trained in place; that of the result holds its weights in the end, whether the search
+            was interrupted or not. The others are of no use any more.
+        examples: of which the training images are used.
+        training: of it the batch size, the rate (it stays as it is), momentum, weight decay and the limit of gradients.
+        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+        epochs: epochs at most; fewer if the distribution has decided before.
+        arch_lr: the rate of Adam for the distribution.
+
+    Raises:
+        LifelongError: fewer than two training images, a loss that is not finite, or a state that cannot be written.
+    """
+    done = stage.outcome()
+    if done is None:
+        if len(examples.train_labels) < 2:
+            raise LifelongError(f"{stage.where or stage.name}: a path search needs at least 2 training images, there is 1")
+        done = _Search(source, columns, examples, training, stage, epochs, arch_lr).to_end()
+        stage.finish(done)
+    column = columns[done["path"]]
+    column.load_state_dict(done.pop("column"))
+    column.eval()
+    return PathResult(**done)
+
+
+class _Search:
+    """A search under way: everything that a saved state must hold."""
+
+    def __init__(
+        self,
+        source: Sequence[nn.Module],
+        columns: nn.ModuleList,
+        examples: Examples,
+        training: TrainingSettings,
+        stage: Stage,
+        epochs: int,
+        arch_lr: float,
+    ) -> None:
+        self.source, self.columns, self.examples, self.training = source, columns, examples, training
+        self.stage, self.epochs = stage, epochs
+        self.optimizer = sgd(columns.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        self.parameters = self.optimizer.param_groups[0]["params"]
+        # A handful of numbers: on the CPU, in double precision, wherever the networks are.
+        self.logits = nn.Parameter(torch.zeros(len(columns) - 1, 2, dtype=torch.float64))
+        self.adam = torch.optim.Adam([self.logits], lr=arch_lr)
+        self.random = stage.generator()
+        self.augmentation = torch.Generator(examples.train.device).manual_seed(derive_seed(stage.seed, "augmentation"))
+        self.halves = stratified_halves(examples.train_labels.cpu(), self.random)
+        self.history: list[tuple[float, float, float]] = []
+        self.seconds = 0.0
+        saved = stage.running()
+        if saved is not None:
+            self._restore(saved)
+
+    def to_end(self) -> Tree:
+        """Run the epochs that remain; returns the outcome."""
+        while len(self.history) < self.epochs and not self._decided():
+            started = time.perf_counter()
+            loss, accuracy = self._epoch()
+            self.history.append((loss, accuracy, entropy(self._log_p()).item()))
+            self.seconds += time.perf_counter() - started
+            self.stage.report(len(self.history), self.epochs, loss, accuracy)
+            self.stage.save(self._state)
+        log_p = self._log_p()
+        path = int(log_p.argmax())
+        return {
+            "path": path,
+            "probability": log_p[path].exp().item(),
+            "epochs": len(self.history),
+            "seconds": self.seconds,
+            "history": self.history,
+            "column": self.columns[path].state_dict(),
+        }
+
+    def _decided(self) -> bool:
+        return bool(self.history) and self.history[-1][2] < DECIDED
+
+    def _log_p(self) -> Float64[Tensor, " paths"]:
+        return log_probabilities(self.logits.detach())
+
+    def _epoch(self) -> tuple[float, float]:
+        """One pass over both halves, batches in turn; returns the mean loss on the one and the accuracy on the other."""
+        count = math.ceil(len(self.halves[0]) / self.training.batch_size)
+        # Batches of nearly equal size: batch norm and baseline would suffer from a last one of a few images.
+        weights, rewards = (half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in self.halves)
+        total, correct = 0.0, 0
+        for step in range(count):
+            total += self._learn_weights(weights[step])
+            correct += self._learn_distribution(rewards[step])
+            if not (math.isfinite(total) and self.logits.isfinite().all()):
+                self.stage.diverged(len(self.history) + 1, f"lr {self.training.lr:g}")
+        return total / len(self.halves[0]), correct / len(self.halves[1])
+
+    def _learn_weights(self, indices: Int64[Tensor, "b"]) -> float:
+        """A step of the weights; returns the sum of the images' losses."""
+        self.columns.train()
+        logits, labels, _ = self._answers(indices)
+        loss = F.cross_entropy(logits, labels)
+        if loss.requires_grad:  # not where all images follow the source to its end
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.training.clip_norm:
+                nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+            self.optimizer.step()
+        return loss.item() * len(indices)
+
+    def _learn_distribution(self, indices: Int64[Tensor, "b"]) -> int:
+        """A step of the distribution; returns how many images were right."""
+        self.columns.eval()
+        with torch.no_grad():
+            logits, labels, paths = self._answers(indices)
+        rewards = -F.cross_entropy(logits, labels, reduction="none")
+        loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.to("cpu", torch.float64))
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        return int((logits.argmax(dim=1) == labels).sum())
+
+    def _answers(self, indices: Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b c"], Int64[Tensor, "b"], Int64[Tensor, "b"]]:
+        """Logits of training images, each on a path that is drawn for it; their labels; the paths."""
+        indices = indices.to(self.examples.train.device)
+        inputs = self.examples.prepare_train(self.examples.train[indices], self.augmentation)
+        paths = torch.multinomial(self._log_p().exp(), len(indices), replacement=True, generator=self.random)
+        return walk(self.source, self.columns, inputs, paths), self.examples.train_labels[indices], paths
+
+    def _state(self) -> Tree:
+        return {
+            "columns": self.columns.state_dict(),
+            "momentum": momentum_state(self.optimizer),
+            "logits": self.logits,
+            "adam": dict(self.adam.state[self.logits]),
+            "generators": (self.random.get_state(), self.augmentation.get_state()),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.columns.load_state_dict(saved["columns"])
+        load_momentum(self.optimizer, saved["momentum"])
+        self.logits.data = saved["logits"]
+        self.adam.state[self.logits] = saved["adam"]
+        for generator, state in zip((self.random, self.augmentation), saved["generators"], strict=True):
+            generator.set_state(state)
+        self.history = saved["history"]
+        self.seconds = saved["seconds"]
+
+
+def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:
+    """The positions of samples in two random halves; the numbers of a class in them differ by one at most."""
+    order = torch.randperm(len(labels), generator=generator)
+    dealt = order[labels[order].argsort(stable=True)]
+    return dealt[0::2], dealt[1::2]
+
+
+def walk(
+    source: Sequence[nn.Module], columns: nn.ModuleList, inputs: Float[Tensor, "b ..."], paths: Int64[Tensor, "b"]
+) -> Float[Tensor, "b c"]:
+    """Logits of samples that each take a path of their own.
+
+    Args:
+        source: the frozen modules of the source path.
+        columns: the modules that follow after k of them, which for the last k may be none.
+        inputs: prepared.
+        paths: for each sample, after how many modules of the source it leaves.
+    """
+    training = columns.training
+    here, maps = torch.arange(len(paths)), inputs
+    answers, places = [], []
+    for reused, column in enumerate(columns):
+        leaving = paths[here] == reused
+        if leaving.any():
+            column.train(training and int(leaving.sum()) > 1)
+            answers.append(column(maps[leaving.to(maps.device)]))
+            places.append(here[leaving])
+        here, maps = here[~leaving], maps[~leaving.to(maps.device)]
+        if not len(here):
+            break
+        maps = source[reused](maps)
+    return torch.cat(answers)[torch.cat(places).argsort().to(inputs.device)]

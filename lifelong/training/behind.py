@@ -1,0 +1,47 @@
+"""Training a module behind a frozen one."""
+
+import time
+from dataclasses import replace
+
+from torch import nn
+
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.examples import Examples, accuracy, batched
+from lifelong.training.fit import FitOutcome
+from lifelong.training.select import fit_selected
+from lifelong.training.stages import Stage
+
+LARGEST_CACHE = 2 << 30
+"""Bytes that the outputs of a frozen module may take; larger ones are computed anew in every epoch."""
+
+
+def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
+    """`fit_selected` of `module` on what a frozen `prefix` makes of the examples, computed once for all epochs where it stays the same.
+
+    It does not stay the same where training images are augmented: the prefix is then run in every step, without gradients.
+
+    Args:
+        prefix: frozen modules, which may be none.
+        module: what is trained, in place; if it is empty the prefix is the whole network, and is only judged.
+        examples: of images.
+        settings: optimizer, schedule, length, grid of weight decays.
+        stage: names the computation.
+    """
+    started = time.perf_counter()
+    if not len(module):
+        score = accuracy(batched(prefix, examples.valid, examples.prepare), examples.valid_labels)
+        return FitOutcome(0, 0, score, settings.weight_decay, time.perf_counter() - started)
+    if not len(prefix):
+        return fit_selected(module, examples, module, settings, stage)
+    if examples.augmented or _size(prefix, examples) > LARGEST_CACHE:
+        return fit_selected(module, examples, lambda inputs: module(prefix(inputs)), settings, stage)
+    features = examples.mapped(prefix)
+    prepared = time.perf_counter() - started
+    outcome = fit_selected(module, features, module, settings, stage)
+    return replace(outcome, seconds=outcome.seconds + prepared)
+
+
+def _size(prefix: nn.Module, examples: Examples) -> int:
+    """Bytes of the prefix's outputs for both splits."""
+    one = prefix(examples.prepare(examples.train[:1]))
+    return one.numel() * one.element_size() * (len(examples.train) + len(examples.valid))
