@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Augmentation, Split, Task
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
+from lifelong.networks.library import ModuleLibrary
 from lifelong.relatedness.extractor import open_extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
@@ -152,7 +153,7 @@ def _modules(value: Any) -> Iterator[nn.Module]:
     """Every module that an object holds, also in plain containers."""
     if isinstance(value, nn.Module):
         yield value
-    elif isinstance(value, Method):
+    elif isinstance(value, (Method, ModuleLibrary)):
         for item in vars(value).values():
             yield from _modules(item)
     elif isinstance(value, (list, tuple)):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from lifelong.settings.base import setting
 
@@ -17,3 +17,27 @@ class GrowingSettings:
     backbone: Literal["light-resnet18", "conv4"] = setting("light-resnet18", CHAIN, tunable=False)
     init_channels: Annotated[int, Ge(1)] = setting(64, "channels of every layer", tunable=False)
     stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnToGrowSettings(GrowingSettings):
+    """Hyper-parameters of Learn to Grow (Li et al. 2019). Where the paper is silent, those that the run file of PAR's code asks for."""
+
+    backbone: Literal["light-resnet18"] = setting(
+        "light-resnet18", "network that grows by single convolutions: the light ResNet-18", tunable=False
+    )
+    search_epochs: Annotated[int, Ge(1)] = setting(50, "epochs of search for what a task reuses, adapts or adds")
+    search_lr: Annotated[float, Gt(0)] = setting(0.01, "initial learning rate of the shared weights in the search (cosine to 1e-5)")
+    search_clip_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient norm limit in the search; 0: none")
+    search_alpha_lr: Annotated[float, Gt(0)] = setting(0.003, "learning rate of the logits of choices in the search (Adam)")
+    search_alpha_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of the logits of choices in the search")
+    size_weight: Annotated[float, Ge(0)] = setting(
+        1.0, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGFSettings(GrowingSettings):
+    """Hyper-parameters of SG-F (Mendez & Eaton 2021, in the form of LMC's code)."""
+
+    gate_channels: Annotated[int, Ge(1)] = setting(16, "channels of the two convolutions of a task's gate", tunable=False)
