@@ -32,7 +32,7 @@ class LearnToGrowSettings(GrowingSettings):
     search_alpha_lr: Annotated[float, Gt(0)] = setting(0.003, "learning rate of the logits of choices in the search (Adam)")
     search_alpha_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of the logits of choices in the search")
     size_weight: Annotated[float, Ge(0)] = setting(
-        1.0, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none"
+        0.01, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none (PAR's code: 1, its run file: 0)"
     )
 
 

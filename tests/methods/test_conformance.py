@@ -8,7 +8,7 @@ from lifelong.methods.conformance import ConformanceError, check_method
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
-from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings
+from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings, SGFSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 
@@ -20,6 +20,8 @@ def small_settings(name: str, **changes):
         return settings(init_channels=4, search_epochs=3, extractor="pixels", **changes)
     if issubclass(settings, LearnToGrowSettings):
         return settings(init_channels=4, search_epochs=3, **changes)
+    if issubclass(settings, SGFSettings):
+        return settings(init_channels=4, backbone="conv4", gate_channels=4, **changes)
     if issubclass(settings, BackboneSettings | GrowingSettings):
         return settings(init_channels=4, **changes)
     return settings(**changes)
