@@ -19,7 +19,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
-from lifelong.settings.growing import ExpertGateSettings, MNTDPSettings, MNTDPSSettings, PNNSettings
+from lifelong.settings.growing import ExpertGateSettings, LearnToGrowSettings, MNTDPSettings, MNTDPSSettings, PNNSettings, SGFSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -197,6 +197,20 @@ def _built_in() -> Iterator[MethodEntry]:
         MNTDPSSettings,
         "as mntdp-d, but where to leave the path is learned along with the weights, by REINFORCE",
         "Veniat et al., ICLR 2021, arXiv 2012.12631",
+    )
+    yield MethodEntry(
+        "learn-to-grow",
+        "lifelong.methods.learn_to_grow:LearnToGrow",
+        LearnToGrowSettings,
+        "for each convolution a task reuses an old one, adapts one or adds one; which of these is searched by gradients",
+        "Li et al., ICML 2019, arXiv 1904.00310",
+    )
+    yield MethodEntry(
+        "sg-f",
+        "lifelong.methods.sgf:SGF",
+        SGFSettings,
+        "pools of frozen modules, mixed image by image by gates of the task; new modules are added from the top down where they help",
+        "Mendez & Eaton, ICLR 2021, arXiv 2007.07732; Ostapenko et al., NeurIPS 2021",
     )
 
 

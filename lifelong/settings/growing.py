@@ -33,6 +33,23 @@ class PNNSettings(GrowingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnToGrowSettings(GrowingSettings):
+    """Hyper-parameters of Learn to Grow (Li et al. 2019). Where the paper is silent, those that the run file of PAR's code asks for."""
+
+    backbone: Literal["light-resnet18"] = setting(
+        "light-resnet18", "network that grows by single convolutions: the light ResNet-18", tunable=False
+    )
+    search_epochs: Annotated[int, Ge(1)] = setting(50, "epochs of search for what a task reuses, adapts or adds")
+    search_lr: Annotated[float, Gt(0)] = setting(0.01, "initial learning rate of the shared weights in the search (cosine to 1e-5)")
+    search_clip_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient norm limit in the search; 0: none")
+    search_alpha_lr: Annotated[float, Gt(0)] = setting(0.003, "learning rate of the logits of choices in the search (Adam)")
+    search_alpha_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of the logits of choices in the search")
+    size_weight: Annotated[float, Ge(0)] = setting(
+        0.01, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none (PAR's code: 1, its run file: 0)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpertGateSettings(ExtractorSettings, GrowingSettings):
     """Hyper-parameters of Expert Gate (Aljundi et al. 2017)."""
 
@@ -56,3 +73,10 @@ class MNTDPSSettings(MNTDPSettings):
     """Hyper-parameters of MNTDP-S (Veniat et al. 2021)."""
 
     arch_lr: Annotated[float, Gt(0)] = setting(0.01, "learning rate of Adam for the distribution over paths (paper: 0.01, 0.001)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGFSettings(GrowingSettings):
+    """Hyper-parameters of SG-F (Mendez & Eaton 2021, in the form of LMC's code)."""
+
+    gate_channels: Annotated[int, Ge(1)] = setting(16, "channels of the two convolutions of a task's gate", tunable=False)

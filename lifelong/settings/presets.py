@@ -23,7 +23,7 @@ A preset names the class that declares a setting; it holds for every method whos
 from typing import Any
 
 from lifelong.settings.baselines import BackboneSettings, HATSettings
-from lifelong.settings.growing import GrowingSettings
+from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings
 from lifelong.settings.par import PARSettings, SearchSettings
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
@@ -57,6 +57,7 @@ PRESETS: dict[Preset, Values] = {
         BackboneSettings: {"backbone": "cells", "init_channels": 16},
         HATSettings: {"backbone": "light-resnet18", "stem_pool": True},
         GrowingSettings: {"init_channels": 16, "stem_pool": True},
+        LearnToGrowSettings: {"search_epochs": 10, "search_lr": 0.05},
     },
 }
 

@@ -9,7 +9,7 @@ from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
 from lifelong.settings.extractor import ExtractorSettings
-from lifelong.settings.growing import GrowingSettings
+from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings, SGFSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 
@@ -20,8 +20,10 @@ def small_settings(name: str, **changes):
     small = {"init_channels": 4} if issubclass(settings, BackboneSettings | GrowingSettings | PARSettings) else {}
     if issubclass(settings, ExtractorSettings):
         small |= {"extractor": "pixels"}
-    if issubclass(settings, PARSettings):
+    if issubclass(settings, PARSettings | LearnToGrowSettings):
         small |= {"search_epochs": 3}
+    if issubclass(settings, SGFSettings):
+        small |= {"backbone": "conv4", "gate_channels": 4}
     return settings(**small | changes)
 
 

@@ -1,0 +1,124 @@
+"""Learn to Grow (Li, Zhou, Wu, Socher & Xiong, ICML 2019, arXiv 1904.00310), with reused layers fixed.
+
+For each convolution l of the light ResNet-18, with the variants S_l that earlier tasks have left, a new task has 2 |S_l| + 1 choices:
+
+    reuse   S_i(x)                          as it is
+    adapt   S_i(x) + A_i(x)                 A_i: a new 1x1 convolution of the same stride
+    new     N(x)                            a new convolution
+
+1. Relax: x -> sum over choices c of softmax(alpha_l)_c g_c(x), and learn alpha (`lifelong.search.growth`), each choice at its price.
+2. Take the heaviest choice of each convolution, make the network of these, and train what is new in it on all training images.
+
+Batch norms and head are each task's own. What earlier tasks use is frozen, so no answer for them changes by a bit. The first task has no
+choice: it trains an ordinary network, whose convolutions are the first variants.
+
+Choices where the paper is silent, or where its code is not followed:
+
+* The weights of the search are dropped: new convolutions, adapters, batch norms and head begin anew, as the network of the chosen path
+  is another one than the relaxed network.
+* An adapter is added to the layer it adapts also in the chosen network. (PAR's authors' code then runs the adapter alone.)
+* An adapted convolution is a variant for later tasks, which may reuse it, or adapt it once more. Adapters have no biases, as batch norm
+  follows; that of the stem has 3 channels to read, and is small.
+* The price is that of PAR's code, log10(1 + parameters added) times `size_weight`; batch norms and head, the same for all choices, are not
+  counted. With the default of 0.01 a network that is all new costs 0.87 at 64 channels, as much as a cross-entropy may fall. PAR's code
+  has a default of 1, with which a task reuses everything, and asks in its run file for 0.
+* Alpha begins at zero, all choices weighing the same. On ties to reuse comes before to adapt, and that before a new one.
+* The paper's "tune" form, in which reused layers are trained on under a penalty, is left out: earlier answers would change.
+"""
+
+from collections import Counter
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelong.data.task import Task
+from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.methods.single import load_head, new_head
+from lifelong.networks.frozen import freeze
+from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, GrowingResNet, Path
+from lifelong.networks.resnet import LightResNet
+from lifelong.search.growth import search_growth
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples, image_examples
+from lifelong.training.select import fit_selected
+
+
+class LearnToGrow(Method):
+    """For each convolution a task reuses, adapts or adds; what it needs is searched."""
+
+    name = "learn-to-grow"
+
+    def __init__(self, settings: object) -> None:
+        super().__init__(settings)
+        self.paths: list[Path] = []
+        self._start()
+
+    def _start(self) -> None:
+        """Know no task's network yet."""
+        self.grown = GrowingResNet(self.settings.init_channels, stem_pool=self.settings.stem_pool)
+        self.networks, self.heads = nn.ModuleList(), nn.ModuleList()
+
+    def modules(self, task_index: int) -> tuple[nn.Module, ...]:
+        """The task's network with what is its own, the variants it borrows, and its head."""
+        return self.networks[task_index], *self.grown.borrowed(self.paths[task_index]), self.heads[task_index]
+
+    def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """The task's head on what its network makes of prepared images."""
+        return self.heads[task_index](self.networks[task_index](inputs))
+
+    def learn(self, task: Task, context: Context) -> LearnRecord:
+        """Search a path, then train the network of it."""
+        before = self.num_parameters()
+        record = LearnRecord(expert=len(self.tasks))
+        examples = image_examples(task, augmented=context.training.augment)
+        path = self._search(examples, task, context, record) if self.tasks else (NEW,) * len(CONVOLUTIONS)
+        with context.seeded("network"):
+            network = self.grown.network(path).to(context.device)
+        head = new_head(network, task, context)
+        trained = nn.Sequential(network, head)
+        outcome = fit_selected(trained, examples, trained, context.training, context.stage("train"))
+        record.trained(outcome)
+        freeze(head)
+        self._keep(network, head)
+        self.paths.append(path)
+        self._remember(task)
+        kinds = Counter(choice.kind for choice in path)
+        record.reason = f"of {len(path)} convolutions {kinds['reuse']} are reused, {kinds['adapt']} adapted and {kinds['new']} new"
+        record.parameters_added = self.num_parameters() - before
+        return record
+
+    def _search(self, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Path:
+        """Step 1, with batch norms and a head that are dropped with it."""
+        stage = context.stage("search")
+        with context.seeded("search"):
+            supernet = self.grown.supernet()
+            relaxed = nn.Sequential(supernet, nn.Linear(supernet.feature_dim, len(task.classes))).to(context.device)
+        found = search_growth(relaxed, examples, self.settings, context.training, stage)
+        record.seconds["search"] = found.seconds
+        return found.path
+
+    def _keep(self, network: LightResNet, head: nn.Module) -> None:
+        self.grown.keep(network)
+        self.networks.append(network)
+        self.heads.append(head)
+
+    def state_dict(self) -> Tree:
+        """Tasks, paths, and of each task what its network holds."""
+        return {
+            "tasks": self._tasks_state(),
+            "paths": [[(choice.kind, choice.variant) for choice in path] for path in self.paths],
+            "networks": [network.state_dict() for network in self.networks],
+            "heads": [head.state_dict() for head in self.heads],
+        }
+
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Become what `state_dict` described, on a device."""
+        self._load_tasks(state["tasks"])
+        self._start()
+        self.paths = [tuple(Choice(*choice) for choice in path) for path in state["paths"]]
+        # In the order of tasks: a network borrows what those before it have left.
+        for path, weights, head in zip(self.paths, state["networks"], state["heads"], strict=True):
+            network = self.grown.network(path).to(device)
+            network.load_state_dict(weights)
+            self._keep(network, load_head(head, device))

@@ -1,0 +1,206 @@
+"""Search for what a task reuses, adapts or adds of a growing network: the choices are relaxed, and learned by gradients.
+
+The training images are split into two halves of equal classes. By turns, the logits alpha of the choices take a step (Adam) on a batch of
+the one, and all other weights of the relaxed network take one (SGD) on a batch of the other. What was learned of earlier tasks is
+frozen. In the end the heaviest choice of each convolution is taken, and all weights of the search are dropped.
+
+    loss of alpha    CE + size_weight * sum over convolutions, over choices c of softmax(alpha)_c log10(1 + parameters that c adds)
+    loss of weights  CE                                                         first order: alpha is fixed while the weights move
+
+Source: Li et al., Learn to Grow (ICML 2019, arXiv 1904.00310), section 3.1; the bilevel form is that of Liu et al., DARTS (ICLR 2019).
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from lifelong.errors import LifelongError
+from lifelong.networks.growing_resnet import Choice, Mixture, Path, choices, mixtures
+from lifelong.settings.growing import LearnToGrowSettings
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples
+from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.schedule import cosine
+from lifelong.training.stages import Stage
+
+LOWEST_RATE = 1e-5
+"""Where the cosine of the learning rate would end."""
+
+FEWEST = 4
+"""Training images of a search: batch norm wants two in each half."""
+
+ALPHA_BETAS = (0.5, 0.999)
+"""Of Adam (DARTS, and the code of PAR's authors)."""
+
+
+@dataclass(frozen=True)
+class GrowthResult:
+    """What a search came to.
+
+    Attributes:
+        path: the heaviest choice of each convolution.
+        epochs: epochs run.
+        seconds: wall time, summed over interruptions.
+        weights: softmax(alpha) of each convolution at the end, in the order of `choices`.
+        history: per epoch the mean training loss of the weights, and the accuracy of the relaxed network on the other half.
+    """
+
+    path: Path
+    epochs: int
+    seconds: float
+    weights: list[Tensor]
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+
+def search_growth(
+    network: nn.Module, examples: Examples, settings: LearnToGrowSettings, training: TrainingSettings, stage: Stage
+) -> GrowthResult:
+    """Search the path of a task.
+
+    Args:
+        network: from prepared images to logits, with `Mixture`s; is trained in place, and of no use afterwards.
+        examples: on the network's device; no validation example is used.
+        settings: length, rates and the price of parameters.
+        training: of it the batch size, the momentum and the weight decay.
+        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+
+    Raises:
+        LifelongError: fewer than four images, a loss that is not finite, or a state that cannot be written.
+    """
+    done = stage.outcome()
+    if done is None:
+        count = len(examples.train_labels)
+        if count < FEWEST:
+            raise LifelongError(f"{stage.where or stage.name}: a search needs at least {FEWEST} training images, there are {count}")
+        done = _Search(network, examples, settings, training, stage).to_end()
+        stage.finish(done)
+    return GrowthResult(path=tuple(map(_heaviest, done["weights"])), **done)
+
+
+def halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:
+    """Positions of two random halves, in which the images of a class differ by at most one."""
+    order = torch.randperm(len(labels), generator=generator, device=labels.device)
+    order = order[labels[order].argsort(stable=True)]
+    return order[::2], order[1::2]
+
+
+def expected_size(relaxed: list[Mixture]) -> Float[Tensor, ""]:
+    """The sum over convolutions of the mean size of their choices."""
+    return torch.stack([mixture.expected_size() for mixture in relaxed]).sum()
+
+
+def _heaviest(weights: Float[Tensor, "c"]) -> Choice:
+    """The first on ties: then to reuse comes before to adapt, and that before anew."""
+    return choices(len(weights) // 2)[int(weights.argmax())]
+
+
+class _Search:
+    """A search under way: everything that a saved state must hold."""
+
+    def __init__(
+        self, network: nn.Module, examples: Examples, settings: LearnToGrowSettings, training: TrainingSettings, stage: Stage
+    ) -> None:
+        self.network, self.examples, self.settings, self.stage = network.train(), examples, settings, stage
+        self.batch_size = training.batch_size
+        self.relaxed = mixtures(network)
+        self.alphas = [mixture.alpha for mixture in self.relaxed]
+        chosen = set(map(id, self.alphas))
+        self.weights = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
+        self.optimizer = sgd(self.weights, lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        self.alpha_optimizer = torch.optim.Adam(
+            self.alphas, lr=settings.search_alpha_lr, betas=ALPHA_BETAS, weight_decay=settings.search_alpha_decay
+        )
+        self.generator = stage.generator(examples.train.device)
+        self.weight_half, self.alpha_half = halves(examples.train_labels, self.generator)
+        self.history: list[tuple[float, float]] = []
+        self.seconds = 0.0
+        saved = stage.running()
+        if saved is not None:
+            self._restore(saved)
+
+    def to_end(self) -> Tree:
+        """Run the epochs that remain; returns the outcome."""
+        epochs = self.settings.search_epochs
+        while len(self.history) < epochs:
+            started = time.perf_counter()
+            loss, accuracy = self._epoch(len(self.history))
+            self.history.append((loss, accuracy))
+            self.seconds += time.perf_counter() - started
+            self.stage.report(len(self.history), epochs, loss, accuracy)
+            self.stage.save(self._state)
+        weights = [alpha.detach().softmax(0) for alpha in self.alphas]
+        return {"epochs": epochs, "seconds": self.seconds, "weights": weights, "history": self.history}
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
+        """One pass over both halves; returns the mean loss on the one and the accuracy on the other."""
+        highest = self.settings.search_lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = cosine(highest, min(LOWEST_RATE, highest), epoch, self.settings.search_epochs)
+        total = torch.zeros((), device=self.generator.device)
+        correct = torch.zeros_like(total)
+        for weight_batch, alpha_batch in self._rounds():
+            correct += self._step_alpha(alpha_batch)
+            total += self._step_weights(weight_batch)
+        loss = total.item() / len(self.weight_half)
+        if not math.isfinite(loss):
+            self.stage.diverged(epoch + 1, f"search_lr {highest:g}")
+        return loss, correct.item() / len(self.alpha_half)
+
+    def _rounds(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """A batch of each half at a time."""
+        count = math.ceil(len(self.weight_half) / self.batch_size)
+        # Batches of nearly equal size: batch norm would suffer from a last one of a few images.
+        parts = [half[self._permutation(len(half))].tensor_split(count) for half in (self.weight_half, self.alpha_half)]
+        return zip(*parts, strict=True)
+
+    def _permutation(self, count: int) -> Int64[Tensor, "n"]:
+        return torch.randperm(count, generator=self.generator, device=self.generator.device)
+
+    def _step_alpha(self, indices: Tensor) -> Tensor:
+        """A step of the choices' logits; returns how many images the network got right before it."""
+        logits, labels = self._logits(indices)
+        loss = F.cross_entropy(logits, labels) + self.settings.size_weight * expected_size(self.relaxed)
+        for alpha, gradient in zip(self.alphas, torch.autograd.grad(loss, self.alphas), strict=True):
+            alpha.grad = gradient
+        self.alpha_optimizer.step()
+        return (logits.argmax(dim=1) == labels).sum()
+
+    def _step_weights(self, indices: Tensor) -> Tensor:
+        """A step of all other weights; returns the sum of the losses of all images."""
+        loss = F.cross_entropy(*self._logits(indices))
+        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
+            weight.grad = gradient
+        if self.settings.search_clip_norm:
+            nn.utils.clip_grad_norm_(self.weights, self.settings.search_clip_norm)
+        self.optimizer.step()
+        return loss.detach() * len(indices)
+
+    def _logits(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of augmented images, and their labels."""
+        inputs = self.examples.prepare_train(self.examples.train[indices], self.generator)
+        return self.network(inputs), self.examples.train_labels[indices]
+
+    def _state(self) -> Tree:
+        return {
+            "network": self.network.state_dict(),
+            "momentum": momentum_state(self.optimizer),
+            "adam": self.alpha_optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.network.load_state_dict(saved["network"])
+        load_momentum(self.optimizer, saved["momentum"])
+        self.alpha_optimizer.load_state_dict(saved["adam"])
+        self.generator.set_state(saved["generator"].cpu())
+        self.history = saved["history"]
+        self.seconds = saved["seconds"]
