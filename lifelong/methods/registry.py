@@ -19,6 +19,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
+from lifelong.settings.growing import LMCSettings
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -168,6 +169,13 @@ def _built_in() -> Iterator[MethodEntry]:
         CATSettings,
         "HAT, but units of similar tasks may be changed, and a second head attends to what similar tasks make of the images",
         "Ke et al., NeurIPS 2020, arXiv 2112.10017",
+    )
+    yield MethodEntry(
+        "lmc",
+        "lifelong.methods.lmc:LMC",
+        LMCSettings,
+        "layers of modules, weighted by how well they reconstruct their input; a layer grows where none knows a new task",
+        "Ostapenko et al., NeurIPS 2021, arXiv 2111.07736",
     )
 
 
