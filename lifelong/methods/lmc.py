@@ -11,13 +11,13 @@ layer by layer, from the bottom up:
    gives. Then the next layer is looked at.
 3. The new modules and the head are trained together; then modules, statistics and head are frozen for good.
 
-    step 2:  L = CE + structural_weight * (l of the head + mean l of the new module + sum over layers above of mean sum_m w_m l_m)
-    step 3:  L = CE + structural_weight * (l of the head + sum over new modules of mean l)
+    step 2:  L = CE + structural_weight * (mean l of the new module + sum over layers above of mean sum_m w_m l_m)
+    step 3:  L = CE + structural_weight * sum over new modules of mean l
 
 Layers that know the task get nothing; if all do, only a head is trained. The first task fills every layer with a module.
 
 Without a task id the head is chosen by its own structural part, a linear auto-encoder of the features (`task_probabilities`), after the
-normalization of its task: an image of an unknown task is prepared once for each normalization.
+normalization of its task: an image of an unknown task is prepared, and passed through the layers, once for each normalization.
 
 With a task id only head and normalization follow from it: modules that came later take part in answers for earlier tasks, as in the paper.
 All modules are therefore named by `modules`, and counted, with their structural parts, which routing needs. What is frozen keeps its bits;
@@ -128,12 +128,13 @@ class LMC(Method):
         else:
             record.reason = "the first task: a module for each layer"
             for position in range(len(self.chain)):
-                self._add(growth, position, None, context)
+                self.add(growth, position, None, context)
         self._train(growth, examples, context, record)
         with context.timed("statistics", record):
             for position, losses in enumerate(self.losses(growth.layers, examples)):
                 if position in growth.new:
                     growth.layers[position][-1].measured(losses[-1])
+            head.measured(batched(lambda inputs: compose(growth.layers, inputs, self.routing)[0], examples.train, examples.prepare))
         for position in growth.new:
             self.library.add(position, growth.layers[position][-1])
         freeze(head)
@@ -170,12 +171,12 @@ class LMC(Method):
             nearest = min(map(abs, z))
             found.append(f"{nearest:.1f}")
             if nearest > self.settings.outlier_threshold:
-                self._add(growth, position, losses, context)
-                self._project(growth, position, examples, context, record)
+                self.add(growth, position, losses, context)
+                self.project(growth, position, examples, context, record)
         where = f"a new module in layers {', '.join(map(str, growth.new))}" if growth.new else "no new module"
         return f"{where} of 0 to {len(self.chain) - 1}: the smallest |z| of each is {', '.join(found)}"
 
-    def _add(self, growth: Growth, position: int, losses: Float[Tensor, "m n"] | None, context: Context) -> None:
+    def add(self, growth: Growth, position: int, losses: Float[Tensor, "m n"] | None, context: Context) -> None:
         """Put a new module into a layer, which starts as `module_init` says, or at random in a layer without modules."""
         with context.seeded(f"module-{position}"):
             module = make_module(self.chain, position).to(context.device)
@@ -186,14 +187,14 @@ class LMC(Method):
         growth.layers[position].append(module)
         growth.new.append(position)
 
-    def _project(self, growth: Growth, position: int, examples: Examples, context: Context, record: LearnRecord) -> None:
+    def project(self, growth: Growth, position: int, examples: Examples, context: Context, record: LearnRecord) -> None:
         """Step 2: train a new module with the head, and nothing else."""
         freeze(*growth.added())
         module = growth.layers[position][-1].requires_grad_(True)
         unjudged = replace(examples, valid=examples.valid[:0], valid_labels=examples.valid_labels[:0])
         training = replace(context.training, epochs=self._projection_epochs(context.training), weight_decay_grid=())
         outcome = fit(
-            nn.ModuleList([module, growth.head]),
+            nn.ModuleList([module, growth.head.classifier]),
             unjudged,
             self._prediction(growth),
             training,
@@ -207,7 +208,7 @@ class LMC(Method):
         total = context.training.epochs
         spent = len(growth.new) * self._projection_epochs(context.training) if self.tasks else 0
         training = replace(context.training, epochs=max(total - spent, (total + 1) // 2))
-        trained = nn.ModuleList([*growth.added(), growth.head]).requires_grad_(True)
+        trained = nn.ModuleList([*growth.added(), growth.head.classifier]).requires_grad_(True)
         outcome = fit_selected(trained, examples, self._prediction(growth), training, context.stage("train"), loss=self.loss(growth))
         record.trained(outcome)
 
@@ -228,13 +229,10 @@ class LMC(Method):
 
         def loss(batch: Batch) -> Tensor:
             features, steps = compose(growth.layers, batch.inputs, self.routing, projected=projected)
-            structural = growth.head.loss(features).mean()
-            for position in trained:
-                structural = structural + steps[position].losses[-1].mean()
+            structural = [steps[position].losses[-1].mean() for position in trained]
             if projected is not None:
-                for step in steps[projected + 1 :]:
-                    structural = structural + (step.weights * step.losses).sum(dim=0).mean()
-            return F.cross_entropy(growth.head(features), batch.labels) + self.settings.structural_weight * structural
+                structural += [(step.weights * step.losses).sum(dim=0).mean() for step in steps[projected + 1 :]]
+            return F.cross_entropy(growth.head(features), batch.labels) + self.settings.structural_weight * sum(structural)
 
         return loss
 

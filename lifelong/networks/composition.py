@@ -11,9 +11,14 @@ without. Losses are local: gradients of l_m reach d_m alone, and the weights w_m
 
 Choices where the paper is silent:
 
-* The decoder: a convolution 3x3, ReLU, nearest-neighbour upsampling to the size of X, a convolution 3x3, all of the width of the block's
-  output; 73,856 parameters for 64 channels between 64 channels. Features without a plane (the output of a chain's last block) are first
-  laid out as maps again: 3 x 3 for `conv4`, 1 x 1 for the light ResNet-18, whose last decoder sees the averages of maps alone.
+* The decoder: a convolution 3x3, batch norm, ReLU, nearest-neighbour upsampling to the size of X, a convolution 3x3, all of the width of
+  the block's output; 73,984 parameters from 64 channels to 64. A block of `conv4` pads its input by a pixel more than its convolution
+  takes away; the maps are upsampled to that size and the last convolution does not pad, so that every pixel is decoded from its own
+  place. Features without a plane (the output of a chain's last block) are first laid out as maps again: 3 x 3 for `conv4`, 1 x 1 for
+  the light ResNet-18, whose last decoder sees the averages of maps alone.
+* The auto-encoder of a head: the linear one with the least squared error, which needs no training: its code are the principal components
+  of the features of the task's training images, an eighth as many as there are features. Its error is divided by the variance of these
+  features, since the features that tasks have by their own modules and normalizations differ in scale.
 * `EPSILON` is added to l_m before its logarithm, so that modules that reconstruct without error share the weight.
 """
 
@@ -41,18 +46,21 @@ class Decoder(nn.Module):
         inputs: channels of the maps that are reconstructed.
         channels: of the maps that are decoded.
         side: of the maps that were laid out as features; None: the output is maps.
+        border: of the chain's blocks, 0 or 1.
     """
 
-    def __init__(self, inputs: int, channels: int, side: int | None = None) -> None:
+    def __init__(self, inputs: int, channels: int, side: int | None, border: int) -> None:
         super().__init__()
         self.maps = nn.Identity() if side is None else nn.Unflatten(1, (channels, side, side))
         self.hidden = nn.Conv2d(channels, channels, 3, padding=1)
-        self.outer = nn.Conv2d(channels, inputs, 3, padding=1)
+        self.bn = nn.BatchNorm2d(channels)
+        self.outer = nn.Conv2d(channels, inputs, 3, padding=1 - border)
+        self.border = border
 
     def forward(self, outputs: Float[Tensor, "n *out"], size: torch.Size) -> Float[Tensor, "n c h w"]:
         """The reconstruction, of height and width `size`."""
-        hidden = F.relu(self.hidden(self.maps(outputs)))
-        return self.outer(F.interpolate(hidden, size=size, mode="nearest"))
+        hidden = F.relu(self.bn(self.hidden(self.maps(outputs))))
+        return self.outer(F.interpolate(hidden, size=[length + 2 * self.border for length in size], mode="nearest"))
 
 
 class LocalModule(nn.Module):
@@ -99,27 +107,44 @@ class LocalModule(nn.Module):
 
 
 class StructuralHead(nn.Module):
-    """A linear classifier, and a linear auto-encoder of the features that it was trained on, by which it can be chosen without a task id.
+    """A linear classifier, and a linear auto-encoder of the features of its task, by which it can be chosen without a task id.
 
     Args:
         features: their length.
         classes: how many.
+
+    Attributes:
+        classifier: of the features.
+        mean, basis: of the auto-encoder, (d,) and (k, d): the code of features is how far they lie from the mean along each row.
+        variance: mean squared distance of the task's features from their mean, by feature.
     """
+
+    variance: Tensor
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        code = max(1, features // CODE_SHARE)
         self.classifier = nn.Linear(features, classes)
-        self.structural = nn.Sequential(nn.Linear(features, code), nn.Linear(code, features))
+        self.mean = nn.Parameter(torch.zeros(features), requires_grad=False)
+        self.basis = nn.Parameter(torch.zeros(max(1, features // CODE_SHARE), features), requires_grad=False)
+        self.register_buffer("variance", torch.zeros(()))
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """Logits."""
         return self.classifier(features)
 
+    def measured(self, features: Float[Tensor, "n d"]) -> None:
+        """Become the auto-encoder with the least squared error on the features of a task: their principal components."""
+        mean = features.double().mean(dim=0)
+        centred = features.double() - mean
+        directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.T  # (d, d), by ascending variance
+        self.mean.copy_(mean)
+        self.basis.copy_(directions[-len(self.basis) :])
+        self.variance.copy_(centred.square().mean())
+
     def loss(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """The mean squared reconstruction error of the features of each image; the features get no gradient."""
-        features = features.detach()
-        return _squared_error(self.structural(features), features)
+        """The mean squared reconstruction error of the features of each image, by the variance of the task's features."""
+        centred = features - self.mean
+        return _squared_error(centred @ self.basis.T @ self.basis, centred) / (self.variance + EPSILON)
 
 
 @dataclass(frozen=True)
@@ -195,7 +220,7 @@ def make_module(chain: Chain, position: int) -> LocalModule:
     """A fresh module for a layer of a chain, with weights from torch's global generator."""
     last = position == len(chain) - 1
     side = round((chain.feature_dim / chain.channels) ** 0.5) if last else None
-    return LocalModule(chain.make(position), Decoder(chain.channels if position else 3, chain.channels, side))
+    return LocalModule(chain.make(position), Decoder(chain.channels if position else 3, chain.channels, side, chain.border))
 
 
 def log(losses: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
