@@ -19,7 +19,15 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
-from lifelong.settings.growing import ExpertGateSettings, LearnToGrowSettings, MNTDPSettings, MNTDPSSettings, PNNSettings, SGFSettings
+from lifelong.settings.growing import (
+    ExpertGateSettings,
+    LearnToGrowSettings,
+    LMCSettings,
+    MNTDPSettings,
+    MNTDPSSettings,
+    PNNSettings,
+    SGFSettings,
+)
 from lifelong.settings.par import PARSettings
 
 if TYPE_CHECKING:
@@ -211,6 +219,13 @@ def _built_in() -> Iterator[MethodEntry]:
         SGFSettings,
         "pools of frozen modules, mixed image by image by gates of the task; new modules are added from the top down where they help",
         "Mendez & Eaton, ICLR 2021, arXiv 2007.07732; Ostapenko et al., NeurIPS 2021",
+    )
+    yield MethodEntry(
+        "lmc",
+        "lifelong.methods.lmc:LMC",
+        LMCSettings,
+        "layers of modules, weighted by how well they reconstruct their input; a layer grows where none knows a new task",
+        "Ostapenko et al., NeurIPS 2021, arXiv 2111.07736",
     )
 
 

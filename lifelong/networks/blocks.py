@@ -35,11 +35,13 @@ class Chain:
             (n, 3, h, w), the last gives features (n, `feature_dim`), the others take and give maps of `channels` channels.
         channels: of the maps between blocks.
         feature_dim: length of the features.
+        border: pixels on each side by which a block's maps, before it halves them, are larger than its input.
     """
 
     blocks: tuple[Callable[[], nn.Module], ...]
     channels: int
     feature_dim: int
+    border: int = 0
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -60,7 +62,7 @@ def make_chain(name: ChainName, channels: int = 64, *, stem_pool: bool = False) 
     if name == "conv4":
         inputs = (3, channels, channels, channels)
         blocks = tuple(lambda c=c, last=i == 3: _conv_block(c, channels, last=last) for i, c in enumerate(inputs))
-        return Chain(blocks, channels, SIDE * SIDE * channels)
+        return Chain(blocks, channels, SIDE * SIDE * channels, border=1)
 
     def block(position: int) -> nn.Module:
         return _cut(LightResNet(channels, stem_pool))[position]
