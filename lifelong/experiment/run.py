@@ -28,6 +28,7 @@ from lifelong.settings.resolve import config_toml, flat
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.storage import Tree
 from lifelong.streams.catalog import open_stream
+from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import evaluate
 from lifelong.training.memory import keep_freed_memory
 from lifelong.training.stages import clear
@@ -39,7 +40,8 @@ STATE_VERSION = 1
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
 
-    Sets the process's number of threads, and lets it keep freed memory for the next step (`keep_freed_memory`).
+    Sets the process's number of threads, lets it keep freed memory for the next step (`keep_freed_memory`), and takes numbers below
+    the smallest normal float for zero (`flush_denormals`).
 
     Args:
         config: what decides the numbers.
@@ -54,6 +56,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
     keep_freed_memory()
+    flush_denormals()
     directory = RunDirectory(out)
     device = choose_device(environment.device)
     stream = open_stream(
