@@ -28,7 +28,6 @@ chosen() { # by the trials
         lwf) echo "--kd-weight 4" ;;
         ewc) echo "--penalty-weight 100" ;;
         mas) echo "--penalty-weight 0.1" ;;
-        gpm) echo "--gpm-threshold 0.97" ;;
     esac
 }
 grid() { # from stable to plastic
@@ -36,7 +35,6 @@ grid() { # from stable to plastic
         lwf) echo "kd-weight=4,2,1" ;;
         ewc) echo "penalty-weight=1000,100,10" ;;
         mas) echo "penalty-weight=1,0.1,0.01" ;;
-        gpm) echo "gpm-threshold=0.97,0.93,0.85" ;;
     esac
 }
 
