@@ -26,7 +26,7 @@ settings() { # what differs between the rows
 chosen() { # by the trials
     case $1 in
         lwf) echo "--kd-weight 4" ;;
-        ewc) echo "--penalty-weight 100" ;;
+        ewc) echo "--penalty-weight 10" ;;
         mas) echo "--penalty-weight 0.1" ;;
     esac
 }
