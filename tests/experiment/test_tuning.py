@@ -19,6 +19,7 @@ from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
 from lifelong.methods.registry import make_method
 from lifelong.settings.baselines import FinetuneSettings, LwFSettings
+from lifelong.settings.growing import ExpertGateSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import Range, TuningSettings
@@ -122,6 +123,28 @@ def test_the_choice_is_that_of_a_loop_by_hand(streamed, tmp_path: Path, toleranc
     assert same(state(tmp_path / "run")["method"], before)
     # Here the tolerance matters.
     assert summary["tasks"][0]["tuning"]["chosen"] == (0 if tolerance else 1)
+
+
+@pytest.mark.parametrize("tuning", [None, TuningSettings(grid=(("lr", (0.02, 0.1)),))])
+def test_a_restored_method_is_given_its_extractor(streamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning) -> None:
+    """Chosen among candidates, or read from a finished run: without it, images of unknown tasks could not be told apart."""
+    runners = []
+
+    class Seen(runner._Runner):
+        def __init__(self, *given) -> None:
+            super().__init__(*given)
+            runners.append(self)
+
+    monkeypatch.setattr(runner, "_Runner", Seen)
+    settings = ExpertGateSettings(backbone="conv4", init_channels=2, extractor="pixels")
+    training = TrainingSettings(epochs=2, batch_size=8)
+    wanted = RunConfig(stream="made", method="expert-gate", seed=3, preset="paper", training=training, settings=settings, tuning=tuning)
+    first, second = (run(wanted, tmp_path / "run", HERE) for _ in range(2))
+    assert first == second
+    images = MadeStream()[0].valid.images
+    probabilities = [one.method.task_probabilities(images) for one in runners]
+    assert probabilities[0].shape == (len(images), 2)
+    assert torch.equal(*probabilities)
 
 
 def test_the_future_has_no_influence(streamed, tmp_path: Path) -> None:
