@@ -70,8 +70,9 @@ def test_quick_is_shorter_and_gives_every_method_the_same_width(method):
     config = configure("digits", method, preset="quick")
     assert config.settings.init_channels == preset_values("quick", "digits", PARSettings)["init_channels"] < 64
     # Cells have no units to gate, and no blocks to exchange.
-    resnet = isinstance(config.settings, HATSettings | GrowingSettings)
-    assert getattr(config.settings, "backbone", "cells") == ("light-resnet18" if resnet else "cells")
+    chain = isinstance(config.settings, GrowingSettings) and type(config.settings)().backbone
+    expected = chain or ("light-resnet18" if isinstance(config.settings, HATSettings) else "cells")
+    assert getattr(config.settings, "backbone", "cells") == expected
     assert config.training.epochs < TrainingSettings().epochs
 
 
