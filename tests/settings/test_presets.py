@@ -6,6 +6,7 @@ from lifelong.api import configure
 from lifelong.methods.registry import METHODS
 from lifelong.settings.baselines import FinetuneSettings, HATSettings, LwFSettings
 from lifelong.settings.fields import check, settings_of
+from lifelong.settings.growing import GrowingSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import ABOUT, PRESETS, STREAM_PRESETS, preset_values
 from lifelong.settings.run import Preset
@@ -68,9 +69,9 @@ def test_authors_code_is_the_code_in_every_row_that_differs():
 def test_quick_is_shorter_and_gives_every_method_the_same_width(method):
     config = configure("digits", method, preset="quick")
     assert config.settings.init_channels == preset_values("quick", "digits", PARSettings)["init_channels"] < 64
-    # Cells have no units to gate.
-    gated = isinstance(config.settings, HATSettings)
-    assert getattr(config.settings, "backbone", "cells") == ("light-resnet18" if gated else "cells")
+    # Cells have no units to gate, and no blocks to exchange.
+    resnet = isinstance(config.settings, HATSettings | GrowingSettings)
+    assert getattr(config.settings, "backbone", "cells") == ("light-resnet18" if resnet else "cells")
     assert config.training.epochs < TrainingSettings().epochs
 
 
