@@ -1,6 +1,6 @@
 """MNTDP-D, the deterministic variant of MNTDP (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): every path is trained to its end.
 
-What a path is, and which there are, stands in `mntdp.py`. Of those paths (section 4 of the paper) each is trained by itself,
+What a path is, and which there are, stands in `mntdp.py`. Each of those paths is trained by itself,
 
     theta_k = argmin CE of path k, over its new modules alone,
 

@@ -1,7 +1,7 @@
 """MNTDP-S, the stochastic variant of MNTDP (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): a distribution over paths is learned.
 
 What a path is, and which there are, stands in `mntdp.py`. Paths are drawn, one for each image, from a distribution whose logits alpha
-(`leaving.py`) are learned by REINFORCE together with the weights of all new modules theta (section 4 of the paper):
+(`leaving.py`) are learned by REINFORCE together with the weights of all new modules theta:
 
     min over theta, alpha of  E_(x, y) E_(path ~ p_alpha) CE(path_theta(x), y)
     gradient of alpha  =  -mean of (R - baseline) d log p_alpha(path) / d alpha,   R = -CE
