@@ -132,6 +132,12 @@ def test_a_shared_flag_says_whose_it_is_and_where_they_differ(capsys, monkeypatc
     assert any("Hyper-parameters of par, lwf" in line for line in lines[: lines.index(line)])
 
 
+def test_a_shared_choice_takes_what_any_method_takes_and_the_method_refuses_the_rest(started, capsys):
+    assert main(["run", "--stream", "digits", "--method", "sg-f", "--backbone", "conv4", "--out", "o"]) == 0
+    assert main(["run", "--stream", "digits", "--method", "hat", "--backbone", "conv4", "--out", "o"]) != 0
+    assert "backbone" in capsys.readouterr().err
+
+
 # What reaches the library
 
 

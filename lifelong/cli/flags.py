@@ -83,9 +83,17 @@ def _by_value(values: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(methods)}: {value}" for value, methods in groups.items())
 
 
+def _hint(items: dict[str, Setting]) -> Any:
+    """The type of a flag: of one that methods share and that is a choice, all values that one of them accepts."""
+    hints = [item.hint for item in items.values()]
+    if any(get_origin(hint) is not Literal for hint in hints):
+        return hints[0]
+    return Literal.__getitem__(tuple(dict.fromkeys(value for hint in hints for value in get_args(hint))))
+
+
 def _field(name: str, items: dict[str, Setting], panel: Group) -> tuple[str, Any, Any]:
     """One flag of the dataclass of flags; its range is checked with the rest of the configuration."""
-    ranged = next(iter(items.values())).hint
+    ranged = _hint(items)
     hint: Any = _bare(ranged)
     text = _by_value({method: item.help for method, item in items.items()})
     default = _by_value({method: show_default(item.default) for method, item in items.items()})

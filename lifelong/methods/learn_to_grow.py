@@ -14,8 +14,9 @@ choice: it trains an ordinary network, whose convolutions are the first variants
 
 Choices where the paper is silent, or where its code is not followed:
 
-* The weights of the search are dropped: new convolutions, adapters, batch norms and head begin anew, as the network of the chosen path
-  is another one than the relaxed network.
+* The weights of the search are dropped: new convolutions, adapters and head begin anew, as the network of the chosen path is another one
+  than the relaxed network. A batch norm behind a reused or adapted variant begins as a copy of that which the variant was trained with,
+  so that a task that reuses all of an earlier network begins with its features.
 * An adapter is added to the layer it adapts also in the chosen network. (PAR's authors' code then runs the adapter alone.)
 * An adapted convolution is a variant for later tasks, which may reuse it, or adapt it once more. Adapters have no biases, as batch norm
   follows; that of the stem has 3 channels to read, and is small.

@@ -15,7 +15,7 @@ Choices where the paper is silent, or where its code is not followed:
 * Modules are the blocks of the light ResNet-18 (six candidates), or those of LMC's network, `conv4` (five). Blocks of all positions but
   the first take and give maps of the same channels, and pools are not shared between positions: inputs need not be padded with channels.
 * A gate is two convolutions of stride 2 with batch norm, `gate_channels` wide, the average over their maps and a linear layer, and counts
-  in M: 49,306 parameters in all where the light ResNet-18 has two modules at each position. (LMC's gates are as large as its network.)
+  in M: 49,306 parameters in all where the light ResNet-18 has two modules at each position. (LMC's gates are larger than its network.)
   A pool of one module has no gate.
 * All candidates of a task start from the same initial weights, where they have parts in common.
 * Training is everyone's (SGD, a cosine, the best epoch); LMC's code uses Adam with a rate of 0.001.

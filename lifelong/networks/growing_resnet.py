@@ -154,16 +154,23 @@ class GrowingResNet:
 
     Attributes:
         variants: for each convolution, in the order in which they came; frozen.
+        norms: the batch norm that each variant was trained with.
     """
 
     def __init__(self, channels: int = 64, *, stem_pool: bool = False) -> None:
         self.channels, self.stem_pool = channels, stem_pool
         self.variants: list[list[Variant]] = [[] for _ in CONVOLUTIONS]
+        self.norms: list[list[nn.Module]] = [[] for _ in CONVOLUTIONS]
 
     def network(self, path: Path) -> LightResNet:
-        """A network of a path, which holds its batch norms, adapters and new convolutions, all fresh, and borrows its variants."""
+        """A network of a path, which holds its batch norms, adapters and new convolutions, and borrows its variants.
+
+        Adapters and new convolutions are fresh; a batch norm behind a variant begins as a copy of that which the variant was trained with.
+        """
         network = LightResNet(self.channels, self.stem_pool)
-        for name, variants, choice in zip(CONVOLUTIONS, self.variants, path, strict=True):
+        for name, variants, norms, choice in zip(CONVOLUTIONS, self.variants, self.norms, path, strict=True):
+            if choice.kind != "new":
+                network.get_submodule(_norm(name)).load_state_dict(norms[choice.variant].state_dict())
             if choice.kind == "reuse":
                 network.set_submodule(name, Borrowed(variants[choice.variant]))
             elif choice.kind == "adapt":
@@ -180,15 +187,21 @@ class GrowingResNet:
     def keep(self, network: LightResNet) -> None:
         """Freeze a learned network of a path; its adapted and its new convolutions are variants from now on."""
         freeze(network)
-        for name, variants in zip(CONVOLUTIONS, self.variants, strict=True):
+        for name, variants, norms in zip(CONVOLUTIONS, self.variants, self.norms, strict=True):
             module = network.get_submodule(name)
             if isinstance(module, Variant):
                 variants.append(module)
+                norms.append(network.get_submodule(_norm(name)))
 
     def borrowed(self, path: Path) -> list[Variant]:
         """The variants that a network of a path does not hold itself, with what these adapt."""
         used = [variants[choice.variant] for variants, choice in zip(self.variants, path, strict=True) if choice.kind != "new"]
         return [part for variant in used for part in lineage(variant)]
+
+
+def _norm(name: str) -> str:
+    """The name of the batch norm behind a convolution."""
+    return name.replace("conv", "bn").replace("downsample.0", "downsample.1")
 
 
 def _convolution(network: LightResNet, name: str) -> nn.Conv2d:

@@ -64,6 +64,24 @@ def test_a_network_that_is_all_new_is_the_light_resnet():
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), plain.state_dict().values(), strict=True))
 
 
+def test_a_network_that_reuses_another_begins_as_a_copy_of_it():
+    """Its batch norms too; then they are its own. With a new stem there is a new batch norm behind it."""
+    growing = grown()
+    first = growing.network((NEW,) * len(CONVOLUTIONS)).train()
+    for _ in range(3):
+        first(1 + 2 * torch.randn(4, 3, 8, 8))
+    growing.keep(first)
+    images = torch.randn(2, 3, 8, 8)
+    again = growing.network((Choice("reuse", 1),) * len(CONVOLUTIONS))
+    assert torch.equal(again.eval()(images), first(images))
+    before = first(images)
+    again.train()(images)
+    assert not torch.equal(again.eval()(images), before)
+    assert torch.equal(first(images), before)
+    renewed = growing.network((NEW, *(Choice("reuse", 1),) * 19))
+    assert renewed.bn1.running_mean.abs().max() == 0 < first.bn1.running_mean.abs().max()
+
+
 # At 64 channels: batch norms 2,560; a 3x3 convolution 36,864 and its adapter 4,096; the stem 1,728 and 192; a shortcut 4,096 and 4,096.
 @pytest.mark.parametrize(
     ("changes", "added"),
