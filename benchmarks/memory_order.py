@@ -35,7 +35,7 @@ def main(quick: bool = False) -> dict[str, object]:
     pixels = torch.randint(0, 256, (batch, 3, 32, 32), dtype=torch.uint8)
     ours = normalize(pixels, Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
     labels = torch.randint(0, 10, (batch,))
-    sides = {"ours": (model, ours), "plain": (copy.deepcopy(model), ours.contiguous())}
+    sides: dict[str, tuple[nn.Module, Tensor]] = {"ours": (model, ours), "plain": (copy.deepcopy(model), ours.contiguous())}
     optimizers = {name: torch.optim.SGD(m.parameters(), lr=0.02, fused=True) for name, (m, _) in sides.items()}
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     parity = _difference(sides)

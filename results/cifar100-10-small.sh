@@ -39,10 +39,11 @@ grid() { # from stable to plastic
 }
 
 row() {
-    local words="--stream cifar100-10?$amounts --method $1 --seed $2 $common $(settings "$1") $(chosen "$1")"
+    local stream="cifar100-10?$amounts" flags
+    flags=$(echo --method "$1" --seed "$2" $common $(settings "$1") $(chosen "$1"))
     # shellcheck disable=SC2086
-    lifelong run $words --out "$out/$1-seed$2"
-    python results/add.py results/cifar100-10-small.csv --command "lifelong run ${words/"$amounts"/'…'}" "$out/$1-seed$2"
+    lifelong run --stream "$stream" $flags --out "$out/$1-seed$2"
+    python results/add.py results/cifar100-10-small.csv --command "lifelong run --stream '$stream' $flags" "$out/$1-seed$2"
 }
 
 case ${1:-} in
