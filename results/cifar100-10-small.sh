@@ -5,13 +5,13 @@
 #   results/cifar100-10-small.sh all             every row, seeds 0 to 2
 #   results/cifar100-10-small.sh tune METHOD     the trial on the first three tasks of seed 0 that a penalty's weight comes from
 #
-# Needs LIFELONG_DATA (a folder with cifar100), LIFELONG_WEIGHTS (for par) and the environment in which lifelong is installed.
+# Needs LIFELONG_DATA (a folder with cifar100), LIFELONG_WEIGHTS (for par and expert-gate) and the environment in which lifelong is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 amounts="train_per_class=100&valid_per_class=20&test_per_class=50"
 common="--epochs 10 --patience 0 --threads 1"
-rows="par finetune independent joint lwf ewc mas er agem gpm hat cat"
+rows="par finetune independent joint lwf ewc mas er agem gpm hat cat pnn expert-gate mntdp-d mntdp-s learn-to-grow sg-f lmc"
 out=runs/cifar100-10-small
 
 settings() { # what differs between the rows
@@ -19,6 +19,10 @@ settings() { # what differs between the rows
         par) echo "--init-channels 16 --batch-size 32 --lr 0.02 --search-epochs 5 --search-lr 0.05" ;;
         # Gates close half the units of a task and hold what earlier tasks use: a network of 16 channels has too few.
         hat | cat) echo "--init-channels 32 --batch-size 32 --lr 0.02 --stem-pool" ;;
+        # As short a search as PAR's; a path that is decided within it.
+        learn-to-grow) echo "--init-channels 16 --batch-size 32 --lr 0.02 --stem-pool --search-epochs 5 --search-lr 0.05" ;;
+        mntdp-s) echo "--init-channels 16 --batch-size 32 --lr 0.02 --stem-pool --arch-lr 0.1" ;;
+        lmc) echo "--init-channels 16 --batch-size 32 --lr 0.02" ;;
         ewc) echo "--init-channels 16 --batch-size 32 --lr 0.02 --stem-pool --fisher sampled" ;;
         *) echo "--init-channels 16 --batch-size 32 --lr 0.02 --stem-pool" ;;
     esac
