@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: live bars on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -211,7 +212,10 @@ class ConsoleProgress(Progress):
     def _epoch_text(self, event: Epoch) -> str:
         """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"."""
         left = (self._clock() - self._phase_began) / event.epoch * (event.epochs - event.epoch) if event.epoch else 0.0
-        text = f"epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}, accuracy {event.accuracy:.3f}"
+        text = f"epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}"
+        if not math.isnan(event.accuracy):
+            # What has no accuracy, an auto-encoder say, reports none.
+            text += f", accuracy {event.accuracy:.3f}"
         return f"{text}, {duration(left)} left" if event.epoch < event.epochs else text
 
     def _mean_seconds(self) -> float:

@@ -65,6 +65,18 @@ def test_lines_where_there_is_no_terminal(clock):
     ]
 
 
+def test_what_has_no_accuracy_shows_none(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file, width=80), clock=clock)
+    with progress:
+        progress.run_started("digits", "expert-gate", 1, 0)
+        progress.task_started(0, "one")
+        progress.phase("auto-encoder")
+        progress.epoch(Epoch("auto-encoder", 3, 3, 0.5, float("nan")))
+        progress.phase("evaluate")
+    assert "  auto-encoder: epoch 3 of 3, loss 0.500" in file.getvalue().splitlines()
+
+
 def test_within_a_phase_there_is_a_line_at_most_every_ten_seconds(clock):
     lines = [line for line in plain(clock, seconds=3.0, epochs=10).splitlines() if line.startswith("  train")]
     # After 12 and 24 of 30 seconds, and at the end; both tasks train.
