@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
 	touch $@
 
-run: $(STAMP) ## learn the stream of digits with PAR, next to Finetune and Independent (about 2.5 minutes)
+run: $(STAMP) ## learn the stream of digits with PAR, next to Finetune and Independent (1 to 3 minutes)
 	$(BIN)/lifelong compare --stream digits --methods par,finetune,independent --preset quick --seeds 0 --out runs/digits
 
 test: $(STAMP) ## the tests, without the slow ones
