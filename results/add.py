@@ -19,7 +19,7 @@ from lifelong.experiment.compare import read_summaries
 
 COLUMNS = (
     *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
-    *("command", "commit", "machine", "threads", "torch", "date"),
+    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_free_ap"),
 )
 
 
@@ -31,13 +31,15 @@ def main() -> int:
     parser.add_argument("--command", required=True, help="what made them")
     options = parser.parse_args()
     rows = [row(summary, options.command) for summary in read_summaries(options.runs)]
-    fresh = not options.table.exists()
+    fresh, columns = not options.table.exists(), COLUMNS
     if not fresh:
         with options.table.open(encoding="utf-8", newline="") as file:
-            there = {(known["command"], known["method"], known["seed"]) for known in csv.DictReader(file)}
+            table = csv.DictReader(file)
+            columns = tuple(table.fieldnames or COLUMNS)  # An older table has fewer.
+            there = {(known["command"], known["method"], known["seed"]) for known in table}
         rows = [new for new in rows if (new["command"], new["method"], str(new["seed"])) not in there]
     with options.table.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         if fresh:
             writer.writeheader()
         writer.writerows(rows)
@@ -47,6 +49,7 @@ def main() -> int:
 
 def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
     """The row of one run."""
+    free = summary.get("task_free") or {}
     decisions = Counter(task["decision"] for task in summary["tasks"] if task["decision"])
     return {
         "stream": summary["stream"],
@@ -66,6 +69,8 @@ def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
         "threads": summary["threads"],
         "torch": summary["torch"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "routing": f"{free['mean_routing']:.4f}" if free else "",
+        "task_free_ap": f"{free['mean_accuracy']:.4f}" if free else "",
     }
 
 

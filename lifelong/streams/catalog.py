@@ -39,7 +39,7 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
 
     Args:
         name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that
-            ends in `.toml`, or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
+            ends in `.toml` (also made smaller), or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 
@@ -50,16 +50,21 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
 
     if not 0 <= seed < 2**32:
         raise LifelongError(f"seed {seed}: must lie between 0 and {2**32 - 1}")
-    if name.endswith(".toml"):
+    from lifelong.streams.reduced import parse_reduction, reduced
+
+    file, mark, options = name.rpartition(".toml?")
+    if name.endswith(".toml") or mark:
         from lifelong.streams.reading import read_stream
 
-        return SpecStream(read_stream(Path(name)), seed, sources)
+        spec = read_stream(Path(f"{file}.toml" if mark else name))
+        if not mark:
+            return SpecStream(spec, seed, sources)
+        _, amounts = parse_reduction(f"{spec.name}?{options}")
+        return SpecStream(reduced(spec, f"{spec.name}?{options}", amounts), seed, sources)
     if name.partition(":")[0] in KINDS and ":" in name:
         from lifelong.streams.own import own_stream
 
         return SpecStream(own_stream(name, seed, sources), seed, sources)
-    from lifelong.streams.reduced import parse_reduction, reduced
-
     stream, amounts = parse_reduction(name)
     if stream not in _STREAMS:
         hint = "(your own: a file that ends in .toml, or folder:PATH)"

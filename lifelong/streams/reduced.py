@@ -1,4 +1,4 @@
-"""A named stream made smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20&test_per_class=50`.
+"""A stream made smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20`, or `mine.toml?test_per_class=50`.
 
 Its first `tasks` tasks, with at most so many images of a class in each. Classes and their order stay. Where images are limited they are
 dealt as for a stream from a file, whatever the benchmark's own way of drawing is. Numbers from a reduced stream say so by its name.

@@ -63,3 +63,15 @@ def test_wrong_options(name, line, tmp_path):
         open_stream(name, 0, FullSources(cache=tmp_path))
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_made_smaller(tmp_path):
+    """Options after the path of a file, as after a name."""
+    tasks = "".join(f'[[task]]\nname = "{name}"\nsource = "{name}"\ntrain_per_class = 40\n' for name in ("mnist", "cifar10", "svhn"))
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\n{tasks}')
+    sources = FullSources(cache=tmp_path)
+    whole, first = (open_stream(f"{path}{options}", 0, sources) for options in ("", "?tasks=2&train_per_class=30"))
+    assert first.name == "mine?tasks=2&train_per_class=30"
+    assert [task.classes for task in first.describe()] == [task.classes for task in whole.describe()[:2]]
+    assert [task.train for task in first.describe()] == [300, 300]
