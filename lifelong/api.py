@@ -258,7 +258,8 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
 def start_comparison(configs: list[RunConfig], out: Path, place: Environment, progress: Any = True) -> list[dict[str, Any]]:
     """What `compare` does once everything is decided."""
     from lifelong.experiment.compare import compare as compare_experiments
-    from lifelong.report.html import write_comparison, write_report
+    from lifelong.report.comparison import write_comparison
+    from lifelong.report.html import write_report
 
     with _listener(progress) as listener:
         summaries = compare_experiments(configs, out, place, listener)
@@ -279,7 +280,7 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
         LifelongError: a folder holds no run.
     """
     from lifelong.experiment.compare import read_summaries
-    from lifelong.report.html import write_comparison
+    from lifelong.report.comparison import write_comparison
 
     summaries = read_summaries([Path(run) for run in runs])
     if out is not None:

@@ -1,15 +1,11 @@
-"""The report of a run, and of a comparison, as one page each: nothing is loaded from elsewhere."""
+"""The report of a run as one page."""
 
-import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lifelong.report import figures
-from lifelong.report.canvas import DARK, LIGHT, Theme
-from lifelong.report.charts import per_task
-from lifelong.report.runs import Runs, group
+from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
     ABSENT,
@@ -24,44 +20,14 @@ from lifelong.report.wording import (
     nearest,
     parameters,
     size,
-    spread,
     without_names,
 )
-from lifelong.storage import write_text
 
 DIAGRAMS = 12
 """The most cells that are drawn; the genotypes of all are printed."""
 
 NEAR = 200
 """The most distances to earlier tasks that are listed for one task."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table.
-
-    Attributes:
-        headings: of the columns.
-        rows: text; the first column holds names.
-        words: headings of the columns that hold words, not numbers.
-    """
-
-    headings: list[str]
-    rows: list[list[str]]
-    words: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure for light and for dark pages, as base64 PNG."""
-
-    light: str
-    dark: str
-
-    @classmethod
-    def draw(cls, path: Path, figure: Callable[[Path | None, Theme], bytes]) -> "Picture":
-        """Draw it in both themes; the light one is kept as a file too."""
-        return cls(base64.b64encode(figure(path, LIGHT)).decode(), base64.b64encode(figure(None, DARK)).decode())
 
 
 def write_report(out: Path, summary: dict[str, Any]) -> Path:
@@ -79,7 +45,8 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
     """
     folder = Path(out) / "figures"
     tasks = summary["tasks"]
-    page = _render(
+    return write_page(
+        Path(out) / "report.html",
         "report.html.j2",
         title=f"{clean(summary['stream'])}, learned with {clean(summary['method'])}",
         subtitle=f"preset {clean(summary['preset'])}, seed {summary['seed']}, {len(tasks)} tasks",
@@ -95,68 +62,10 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         tuning=Grid(*chosen_rows(summary)) if tuned(summary) else None,
         tuning_cost=_tuning_cost(summary),
         phases=_phases(summary),
-        settings=[(clean(key), _value(value)) for key, value in (summary.get("settings") or {}).items()],
+        settings=[(clean(key), in_words(value)) for key, value in (summary.get("settings") or {}).items()],
         command="lifelong run --config config.toml --out ../again",
         environment=_environment(summary),
     )
-    return _write(Path(out) / "report.html", page)
-
-
-def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
-    """Write `out/report.html` and its figures in `out/figures`: methods side by side, mean and deviation over seeds.
-
-    Args:
-        out: a folder.
-        summaries: of any number of runs; those that differ in nothing but their seed are put together.
-
-    Returns:
-        The page.
-
-    Raises:
-        LifelongError: the files cannot be written.
-    """
-    folder, runs = Path(out) / "figures", group(summaries)
-    streams = sorted({clean(summary["stream"]) for summary in summaries})
-    begun = [one for one in runs if all(summary["accuracy"] for summary in one.summaries)]
-    pictures: dict[str, Picture | None] = dict.fromkeys(("stream", "tasks", "forgetting"))
-    if begun:
-        pictures = {
-            "stream": Picture.draw(folder / "comparison-stream.png", lambda path, theme: figures.compare_curves(begun, path, theme=theme)),
-            "tasks": Picture.draw(folder / "comparison-tasks.png", lambda path, theme: figures.compare_tasks(begun, path, theme=theme)),
-            "forgetting": Picture.draw(
-                folder / "comparison-forgetting.png", lambda path, theme: figures.compare_forgetting(begun, path, theme=theme)
-            ),
-        }
-    warnings = [f"{one.label}: unfinished; its numbers hold for the tasks learned so far." for one in runs if not one.complete]
-    if len(streams) > 1:
-        warnings.append("The runs are of different streams: their numbers cannot be compared directly.")
-    page = _render(
-        "comparison.html.j2",
-        title=f"Methods on {', '.join(streams) or ABSENT}",
-        subtitle=f"{len(runs)} configurations, {len(summaries)} runs",
-        warnings=warnings,
-        overview=_compared(runs),
-        final=_by_task(begun, lambda learned, now: now),
-        forgotten=_by_task(begun, lambda learned, now: now - learned),
-        phases=_compared_phases(runs),
-        runs=_listed(runs),
-        pictures=pictures,
-    )
-    return _write(Path(out) / "report.html", page)
-
-
-def _render(template: str, **values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    # Autoescape for every template: names come from data.
-    loader = PackageLoader("lifelong.report", "templates")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return pages.get_template(template).render(**values)
-
-
-def _write(path: Path, page: str) -> Path:
-    write_text(path, page)
-    return path
 
 
 def _pictures(folder: Path, summary: dict[str, Any]) -> dict[str, Picture | None]:
@@ -200,7 +109,7 @@ def _overview(summary: dict[str, Any]) -> Grid:
 
 def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict[str, Any]:
     known = sorted((value, other) for other, item in enumerate(task.get("distances") or []) if (value := finite(item)) is not None)
-    chosen = ", ".join(f"{clean(key)} {_value(value)}" for key, value in (task.get("hyperparameters") or {}).items())
+    chosen = ", ".join(f"{clean(key)} {in_words(value)}" for key, value in (task.get("hyperparameters") or {}).items())
     phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.get("seconds_by_phase") or {}).items() if seconds)
     parts = [
         f"{task.get('train', ABSENT)} / {task.get('valid', ABSENT)} / {task.get('test', ABSENT)} images (train / valid / test)",
@@ -286,78 +195,12 @@ def _tuning_cost(summary: dict[str, Any]) -> str:
 
 def _environment(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [
-        ("lifelong", _value(summary.get("version"))),
-        ("PyTorch", _value(summary.get("torch"))),
-        ("device", _value(summary.get("device"))),
-        ("machine", _value(summary.get("machine"))),
-        ("threads", _value(summary.get("threads"))),
+        ("lifelong", in_words(summary.get("version"))),
+        ("PyTorch", in_words(summary.get("torch"))),
+        ("device", in_words(summary.get("device"))),
+        ("machine", in_words(summary.get("machine"))),
+        ("threads", in_words(summary.get("threads"))),
         ("peak memory", size(summary.get("peak_memory_bytes"))),
-        ("feature extractor", _value(summary.get("extractor"))),
-        ("images of the stream (checksum)", _value(summary.get("stream_fingerprint"))),
+        ("feature extractor", in_words(summary.get("extractor"))),
+        ("images of the stream (checksum)", in_words(summary.get("stream_fingerprint"))),
     ]
-
-
-def _value(value: Any) -> str:
-    """A plain value in words."""
-    if value is None or value == "":
-        return ABSENT
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_value(item) for item in value) or ABSENT
-    return clean(value)
-
-
-def _compared(runs: list[Runs]) -> Grid:
-    rows = [
-        [
-            one.label,
-            str(len(one.summaries)),
-            spread(one.values("ap"), accuracy),
-            spread(one.values("af"), accuracy),
-            spread(one.values("parameters"), parameters),
-            spread(one.values("seconds"), duration),
-            spread(one.memory(), size),
-        ]
-        for one in runs
-    ]
-    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows)
-
-
-def _by_task(runs: list[Runs], of: Callable[[float, float], float]) -> Grid:
-    columns = [per_task(one, of) for one in runs]
-    tasks = max((summary["tasks"] for one in runs for summary in one.summaries), key=len, default=[])
-    rows = [
-        [f"{index + 1} · {clean(task['name'])}", *(accuracy(column[index]) if index < len(column) else ABSENT for column in columns)]
-        for index, task in enumerate(tasks)
-    ]
-    return Grid(["task", *(one.label for one in runs)], rows)
-
-
-def _compared_phases(runs: list[Runs]) -> Grid:
-    names = list(dict.fromkeys(name for one in runs for summary in one.summaries for name in summary.get("seconds_by_phase") or {}))
-    rows = [
-        [one.label, *(spread([(summary.get("seconds_by_phase") or {}).get(name) for summary in one.summaries], duration) for name in names)]
-        for one in runs
-    ]
-    return Grid(["method", *map(clean, names)], rows)
-
-
-def _listed(runs: list[Runs]) -> Grid:
-    rows = [
-        [
-            one.label,
-            _value(summary.get("seed")),
-            accuracy(summary.get("ap")),
-            accuracy(summary.get("af")),
-            parameters(summary.get("parameters")),
-            duration(summary.get("seconds")),
-            size(summary.get("peak_memory_bytes")),
-            _value(summary.get("device")),
-        ]
-        for one in runs
-        for summary in one.summaries
-    ]
-    return Grid(["method", "seed", "AP", "AF", "parameters", "time", "peak memory", "device"], rows)

@@ -6,7 +6,8 @@ from PIL import Image
 
 from lifelong.errors import LifelongError
 from lifelong.networks.genotype import DARTS_V1, Genotype
-from lifelong.report.html import _scale, write_comparison, write_report
+from lifelong.report.comparison import write_comparison
+from lifelong.report.html import _scale, write_report
 
 VOID = {"meta", "link", "br", "hr", "img", "source", "input"}
 
