@@ -34,7 +34,7 @@ from lifelong.training.examples import evaluate
 from lifelong.training.memory import keep_freed_memory
 from lifelong.training.stages import Epoch, clear
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised when saved states of older versions can no longer be continued."""
 
 
@@ -308,14 +308,12 @@ class _Runner:
         } | (self._tuned() | self._task_free())
 
     def _task_free(self) -> dict[str, Any]:
-        """How well the learned stream is known without task names; nothing before its end, or if the method cannot tell tasks apart."""
+        """How well the learned stream is known without task names; nothing before its end."""
         if len(self.entries) < len(self.stream):
             return {}
         self.progress.phase("evaluate without task names")
-        found = judge_task_free(
-            self.method, lambda index: self.stream[index].test.to(self.device), [entry["classes"] for entry in self.entries]
-        )
-        return {} if found is None else {"task_free": found}
+        classes = [entry["classes"] for entry in self.entries]
+        return {"task_free": judge_task_free(self.method, lambda index: self.stream[index].test.to(self.device), classes)}
 
     def _tuned(self) -> dict[str, Any]:
         """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""

@@ -1,18 +1,85 @@
-"""How well a method does when nobody tells it which task an image belongs to."""
+"""Answers when nobody says which task an image belongs to, and how good they are.
+
+A method that can tell tasks apart does so itself (`Method.task_probabilities`: PAR by its prototypes, Expert Gate and LMC by
+reconstruction). For any other, and on demand, the confidence of the heads decides: the largest softmax probability of each task's head,
+as far as it lies above chance (Hendrycks & Gimpel, ICLR 2017), divided by the sum over tasks.
+"""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.task import Split
 from lifelong.methods.method import Method
 from lifelong.training.examples import batched
 
+Inference = Literal["auto", "method", "confidence"]
+"""How a task is found: by the method's own way, by the confidence of its heads, or by the first of these that it has."""
 
-def judge_task_free(method: Method, test_split: Callable[[int], Split], classes: Sequence[Sequence[str]]) -> dict[str, Any] | None:
+
+class TaskFree(NamedTuple):
+    """What images are taken for.
+
+    Attributes:
+        tasks: the most likely task of each, from 0.
+        labels: the class that this task takes it for, from 0.
+    """
+
+    tasks: Int64[Tensor, "n"]
+    labels: Int64[Tensor, "n"]
+
+
+def infer_tasks(method: Method, images: UInt8[Tensor, "n 3 h w"], by: Inference = "auto") -> Float[Tensor, "n t"] | None:
+    """How likely each learned task is for each image.
+
+    Args:
+        method: has learned a task at least.
+        images: uint8 RGB.
+        by: how.
+
+    Returns:
+        Of shape (N, T), rows sum to 1; None if `by` is "method" and the method has no way.
+    """
+    own = None if by == "confidence" else method.task_probabilities(images)
+    return confidence(method, images) if own is None and by != "method" else own
+
+
+def confidence(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
+    """The share of each task in the confidence of all heads; equal shares where no head is above chance.
+
+    Args:
+        method: has learned a task at least.
+        images: uint8 RGB.
+    """
+    above = []
+    for task, learned in enumerate(method.tasks):
+        chance = 1 / learned.classes
+        largest = method.logits(images, task).softmax(dim=1).amax(dim=1)
+        above.append((largest - chance).clamp_min(1e-6) / (1 - chance))
+    stacked = torch.stack(above, dim=1)
+    return stacked / stacked.sum(dim=1, keepdim=True)
+
+
+def answer(method: Method, images: UInt8[Tensor, "n 3 h w"], probabilities: Float[Tensor, "n t"]) -> TaskFree:
+    """What images are taken for: each is answered by its most likely task.
+
+    Args:
+        method: has learned a task at least.
+        images: uint8 RGB.
+        probabilities: of its tasks, as from `infer_tasks`.
+    """
+    tasks = probabilities.argmax(dim=1)
+    labels = torch.zeros_like(tasks)
+    for task in tasks.unique().tolist():
+        rows = tasks == task
+        labels[rows] = method.logits(images[rows], task).argmax(dim=1)
+    return TaskFree(tasks, labels)
+
+
+def judge_task_free(method: Method, test_split: Callable[[int], Split], classes: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Judge by the test images of every task, in batches of one task, without the task's name.
 
     Args:
@@ -21,47 +88,41 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
         classes: the names of each task's classes.
 
     Returns:
-        ``routing``: for each task the share of its test images that are taken for its own; ``accuracy``: the share whose class is named
-        rightly by the task that was taken, also where that is another task with a class of this name; and ``mean_routing`` and
-        ``mean_accuracy`` over tasks. None: the method cannot tell tasks apart.
+        ``by``: "method" or "confidence", how tasks were found; ``routing``: for each task the share of its test images that are taken for
+        its own; ``accuracy``: the share whose class is named rightly by the task that was taken, also where that is another task with a
+        class of this name; ``strange``: the share that is taken for unlike anything learned, if the method can tell; and the means
+        of these over tasks, ``mean_routing``, ``mean_accuracy``, ``mean_strange``.
     """
     names = sorted({name for task in classes for name in task})
-    routing, accuracy = [], []
+    judged: dict[str, list[float]] = {"routing": [], "accuracy": []}
+    by = "method"
     for index, task_classes in enumerate(classes):
         test = test_split(index)
         device = test.images.device
-        found = batched(lambda images: task_free(method, images), test.images)
-        if not found.shape[1]:
-            return None
+        if method.task_probabilities(test.images[:1]) is None:
+            by = "confidence"
+        found = batched(lambda images: torch.stack(answer(method, images, _shares(method, images)), dim=1), test.images)
         wanted = torch.tensor([names.index(name) for name in task_classes], device=device)[test.labels]
         # From the class's number within the task that was taken to the name's number.
         table = torch.full((len(classes), max(map(len, classes))), -1, device=device)
         for other, its in enumerate(classes):
             table[other, : len(its)] = torch.tensor([names.index(name) for name in its], device=device)
         tasks, labels = found.unbind(dim=1)
-        routing.append(float((tasks == index).double().mean()))
-        accuracy.append(float((table[tasks, labels] == wanted).double().mean()))
-    means = {f"mean_{key}": sum(values) / len(values) for key, values in (("routing", routing), ("accuracy", accuracy))}
-    return {"routing": routing, "accuracy": accuracy} | means
+        judged["routing"].append(float((tasks == index).double().mean()))
+        judged["accuracy"].append(float((table[tasks, labels] == wanted).double().mean()))
+        if method.strangeness(test.images[:1]) is not None:
+            strange = batched(lambda images: _above_limit(method, images), test.images)
+            judged.setdefault("strange", []).append(float(strange.double().mean()))
+    return {"by": by} | judged | {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
 
 
-def task_free(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n k"]:
-    """The most likely task of each image, and the class that this task takes it for.
+def _shares(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
+    found = infer_tasks(method, images)
+    assert found is not None
+    return found
 
-    Args:
-        method: has learned a task at least.
-        images: uint8 RGB.
 
-    Returns:
-        Of shape (N, 2): task and class, from 0; of shape (N, 0) if the method cannot tell tasks apart.
-    """
-    with torch.no_grad():
-        probabilities = method.task_probabilities(images)
-    if probabilities is None:
-        return torch.zeros(len(images), 0, dtype=torch.int64, device=images.device)
-    tasks = probabilities.argmax(dim=1)
-    labels = torch.zeros_like(tasks)
-    for task in tasks.unique().tolist():
-        rows = tasks == task
-        labels[rows] = method.logits(images[rows], task).argmax(dim=1)
-    return torch.stack([tasks, labels], dim=1)
+def _above_limit(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Tensor:
+    strangeness = method.strangeness(images)
+    assert strangeness is not None
+    return strangeness > 1

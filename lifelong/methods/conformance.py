@@ -82,6 +82,8 @@ class _Trial:
                     _same(_answers(method), _answers(restored), f"task {index}: logits differ after a round trip through a file")
                     tasks = (method.task_probabilities(_images()), restored.task_probabilities(_images()))
                     _same(*tasks, f"task {index}: probabilities of tasks differ after a round trip through a file")
+                    strangeness = (method.strangeness(_images()), restored.strangeness(_images()))
+                    _same(*strangeness, f"task {index}: strangeness differs after a round trip through a file")
                     _require(restored.num_parameters() == method.num_parameters(), "a restored method counts other parameters")
                     _require(restored.memory() == method.memory(), "a restored method counts another memory")
                     method = restored
@@ -135,6 +137,10 @@ class _Trial:
             _require(tuple(probabilities.shape) == expected, f"task {index}: probabilities of tasks of another shape than {expected}")
             total = bool((probabilities >= 0).all()) and torch.allclose(probabilities.sum(dim=1), torch.ones(PROBE), atol=1e-5)
             _require(total, f"task {index}: probabilities of tasks that do not sum to 1")
+        strangeness = method.strangeness(_images())
+        if strangeness is not None:
+            _require(tuple(strangeness.shape) == (PROBE,), f"task {index}: strangeness of another shape than ({PROBE},)")
+            _require(bool((strangeness >= 0).all()), f"task {index}: strangeness below zero")
         held = count_parameters(_modules(method))
         counted = method.num_parameters()
         _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")

@@ -38,7 +38,6 @@ from lifelong.methods.single import load_head
 from lifelong.networks.autoencoder import AutoEncoder
 from lifelong.networks.blocks import Chain, make_chain
 from lifelong.networks.frozen import freeze
-from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.gate import Door, Gate, probabilities, relatedness
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -142,11 +141,6 @@ class ExpertGate(Method):
         with context.seeded("head"):
             head = nn.Linear(self._chain().feature_dim, len(task.classes)).to(context.device)
         return nn.Sequential(expert, head).requires_grad_(True)
-
-    def _attached(self) -> Extractor:
-        if self._extractor is None:
-            raise ValueError("the gate looks at features: after load_state_dict, give an extractor with attach_extractor")
-        return self._extractor
 
     def _chain(self) -> Chain:
         return make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)

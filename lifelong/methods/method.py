@@ -189,6 +189,12 @@ class Method(ABC):
         wanted = self.extractor()
         self._extractor = None if wanted is None else open_extractor(*wanted)
 
+    def _attached(self) -> Extractor:
+        """The extractor, where an answer cannot do without."""
+        if self._extractor is None:
+            raise ValueError(f"'{self.name}' looks at features: after load_state_dict, give an extractor with attach_extractor")
+        return self._extractor
+
     def memory(self) -> dict[str, int]:
         """Bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""
         return {}
@@ -214,6 +220,17 @@ class Method(ABC):
 
         Returns:
             Of shape (N, tasks); rows sum to 1.
+        """
+        return None
+
+    def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
+        """How unlike anything learned each image is; None, as here, if the method cannot tell.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W).
+
+        Returns:
+            Of shape (N,), from 0; above 1 an image lies farther out than 95 % of the validation images of every task.
         """
         return None
 

@@ -15,7 +15,7 @@ Where the authors' code differs each difference is a setting (`PARSettings`), an
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
@@ -55,6 +55,21 @@ class PAR(Method):
         expert, head = self.modules(task_index)
         return head(expert(inputs))
 
+    def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
+        """By the distances to the prototypes of each task; None where the variant keeps none."""
+        squares = self._squared_distances(images)
+        return None if squares is None else self.relatedness.recognition.probabilities(squares)
+
+    def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
+        """By the distance to the nearest prototype of all; None where the variant keeps none."""
+        squares = self._squared_distances(images)
+        return None if squares is None else self.relatedness.recognition.strangeness(squares)
+
+    def _squared_distances(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
+        if not self.relatedness.needed:
+            return None
+        return self.relatedness.recognition.squared_distances(images, self.relatedness.bank, self._attached())
+
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure, decide, and share an expert or make one."""
         before = self.num_parameters()
@@ -87,8 +102,8 @@ class PAR(Method):
     def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
         """Step 1: distances and what follows from them."""
         with context.timed("distances", record):
-            wanted = self.extractor()
-            decision = self.relatedness.assess(task, context.extractor(*wanted) if wanted else None)
+            self.attach_extractor(context.extractor)
+            decision = self.relatedness.assess(task, self._extractor)
         record.decision, record.reason, record.frozen = decision.action, decision.reason, decision.frozen
         record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
         return decision
@@ -179,8 +194,8 @@ class PAR(Method):
         return training if stops else replace(training, patience=0)
 
     def memory(self) -> dict[str, int]:
-        """The prototypes."""
-        return {"prototypes": self.relatedness.bank.bytes}
+        """The prototypes, and how far images lie from them."""
+        return {"prototypes": self.relatedness.bank.bytes, "spreads": self.relatedness.recognition.bytes}
 
     def state_dict(self) -> Tree:
         """Tasks, experts with their cells, heads, groups and prototypes."""

@@ -1,4 +1,4 @@
-"""What a method keeps of earlier tasks to tell how related a new one is: prototypes and groups; and the assessment itself."""
+"""What a method keeps of earlier tasks to tell how related a new one is: prototypes, spreads and groups; and the assessment itself."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -10,6 +10,7 @@ from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
 from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances
+from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.storage import Tree
 
@@ -42,12 +43,14 @@ class Relatedness:
     Attributes:
         groups: which tasks share an expert.
         bank: the prototypes of every task that was assessed.
+        recognition: tells by the same prototypes which task an image is of.
     """
 
     def __init__(self, settings: PARSettings) -> None:
         self.settings = settings
         self.groups = TaskGroups()
         self.bank = PrototypeBank()
+        self.recognition = Recognition()
 
     @property
     def needed(self) -> bool:
@@ -69,11 +72,12 @@ class Relatedness:
         own = prototypes(features, labels, len(task.classes))
         decision = self.groups.decide(divergences(features, labels, own, self.bank, self.settings), len(task.train), self.settings)
         self.bank.add(own)
+        self.recognition.spreads.append(measure_spread(features, labels, own, task.normalization))
         return decision
 
     def state(self) -> Tree:
-        """Groups and prototypes."""
-        return {"groups": self.groups.state(), "bank": self.bank.state()}
+        """Groups, prototypes and spreads."""
+        return {"groups": self.groups.state(), "bank": self.bank.state(), "recognition": self.recognition.state()}
 
     @classmethod
     def from_state(cls, settings: PARSettings, state: Tree, device: torch.device | str = "cpu") -> "Relatedness":
@@ -81,4 +85,5 @@ class Relatedness:
         relatedness = cls(settings)
         relatedness.groups = TaskGroups.from_state(state["groups"])
         relatedness.bank = PrototypeBank.from_state(state["bank"], device)
+        relatedness.recognition = Recognition.from_state(state["recognition"])
         return relatedness

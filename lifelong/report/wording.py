@@ -127,12 +127,14 @@ def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[f
 
 
 def without_names(summary: dict[str, Any]) -> str:
-    """How well the tasks are known when their names are not given; empty where the method cannot tell tasks apart."""
+    """How well the tasks are known when their names are not given; empty for a run that is not finished."""
     found = summary.get("task_free")
     if not found:
         return ""
     share, routed = accuracy(found["mean_accuracy"]), accuracy(found["mean_routing"])
-    return f"Without task names: accuracy {share}, mean over tasks; the right task is found for {routed} of the test images."
+    way = " (by the confidence of its heads, since the method has no way of its own)" if found.get("by") == "confidence" else ""
+    strange = f"; {accuracy(found['mean_strange'])} are taken for unlike anything learned" if "mean_strange" in found else ""
+    return f"Without task names: accuracy {share}, mean over tasks; the right task is found for {routed} of the test images{way}{strange}."
 
 
 def curve(rows: list[list[float]]) -> list[float]:

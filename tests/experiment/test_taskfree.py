@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lifelong.data.task import Split
-from lifelong.experiment.taskfree import judge_task_free, task_free
+from lifelong.data.task import Normalization, Split
+from lifelong.experiment.taskfree import answer, confidence, infer_tasks, judge_task_free
 from lifelong.methods.finetune import Finetune
+from lifelong.methods.method import LearnedTask
 from lifelong.settings.baselines import FinetuneSettings
 
 CLASSES = [["cat", "dog"], ["dog", "cat"], ["boat", "car", "bus"]]
@@ -18,12 +19,20 @@ class Knowing(Finetune):
         return torch.nn.functional.one_hot(images[:, 0, 0, 0].long(), 3).float()
 
     def logits(self, images, task_index):
-        return torch.nn.functional.one_hot(images[:, 0, 0, 1].long(), len(CLASSES[task_index])).float()
+        return torch.nn.functional.one_hot(images[:, 0, 0, 1].long(), 3).float()[:, : len(CLASSES[task_index])]
 
 
 class Unknowing(Knowing):
     def task_probabilities(self, images):
         return None
+
+
+def knowing(kind):
+    method = kind(FinetuneSettings())
+    method.tasks = [
+        LearnedTask(str(index), len(names), Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))) for index, names in enumerate(CLASSES)
+    ]
+    return method
 
 
 def shown(rows, labels):
@@ -42,18 +51,51 @@ TESTS = [
 
 
 def test_by_hand() -> None:
-    found = judge_task_free(Knowing(FinetuneSettings()), TESTS.__getitem__, CLASSES)
-    assert found is not None
+    found = judge_task_free(knowing(Knowing), TESTS.__getitem__, CLASSES)
+    assert found["by"] == "method"
     assert found["routing"] == [0.5, 1.0, 0.75]
     # Of the first task the cat is named rightly by itself and by the second task.
     assert found["accuracy"] == [0.5, 1.0, 0.5]
     assert found["mean_routing"] == pytest.approx(0.75)
     assert found["mean_accuracy"] == pytest.approx(2 / 3)
+    assert "strange" not in found
 
 
 def test_a_method_that_cannot_tell() -> None:
-    assert judge_task_free(Unknowing(FinetuneSettings()), TESTS.__getitem__, CLASSES) is None
+    """Its heads do: all are as sure as each other of a class they have, which says less where there are more classes."""
+    method = knowing(Unknowing)
+    assert infer_tasks(method, TESTS[0].images, "method") is None
+    found = judge_task_free(method, TESTS.__getitem__, CLASSES)
+    assert found["by"] == "confidence"
+    e = 2.718281828459045
+    two, three = (e / (e + 1) - 1 / 2) * 2, (e / (e + 2) - 1 / 3) / (2 / 3)
+    shares = confidence(method, TESTS[0].images)
+    torch.testing.assert_close(shares[0], torch.tensor([two, two, three]) / (2 * two + three))
+    # The most confident head is the first of the two that have two classes; but class 2 is known to the third alone.
+    assert found["routing"] == [1.0, 0.0, 0.25]
+
+
+def test_no_head_above_chance() -> None:
+    class Even(Unknowing):
+        def logits(self, images, task_index):
+            return torch.zeros(len(images), len(CLASSES[task_index]))
+
+    shares = confidence(knowing(Even), TESTS[0].images)
+    torch.testing.assert_close(shares[:, 0], shares[:, 1])
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(shares)))
+
+
+def test_strange_images_are_counted() -> None:
+    class Wary(Knowing):
+        def strangeness(self, images):
+            return images[:, 0, 0, 1].float() * 1.5
+
+    found = judge_task_free(knowing(Wary), TESTS.__getitem__, CLASSES)
+    assert found["strange"] == [0.5, 0.5, 0.75]
+    assert found["mean_strange"] == pytest.approx(7 / 12)
 
 
 def test_each_image_is_answered_by_the_task_it_is_taken_for() -> None:
-    assert task_free(Knowing(FinetuneSettings()), TESTS[2].images).tolist() == [[2, 2], [0, 0], [2, 1], [2, 1]]
+    method, images = knowing(Knowing), TESTS[2].images
+    found = answer(method, images, infer_tasks(method, images))
+    assert torch.stack(found, dim=1).tolist() == [[2, 2], [0, 0], [2, 1], [2, 1]]

@@ -1,0 +1,139 @@
+"""Which task is an image of, and is it like anything that was learned? From the prototypes that PAR keeps, and three numbers a task.
+
+With d_t(x) the distance from the features of x to the nearest prototype of task t, prepared as the images of t were,
+
+    probability of t   ~   exp(-k/2 (d_t^2 / m_t + log m_t))       isotropic Gaussians of k dimensions around the prototypes
+    strangeness        =   min over t of d_t / l_t                  above 1: unlike anything learned
+
+m_t is the mean and v_t the variance of d_t^2 over the images that the prototypes were made from, and l_t the 95 % quantile of d_t, each
+image measured without its own share in its prototype. k = 2 m^2 / v is the number of dimensions in which a Gaussian's squared distance
+varies as much: features have hundreds, but vary in few, and with all of them every probability would be 0 or 1. It is one number, the
+median over tasks, since densities of different dimensions cannot be compared.
+
+The paper leaves tasks to be named at test; this is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int64, UInt8
+from torch import Tensor
+
+from lifelong.data.task import Normalization
+from lifelong.relatedness.bank import PrototypeBank, Prototypes
+from lifelong.relatedness.extractor import Extractor
+from lifelong.storage import Tree
+
+KNOWN = 0.95
+"""The share of a task's own images that count as known: at most 5 % of them are taken for strange."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far a task's images lie from its prototypes.
+
+    Attributes:
+        mean, variance: of the squared distance to the nearest one.
+        limit: the squared distance that `KNOWN` of the images stay below.
+        normalization: with which the images were prepared.
+    """
+
+    mean: float
+    variance: float
+    limit: float
+    normalization: Normalization
+
+    @property
+    def dimensions(self) -> float:
+        """k: in how many dimensions a Gaussian's squared distance has this mean and variance; at least 1."""
+        return max(1.0, 2 * self.mean**2 / self.variance) if self.variance > 0 else torch.inf
+
+
+def measure_spread(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes, normalization: Normalization) -> Spread:
+    """The spread of a task around its prototypes, by the images they were made from.
+
+    Without its share in its prototype an image of a class of n lies n / (n - 1) times as far from it; the only image of a class is
+    measured by the other classes' prototypes.
+
+    Args:
+        features: of the task's images.
+        labels: their classes, in 0..C-1.
+        own: the means of these features by class.
+        normalization: with which the images were prepared.
+    """
+    squares = torch.cdist(features.double(), own.means).square()
+    squares[:, ~own.present] = torch.inf
+    counts = own.counts.double()
+    alone = torch.where(counts > 1, (counts / (counts - 1)).square(), torch.inf)
+    rows = torch.arange(len(labels), device=labels.device)
+    mine = squares[rows, labels]
+    squares[rows, labels] = torch.where(torch.isfinite(alone[labels]), mine * alone[labels], torch.inf)
+    nearest = squares.amin(dim=1)
+    nearest = nearest[nearest.isfinite()]
+    if not len(nearest):
+        # A single image: nothing says how far others like it lie; its own length is the only scale there is.
+        nearest = own.means[own.present].square().sum(dim=1)
+    mean, variance = nearest.mean().item(), nearest.var(correction=0).item()
+    return Spread(max(mean, torch.finfo(torch.float64).tiny), variance, nearest.quantile(KNOWN).item(), normalization)
+
+
+class Recognition:
+    """Tells tasks apart, and the known from the strange.
+
+    Attributes:
+        spreads: of each task so far.
+    """
+
+    def __init__(self, spreads: Sequence[Spread] = ()) -> None:
+        self.spreads = list(spreads)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the three numbers a task."""
+        return 24 * len(self.spreads)
+
+    def squared_distances(self, images: UInt8[Tensor, "n 3 h w"], bank: PrototypeBank, extractor: Extractor) -> Float64[Tensor, "n t"]:
+        """d_t^2 of images, for every task.
+
+        Args:
+            images: uint8 RGB, of any task.
+            bank: the prototypes of the tasks.
+            extractor: whose features they are means of.
+        """
+        features: dict[Normalization, Tensor] = {}
+        columns = []
+        for index, spread in enumerate(self.spreads):
+            if spread.normalization not in features:
+                features[spread.normalization] = extractor.features(images, spread.normalization).double()
+            task = bank[index]
+            columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
+        return torch.stack(columns, dim=1)
+
+    def probabilities(self, squares: Float64[Tensor, "n t"]) -> Float64[Tensor, "n t"]:
+        """How likely each task is, all being equally likely before.
+
+        Args:
+            squares: as from `squared_distances`.
+        """
+        mean = squares.new_tensor([spread.mean for spread in self.spreads])
+        dimensions = squares.new_tensor([spread.dimensions for spread in self.spreads]).median().clamp_max(1e6)
+        return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1)
+
+    def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float64[Tensor, "n"]:
+        """How unlike anything learned: 1 where an image of the nearest task would be among the 5 % that lie farthest out.
+
+        Args:
+            squares: as from `squared_distances`.
+        """
+        limit = squares.new_tensor([spread.limit for spread in self.spreads]).clamp_min(torch.finfo(torch.float64).tiny)
+        return (squares / limit).amin(dim=1).sqrt()
+
+    def state(self) -> Tree:
+        """The spreads as plain values."""
+        return [asdict(spread) for spread in self.spreads]
+
+    @classmethod
+    def from_state(cls, state: Tree) -> "Recognition":
+        """What `state` was taken from."""
+        return cls([Spread(**(saved | {"normalization": Normalization(**saved["normalization"])})) for saved in state])
