@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lifelong.api import compare, distances, open_stream, run, tune
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.learner import Learner, Prediction
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method
@@ -19,6 +20,8 @@ _PUBLIC = {
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "open_stream": "lifelong.api",
+    "Learner": "lifelong.learner",
+    "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",
     "Method": "lifelong.methods.method",
@@ -29,8 +32,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Learner",
     "LifelongError",
     "Method",
+    "Prediction",
     "Split",
     "Stream",
     "Task",

@@ -20,7 +20,7 @@ from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.taskfree import judge_task_free
-from lifelong.experiment.tuning import check_tuning, chosen_values, method_with, tune_task
+from lifelong.experiment.tuning import check_tuning, method_after, tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
@@ -107,11 +107,16 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
     """What must be equal for a run to be continued."""
     identity = {"version": STATE_VERSION} | flat(config) | {"stream images": stream.fingerprint()}
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
-        identity["extractor weights"] = _digest_file(environment.weights)
+        identity["extractor weights"] = digest_file(environment.weights)
     return identity
 
 
-def _digest_file(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """A checksum of a file of weights.
+
+    Raises:
+        LifelongError: it cannot be read.
+    """
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -210,6 +215,7 @@ class _Runner:
             "train": description.train,
             "valid": description.valid,
             "test": description.test,
+            "image_size": description.image_size,
             "seconds_by_phase": fields.pop("seconds"),
             **fields,
             **tuning,
@@ -251,8 +257,7 @@ class _Runner:
 
     def _restore(self, saved: Tree) -> None:
         self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
-        if self.config.tuning is not None:
-            self.method = method_with(self.config, chosen_values(self.entries[-1]["tuning"]))
+        self.method = method_after(self.config, self.entries)
         self.method.load_state_dict(saved["method"], self.device)
         self.method.attach_extractor(self.extractors)
 
