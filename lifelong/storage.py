@@ -64,6 +64,30 @@ def _write_all(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The objects of a JSON-lines file, as far as it is whole.
+
+    Returns:
+        The objects (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
+
+    Raises:
+        LifelongError: the file cannot be read.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return [], True
+    except OSError as error:
+        raise LifelongError(f"cannot read {path}: {error.strerror}; delete it and run again") from error
+    found = []
+    for line in text.splitlines(keepends=True):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            return found, False
+    return found, text.endswith("\n") or not text
+
+
 def save_tree(path: Path, tree: Tree) -> None:
     """Store a tree of tensors and plain values in one file, in one step.
 

@@ -3,6 +3,7 @@
     config.toml      every setting, readable, and accepted by --config
     results.jsonl    one line a task
     summary.json     the whole result, rewritten after every task
+    curves.jsonl     loss and accuracy, one line an epoch (`lifelong.experiment.curves`)
     checkpoint/      identity.json, run.safetensors (the method and its results so far), stages/ (the task that is being learned)
 
 `checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it.
@@ -33,6 +34,7 @@ class RunDirectory:
         self.checkpoint = self.path / "checkpoint"
         self._identity = self.checkpoint / "identity.json"
         self._state = self.checkpoint / "run.safetensors"
+        self.curves = self.path / "curves.jsonl"
 
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
@@ -58,6 +60,8 @@ class RunDirectory:
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
         if not self._identity.exists() and any(child.name not in (".lock", "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
+        # What was begun and never saved begins anew.
+        self.curves.unlink(missing_ok=True)
         # The identity first: with it, a run that is killed here can be started again.
         write_text(self._identity, json.dumps(identity, indent=1))
         write_text(self.path / "config.toml", config)

@@ -15,6 +15,7 @@ from lifelong import __version__
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
+from lifelong.experiment.curves import Curves
 from lifelong.experiment.machine import choose_device, machine_name, peak_memory, set_threads
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
@@ -31,7 +32,7 @@ from lifelong.streams.catalog import open_stream
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import evaluate
 from lifelong.training.memory import keep_freed_memory
-from lifelong.training.stages import clear
+from lifelong.training.stages import Epoch, clear
 
 STATE_VERSION = 2
 """Raised when saved states of older versions can no longer be continued."""
@@ -142,6 +143,7 @@ class _Runner:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
+        self.curves = Curves(directory.curves)
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
@@ -181,6 +183,7 @@ class _Runner:
     def _task(self, index: int) -> None:
         description = self.descriptions[index]
         self.progress.task_started(index, description.name)
+        self.curves.task(index)
         entry = self._learn(index, description)
         started = time.perf_counter()
         self.progress.phase("evaluate")
@@ -203,7 +206,7 @@ class _Runner:
             open_extractor=self.extractors,
             folder=self.directory.stages(index),
             on_phase=self.progress.phase,
-            on_epoch=self.progress.epoch,
+            on_epoch=self._epoch,
             save_every=self.save_every,
         )
         record, tuning = self._learned(task, context)
@@ -225,9 +228,17 @@ class _Runner:
         """What the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
             return learn_timed(self.method, task, context), {}
-        tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self.progress.candidate)
+        tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
         self.method = tuned.method
         return tuned.record, {"tuning": tuned.report}
+
+    def _epoch(self, event: Epoch) -> None:
+        self.curves.epoch(event)
+        self.progress.epoch(event)
+
+    def _candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        self.curves.candidate(number)
+        self.progress.candidate(number, count, values)
 
     def _judge(self) -> None:
         """Accuracy on the test images of every task so far.

@@ -48,6 +48,8 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
             assert {key: ours[key] for key in decided} == {key: theirs[key] for key in decided}
             assert candidates(ours) == candidates(theirs)
         assert not list(folder.glob("checkpoint/stages/*/*"))
+        # Kills fall between an epoch's line and its save too: no epoch is lost, and none is there twice.
+        assert (folder / "curves.jsonl").read_text() == (out / "straight/curves.jsonl").read_text()
         assert len((folder / "results.jsonl").read_text().splitlines()) == len(straight["entries"])
     return result
 

@@ -1,0 +1,96 @@
+"""The training curves of a run: `curves.jsonl`, a line for each epoch of each stage, written as it ends.
+
+A line holds "task" (from 0), "candidate" (from 0; of tuned runs), "stage", "epoch" (from 1), "loss" (mean over the epoch's training images)
+and "accuracy" (on validation images, in [0, 1]; null where a stage has none).
+
+A killed process loses no line; after a power cut those of the last second may be gone. A stage that is continued repeats the epochs after
+its last save: its first line takes the place of the old ones from that epoch on, so that no epoch is there twice.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError
+from lifelong.storage import read_lines, write_text
+from lifelong.training.stages import Epoch
+
+DIGITS = 6
+"""Significant digits that are kept of a loss and of an accuracy."""
+
+SYNC_EVERY = 1.0
+"""Seconds between two syncs to the disk: one for each epoch would cost small networks more than their training."""
+
+Place = tuple[int, int | None, str]
+"""Task, candidate and stage."""
+
+
+class Curves:
+    """The curves of one run under way.
+
+    Args:
+        file: where they are kept; what an earlier start has written is continued.
+
+    Raises:
+        LifelongError: the file cannot be read.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._task = 0
+        self._candidate: int | None = None
+        self._synced_at = time.monotonic()
+        lines, whole = read_lines(file)
+        if not whole:
+            _write(file, lines)
+        self._old = {_place(line) for line in lines}
+
+    def task(self, index: int) -> None:
+        """The task at this position begins."""
+        self._task, self._candidate = index, None
+
+    def candidate(self, number: int) -> None:
+        """A candidate of the task's hyper-parameters begins."""
+        self._candidate = number
+
+    def epoch(self, event: Epoch) -> None:
+        """Write a line.
+
+        Raises:
+            LifelongError: it cannot be written.
+        """
+        place = (self._task, self._candidate, event.stage)
+        if place in self._old:
+            self._make_room(place, event.epoch)
+        line = {"task": self._task} | ({} if self._candidate is None else {"candidate": self._candidate})
+        line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
+        try:
+            with self._file.open("a") as file:
+                file.write(f"{json.dumps(line)}\n")
+                file.flush()
+                if time.monotonic() - self._synced_at >= SYNC_EVERY:
+                    os.fsync(file.fileno())
+                    self._synced_at = time.monotonic()
+        except OSError as error:
+            raise LifelongError(f"cannot write {self._file}: {error.strerror}; free space there and run the same command again") from error
+
+    def _make_room(self, place: Place, epoch: int) -> None:
+        """Drop what an earlier start wrote of a stage from this epoch on."""
+        lines, _ = read_lines(self._file)
+        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch])
+        self._old.discard(place)
+
+
+def _write(file: Path, lines: list[dict[str, Any]]) -> None:
+    write_text(file, "".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def _place(line: dict[str, Any]) -> Place:
+    return line["task"], line.get("candidate"), line["stage"]
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
