@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, open_stream, run, tune
+    from lifelong.api import compare, distances, learn, open_stream, run, tune
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
@@ -19,7 +20,9 @@ _PUBLIC = {
     "tune": "lifelong.api",
     "compare": "lifelong.api",
     "distances": "lifelong.api",
+    "learn": "lifelong.api",
     "open_stream": "lifelong.api",
+    "export": "lifelong.exports",
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
@@ -43,6 +46,8 @@ __all__ = [
     "check_method",
     "compare",
     "distances",
+    "export",
+    "learn",
     "make_method",
     "open_stream",
     "run",

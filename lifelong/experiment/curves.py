@@ -65,7 +65,7 @@ class Curves:
         place = (self._task, self._candidate, event.stage)
         if place in self._old:
             self._make_room(place, event.epoch)
-        line = {"task": self._task} | ({} if self._candidate is None else {"candidate": self._candidate})
+        line: dict[str, Any] = {"task": self._task} | ({} if self._candidate is None else {"candidate": self._candidate})
         line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
         try:
             with self._file.open("a") as file:

@@ -40,15 +40,20 @@ class SavedRun:
         """What was recorded of each task, in order."""
         return self.state["entries"]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its tasks, in order."""
+        return [entry["name"] for entry in self.entries]
+
     def task_index(self, name: str) -> int:
         """The position of a task.
 
         Raises:
             LifelongError: no task has this name.
         """
-        names = [entry["name"] for entry in self.entries]
+        names = self.names
         if name not in names:
-            raise LifelongError(f"{self.directory.path} has learned no task '{name}'{near_miss(name, names)}; it has {', '.join(names)}")
+            raise LifelongError(f"{self.directory.path} has learned no task '{name}'{near_miss(name, names)}")
         return names.index(name)
 
     def check_weights(self, weights: Path | None) -> None:
