@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lifelong.errors import LifelongError
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
-    from lifelong.methods.registry import make_method
+    from lifelong.methods.registry import make_method, register_method
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ _PUBLIC = {
     "distances": "lifelong.api",
     "open_stream": "lifelong.api",
     "make_method": "lifelong.methods.registry",
+    "register_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",
     "Method": "lifelong.methods.method",
     "Split": "lifelong.data.task",
@@ -40,6 +41,7 @@ __all__ = [
     "distances",
     "make_method",
     "open_stream",
+    "register_method",
     "run",
     "tune",
 ]
