@@ -46,25 +46,24 @@ def measured(name: str, tables: Iterable[Path]) -> str:
                     groups.setdefault((table.name, row["stream"], _settings_of_run(row["command"])), []).append(row)
     if not groups:
         return "Nothing has been measured with this method yet."
-    rows = [[str(number), *_line(place, runs)] for number, (place, runs) in enumerate(groups.items(), 1)]
-    headings = ["", "table", "stream", "seeds", "AP", "AF", "parameters", "kept besides", "minutes"]
-    commands = [f"{number}. `{runs[0]['command']}`" for number, runs in enumerate(groups.values(), 1)]
-    return _table(headings, rows) + "\n\nThe commands, of the first seed each:\n\n" + "\n".join(commands)
+    rows = [[str(number), *_line(runs)] for number, runs in enumerate(groups.values(), 1)]
+    headings = ["", "seeds", "AP", "AF", "parameters", "kept besides", "minutes"]
+    origins = [f"{number}. `{place[1]}`: `{runs[0]['command']}` ({place[0]})" for number, (place, runs) in enumerate(groups.items(), 1)]
+    return _table(headings, rows) + "\n\nStream, and command of the first seed:\n\n" + "\n".join(origins)
 
 
-def _line(place: tuple[str, str, str], runs: list[Row]) -> list[str]:
+def _line(runs: list[Row]) -> list[str]:
     def over(column: str, form: Any) -> str:
-        return spread([float(run[column]) for run in runs if run.get(column)], form)
+        values = [float(run[column]) for run in runs if run.get(column)]
+        return spread(values[:1] if len(set(values)) == 1 else values, form)
 
     kept = over("memory_bytes", size)
     return [
-        place[0].removesuffix(".csv"),
-        f"`{place[1]}`",
         ", ".join(run["seed"] for run in runs),
         over("ap", accuracy),
         over("af", accuracy),
         over("parameters", parameters),
-        "" if kept.startswith("0 B") else kept,
+        "" if kept == size(0) else kept,
         over("minutes", lambda value: f"{value:.1f}"),
     ]
 

@@ -46,11 +46,11 @@ def test_seeds_of_one_measurement_make_one_row(tmp_path: Path) -> None:
         "digits,mas,2,0.1,0.0,20000,0,3.0,True,lifelong run --epochs 5 --seed 2 --method mas",
     )
     lines = hook("method_pages").measured("ewc", [table]).splitlines()
-    assert lines[2] == "| 1 | small | `digits` | 0, 1 | 0.600 ± 0.141 | -0.200 ± 0.141 | 20.0 k ± 0 |  | 1.5 ± 0.7 |"
-    assert lines[3] == "| 2 | small | `digits` | 0 | 0.900 | 0.000 | 20.0 k |  | 3.0 |"
+    assert lines[2] == "| 1 | 0, 1 | 0.600 ± 0.141 | -0.200 ± 0.141 | 20.0 k |  | 1.5 ± 0.7 |"
+    assert lines[3] == "| 2 | 0 | 0.900 | 0.000 | 20.0 k |  | 3.0 |"
     assert lines[-2:] == [
-        "1. `lifelong run --epochs 5 --seed 0 --method ewc`",
-        "2. `lifelong run --epochs 9 --seed 0 --method ewc`",
+        "1. `digits`: `lifelong run --epochs 5 --seed 0 --method ewc` (small.csv)",
+        "2. `digits`: `lifelong run --epochs 9 --seed 0 --method ewc` (small.csv)",
     ]
 
 
