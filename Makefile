@@ -33,7 +33,7 @@ lint: $(STAMP) ## style, format, types, and who may import whom
 	$(BIN)/lint-imports
 
 docs: $(STAMP) ## the documentation as a site, into site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(STAMP) ## time the fast paths against plain ones; rows go to results/speed.csv
 	$(BIN)/python -m benchmarks
