@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
-    from lifelong.methods.registry import make_method
+    from lifelong.methods.registry import make_method, register_method
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ _PUBLIC = {
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
+    "register_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",
     "Method": "lifelong.methods.method",
     "Split": "lifelong.data.task",
@@ -50,6 +51,7 @@ __all__ = [
     "learn",
     "make_method",
     "open_stream",
+    "register_method",
     "run",
     "tune",
 ]
