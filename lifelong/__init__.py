@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, open_stream, run, tune
+    from lifelong.api import compare, distances, learn, open_stream, run, tune
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.exports import export
+    from lifelong.learner import Learner, Prediction
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
-    from lifelong.methods.registry import make_method
+    from lifelong.methods.registry import make_method, register_method
 
 __version__ = "0.1.0"
 
@@ -18,8 +20,13 @@ _PUBLIC = {
     "tune": "lifelong.api",
     "compare": "lifelong.api",
     "distances": "lifelong.api",
+    "learn": "lifelong.api",
     "open_stream": "lifelong.api",
+    "export": "lifelong.exports",
+    "Learner": "lifelong.learner",
+    "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
+    "register_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",
     "Method": "lifelong.methods.method",
     "Split": "lifelong.data.task",
@@ -29,8 +36,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Learner",
     "LifelongError",
     "Method",
+    "Prediction",
     "Split",
     "Stream",
     "Task",
@@ -38,8 +47,11 @@ __all__ = [
     "check_method",
     "compare",
     "distances",
+    "export",
+    "learn",
     "make_method",
     "open_stream",
+    "register_method",
     "run",
     "tune",
 ]

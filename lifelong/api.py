@@ -26,6 +26,7 @@ __all__ = [
     "distances",
     "environment",
     "finished",
+    "learn",
     "list_methods",
     "list_streams",
     "measure",
@@ -136,6 +137,49 @@ def run(
     resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+
+
+def learn(
+    run: Place,
+    task: str,
+    *,
+    name: str | None = None,
+    data: Place | None = None,
+    weights: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: int = 0,
+    save_every: float = 5.0,
+    skip_broken: bool = False,
+    progress: Any = True,
+) -> dict[str, Any]:
+    """Learn one more task in a finished run, or go on where the same call stopped, and write its report anew.
+
+    Args:
+        run: the run directory.
+        task: where the images of the task are: ``folder:PATH`` with a folder for each class, or any other source of one data set.
+        name: of the task; by default the last part of its address.
+        data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
+
+    Returns:
+        The summary with the new task.
+
+    Raises:
+        LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
+    """
+    place = environment(data, weights, device, download, threads, save_every, skip_broken)
+    return start_learning(Path(run), task, name, place, progress)
+
+
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
+    """What `learn` does once everything is decided."""
+    from lifelong.experiment.continuing import learn_more
+    from lifelong.report.html import write_report
+
+    with _listener(progress) as listener:
+        summary = learn_more(run, task, place, listener, name=name)
+    write_report(run, summary)
+    return summary
 
 
 def tune(

@@ -39,6 +39,32 @@ def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], repo
         _print_place(console, "report", report)
 
 
+def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None:
+    """One row an image: its task and class with probabilities, the next best class, and whether it is unlike anything learned."""
+    from lifelong.report.wording import clean
+
+    table = Table(box=box.SIMPLE_HEAD)
+    inferred = any(row["tasks"] is not None for row in found)
+    for heading in ("image", "task", *(["probability"] if inferred else []), "class", "probability", "next", *([""] if inferred else [])):
+        table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
+    for row in found:
+        ranked = list(row["classes"].items())
+        following = f"{clean(ranked[1][0])} {ranked[1][1]:.3f}" if len(ranked) > 1 else ""
+        of_task = [] if not inferred else [f"{row['tasks'][row['task']]:.3f}"]
+        strange = [] if not inferred else ["unlike anything learned" if row["strange"] else ""]
+        words = [clean(row["image"]), clean(row["task"]), *of_task, clean(row["label"]), f"{row['probability']:.3f}", following, *strange]
+        table.add_row(*map(Text, words))
+    console.print(table)
+
+
+def print_export(console: Console, made: dict[str, Any]) -> None:
+    """What was written, and how to use it."""
+    size = made["image_size"]
+    _say(console, f"takes uint8 RGB images of shape (N, 3, {size}, {size}); gives logits of {', '.join(made['classes'])}")
+    _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")
+    _print_place(console, "model", Path(made["file"]))
+
+
 def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
     """The distance matrix with the decisions."""
     from lifelong.report.tables import decision_table, distance_table

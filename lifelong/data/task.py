@@ -145,6 +145,10 @@ class RetiredTaskError(RuntimeError):
     """A method touched the data of an earlier task: a breach of the lifelong-learning setting, and a bug of that method."""
 
 
+class AbsentTaskError(Exception):
+    """The images of a task that was learned are not here any more."""
+
+
 def statistics(images: UInt8[Tensor, "n 3 h w"]) -> Normalization:
     """Per-channel mean and standard deviation over all pixels, scaled to [0, 1]; a constant channel gets std 1.
 

@@ -70,6 +70,19 @@ class RunDirectory:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
         return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/**/*.safetensors")))
 
+    def identity(self) -> dict[str, Any]:
+        """What `claim` was given when the run began.
+
+        Raises:
+            LifelongError: the folder holds no run.
+        """
+        try:
+            return json.loads(self._identity.read_text())
+        except FileNotFoundError as error:
+            raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
+        except (OSError, ValueError) as error:
+            raise LifelongError(f"cannot read {self._identity}: {error}; restore it, or learn the run again in another folder") from error
+
     def _check(self, identity: dict[str, Any]) -> None:
         try:
             stored = json.loads(self._identity.read_text())

@@ -126,6 +126,18 @@ def method_with(config: RunConfig, values: dict[str, Any]) -> Method:
     return make_method(config.method, config.with_values(values).settings)
 
 
+def method_after(config: RunConfig, entries: list[dict[str, Any]]) -> Method:
+    """A fresh method as a run goes on with it: with the hyper-parameters that were chosen last, if it is tuned.
+
+    Args:
+        config: of the run.
+        entries: what was recorded of its tasks so far.
+    """
+    if config.tuning is None or not entries:
+        return make_method(config.method, config.settings)
+    return method_with(config, chosen_values(entries[-1]["tuning"]))
+
+
 def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
     """See before a run that it can be tuned.
 

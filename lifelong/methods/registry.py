@@ -67,6 +67,26 @@ def register(entry: MethodEntry) -> None:
     METHODS[entry.name] = entry
 
 
+def register_method(method: "type[Method]", settings: type[Any], *, summary: str = "", source: str = "") -> None:
+    """Make a method of your own known by its `name`, to `run`, `compare`, `tune` and, in the same process, to the command line.
+
+    Args:
+        method: a subclass of `Method`, at the top level of its module.
+        settings: the dataclass of its hyper-parameters, each field made by `lifelong.settings.base.setting`.
+        summary: one line of what it does.
+        source: its paper.
+
+    Raises:
+        LifelongError: another method has this name, or the class is not at the top level of its module.
+    """
+    where = f"{method.__module__}:{method.__qualname__}"
+    if "." in method.__qualname__:
+        raise LifelongError(f"{where}: a method is found by its module and name; define the class at the top level of the module")
+    if method.name in METHODS:
+        raise LifelongError(f"{where}: a method named '{method.name}' is registered already; give it another `name`")
+    register(MethodEntry(method.name, where, settings, summary, source))
+
+
 def method_entry(name: str) -> MethodEntry:
     """The entry of a method.
 

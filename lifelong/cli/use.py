@@ -1,0 +1,77 @@
+"""The commands that use what was learned: predict, learn one more task, export."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from lifelong import api
+from lifelong.cli import tables
+from lifelong.cli.commands import DownloadFlag, JsonFlag, Where, WhereFlags, _flag, _progress, _show, app
+from lifelong.cli.flags import ONE
+from lifelong.errors import LifelongError
+
+RunArgument = Annotated[Path, Parameter(help="directory of a run")]
+WeightsFlag = Annotated[Path | None, _flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
+DeviceFlag = Annotated[Literal["auto", "cpu", "cuda"], _flag("where to compute; auto takes CUDA where there is one")]
+
+WHERE = Where()
+
+
+@app.command(usage="Usage: lifelong predict RUN IMAGE ... [FLAGS]")
+def predict(
+    run: RunArgument,
+    /,
+    *images: Annotated[Path, Parameter(help="files of images, or folders of them")],
+    task: Annotated[str | None, _flag("name of the task they belong to; without it, it is inferred image by image"), ONE] = None,
+    infer: Annotated[
+        Literal["auto", "method", "confidence"],
+        _flag("how: by the method's own way (PAR: its prototypes), by the confidence of the heads, or by the first there is"),
+    ] = "auto",
+    weights: WeightsFlag = None,
+    device: DeviceFlag = "auto",
+    download: DownloadFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what images are, by name, with probabilities, and which are unlike anything the run has learned."""
+    from lifelong.learner import Learner, image_files
+
+    if not images:
+        raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
+    learner = Learner.load(run, weights=weights, device=device, download=download)
+    files = [file for given in images for file in image_files(given)]
+    found = learner.predict(files, task, infer=infer)
+    rows = [{"image": str(file)} | asdict(prediction) for file, prediction in zip(files, found, strict=True)]
+    _show(rows, as_json, tables.print_predictions)
+
+
+@app.command(usage="Usage: lifelong learn RUN --task folder:PATH [FLAGS]")
+def learn(
+    run: RunArgument,
+    /,
+    *,
+    task: Annotated[str, _flag("images of the new task: folder:PATH with a folder for each class, or csv:, parquet:, hub:, a source"), ONE],
+    name: Annotated[str | None, _flag("of the task [default: the last part of its address]"), ONE] = None,
+    where: WhereFlags = WHERE,
+    as_json: JsonFlag = False,
+) -> None:
+    """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
+    summary = api.start_learning(run, task, name, where.environment(), _progress(as_json))
+    _show(summary, as_json, tables.print_run, run / "report.html")
+
+
+@app.command(usage="Usage: lifelong export RUN --task NAME [FLAGS]")
+def export(
+    run: RunArgument,
+    /,
+    *,
+    task: Annotated[str, _flag("name of the task whose network is wanted"), ONE],
+    format: Annotated[Literal["onnx", "torch"], _flag("an ONNX model, or a program of torch.export")] = "onnx",
+    out: Annotated[Path | None, _flag("the file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a task's network for use without this library: uint8 images in, logits out, normalization inside."""
+    from lifelong.exports import export as write_export
+
+    _show(write_export(run, task, format=format, out=out), as_json, tables.print_export)

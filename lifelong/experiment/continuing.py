@@ -1,0 +1,220 @@
+"""One more task for a finished run: the daily use of a lifelong learner.
+
+The run's own stream stays as it is. Tasks that are added stand in `checkpoint/added.json`, and are learned behind it by the same runner.
+Images of earlier tasks are not needed to learn, only to judge: where those of a task are no longer here its accuracy stays what it was as
+long as the modules that answer for it have not changed by a bit, and is unknown (NaN, null in summary.json) once they have.
+
+Stopped at any moment the run is valid: it has learned the task, or it has not, and the same call continues. Another task instead drops
+what was begun.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong.data.address import KINDS, parse_address
+from lifelong.data.naming import class_name, shown
+from lifelong.data.sources import Sources
+from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
+from lifelong.errors import LifelongError
+from lifelong.experiment.machine import choose_device, set_threads
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.run import extractor_opener
+from lifelong.experiment.runner import Runner
+from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.settings.run import Environment
+from lifelong.storage import write_text
+from lifelong.streams.build import SpecStream
+from lifelong.streams.catalog import open_stream
+from lifelong.streams.spec import StreamSpec, TaskSpec
+from lifelong.training.denormals import flush_denormals
+from lifelong.training.memory import keep_freed_memory
+from lifelong.training.stages import clear
+
+
+@dataclass(frozen=True)
+class AddedTask:
+    """A task that was added to a run.
+
+    Attributes:
+        name: of the task.
+        source: where its images are: an address whose path is absolute.
+        fingerprint: checksum of its images and labels.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+
+
+def learn_more(
+    path: Path, address: str, environment: Environment, progress: Progress | None = None, *, name: str | None = None
+) -> dict[str, Any]:
+    """Learn one more task, or go on where the same call was stopped.
+
+    Args:
+        path: the directory of a run that has learned its whole stream.
+        address: the images of the task, such as `folder:PATH` with a folder for each class.
+        environment: where data, weights and the device are.
+        progress: is told what happens; None: nobody.
+        name: of the task; None: the last part of its address.
+
+    Returns:
+        The summary of the run with this task; the one that it has, if it has learned exactly this task before.
+
+    Raises:
+        LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
+    """
+    keep_freed_memory()
+    flush_denormals()
+    device = choose_device(environment.device)
+    RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
+    with RunDirectory(path).locked():
+        saved = open_run(path, device)
+        if saved.method.extractor() is not None:
+            saved.check_weights(environment.weights)
+        summary = read_summary(path)
+        if not summary["complete"]:
+            raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
+        sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
+        wanted, images = _open_task(saved, address, name, sources)
+        added = _claim(saved, wanted)
+        known = [task["name"] for task in summary["tasks"]]
+        if added[-1] != wanted or wanted.name in known:
+            return summary
+        stream = GrownStream(saved, summary, added, images, sources)
+        threads = set_threads(environment.threads, images.describe()[0].image_size)
+        extractors = extractor_opener(environment, device)
+        listener = progress or Progress()
+        runner = Runner(saved.config, stream, saved.directory, device, extractors, listener, stream.notes, threads, environment.save_every)
+        return runner.to_end()
+
+
+def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
+    """The task that an address means, its images whole and readable."""
+    address = parse_address(text)
+    place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
+    source = text if place is None else address.of_source(str(place.resolve()))
+    given = name if name is not None else (address.where if place is None else place.resolve().stem)
+    called = class_name(given)
+    if called is None:
+        raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
+    images = _images(called, source, saved, sources)
+    images.prepare()
+    return AddedTask(called, source, images.fingerprint()), images
+
+
+def _images(name: str, source: str, saved: SavedRun, sources: Sources) -> SpecStream:
+    """A stream of one task, as images of the run are."""
+    spec = TaskSpec(name, source, image_size=saved.entries[0]["image_size"])
+    return SpecStream(StreamSpec(name, (spec,)), saved.config.seed, sources)
+
+
+def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
+    """All added tasks with this one at their end, which is put down as the one that is learned next, unless it has been learned.
+
+    Raises:
+        LifelongError: another task has this name.
+    """
+    names = saved.names
+    known = _read(saved.directory)
+    learned = [task for task in known if task.name in names]
+    if wanted in learned:
+        return learned
+    if wanted.name in names:
+        raise LifelongError(
+            f"{saved.directory.path} has learned a task '{wanted.name}' before, from other images; give this one another name with --name"
+        )
+    claimed = [*learned, wanted]
+    if claimed != known:
+        # Another task was begun and never finished: it makes room.
+        clear(saved.directory.stages(len(names)))
+        write_text(_file(saved.directory), json.dumps([asdict(task) for task in claimed], indent=1) + "\n")
+    return claimed
+
+
+def _file(directory: RunDirectory) -> Path:
+    return directory.checkpoint / "added.json"
+
+
+def _read(directory: RunDirectory) -> list[AddedTask]:
+    file = _file(directory)
+    try:
+        return [AddedTask(**task) for task in json.loads(file.read_text())] if file.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
+
+
+class GrownStream:
+    """The stream of a run and the tasks that were added to it; of the learned ones images may be missing.
+
+    Args:
+        saved: the run.
+        summary: its summary.
+        added: the tasks that were added, the newest last.
+        newest: the images of the last one.
+        sources: opens the images of the others.
+
+    Attributes:
+        notes: which tasks' images are not here.
+    """
+
+    def __init__(self, saved: SavedRun, summary: dict[str, Any], added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
+        self.name: str = summary["stream"]
+        self.notes: list[str] = list(summary["notes"])
+        self._saved, self._added, self._newest = saved, list(added), newest
+        names, config = saved.names, saved.config
+        base = len(names) - sum(task.name in names for task in added)
+        own = self._present(self.name, saved.identity["stream images"], lambda: open_stream(config.stream, config.seed, sources))
+        self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
+        for task in added[:-1]:
+            part = self._present(task.name, task.fingerprint, lambda task=task: _images(task.name, task.source, saved, sources))
+            self._parts.append((part, 0))
+        self._parts.append((newest, 0))
+
+    def _present(self, name: str, fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
+        """A stream if the images that were learned are here; else a note says so."""
+        try:
+            found = open_images()
+            if found.fingerprint() == fingerprint:
+                return found
+            reason = "they are others than those it learned"
+        except LifelongError as error:
+            reason = str(error)
+        note = f"the images of '{name}' are not here, so that what changed is not judged on them again: {reason}"
+        if note not in self.notes:
+            self.notes.append(note)
+        return None
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, index: int) -> Task:
+        stream, position = self._parts[index]
+        if stream is None:
+            raise AbsentTaskError
+        return stream[position]
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self[index] for index in range(len(self)))
+
+    def describe(self) -> list[TaskDescription]:
+        """As recorded where a task has been learned, so that its images need not be here."""
+        keys = ("train", "valid", "test", "image_size")
+        learned = [
+            TaskDescription(entry["name"], "", tuple(entry["classes"]), *(entry[key] for key in keys)) for entry in self._saved.entries
+        ]
+        return [*learned, *self._newest.describe()][: len(self)]
+
+    def prepare(self) -> None:
+        """Decode the newest task's images."""
+        self._newest.prepare()
+
+    def fingerprint(self) -> str:
+        """A checksum over those of the parts."""
+        parts = [self._saved.identity["stream images"], *(task.fingerprint for task in self._added)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,289 @@
+"""A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
+
+import gc
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from lifelong import __version__
+from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
+from lifelong.experiment.curves import Curves
+from lifelong.experiment.machine import machine_name, peak_memory
+from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.taskfree import judge_task_free
+from lifelong.experiment.tuning import method_after, tune_task
+from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.methods.registry import make_method
+from lifelong.relatedness.extractor import Extractor
+from lifelong.settings.resolve import flat
+from lifelong.settings.run import RunConfig
+from lifelong.storage import Tree
+from lifelong.training.examples import evaluate
+from lifelong.training.stages import Epoch, clear
+
+
+class Runner:
+    """One run under way."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        stream: Stream,
+        directory: RunDirectory,
+        device: torch.device,
+        extractors: Callable[[str, str], Extractor],
+        progress: Progress,
+        notes: list[str],
+        threads: int,
+        save_every: float,
+    ) -> None:
+        self.config, self.stream, self.directory, self.device = config, stream, directory, device
+        self.extractors, self.progress = extractors, progress
+        self.notes, self.threads, self.save_every = notes, threads, save_every
+        self.curves = Curves(directory.curves)
+        self.descriptions = stream.describe()
+        self.method: Method = make_method(config.method, config.settings)
+        self.entries: list[dict[str, Any]] = []
+        self.accuracy: list[list[float]] = []
+        self.digests: list[str] = []
+
+    def to_end(self) -> dict[str, Any]:
+        """Learn the tasks that remain; returns the summary."""
+        saved = self.directory.load()
+        if saved is not None:
+            self._restore(saved)
+            if saved["threads"] != self.threads:
+                before, now = saved["threads"], self.threads
+                self.notes.append(f"begun with {before} threads, continued with {now}: equal to rounding, not to the bit")
+        done = len(self.entries)
+        for index in range(done):
+            # A kill right after a task was saved may have left its stages.
+            clear(self.directory.stages(index))
+        if done > len(self.stream):
+            # Tasks were added to the finished run (see `lifelong.experiment.continuing`).
+            return self._finished(read_summary(self.directory.path))
+        if done == len(self.stream) and (self.directory.path / "summary.json").exists():
+            summary = read_summary(self.directory.path)
+            # A kill right after the last task was saved leaves the summary of the task before.
+            if summary["complete"] and len(summary["tasks"]) == done:
+                return self._finished(summary)
+        self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
+        for note in self._all_notes():
+            self.progress.note(note)
+        summary = self._summary_after(done)
+        for index in range(done, len(self.stream)):
+            self._task(index)
+            summary = self._write()
+        return self._finished(summary)
+
+    def _summary_after(self, done: int) -> dict[str, Any]:
+        """The summary as it lies there; written anew unless it is that of all tasks learned so far."""
+        if (self.directory.path / "summary.json").exists():
+            summary = read_summary(self.directory.path)
+            if len(summary["tasks"]) == done:
+                return summary
+        return self._write()
+
+    def _finished(self, summary: dict[str, Any]) -> dict[str, Any]:
+        self.progress.run_finished(summary)
+        return summary
+
+    def _task(self, index: int) -> None:
+        description = self.descriptions[index]
+        self.progress.task_started(index, description.name)
+        self.curves.task(index)
+        entry = self._learn(index, description)
+        started = time.perf_counter()
+        self.progress.phase("evaluate")
+        self._judge()
+        entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
+        entry["seconds"] = sum(entry["seconds_by_phase"].values())
+        self.entries.append(entry)
+        self.directory.save(self._state())
+        clear(self.directory.stages(index))
+        self.progress.task_finished(index, entry, self.accuracy[-1])
+
+    def _learn(self, index: int, description: TaskDescription) -> dict[str, Any]:
+        task = self.stream[index].to(self.device)
+        context = Context(
+            task_index=index,
+            task_name=task.name,
+            training=self.config.training,
+            seed=self.config.seed,
+            device=self.device,
+            open_extractor=self.extractors,
+            folder=self.directory.stages(index),
+            on_phase=self.progress.phase,
+            on_epoch=self._epoch,
+            save_every=self.save_every,
+        )
+        record, tuning = self._learned(task, context)
+        retire(task, self.config.method)
+        fields = asdict(record)
+        return {
+            "name": task.name,
+            "classes": list(task.classes),
+            "train": description.train,
+            "valid": description.valid,
+            "test": description.test,
+            "image_size": description.image_size,
+            "seconds_by_phase": fields.pop("seconds"),
+            **fields,
+            **tuning,
+        }
+
+    def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
+        """What the method notes of the task, and what was tuned."""
+        if self.config.tuning is None:
+            return learn_timed(self.method, task, context), {}
+        tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
+        self.method = tuned.method
+        return tuned.record, {"tuning": tuned.report}
+
+    def _epoch(self, event: Epoch) -> None:
+        self.curves.epoch(event)
+        self.progress.epoch(event)
+
+    def _candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        self.curves.candidate(number)
+        self.progress.candidate(number, count, values)
+
+    def _judge(self) -> None:
+        """Accuracy on the test images of every task so far.
+
+        A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
+        have and its images are no longer here, its accuracy is not known.
+        """
+        row, digests = [], []
+        for index in range(len(self.entries) + 1):
+            digest = _digest_modules(self.method, index)
+            if index < len(self.digests) and digest == self.digests[index]:
+                row.append(self.accuracy[-1][index])
+            else:
+                row.append(self._accuracy(index))
+            digests.append(digest)
+        self.accuracy.append(row)
+        self.digests = digests
+
+    def _accuracy(self, index: int) -> float:
+        try:
+            test = self._test(index)
+        except AbsentTaskError:
+            return math.nan
+        return evaluate(lambda images: self.method.logits(images, index), test)
+
+    def _test(self, index: int) -> Split:
+        return self.stream[index].test.to(self.device)
+
+    def _state(self) -> Tree:
+        return {
+            "method": self.method.state_dict(),
+            "entries": self.entries,
+            "accuracy": self.accuracy,
+            "digests": self.digests,
+            "threads": self.threads,
+        }
+
+    def _restore(self, saved: Tree) -> None:
+        self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+        self.method = method_after(self.config, self.entries)
+        self.method.load_state_dict(saved["method"], self.device)
+        self.method.attach_extractor(self.extractors)
+
+    def _all_notes(self) -> list[str]:
+        return self.notes + [note for description in self.descriptions for note in description.notes]
+
+    def _write(self) -> dict[str, Any]:
+        summary = plain(self._summary())
+        self.directory.write_results(self.entries, self.accuracy, summary)
+        return summary
+
+    def _summary(self) -> dict[str, Any]:
+        phases: dict[str, float] = {}
+        for entry in self.entries:
+            for phase, seconds in entry["seconds_by_phase"].items():
+                phases[phase] = phases.get(phase, 0.0) + seconds
+        settings = flat(self.config)
+        return {
+            "version": __version__,
+            "stream": self.stream.name,
+            "stream_fingerprint": self.stream.fingerprint(),
+            "method": self.config.method,
+            "preset": self.config.preset,
+            "seed": self.config.seed,
+            "settings": settings,
+            "ap": average_performance(self.accuracy),
+            "af": average_forgetting(self.accuracy),
+            "parameters": self.method.num_parameters(),
+            "memory": self.method.memory(),
+            "seconds": sum(phases.values()),
+            "seconds_by_phase": phases,
+            "accuracy": self.accuracy,
+            "tasks": self.entries,
+            "extractor": settings.get("extractor"),
+            "device": self.device.type,
+            "machine": machine_name(self.device),
+            "threads": self.threads,
+            "torch": torch.__version__,
+            "peak_memory_bytes": peak_memory(),
+            "notes": self._all_notes(),
+            "complete": len(self.entries) == len(self.stream),
+        } | (self._tuned() | self._task_free())
+
+    def _task_free(self) -> dict[str, Any]:
+        """How well the learned stream is known without task names; nothing before its end, or where a task's images are not here."""
+        if len(self.entries) < len(self.stream):
+            return {}
+        self.progress.phase("evaluate without task names")
+        classes = [entry["classes"] for entry in self.entries]
+        try:
+            return {"task_free": judge_task_free(self.method, self._test, classes)}
+        except AbsentTaskError:
+            return {}
+
+    def _tuned(self) -> dict[str, Any]:
+        """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
+        if self.config.tuning is None:
+            return {}
+        reports = [entry["tuning"] for entry in self.entries]
+        totals = {key: sum(report[key] for report in reports) for key in ("seconds", "epochs")}
+        return {"tuning": totals | {"candidates": sum(len(report["candidates"]) for report in reports)}}
+
+
+def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
+    """Make a method learn a task; the time that its record does not name is the phase "other"."""
+    started = time.perf_counter()
+    record = method.learn(task, context)
+    # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
+    elapsed = time.perf_counter() - started
+    record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
+    return record
+
+
+def retire(task: Task, method: str) -> None:
+    """Let a learned task's images go, and see that the method has kept none of them.
+
+    Raises:
+        RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
+    """
+    references = task.retire()
+    gc.collect()
+    if any(reference() is not None for reference in references):
+        raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
+
+
+def _digest_modules(method: Method, task_index: int) -> str:
+    """A hash over all parameters and buffers that answer for a task."""
+    digest = hashlib.sha256()
+    for module in method.modules(task_index):
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

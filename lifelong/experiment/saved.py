@@ -1,0 +1,95 @@
+"""A run as it lies on the disk, with its method ready to answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong.errors import LifelongError, near_miss
+from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.run import STATE_VERSION, digest_file
+from lifelong.experiment.tuning import method_after
+from lifelong.methods.method import Method
+from lifelong.methods.registry import METHODS
+from lifelong.settings.resolve import resolve
+from lifelong.settings.run import RunConfig
+from lifelong.storage import Tree
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a run has learned so far.
+
+    Attributes:
+        directory: where it lies.
+        config: what decided its numbers.
+        identity: by which the run knows itself again (see `lifelong.experiment.run`).
+        state: what was saved after its last task.
+        method: as it was then, on the device; without an extractor.
+    """
+
+    directory: RunDirectory
+    config: RunConfig
+    identity: dict[str, Any]
+    state: Tree
+    method: Method
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What was recorded of each task, in order."""
+        return self.state["entries"]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its tasks, in order."""
+        return [entry["name"] for entry in self.entries]
+
+    def task_index(self, name: str) -> int:
+        """The position of a task.
+
+        Raises:
+            LifelongError: no task has this name.
+        """
+        names = self.names
+        if name not in names:
+            raise LifelongError(f"{self.directory.path} has learned no task '{name}'{near_miss(name, names)}")
+        return names.index(name)
+
+    def check_weights(self, weights: Path | None) -> None:
+        """See that answers will look at the features that the run learned by.
+
+        Args:
+            weights: the file of the extractor that will be used; None: the hub's.
+
+        Raises:
+            LifelongError: it is not the file of then.
+        """
+        learned = self.identity.get("extractor weights")
+        if learned is not None and weights is not None and learned != digest_file(weights):
+            raise LifelongError(f"{weights}: {self.directory.path} was learned with other weights; give their file with --weights")
+
+
+def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
+    """Open a run directory to use what was learned; nothing is written.
+
+    Args:
+        path: the directory of a run that has learned a task at least.
+        device: where its networks shall be.
+
+    Raises:
+        LifelongError: there is no such run, or it was made by another version of this library.
+    """
+    directory = RunDirectory(path)
+    identity = directory.identity()
+    if identity.get("version") != STATE_VERSION:
+        raise LifelongError(f"{path} was written by another version of lifelong and cannot be read by this one; run it again")
+    state = directory.load()
+    if state is None:
+        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that began it")
+    config = resolve(
+        None, None, None, None, directory.path / "config.toml", {}, methods={name: entry.settings for name, entry in METHODS.items()}
+    )
+    method = method_after(config, state["entries"])
+    method.load_state_dict(state["method"], device)
+    return SavedRun(directory, config, identity, state, method)

@@ -1,0 +1,126 @@
+"""A task's network as a file that runs without this library."""
+
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from lifelong.data.augment import normalize
+from lifelong.errors import LifelongError
+from lifelong.experiment.saved import open_run
+from lifelong.methods.method import Method
+from lifelong.places import Place
+from lifelong.storage import write_file
+
+Format = Literal["onnx", "torch"]
+
+ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+
+PROBES = 7
+"""Images that the file is checked with: another number than it was traced with, so that a fixed batch size would be found."""
+
+TOLERANCE = 1e-3
+"""How far logits may lie from the method's, relative to the largest of them: the order of float32 sums is another in every runtime."""
+
+
+class TaskNetwork(nn.Module):
+    """What answers for one task, its normalization included.
+
+    Args:
+        method: has learned the task.
+        task_index: from 0.
+    """
+
+    def __init__(self, method: Method, task_index: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(method.modules(task_index))
+        self._method, self._task = method, task_index
+
+    def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+        """Logits of uint8 RGB images."""
+        return self._method.predict(normalize(images, self._method.tasks[self._task].normalization), self._task)
+
+
+def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> dict[str, Any]:
+    """Write a task's network to a file, and check that it gives the method's logits.
+
+    It takes uint8 RGB images of shape (N, 3, S, S), for any N, and gives logits of shape (N, classes).
+
+    Args:
+        run: the directory of a run.
+        task: name of a task it has learned.
+        format: "onnx", or "torch" for a program that `torch.export.load` reads.
+        out: the file; by default ``RUN/exports/TASK.onnx`` or ``.pt2``.
+
+    Returns:
+        "file", "task", "classes" in the order of the logits, "image_size" and "largest_difference" from the method's logits.
+
+    Raises:
+        LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
+            the file's logits differ.
+    """
+    saved = open_run(Path(run))
+    index = saved.task_index(task)
+    entry = saved.entries[index]
+    size = entry["image_size"]
+    network = TaskNetwork(saved.method, index).eval()
+    file = Path(out) if out is not None else Path(run) / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    # What the exporters of PyTorch warn of is their own use of themselves.
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = network(probe)
+        program = _traced(network, probe[:2], task)
+        if format == "torch":
+            write_file(file, lambda part: torch.export.save(program, part.open("wb")))
+            found = torch.export.load(file).module()(probe)
+        else:
+            _write_onnx(program, file)
+            found = _run_onnx(file, probe)
+    difference = (found - wanted).abs().max().item()
+    if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
+        file.unlink()
+        raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
+    return {"file": str(file), "task": task, "classes": entry["classes"], "image_size": size, "largest_difference": difference}
+
+
+def _plain(name: str) -> str:
+    """A task's name as a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "task"
+
+
+def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},), strict=False)
+    except Exception as error:  # the tracer fails in many ways
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LifelongError(f"the network of task '{task}' cannot be exported: {reason}") from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
+    _import_onnx()
+    # It would tell of operators of packages that are not installed, and that no network here has.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    made = torch.onnx.export(program, input_names=["images"], output_names=["logits"], external_data=False, verbose=False)
+    assert made is not None
+    write_file(file, lambda part: made.save(part))
+
+
+def _run_onnx(file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+    runtime = _import_onnx()
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise LifelongError(f"ONNX needs the package {error.name}: pip install 'lifelong[onnx]'; or use --format torch") from error
+    return onnxruntime

@@ -1,0 +1,214 @@
+"""What a run has learned, put to use: images in, names of tasks and classes out."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from lifelong.data.images import decode_images
+from lifelong.errors import LifelongError
+from lifelong.experiment.machine import choose_device, set_threads
+from lifelong.experiment.run import extractor_opener
+from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.taskfree import Inference, infer_tasks
+from lifelong.places import Device, Place, environment
+from lifelong.settings.run import Environment
+from lifelong.training.examples import EVALUATION_BATCH
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
+"""Files of a folder that are taken for images."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one image is taken for.
+
+    Attributes:
+        task: the task that answers: the one that was named, or else the most likely one.
+        label: the most likely class of this task.
+        probability: of the class, by the task's head.
+        classes: the probability of every class of the task, from the most likely down.
+        tasks: the probability of every task, from the most likely down; None where the task was named.
+        strange: whether the image is unlike anything learned: farther out than 95 % of the validation images of every task; None if the
+            method cannot tell.
+    """
+
+    task: str
+    label: str
+    probability: float
+    classes: dict[str, float]
+    tasks: dict[str, float] | None
+    strange: bool | None
+
+    @property
+    def task_probability(self) -> float | None:
+        """Of the task that answers; None where it was named."""
+        return None if self.tasks is None else self.tasks[self.task]
+
+
+class Learner:
+    """A run whose learned tasks can be asked. `Learner.load` opens one.
+
+    Attributes:
+        tasks: the classes of each task in label order, by the task's name, in the order of learning.
+        image_size: height and width in pixels that images are brought to.
+    """
+
+    def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
+        self.tasks: dict[str, tuple[str, ...]] = {entry["name"]: tuple(entry["classes"]) for entry in saved.entries}
+        self.image_size: int = saved.entries[0]["image_size"]
+        self.device = device
+        self._saved, self._place = saved, place
+        self._attached = False
+
+    @classmethod
+    def load(
+        cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: int = 0
+    ) -> "Learner":
+        """Open a run directory; nothing is written to it.
+
+        Args:
+            run: the directory of a run that has learned a task at least.
+            weights: file of the feature extractor, for PAR and Expert Gate, where tasks are to be inferred; by default LIFELONG_WEIGHTS.
+            device: where to compute.
+            download: fetch missing weights from the hub.
+            threads: of the processor; 0 lets the library choose.
+
+        Raises:
+            LifelongError: there is no such run, or another version made it.
+        """
+        chosen = choose_device(device)
+        saved = open_run(Path(run), chosen)
+        learner = cls(saved, environment(None, weights, device, download, threads), chosen)
+        set_threads(threads, learner.image_size)
+        return learner
+
+    def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:
+        """What images are taken for.
+
+        Args:
+            images: paths of files and folders; or PIL images, or uint8 arrays of shape (H, W, 3) or (H, W); or a uint8 tensor of shape
+                (N, 3, H, W). One alone may stand without a list. They are brought to `image_size` as a stream's are; a tensor must have it.
+            task: the name of the task they belong to; None: it is inferred, image by image.
+            infer: how: "method" by the method's own way (PAR: its prototypes), "confidence" by that of the heads, "auto" by the first if
+                there is one.
+
+        Raises:
+            LifelongError: an image cannot be used, no task has this name, or the method has no way of its own and is told to use it.
+        """
+        pixels = self.read(images)
+        known = None if task is None else self._saved.task_index(task)
+        parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
+        return [prediction for part in parts for prediction in part]
+
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task: str) -> Float[Tensor, "n c"]:
+        """Logits of the classes of a task.
+
+        Args:
+            images: uint8 RGB of `image_size`.
+            task: its name.
+        """
+        return self._saved.method.logits(images.to(self.device), self._saved.task_index(task))
+
+    def read(self, images: Any) -> UInt8[Tensor, "n 3 h w"]:
+        """Images as `predict` takes them, as one tensor.
+
+        Raises:
+            LifelongError: one cannot be used.
+        """
+        if isinstance(images, Tensor):
+            return self._checked(images if images.ndim == 4 else images[None])
+        many = images if isinstance(images, (list, tuple)) else [images]
+        named = [pair for one in many for pair in _encoded(one)]
+        pixels, problems = decode_images([content for _, content in named], self.image_size)
+        if problems:
+            position, reason = next(iter(problems.items()))
+            raise LifelongError(f"{named[position][0]}: cannot be used as an image ({reason}); leave it out")
+        return pixels
+
+    def _checked(self, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
+        wanted = (3, self.image_size, self.image_size)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != wanted:
+            raise LifelongError(
+                f"images of shape {tuple(images.shape)} and type {images.dtype}: this run takes uint8 of shape"
+                f" (N, {', '.join(map(str, wanted))}); give files, PIL images or arrays to have them resized"
+            )
+        return images
+
+    def _answer(self, images: UInt8[Tensor, "n 3 h w"], known: int | None, infer: Inference) -> list[Prediction]:
+        method, names = self._saved.method, list(self.tasks)
+        shares = strangeness = None
+        if known is None:
+            self._attach()
+            shares, strangeness = infer_tasks(method, images, infer), method.strangeness(images)
+            if shares is None:
+                raise LifelongError(
+                    f"the method '{method.name}' has no way of its own to find an image's task;"
+                    " name it with --task, or use --infer confidence"
+                )
+        owners = torch.full((len(images),), known or 0) if shares is None else shares.argmax(dim=1).cpu()
+        found: dict[int, Prediction] = {}
+        for owner in owners.unique().tolist():
+            rows = (owners == owner).nonzero().flatten().tolist()
+            name = names[owner]
+            for row, own in zip(rows, method.logits(images[rows], owner).softmax(dim=1), strict=True):
+                classes = _ranked(self.tasks[name], own)
+                label, probability = next(iter(classes.items()))
+                tasks = None if shares is None else _ranked(names, shares[row])
+                strange = None if strangeness is None else bool(strangeness[row] > 1)
+                found[row] = Prediction(name, label, probability, classes, tasks, strange)
+        return [found[row] for row in range(len(images))]
+
+    def _attach(self) -> None:
+        """Open the feature extractor when the first answer needs it."""
+        if not self._attached:
+            if self._saved.method.extractor() is not None:
+                self._saved.check_weights(self._place.weights)
+            self._saved.method.attach_extractor(extractor_opener(self._place, self.device))
+            self._attached = True
+
+
+def _ranked(names: Sequence[str], shares: Float[Tensor, "k"]) -> dict[str, float]:
+    order = shares.argsort(descending=True, stable=True).tolist()
+    return {names[position]: float(shares[position]) for position in order}
+
+
+def _encoded(image: Any) -> list[tuple[str, bytes]]:
+    """The bytes of one image, or of all in a folder, each with what to call it in a message."""
+    if isinstance(image, (str, Path)):
+        return [(str(path), _bytes(path)) for path in image_files(Path(image))]
+    from PIL import Image
+
+    try:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return [("an image", content.getvalue())]
+
+
+def image_files(path: Path) -> list[Path]:
+    """A file itself, or the images in a folder and the folders in it, by name.
+
+    Raises:
+        LifelongError: there is no such file, or the folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in IMAGE_ENDINGS and inner.is_file())
+    if not found:
+        raise LifelongError(f"{path}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)})")
+    return found
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LifelongError(f"{path}: {error.strerror}; give the path of an image") from error

@@ -1,0 +1,214 @@
+"""One more task in a finished run: what is learned, what stays, and what an interruption leaves."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lifelong.cli import main
+from lifelong.errors import LifelongError
+from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.results import read_summary
+from lifelong.experiment.run import run
+from lifelong.learner import Learner
+from lifelong.storage import load_tree
+from tests.learned import HERE, small_config, small_run
+
+
+def images_of_bars(folder: Path, seed: int = 0) -> Path:
+    """A folder with two classes: bright bars on the left and on the right, under noise."""
+    noise = np.random.default_rng(seed)
+    for name, column in (("left", 1), ("right", 5)):
+        (folder / name).mkdir(parents=True)
+        for index in range(30):
+            pixels = noise.integers(0, 60, (8, 8, 3))
+            pixels[:, column : column + 2] += 180
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> Path:
+    """Finished runs of PAR and Finetune beside their stream, and a new task's images; to be copied."""
+    folder = tmp_path_factory.mktemp("learned")
+    for method in ("par", "finetune"):
+        small_run(folder, method)
+    images_of_bars(folder / "bars")
+    return folder
+
+
+@pytest.fixture
+def place(learned, tmp_path) -> Path:
+    """A copy of the runs. Their configuration names the stream where it was."""
+    return Path(shutil.copytree(learned, tmp_path / "copy"))
+
+
+def bars(place: Path) -> str:
+    return f"folder:{place / 'bars'}"
+
+
+def weights(path: Path) -> dict:
+    return load_tree(path / "checkpoint" / "run.safetensors")["method"]
+
+
+def same(left, right) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+class StopAt(Progress):
+    """Raises KeyboardInterrupt at the end of an epoch of the new task."""
+
+    def __init__(self, epoch: int) -> None:
+        self.left = epoch
+
+    def epoch(self, event) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_the_task_is_learned_and_the_others_stay(place):
+    before = read_summary(place / "par")
+    summary = learn_more(place / "par", bars(place), HERE)
+    assert summary == read_summary(place / "par")
+    assert summary["complete"]
+    assert [task["name"] for task in summary["tasks"]] == ["a", "b", "a-again", "bars"]
+    assert summary["tasks"][:3] == before["tasks"]
+    assert summary["tasks"][3]["decision"] == "search"
+    assert len(summary["tasks"][3]["distances"]) == 3
+    assert summary["accuracy"][3][:3] == before["accuracy"][2]  # a new expert: nothing else changed
+    assert summary["accuracy"][3][3] > 0.9
+    assert summary["task_free"]["routing"][3] > 0.9
+    assert len((place / "par" / "results.jsonl").read_text().splitlines()) == 4
+    answers = Learner.load(place / "par").predict(place / "bars" / "left")
+    assert sum((answer.task, answer.label) == ("bars", "left") for answer in answers) >= 27
+
+
+def test_again_only_reads(place):
+    summary = learn_more(place / "par", bars(place), HERE)
+    state = place / "par" / "checkpoint" / "run.safetensors"
+    before = state.stat().st_mtime_ns
+    assert learn_more(place / "par", bars(place), HERE) == summary
+    assert state.stat().st_mtime_ns == before
+
+
+def test_a_second_task_and_the_first_command(place, learned):
+    learn_more(place / "par", bars(place), HERE)
+    images_of_bars(place / "more", seed=5)
+    summary = learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")
+    assert [task["name"] for task in summary["tasks"]][3:] == ["bars", "bars 2"]
+    distances = summary["tasks"][4]["distances"]
+    assert min(distances) == distances[3]  # by the prototypes of the task that was added before
+    assert len(summary["accuracy"][4]) == 5
+    # The command that made the run still only reads it.
+    assert run(small_config(learned), place / "par", HERE) == summary
+
+
+def test_interrupted_the_run_is_valid_and_continues_to_the_same_bits(place, learned):
+    before = read_summary(place / "par")
+    straight = shutil.copytree(place / "par", place / "straight")
+    learn_more(straight, bars(place), HERE)
+    for epoch in (1, 2, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            learn_more(place / "par", bars(place), HERE, StopAt(epoch))
+        assert read_summary(place / "par") == before
+        assert run(small_config(learned), place / "par", HERE) == before
+        assert list(Learner.load(place / "par").tasks) == ["a", "b", "a-again"]
+    summary = learn_more(place / "par", bars(place), HERE)
+    assert summary["accuracy"] == read_summary(straight)["accuracy"]
+    assert same(weights(place / "par"), weights(straight))
+
+
+def test_killed_before_the_summary_was_written(place, monkeypatch):
+    """The state is saved first; what is written from it is made up for."""
+    from lifelong.experiment.runner import Runner
+
+    write = Runner._write
+    monkeypatch.setattr(Runner, "_write", lambda self: (_ for _ in ()).throw(KeyboardInterrupt) if len(self.entries) == 4 else write(self))
+    with pytest.raises(KeyboardInterrupt):
+        learn_more(place / "par", bars(place), HERE)
+    monkeypatch.undo()
+    assert len(read_summary(place / "par")["tasks"]) == 3
+    assert len(Learner.load(place / "par").tasks) == 4
+    summary = learn_more(place / "par", bars(place), HERE)
+    assert len(summary["tasks"]) == len(summary["accuracy"]) == 4
+
+
+def test_another_task_drops_what_was_begun(place):
+    with pytest.raises(KeyboardInterrupt):
+        learn_more(place / "par", bars(place), HERE, StopAt(2))
+    images_of_bars(place / "other", seed=9)
+    summary = learn_more(place / "par", f"folder:{place / 'other'}", HERE)
+    fresh = shutil.copytree(place / "par", place / "kept")
+    assert [task["name"] for task in summary["tasks"]][3:] == ["other"]
+    added = json.loads((fresh / "checkpoint" / "added.json").read_text())
+    assert [task["name"] for task in added] == ["other"]
+
+
+def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
+    """What Finetune changed cannot be judged again; PAR changed nothing."""
+    from lifelong.experiment import continuing
+
+    def gone(*arguments):
+        raise LifelongError("no such stream")
+
+    monkeypatch.setattr(continuing, "open_stream", gone)
+    par = learn_more(place / "par", bars(place), HERE)
+    assert par["accuracy"][3][:3] == par["accuracy"][2]
+    assert par["ap"] == pytest.approx(sum(par["accuracy"][3]) / 4)
+    assert "task_free" not in par
+    assert any("no such stream" in note for note in par["notes"])
+    finetune = learn_more(place / "finetune", bars(place), HERE)
+    assert finetune["accuracy"][3][:3] == [None, None, None]
+    assert finetune["accuracy"][3][3] > 0.5
+    assert finetune["ap"] is None
+    assert main(["learn", str(place / "finetune"), "--task", bars(place)]) == 0  # its report can say so
+
+
+def test_other_images_than_then_are_no_judges(place, learned):
+    """The stream's file names other classes now."""
+    file = learned / "three.toml"
+    text = file.read_text()
+    file.write_text(text.replace('["7", "8", "9"]', '["7", "8", "4"]'))
+    try:
+        summary = learn_more(place / "finetune", bars(place), HERE)
+    finally:
+        file.write_text(text)
+    assert summary["accuracy"][3][0] is None
+    assert any("others than those it learned" in note for note in summary["notes"])
+    assert not math.isnan(summary["accuracy"][3][3])
+
+
+def test_what_is_refused(place, tmp_path):
+    learn_more(place / "par", bars(place), HERE)
+    images_of_bars(tmp_path / "elsewhere" / "bars", seed=3)
+    with pytest.raises(LifelongError, match="has learned a task 'bars' before, from other images"):
+        learn_more(place / "par", f"folder:{tmp_path / 'elsewhere' / 'bars'}", HERE)
+    with pytest.raises(LifelongError, match="no images for source"):
+        learn_more(place / "par", "folder:nowhere", HERE)
+    with pytest.raises(LifelongError, match="holds no run"):
+        learn_more(tmp_path / "none", bars(place), HERE)
+    assert not (tmp_path / "none").exists()
+    summary = json.loads((place / "finetune" / "summary.json").read_text())
+    (place / "finetune" / "summary.json").write_text(json.dumps(summary | {"complete": False}))
+    with pytest.raises(LifelongError, match="is not finished"):
+        learn_more(place / "finetune", bars(place), HERE)
+
+
+def test_the_command(place, capsys):
+    assert main(["learn", str(place / "par"), "--task", bars(place), "--name", "sides", "--threads", "1"]) == 0
+    assert "sides" in capsys.readouterr().out
+    assert "sides" in (place / "par" / "report.html").read_text()
+    assert main(["learn", str(place / "par")]) == 2

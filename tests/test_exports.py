@@ -1,0 +1,90 @@
+"""A task's network as a file: it gives the method's logits, for every method."""
+
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+
+from lifelong import exports
+from lifelong.cli import main
+from lifelong.errors import LifelongError
+from lifelong.exports import TaskNetwork, export
+from lifelong.learner import Learner
+from lifelong.methods import conformance
+from lifelong.methods.method import Context
+from lifelong.methods.registry import METHODS, make_method
+from lifelong.settings.training import TrainingSettings
+from tests.learned import small_run
+from tests.methods.test_conformance import small_settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return small_run(tmp_path_factory.mktemp("run"))
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+
+
+def test_onnx_by_another_runtime(run, tmp_path):
+    made = export(run, "b", out=tmp_path / "b.onnx")
+    assert made["classes"] == ["7", "8", "9"]
+    session = onnxruntime.InferenceSession(made["file"])
+    for count in (1, 5):
+        (found,) = session.run(None, {"images": images(count).numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), Learner.load(run).logits(images(count), "b"), rtol=1e-4, atol=1e-4)
+
+
+def test_a_program_of_torch(run):
+    made = export(run, "a-again", format="torch")
+    assert made["file"] == str(run / "exports" / "003-a-again.pt2")
+    found = torch.export.load(made["file"]).module()(images(4))
+    torch.testing.assert_close(found, Learner.load(run).logits(images(4), "a-again"))
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_networks_of_every_method_can_be_traced(name):
+    method = make_method(name, small_settings(name))
+    training = TrainingSettings(epochs=1, batch_size=8, lr=0.05)
+    for index in range(2):
+        context = Context(
+            task_index=index,
+            task_name=str(index),
+            training=training,
+            seed=0,
+            device=torch.device("cpu"),
+            open_extractor=conformance._open_extractor,
+        )
+        method.learn(conformance.made_task(index, 8), context)
+    program = exports._traced(TaskNetwork(method, 0).eval(), images(2), "0")
+    torch.testing.assert_close(program.module()(images(5)), method.logits(images(5), 0))
+
+
+def test_a_file_with_other_logits_is_not_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exports, "_run_onnx", lambda file, probe: torch.zeros(len(probe), 3))
+    monkeypatch.setattr(exports, "_write_onnx", lambda program, file: file.write_bytes(b""))
+    with pytest.raises(LifelongError, match="logits differ by"):
+        export(run, "a", out=tmp_path / "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_without_the_packages(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(LifelongError, match=r"pip install 'lifelong\[onnx\]'") as caught:
+        export(run, "a", out=tmp_path / "a.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_never_becomes_a_path():
+    assert exports._plain("../../etc/x y") == "etc-x-y"
+    assert exports._plain("..") == "task"
+
+
+def test_the_command(run, tmp_path, capsys):
+    assert main(["export", str(run), "--task", "a", "--format", "torch", "--out", str(tmp_path / "a.pt2")]) == 0
+    assert "largest difference" in capsys.readouterr().out
+    assert main(["export", str(run), "--task", "c"]) == 2
+    assert "has learned no task 'c'" in capsys.readouterr().err

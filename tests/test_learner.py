@@ -1,0 +1,157 @@
+"""A run put to use: what it answers, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lifelong
+from lifelong.cli import main
+from lifelong.errors import LifelongError
+from lifelong.learner import Learner
+from tests.learned import small_run
+
+
+@pytest.fixture(scope="module")
+def par(tmp_path_factory) -> Path:
+    return small_run(tmp_path_factory.mktemp("par"))
+
+
+@pytest.fixture(scope="module")
+def finetune(tmp_path_factory) -> Path:
+    return small_run(tmp_path_factory.mktemp("finetune"), "finetune")
+
+
+def digits(run: Path, task: int = 0) -> torch.Tensor:
+    return lifelong.open_stream(run.parent / "three.toml")[task].test.images
+
+
+@pytest.fixture
+def folder(par: Path, tmp_path: Path) -> Path:
+    """The first four test images as files, one of them in a folder of its own."""
+    for index, image in enumerate(digits(par)[:4]):
+        place = tmp_path / "images" / ("inner" if index == 3 else ".")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{index}.png")
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
+
+
+def test_what_was_learned(par):
+    learner = Learner.load(par)
+    assert learner.tasks == {"a": ("0", "1", "2"), "b": ("7", "8", "9"), "a-again": ("0", "1", "2")}
+    assert learner.image_size == 8
+
+
+def test_of_a_named_task(par):
+    learner, images = Learner.load(par), digits(par)
+    wanted = learner.logits(images, "a").softmax(dim=1)
+    for answer, shares in zip(learner.predict(images, "a"), wanted, strict=True):
+        assert answer.task == "a"
+        assert answer.tasks is answer.task_probability is answer.strange is None
+        assert answer.label == ("0", "1", "2")[int(shares.argmax())]
+        assert answer.probability == pytest.approx(float(shares.max()))
+        assert [answer.classes[name] for name in "012"] == pytest.approx(shares.tolist())
+        assert list(answer.classes.values()) == sorted(answer.classes.values(), reverse=True)
+
+
+def test_the_task_is_inferred(par):
+    """Digits from 7 up are told from those up to 2; the two tasks of the same classes cannot be told apart, and need not be."""
+    learner = Learner.load(par)
+    for task, names in enumerate([("a", "a-again"), ("b",)]):
+        found = learner.predict(digits(par, task))
+        right = [answer.task in names for answer in found]
+        assert sum(right) >= 0.8 * len(right)
+        for answer in found:
+            assert answer.tasks is not None
+            assert sum(answer.tasks.values()) == pytest.approx(1)
+            assert answer.task == next(iter(answer.tasks))
+            assert answer.task_probability == max(answer.tasks.values())
+
+
+def test_inferred_tasks_answer_as_if_named(par):
+    learner, images = Learner.load(par), digits(par, 1)
+    for index, answer in enumerate(learner.predict(images)):
+        (named,) = learner.predict(images[index], answer.task)
+        assert named.label == answer.label
+        assert named.classes == pytest.approx(answer.classes, abs=1e-5)
+
+
+def test_what_is_unlike_anything_learned(par):
+    learner = Learner.load(par)
+    noise = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert all(answer.strange for answer in learner.predict(noise))
+    known = [answer.strange for answer in learner.predict(digits(par))]
+    assert sum(known) <= 0.2 * len(known)
+
+
+def test_images_of_every_kind(par, folder):
+    learner, images = Learner.load(par), digits(par)[:4]
+    wanted = learner.predict(images)
+    arrays = [image.permute(1, 2, 0).numpy() for image in images]
+    assert learner.predict(arrays) == wanted
+    assert learner.predict([Image.fromarray(array) for array in arrays]) == wanted
+    assert learner.predict([arrays[0][:, :, 0], *arrays[1:]]) == wanted  # a grey image
+    assert learner.predict([str(folder / "0.png"), folder / "1.png"]) == wanted[:2]
+    assert learner.predict(folder) == wanted
+    assert learner.predict(images[0]) == wanted[:1]
+    assert learner.predict([]) == learner.predict(images[:0]) == []
+    (large,) = learner.predict(Image.fromarray(arrays[0]).resize((80, 80), Image.Resampling.NEAREST))
+    assert large.label == wanted[0].label
+
+
+def test_a_method_that_cannot_tell_tasks_apart(finetune):
+    learner, images = Learner.load(finetune), digits(finetune)
+    found = learner.predict(images)
+    assert found == learner.predict(images, infer="confidence")
+    assert all(answer.strange is None and answer.tasks is not None for answer in found)
+    with pytest.raises(LifelongError, match="'finetune' has no way of its own"):
+        learner.predict(images, infer="method")
+
+
+def test_what_is_refused(par, tmp_path):
+    learner = Learner.load(par)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    for given, task, line in [
+        (digits(par), "aa", "has learned no task 'aa'; did you mean 'a'"),
+        (tmp_path / "none.png", None, "none.png: No such file"),
+        (tmp_path / "broken.png", None, "broken.png: cannot be used as an image"),
+        (tmp_path / "empty", None, "no image in this folder"),
+        (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
+        (torch.zeros(1, 3, 8, 8), None, "takes uint8"),
+        (np.zeros((8, 8, 3)), None, "is no image"),
+        (7, None, "a int is no image"),
+    ]:
+        with pytest.raises(LifelongError, match=line) as caught:
+            learner.predict(given, task)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(LifelongError, match="holds no run"):
+        Learner.load(tmp_path)
+
+
+def test_a_run_of_another_version(par, tmp_path):
+    import shutil
+
+    copy = Path(shutil.copytree(par, tmp_path / "old"))
+    file = copy / "checkpoint" / "identity.json"
+    file.write_text(file.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(LifelongError, match="another version"):
+        Learner.load(copy)
+
+
+def test_the_command(par, folder, capsys):
+    import json
+
+    assert main(["predict", str(par), str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "probability" in shown
+    assert "next" in shown
+    assert main(["predict", str(par), str(folder / "0.png"), str(folder / "1.png"), "--task", "a", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["image"] for row in rows] == [str(folder / "0.png"), str(folder / "1.png")]
+    assert [row["task"] for row in rows] == ["a", "a"]
+    assert main(["predict", str(par)]) == 2
+    assert "which images?" in capsys.readouterr().err
