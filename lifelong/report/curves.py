@@ -99,7 +99,7 @@ def _colour(task: int, count: int) -> Any:
     """From dark to light as tasks arrive, without the ends, which would vanish on a dark or a light page."""
     from matplotlib import colormaps
 
-    return colormaps["plasma"](0.12 + 0.7 * task / max(count - 1, 1))
+    return colormaps["plasma"](0.25 + 0.55 * task / max(count - 1, 1))
 
 
 def _finish_axes(frame: "Axes", title: str, theme: Theme) -> None:
