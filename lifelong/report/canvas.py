@@ -99,7 +99,7 @@ def axes(drawing: "Figure", box: tuple[float, float, float, float], theme: Theme
     return frame
 
 
-def finish(drawing: "Figure", path: Path | None, *, dpi: int = DPI) -> bytes:
+def finish(drawing: "Figure", path: Path | None) -> bytes:
     """The figure as PNG; if a path is given, it is written there, and beside it as SVG with the same name.
 
     In the SVG text is outlines: it looks the same where the font is missing. The same figure gives the same bytes.
@@ -108,7 +108,7 @@ def finish(drawing: "Figure", path: Path | None, *, dpi: int = DPI) -> bytes:
 
     # Measured once for both: it takes as long as drawing.
     box = drawing.get_tightbbox().padded(PAD)
-    content = _saved(drawing, box, "png", dpi=dpi)
+    content = _saved(drawing, box, "png", dpi=DPI)
     if path is not None:
         write_bytes(path, content)
         with rc_context({"svg.hashsalt": "lifelong", "svg.fonttype": "path"}):

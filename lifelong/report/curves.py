@@ -62,9 +62,8 @@ def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], p
         bottom = HEIGHT * (len(stages) - row - 1) + 0.7
         losses = axes(drawing, (0.7, bottom, 3.4, HEIGHT - 0.8), theme)
         scores = axes(drawing, (4.8, bottom, 3.4, HEIGHT - 0.8), theme)
-        for (task, *_), points in lines.items():
-            for frame, key in ((losses, "loss"), (scores, "accuracy")):
-                _line(frame, _thinned(points, POINTS if count <= FEW else POINTS // 12), key, _colour(task, count))
+        for frame, key in ((losses, "loss"), (scores, "accuracy")):
+            _lines(frame, lines, key, count)
         _finish_axes(losses, f"{drawable(stage)}: loss", theme)
         _finish_axes(scores, f"{drawable(stage)}: accuracy on validation images", theme)
         losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]))
@@ -89,10 +88,22 @@ def _thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     return [*points[:-1:step], points[-1]]
 
 
-def _line(frame: "Axes", points: list[dict[str, Any]], key: str, colour: Any) -> None:
-    values = [math.nan if (value := finite(point[key])) is None else value for point in points]
+def _lines(frame: "Axes", lines: dict[tuple[Any, ...], list[dict[str, Any]]], key: str, count: int) -> None:
+    """A line for each task and candidate; all at once, since there may be hundreds."""
+    from matplotlib.collections import LineCollection
+
+    most = POINTS if count <= FEW else POINTS // 12
+    drawn = [
+        [(point["epoch"], math.nan if (value := finite(point[key])) is None else value) for point in _thinned(points, most)]
+        for points in lines.values()
+    ]
+    colours = [_colour(task, count) for task, *_ in lines]
+    frame.add_collection(LineCollection(drawn, colors=colours, linewidths=1.3))
     # A line of one point would be invisible.
-    frame.plot([point["epoch"] for point in points], values, color=colour, linewidth=1.3, marker="o" if len(points) == 1 else "")
+    alone = [(points[0], colour) for points, colour in zip(drawn, colours, strict=True) if len(points) == 1]
+    if alone:
+        frame.scatter(*zip(*(place for place, _ in alone), strict=True), s=16, color=[colour for _, colour in alone], linewidths=0)
+    frame.autoscale_view()
 
 
 def _colour(task: int, count: int) -> Any:
