@@ -111,6 +111,7 @@ def run(
     threads: int = 0,
     save_every: float = 5.0,
     skip_broken: bool = False,
+    tensorboard: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -126,6 +127,7 @@ def run(
         threads: of the processor; 0 lets the library choose.
         save_every: seconds between two saves of the computation under way.
         skip_broken: leave out images that cannot be used, instead of failing.
+        tensorboard: write event files too, into the folder ``tensorboard`` of `out`; needs the extra ``lifelong[tensorboard]``.
         progress: True prints it, False is silent; or a `lifelong.experiment.progress.Progress`.
 
     Returns:
@@ -136,7 +138,7 @@ def run(
     """
     resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
 
 def learn(
@@ -200,6 +202,7 @@ def tune(
     threads: int = 0,
     save_every: float = 5.0,
     skip_broken: bool = False,
+    tensorboard: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -211,7 +214,7 @@ def tune(
         tolerance: the first candidate is taken that is at most this much less accurate than the best; in [0, 1), by default 0.
         trials: candidates per task that Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by default 0:
             every combination.
-        out, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
+        out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
 
     Returns:
         As `run`; "tuning" has the cost, and each of "tasks" its own "tuning": all candidates, and which was chosen.
@@ -222,7 +225,7 @@ def tune(
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configure(stream, method, seed, preset=preset, config=config, **chosen))
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
 
 def to_tune(config: RunConfig) -> RunConfig:

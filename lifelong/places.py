@@ -21,6 +21,7 @@ def environment(
     threads: int = 0,
     save_every: float = 5.0,
     skip_broken: bool = False,
+    tensorboard: bool = False,
 ) -> Environment:
     """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
 
@@ -38,6 +39,7 @@ def environment(
         threads=threads,
         save_every=save_every,
         skip_broken=skip_broken,
+        tensorboard=tensorboard,
     )
 
 

@@ -56,7 +56,12 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Create or replace a UTF-8 text file in one step (see `write_file`)."""
-    write_file(path, lambda part: _write_all(part, text.encode()))
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Create or replace a file of these bytes in one step (see `write_file`)."""
+    write_file(path, lambda part: _write_all(part, content))
 
 
 def _write_all(path: Path, content: bytes) -> None:

@@ -66,6 +66,9 @@ SkipBrokenFlag = Annotated[
     bool,
     Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
 ]
+TensorBoardFlag = Annotated[
+    bool, Parameter(group=RUN, help="write event files for TensorBoard too, into DIR/tensorboard", negative="", show_default=False)
+]
 JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
 
 
@@ -88,9 +91,10 @@ class Where:
     download: DownloadFlag = False
     skip_broken: SkipBrokenFlag = False
 
-    def environment(self) -> Environment:
+    def environment(self, tensorboard: bool = False) -> Environment:
         """As the library takes it."""
-        return api.environment(self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken)
+        places = self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken
+        return api.environment(*places, tensorboard)
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]
@@ -120,13 +124,14 @@ def run(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    tensorboard: TensorBoardFlag = False,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Learn a stream with a method. Stopped at any moment, the same command continues."""
     resolved = api.configure(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
-    summary = api.start(resolved, folder, where.environment(), _progress(as_json))
+    summary = api.start(resolved, folder, where.environment(tensorboard), _progress(as_json))
     _show(summary, as_json, tables.print_run, folder / "report.html")
 
 
@@ -141,13 +146,14 @@ def tune(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    tensorboard: TensorBoardFlag = False,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
     resolved = api.to_tune(api.configure(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
-    summary = api.start(resolved, folder, where.environment(), _progress(as_json))
+    summary = api.start(resolved, folder, where.environment(tensorboard), _progress(as_json))
     _show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -12,6 +12,7 @@ import torch
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
 from lifelong.errors import LifelongError
+from lifelong.experiment.events import check_tensorboard
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory
@@ -47,6 +48,8 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
+    if environment.tensorboard:
+        check_tensorboard()
     keep_freed_memory()
     flush_denormals()
     directory = RunDirectory(out)
@@ -67,9 +70,9 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     stream.prepare()
     with directory.locked():
         directory.claim(identity, config_toml(config))
-        return Runner(
-            config, stream, directory, device, extractors, progress or Progress(), notes, threads, environment.save_every
-        ).to_end()
+        listener, saves = progress or Progress(), environment.save_every
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=environment.tensorboard)
+        return runner.to_end()
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:

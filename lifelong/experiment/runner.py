@@ -13,6 +13,7 @@ import torch
 from lifelong import __version__
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.experiment.curves import Curves
+from lifelong.experiment.events import write_events
 from lifelong.experiment.machine import machine_name, peak_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
@@ -43,11 +44,13 @@ class Runner:
         notes: list[str],
         threads: int,
         save_every: float,
+        *,
+        tensorboard: bool = False,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves = Curves(directory.curves)
+        self.curves, self.tensorboard = Curves(directory.curves), tensorboard
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
@@ -92,6 +95,7 @@ class Runner:
         return self._write()
 
     def _finished(self, summary: dict[str, Any]) -> dict[str, Any]:
+        self._events()
         self.progress.run_finished(summary)
         return summary
 
@@ -203,7 +207,12 @@ class Runner:
     def _write(self) -> dict[str, Any]:
         summary = plain(self._summary())
         self.directory.write_results(self.entries, self.accuracy, summary)
+        self._events()
         return summary
+
+    def _events(self) -> None:
+        if self.tensorboard:
+            write_events(self.directory.path, self.entries, self.accuracy)
 
     def _summary(self) -> dict[str, Any]:
         phases: dict[str, float] = {}

@@ -85,7 +85,7 @@ class LearnRecord:
         distances: Eq. 4 to each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
         alpha, beta: the thresholds that the distances were held against.
-        reason: one sentence on why.
+        reason: why, in one line.
         frozen: only a head was trained.
         genotype: the cell of the expert, as text that can be pasted back.
         epochs: epochs of training (not of search).

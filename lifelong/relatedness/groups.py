@@ -68,7 +68,7 @@ class Decision:
         distance: the distance to that group; None where there is no group or no distance was computed.
         frozen: a joining task is so small that only its head is trained.
         tiny: joined by the rule for tiny tasks, whatever alpha.
-        reason: one sentence.
+        reason: a line of the decision log, such as ``0.314 ≤ α 0.5 from group 0: shared``.
         samples: training images of the task.
         alpha, beta: the thresholds that held.
         divergences: Eq. 4 to each earlier task.
@@ -164,7 +164,7 @@ class TaskGroups:
         choice = self._choose(distances, samples, settings)
         largest = self.largest[choice.group] if choice.action == "reuse-expert" and choice.group is not None else 0
         frozen = samples < _exact(settings.freeze_ratio) * largest
-        small = f"; {samples} images < {settings.freeze_ratio:g} x {largest}: head only" if frozen else ""
+        small = f", head only ({samples} images < {settings.freeze_ratio:g} × {largest})" if frozen else ""
         return Decision(
             action=choice.action,
             group=choice.group,
@@ -191,18 +191,18 @@ class TaskGroups:
     def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
         if not len(self):
             if settings.fixed:
-                return _Choice("reuse-cell", None, f"first task: a new expert with the fixed cell {settings.fixed_cell}")
-            return _Choice("search", None, "first task: there is nothing to share yet")
+                return _Choice("reuse-cell", None, f"first task: new expert with the fixed cell {settings.fixed_cell}")
+            return _Choice("search", None, "first task, nothing to share yet: cell searched")
         order = sorted(range(len(distances)), key=distances.__getitem__)  # stable: of equals, the first
         if settings.shares == "always":
-            return _Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert")
+            return _Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert: shared")
         if settings.shares == "related":
             ample = self._ample(order, samples, settings)
             if ample is not None:
-                knows = f"the nearest that has learned {settings.tiny_task_ratio:g} x {samples} images or more"
-                return _Choice("reuse-expert", ample, f"tiny task: distance {distances[ample]:.3f} to group {ample}, {knows}", tiny=True)
+                knows = f"the nearest that has learned {settings.tiny_task_ratio:g} × {samples} images or more"
+                return _Choice("reuse-expert", ample, f"tiny task, {_held(distances, ample)}, {knows}: shared", tiny=True)
             if distances[order[0]] <= settings.alpha:
-                return _Choice("reuse-expert", order[0], f"{_distance(distances, order[0])} <= alpha {settings.alpha:g}")
+                return _Choice("reuse-expert", order[0], f"{_held(distances, order[0], f'≤ α {settings.alpha:g}')}: shared")
         return _allocate(distances, order[0] if order else None, settings)
 
     def _ample(self, order: list[int], samples: int, settings: PARSettings) -> int | None:
@@ -227,20 +227,21 @@ def needs_distances(settings: PARSettings) -> bool:
 def _allocate(distances: list[float], nearest: int | None, settings: PARSettings) -> _Choice:
     """A new expert beside existing ones: whose cell?"""
     if settings.shares == "related":
-        far = f"{_distance(distances, nearest)} > alpha {settings.alpha:g}"
+        far = _held(distances, nearest, f"> α {settings.alpha:g}")
     else:
-        far = f"{_distance(distances, nearest)}; experts are never shared" if nearest is not None else "experts are never shared"
+        far = f"{_held(distances, nearest)}, experts are never shared" if nearest is not None else "experts are never shared"
     if settings.fixed:
-        return _Choice("reuse-cell", nearest, f"{far}: a new expert with the fixed cell {settings.fixed_cell}")
+        return _Choice("reuse-cell", nearest, f"{far}: new expert with the fixed cell {settings.fixed_cell}")
     if not settings.coarse or nearest is None:
-        return _Choice("search", nearest, f"{far}: a new expert, whose cell is always searched")
+        return _Choice("search", nearest, f"{far}: cell searched, as always")
     if distances[nearest] <= settings.beta:
-        return _Choice("reuse-cell", nearest, f"{far}, <= beta {settings.beta:g}")
-    return _Choice("search", nearest, f"{_distance(distances, nearest)} > beta {settings.beta:g}")
+        return _Choice("reuse-cell", nearest, f"{_held(distances, nearest, f'≤ β {settings.beta:g}')}: its cell reused")
+    return _Choice("search", nearest, f"{_held(distances, nearest, f'> β {settings.beta:g}')}: cell searched")
 
 
-def _distance(distances: list[float], group: int | None) -> str:
-    return "" if group is None else f"distance {distances[group]:.3f} to group {group}"
+def _held(distances: list[float], group: int | None, against: str = "") -> str:
+    """The distance of a group, and what it was held against: ``0.314 ≤ α 0.5 from group 0``."""
+    return "" if group is None else f"{distances[group]:.3f} {against}".rstrip() + f" from group {group}"
 
 
 def _exact(ratio: float) -> Fraction:

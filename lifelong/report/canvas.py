@@ -1,19 +1,24 @@
-"""What all figures have in common: colours for light and dark pages, text that can be drawn, and the way to a PNG."""
+"""What all figures have in common: colours for light and dark pages, text that can be drawn, and the way to a PNG and an SVG."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifelong.report.wording import clean, short
-from lifelong.storage import write_file
+from lifelong.storage import write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import BboxBase
 
 DPI = 160
+PAD = 0.12
+"""Inches of paper around what is drawn."""
+
 FONT = "DejaVu Sans"
 """The font that comes with matplotlib: the same picture on every machine."""
 
@@ -40,6 +45,11 @@ class Theme:
     search: str
     none: str
     series: tuple[str, ...]
+
+    def names(self) -> dict[str, str]:
+        """The colours by the names that they have on a page."""
+        named = {key: value for key, value in asdict(self).items() if isinstance(value, str)}
+        return named | {f"series-{index}": colour for index, colour in enumerate(self.series)}
 
     def decision(self, kind: str | None) -> str:
         """The colour of a decision."""
@@ -90,17 +100,33 @@ def axes(drawing: "Figure", box: tuple[float, float, float, float], theme: Theme
 
 
 def finish(drawing: "Figure", path: Path | None, *, dpi: int = DPI) -> bytes:
-    """The figure as PNG, also written to `path` if one is given."""
-    stream = BytesIO()
-    drawing.savefig(stream, format="png", dpi=dpi, facecolor=drawing.get_facecolor(), bbox_inches="tight", pad_inches=0.12)
-    content = stream.getvalue()
+    """The figure as PNG; if a path is given, it is written there, and beside it as SVG with the same name.
+
+    In the SVG text is outlines: it looks the same where the font is missing. The same figure gives the same bytes.
+    """
+    from matplotlib import rc_context
+
+    # Measured once for both: it takes as long as drawing.
+    box = drawing.get_tightbbox().padded(PAD)
+    content = _saved(drawing, box, "png", dpi=dpi)
     if path is not None:
-        write_file(path, lambda part: _write(part, content))
+        write_bytes(path, content)
+        with rc_context({"svg.hashsalt": "lifelong", "svg.fonttype": "path"}):
+            # None leaves an entry out: no date, no version of matplotlib.
+            vector = _saved(drawing, box, "svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        write_text(path.with_suffix(".svg"), _COORDINATES.sub(lambda found: _TAIL.sub("", found[0]), vector.decode()))
     return content
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+_COORDINATES = re.compile(r'\b[dxy]="[^"]*"')
+_TAIL = re.compile(r"(?<=\.\d\d)\d+")
+"""What a coordinate says beyond a hundredth of a point: a third of the file."""
+
+
+def _saved(drawing: "Figure", box: "BboxBase", form: str, **how: Any) -> bytes:
+    stream = BytesIO()
+    drawing.savefig(stream, format=form, facecolor=drawing.get_facecolor(), bbox_inches=box, **how)
+    return stream.getvalue()
 
 
 def drawable(text: object, length: int = 24) -> str:
@@ -118,10 +144,10 @@ def _characters() -> frozenset[int]:
 
 
 def readable_on(colour: tuple[float, float, float, float]) -> str:
-    """Black or white, whichever stands out more on a colour."""
+    """Nearly black or white, whichever stands out more on a colour; no colour of a theme, and so the same in all of them."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#101418" if luminance > 0.18 else "#ffffff"
+    return "#101418" if luminance > 0.18 else "#fdfdfd"
 
 
 def task_ticks(count: int) -> list[int]:

@@ -6,13 +6,10 @@ is, so that no cell can make them overlap.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lifelong.networks.genotype import CellPlan, Genotype
-from lifelong.report.canvas import FONT, LIGHT, Theme, axes, figure, finish
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from lifelong.report.canvas import LIGHT, Theme
+from lifelong.report.shapes import Box, Dot, Line, Shape, Words, width, write_shapes
 
 INPUTS = ("layer before\nthe previous", "previous\nlayer")
 COLUMN = 2.6
@@ -21,11 +18,14 @@ COLUMN = 2.6
 ROW = 0.62
 """Inches from rail to rail, down."""
 
-DIAGRAM_DPI = 110
+DIAGRAM_DPI = 90
 """Less than other figures: a diagram is wide."""
 
 TAP = 0.64
 """Inches from a node's middle to each of its two wires."""
+
+LABEL = 9.0
+"""Points of an operation's letters."""
 
 
 def cell_diagram(genotype: Genotype | str, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
@@ -33,7 +33,7 @@ def cell_diagram(genotype: Genotype | str, path: Path | None = None, *, theme: T
 
     Args:
         genotype: the cell, or its printed form.
-        path: where to write the PNG; None: nowhere.
+        path: where to write the PNG, and beside it the SVG; None: nowhere.
         theme: the colours.
 
     Returns:
@@ -43,47 +43,40 @@ def cell_diagram(genotype: Genotype | str, path: Path | None = None, *, theme: T
         LifelongError: the text is not a genotype.
     """
     plan = Genotype.parse(genotype) if isinstance(genotype, str) else genotype
-    width, height = 1.5 + 4 * COLUMN + 1.5, 6 * ROW + 0.35
-    drawing = figure(width, 2 * height + 0.3, theme)
-    for cell, title, bottom in ((plan.normal, "Normal cell", height + 0.3), (plan.reduce, "Reduction cell", 0.0)):
-        _cell(axes(drawing, (0.0, bottom, width, height), theme), cell, title, theme)
-    return finish(drawing, path, dpi=DIAGRAM_DPI)
+    height = 6 * ROW + 0.3
+    size = (3.0 + 4 * COLUMN, 2 * height + 0.3)
+    shapes = [*cell_shapes(plan.normal, "Normal cell", 0.0, theme), *cell_shapes(plan.reduce, "Reduction cell", height + 0.3, theme)]
+    return write_shapes(shapes, size, theme, path, DIAGRAM_DPI)
 
 
-def _cell(frame: "Axes", cell: CellPlan, title: str, theme: Theme) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
+def cell_shapes(cell: CellPlan, title: str, top: float, theme: Theme) -> list[Shape]:
+    """The shapes of one cell, from so many inches below the upper edge."""
     nodes, sources = len(cell), len(cell) + 2
     end = 1.5 + nodes * COLUMN
-    frame.set_xlim(0, end + 1.5)
-    frame.set_ylim(-0.25, sources * ROW + 0.1)
-    frame.set_axis_off()
-    frame.text(0.05, sources * ROW - 0.12, title, fontsize=13, color=theme.ink, fontfamily=FONT, fontweight="bold", va="center")
-
-    rails = [(sources - 1 - source) * ROW for source in range(sources)]
+    rails = [top + 0.5 + source * ROW for source in range(sources)]
     middles = [0.75, 0.75, *(1.5 + (node + 0.5) * COLUMN for node in range(nodes))]
-    _rails(frame, cell, rails, middles, end, theme)
-    for node, operations in enumerate(cell):
-        for (operation, source), side in zip(operations, (-1, 1), strict=True):
-            _wire(frame, operation, middles[node + 2] + side * TAP, rails[source], rails[node + 2], theme)
+    shapes: list[Shape] = [Words(0.05, top + 0.13, title, 13.0, theme.ink), *_rails(cell, rails, middles, end, theme)]
+    wires = [
+        _wire(operation, middles[node + 2] + side * TAP, rails[source], rails[node + 2], theme)
+        for node, operations in enumerate(cell)
+        for (operation, source), side in zip(operations, (-1, 1), strict=True)
+    ]
+    shapes += [line for line, _ in wires]
+    shapes += [label for _, label in wires]
 
-    def box(x: float, y: float, w: float, h: float, text: str, size: float) -> None:
-        shape = FancyBboxPatch(
-            (x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.08", facecolor=theme.paper, edgecolor=theme.ink
-        )
-        shape.set_zorder(5)
-        frame.add_patch(shape)
-        frame.text(x, y, text, ha="center", va="center", fontsize=size, color=theme.ink, fontfamily=FONT, zorder=6, linespacing=0.95)
+    def box(x: float, y: float, w: float, h: float, words: str, points: float) -> Box:
+        return Box(x, y, w, h, words, points, theme.ink, theme.ink, theme.paper)
 
-    for source, name in enumerate(INPUTS):
-        box(middles[source], rails[source], 1.4, 0.44, name, 8.5)
-    for node in range(nodes):
-        box(middles[node + 2], rails[node + 2], 2 * TAP + 0.5, 0.3, f"node {node + 1}", 11.0)
-    box(end + 0.75, (rails[2] + rails[-1]) / 2, 1.3, rails[2] - rails[-1] + 0.3, "output:\nall nodes,\nconcatenated", 10.0)
+    shapes += [box(middles[source], rails[source], 1.4, 0.44, name, 8.5) for source, name in enumerate(INPUTS)]
+    shapes += [box(middles[node + 2], rails[node + 2], 2 * TAP + 0.5, 0.3, f"node {node + 1}", 11.0) for node in range(nodes)]
+    outputs = (rails[2] + rails[-1]) / 2, rails[-1] - rails[2] + 0.3
+    return [*shapes, box(end + 0.75, outputs[0], 1.3, outputs[1], "output:\nall nodes,\nconcatenated", 10.0)]
 
 
-def _rails(frame: "Axes", cell: CellPlan, rails: list[float], middles: list[float], end: float, theme: Theme) -> None:
+def _rails(cell: CellPlan, rails: list[float], middles: list[float], end: float, theme: Theme) -> list[Shape]:
     """A node's rail runs to the output, an input's to the last wire that taps it."""
+    lines: list[Shape] = []
+    dots: list[Shape] = []
     for source, (height, middle) in enumerate(zip(rails, middles, strict=True)):
         taps = [
             middles[node + 2] + side * TAP
@@ -92,16 +85,14 @@ def _rails(frame: "Axes", cell: CellPlan, rails: list[float], middles: list[floa
             if used == source
         ]
         reach = end + 0.1 if source >= 2 else max(taps, default=middle)
-        frame.plot([middle, reach], [height, height], color=theme.none, linewidth=1.6, solid_capstyle="butt", zorder=1)
-        frame.scatter(taps, [height] * len(taps), s=26, color=theme.ink, zorder=3, linewidths=0)
+        lines.append(Line(middle, height, reach, height, theme.none, 1.6))
+        dots += [Dot(tap, height, 0.037, theme.ink) for tap in taps]
+    return [*lines, *dots]
 
 
-def _wire(frame: "Axes", operation: str, x: float, top: float, bottom: float, theme: Theme) -> None:
+def _wire(operation: str, x: float, top: float, bottom: float, theme: Theme) -> tuple[Line, Box]:
     """An operation's edge: down from its source's rail to its node."""
-    frame.annotate(
-        "", xy=(x, bottom + 0.14), xytext=(x, top), arrowprops={"arrowstyle": "-|>", "color": theme.ink, "linewidth": 1.2}, zorder=2
-    )
     colour = theme.expert if "conv" in operation else theme.cell if "pool" in operation else theme.none
     words = operation.replace("_", " ").replace("3x3", "3×3").replace("skip connect", "skip")
-    label = {"boxstyle": "round,pad=0.22", "facecolor": theme.paper, "edgecolor": colour, "linewidth": 1.4}
-    frame.text(x, bottom + 0.39, words, ha="center", va="center", fontsize=9, color=theme.ink, fontfamily=FONT, bbox=label, zorder=4)
+    label = Box(x, bottom - 0.39, width(words, LABEL) + 0.12, 0.22, words, LABEL, theme.ink, colour, theme.paper)
+    return Line(x, top, x, bottom - 0.15, theme.ink, arrow=True), label

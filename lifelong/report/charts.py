@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,17 +71,18 @@ def cost(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LI
 
 
 def _parameters(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
-    held, seen = 0.0, set()
+    seen = set()
     scale, unit = (1e6, "millions") if sum(finite(task.get("parameters_added")) or 0.0 for task in tasks) >= 1e6 else (1e3, "thousands")
-    width = _bar_width(len(tasks))
-    for index, task in enumerate(tasks):
-        added = (finite(task.get("parameters_added")) or 0.0) / scale
-        kind = task.get("decision")
-        frame.bar(index + 1, held, color=theme.faint, width=width, label="held before" if index == 1 else None)
-        label = None if kind in seen else f"added: {drawable(kind)}" if kind else "added"
-        frame.bar(index + 1, added, bottom=held, color=theme.decision(kind), width=width, label=label)
-        held += added
-        seen.add(kind)
+    added = [(finite(task.get("parameters_added")) or 0.0) / scale for task in tasks]
+    held = list(accumulate(added, initial=0.0))[:-1]
+    places = range(1, len(tasks) + 1)
+    if len(tasks) > 1:
+        _bars(frame, held, [0.0] * len(tasks), theme.faint, "held before")
+    for place, below, more, task in zip(places, held, added, tasks, strict=True):
+        action = task.get("decision")
+        label = None if action in seen else f"added: {drawable(action)}" if action else "added"
+        frame.bar(place, more, bottom=below, color=theme.decision(action), width=_bar_width(len(tasks)), label=label)
+        seen.add(action)
     _task_axis(frame, len(tasks), "task", theme)
     _headings(frame, "Parameters", unit, theme)
     _legend(frame, theme, outside=True)
@@ -98,17 +100,9 @@ def _seconds(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
         members = rest if name is None else {name}
         if not members:
             continue
-        heights = [
-            sum(finite(part) or 0.0 for phase, part in (task.get("seconds_by_phase") or {}).items() if phase in members) for task in tasks
-        ]
-        frame.bar(
-            range(1, len(tasks) + 1),
-            heights,
-            bottom=bottoms,
-            width=_bar_width(len(tasks)),
-            color=colour,
-            label=drawable(name or "the rest"),
-        )
+        times = [(task.get("seconds_by_phase") or {}).items() for task in tasks]
+        heights = [math.fsum(finite(part) or 0.0 for phase, part in items if phase in members) for items in times]
+        _bars(frame, heights, bottoms, colour, drawable(name or "the rest"))
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     _task_axis(frame, len(tasks), "task", theme)
     _headings(frame, "Time", "seconds", theme)
@@ -205,6 +199,18 @@ def _compare(
     _headings(frame, title, unit, theme)
     _legend(frame, theme, outside=True)
     return finish(drawing, path)
+
+
+def _bars(frame: "Axes", heights: list[float], bottoms: list[float], colour: str, label: str) -> None:
+    """A bar for each task; of many tasks, whose bars would touch, one area with the same outline."""
+    count = len(heights)
+    if count <= FEW:
+        frame.bar(range(1, count + 1), heights, bottom=bottoms, color=colour, width=_bar_width(count), label=label)
+        return
+    tops = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
+    edges = [0.5, *range(1, count + 1), count + 0.5]
+    low, high = ([values[0], *values, values[-1]] for values in (bottoms, tops))
+    frame.fill_between(edges, low, high, color=colour, step="mid", linewidth=0, label=label)
 
 
 def _bar_width(count: int) -> float:

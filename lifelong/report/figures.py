@@ -2,6 +2,8 @@
 
 from lifelong.report.cells import cell_diagram
 from lifelong.report.charts import accuracy_curve, compare_curves, compare_forgetting, compare_tasks, cost
+from lifelong.report.curves import training_curves
+from lifelong.report.groups import task_groups
 from lifelong.report.matrices import accuracy_matrix, distance_heatmap
 
 __all__ = [
@@ -13,4 +15,6 @@ __all__ = [
     "compare_tasks",
     "cost",
     "distance_heatmap",
+    "task_groups",
+    "training_curves",
 ]

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.report import figures
+from lifelong.report.canvas import FEW
+from lifelong.report.curves import read_curves
+from lifelong.report.groups import cells, members
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
     ABSENT,
     accuracy,
-    against_thresholds,
     clean,
     decision,
     distance,
@@ -19,14 +21,16 @@ from lifelong.report.wording import (
     learned_and_now,
     nearest,
     parameters,
+    sentence,
+    short,
     size,
     without_names,
 )
 
-DIAGRAMS = 12
-"""The most cells that are drawn; the genotypes of all are printed."""
+NAME = 40
+"""The longest name of a task that stands whole in the overview."""
 
-NEAR = 200
+NEAR = 10
 """The most distances to earlier tasks that are listed for one task."""
 
 
@@ -51,13 +55,16 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         title=f"{clean(summary['stream'])}, learned with {clean(summary['method'])}",
         subtitle=f"preset {clean(summary['preset'])}, seed {summary['seed']}, {len(tasks)} tasks",
         complete=summary.get("complete", True),
+        sentence=sentence(summary),
         numbers=_numbers(summary),
         memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.get("memory") or {}).items()),
         without_names=without_names(summary),
         notes=[clean(note) for note in summary.get("notes") or []],
         overview=_overview(summary),
         tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],
-        pictures=_pictures(folder, summary),
+        pictures=_pictures(folder, summary, read_curves(out)),
+        experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
+        few=len(tasks) <= FEW,
         cells=_cells(folder, tasks),
         tuning=Grid(*chosen_rows(summary)) if tuned(summary) else None,
         tuning_cost=_tuning_cost(summary),
@@ -68,13 +75,18 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
     )
 
 
-def _pictures(folder: Path, summary: dict[str, Any]) -> dict[str, Picture | None]:
+def _pictures(folder: Path, summary: dict[str, Any], epochs: list[dict[str, Any]]) -> dict[str, Picture | None]:
+    tasks = summary["tasks"]
     wanted: dict[str, Callable[..., bytes]] = {}
     if summary["accuracy"]:
         wanted = {"accuracy": figures.accuracy_matrix, "stream": figures.accuracy_curve, "cost": figures.cost}
-    if any(task.get("distances") for task in summary["tasks"]):
+    if any(task.get("distances") for task in tasks):
         wanted["distances"] = figures.distance_heatmap
-    return dict.fromkeys(("accuracy", "stream", "cost", "distances")) | {
+    if members(tasks):
+        wanted["groups"] = figures.task_groups
+    if epochs:
+        wanted["curves"] = lambda summary, path, theme: figures.training_curves(epochs, tasks, path, theme=theme)
+    return dict.fromkeys(("accuracy", "stream", "cost", "distances", "groups", "curves")) | {
         name: Picture.draw(folder / f"{name}.png", lambda path, theme, draw=draw: draw(summary, path, theme=theme))
         for name, draw in wanted.items()
     }
@@ -92,11 +104,12 @@ def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _overview(summary: dict[str, Any]) -> Grid:
     learned, now = learned_and_now(summary["accuracy"])
+    decides, reasons = (any(task.get(key) for task in summary["tasks"]) for key in ("decision", "reason"))
     rows = [
         [
-            f"{index + 1} · {clean(task['name'])}",
-            decision(task),
-            against_thresholds(task),
+            f"{index + 1} · {short(task['name'], NAME)}",
+            *([decision(task).replace("→ expert", "→")] if decides else []),
+            *([clean(task.get("reason") or ABSENT)] if reasons else []),
             duration(task.get("seconds")),
             parameters(task.get("parameters_added")),
             accuracy(learned[index]),
@@ -104,7 +117,8 @@ def _overview(summary: dict[str, Any]) -> Grid:
         ]
         for index, task in enumerate(summary["tasks"])
     ]
-    return Grid(["task", "decision", "nearest group", "time", "added", "accuracy when learned", "now"], rows, ("decision", "nearest group"))
+    words = [*(["decision → expert"] if decides else []), *(["why"] if reasons else [])]
+    return Grid(["task", *words, "time", "added", "learned", "now"], rows, tuple(words))
 
 
 def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,7 +139,6 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
         "decision": decision(task) if kind else "trained",
         "reason": clean(task.get("reason") or ""),
         "groups": ", ".join(distance(value) for value in task.get("group_distances") or []),
-        "nearest": against_thresholds(task),
         "scale": _scale(task),
         "cost": "; ".join(parts) + ".",
         "candidates": Grid(*candidate_rows(task)) if task.get("tuning") else None,
@@ -164,20 +177,13 @@ def _percent(share: float) -> float:
 
 
 def _cells(folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The different genotypes in order of appearance, with the tasks whose experts have them."""
-    users: dict[str, list[int]] = {}
-    for index, task in enumerate(tasks):
-        if task.get("genotype"):
-            users.setdefault(task["genotype"], []).append(index)
+    """The different cells in order of appearance, with the tasks whose experts have them."""
     found = []
-    for index, (text, members) in enumerate(users.items()):
-        picture = None
-        if index < DIAGRAMS:
-            picture = Picture.draw(
-                folder / f"cell-{index:02d}.png", lambda path, theme, text=text: figures.cell_diagram(text, path, theme=theme)
-            )
-        names = ", ".join(f"{member + 1} · {clean(tasks[member]['name'])}" for member in members)
-        found.append({"title": f"Cell of the expert of task {names}", "text": text, "picture": picture})
+    for number, (text, users) in enumerate(cells(tasks).items(), 1):
+        path = folder / f"cell-{number:02d}.png"
+        picture = Picture.draw(path, lambda path, theme, text=text: figures.cell_diagram(text, path, theme=theme))
+        names = ", ".join(f"{user + 1} · {clean(tasks[user]['name'])}" for user in users)
+        found.append({"title": f"Cell {number}", "users": names, "text": text, "picture": picture})
     return found
 
 

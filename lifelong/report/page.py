@@ -1,6 +1,6 @@
 """The parts of a page: tables, figures for light and dark, and the writing of it. Nothing is loaded from elsewhere."""
 
-import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +28,41 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for light and for dark pages, as base64 PNG."""
+    """A figure as a part of the page: SVG whose colours are the page's, so that it is light and dark with it.
 
-    light: str
-    dark: str
+    Attributes:
+        svg: the element. Names from data are outlines in it, no text.
+    """
+
+    svg: str
 
     @classmethod
-    def draw(cls, path: Path, figure: Callable[[Path | None, Theme], bytes]) -> "Picture":
-        """Draw it in both themes; the light one is kept as a file too."""
-        return cls(base64.b64encode(figure(path, LIGHT)).decode(), base64.b64encode(figure(None, DARK)).decode())
+    def draw(cls, path: Path, figure: Callable[[Path, Theme], bytes]) -> "Picture":
+        """Draw it into a PNG and an SVG file, and take the SVG."""
+        figure(path, LIGHT)
+        return cls(inlined(path.with_suffix(".svg").read_text(), path.stem))
+
+
+def inlined(drawing: str, name: str) -> str:
+    """An SVG file's content as an element of a page.
+
+    Args:
+        drawing: the file, drawn in the light theme.
+        name: of the picture on the page: its identifiers begin with it, since every drawing has the same ones.
+    """
+    svg = _COMMENT.sub("", drawing[drawing.index("<svg") :])
+    used = set(_REFERENCE.findall(svg))
+    svg = _IDENTIFIER.sub(lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = _REFERENCE.sub(lambda found: found[0].replace("#", f"#{name}-"), svg)
+    return _COLOUR.sub(lambda found: _PAGE_COLOURS.get(found[0], found[0]), svg)
+
+
+_COMMENT = re.compile(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", re.DOTALL)
+_IDENTIFIER = re.compile(r' id="([^"]+)"')
+_REFERENCE = re.compile(r"""(?:href="#|url\(#)([^")]+)""")
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+_PAGE_COLOURS = {colour: f"var(--{name})" for name, colour in reversed(LIGHT.names().items())}
+"""What stands on the page for a colour of the light theme; where several have it, the first name."""
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -45,7 +71,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     Args:
         path: of the page.
         template: its name in `templates`.
-        values: whatever the template names; each is escaped.
+        values: whatever the template names; each is escaped, but drawings.
 
     Raises:
         LifelongError: the file cannot be written.
@@ -55,7 +81,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     # Autoescape for every template: names come from data.
     loader = PackageLoader("lifelong.report", "templates")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    write_text(path, pages.get_template(template).render(**values))
+    write_text(path, pages.get_template(template).render(light=LIGHT.names(), dark=DARK.names(), **values))
     return path
 
 

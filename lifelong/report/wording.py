@@ -2,10 +2,14 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 ABSENT = "–"
+
+LEAST = 0.0005
+"""The smallest change of an accuracy that shows where it is printed."""
 
 
 def finite(value: Any) -> float | None:
@@ -124,6 +128,55 @@ def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[f
     """From the accuracies after each task: each task's accuracy when just learned, and at the end."""
     learned = [finite(row[index]) for index, row in enumerate(rows)]
     return learned, [finite(value) for value in rows[-1]] if rows else []
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: ``1 cell``, ``3 cells``."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """What a run has learned, in one sentence.
+
+    Args:
+        summary: of any method; finished, unfinished, or before its first task.
+    """
+    tasks = summary["tasks"]
+    if not tasks:
+        return "Nothing is learned yet."
+    experts = {task["expert"] for task in tasks if task.get("expert") is not None}
+    by = [*([counted(len(experts), "expert")] if experts else []), f"{parameters(summary.get('parameters'))} parameters"]
+    begin = f"{counted(len(tasks), 'task')} learned {'' if summary.get('complete', True) else 'so far '}with {' and '.join(by)}"
+    decided, known = _decided(tasks), _known(summary)
+    return begin + (f": {decided}" if decided else "") + (f"; {known}" if known else "") + "."
+
+
+def _decided(tasks: list[dict[str, Any]]) -> str:
+    """How many cells were searched and reused, and how many tasks share an expert; empty where nothing is decided."""
+    number = Counter(map(kind, tasks))
+    cells = [(number[action], word) for action, word in (("search", "searched"), ("reuse-cell", "reused")) if number[action]]
+    parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
+    if shared := number["reuse-expert"]:
+        parts.append(f"{counted(shared, 'task')} {'shares' if shared == 1 else 'share'} an earlier expert")
+    return ", ".join(parts)
+
+
+def _known(summary: dict[str, Any]) -> str:
+    """How much is right at the end, and what was forgotten; empty where nothing was judged."""
+    right, change = finite(summary.get("ap")), finite(summary.get("af"))
+    if right is None:
+        return ""
+    known = f"{100 * right:.1f} % right on average"
+    pairs = zip(*learned_and_now(summary["accuracy"]), strict=True)
+    changes = [now - first for first, now in pairs if first is not None and now is not None]
+    if len(changes) < 2 or change is None:
+        return known
+    worst = min(changes)
+    if worst > -LEAST:
+        return f"{known}, nothing forgotten"
+    if change > -LEAST:
+        return f"{known}, nothing forgotten on average (the worst task lost {-100 * worst:.1f} points)"
+    return f"{known}, {-100 * change:.1f} points forgotten on average"
 
 
 def without_names(summary: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ class Environment:
         save_every: seconds between two saves of the computation under way.
         download: whether sources and weights that are missing may be fetched from the hub.
         skip_broken: leave out images that cannot be used, instead of failing.
+        tensorboard: write event files for TensorBoard too.
     """
 
     data: Path | None = None
@@ -63,3 +64,4 @@ class Environment:
     save_every: float = 5.0
     download: bool = False
     skip_broken: bool = False
+    tensorboard: bool = False

@@ -174,11 +174,25 @@ def test_one_distance_per_task():
 @pytest.mark.parametrize(
     ("distances", "samples", "settings", "words"),
     [
-        ((0.41, 9.0), 1000, PAPER, "distance 0.410 to group 0 <= alpha 0.5"),
-        ((0.41, 9.0), 99, PAPER, "distance 0.410 to group 0 <= alpha 0.5; 99 images < 0.1 x 1000: head only"),
-        ((9.0, 0.6), 1000, PAPER, "distance 0.600 to group 1 > alpha 0.5, <= beta 0.75"),
-        ((9.0, 2.0), 1000, PAPER, "distance 0.982 to group 1 > beta 0.75"),
-        ((9.0, 0.1), 1000, replace(PAPER, variant="coarse+fine"), "distance 0.100 to group 1; experts are never shared, <= beta 0.75"),
+        ((0.41, 9.0), 1000, PAPER, "0.410 ≤ α 0.5 from group 0: shared"),
+        ((0.41, 9.0), 99, PAPER, "0.410 ≤ α 0.5 from group 0: shared, head only (99 images < 0.1 × 1000)"),
+        ((9.0, 0.6), 1000, PAPER, "0.600 ≤ β 0.75 from group 1: its cell reused"),
+        ((9.0, 2.0), 1000, PAPER, "0.982 > β 0.75 from group 1: cell searched"),
+        ((9.0, 0.1), 1000, replace(PAPER, variant="coarse+fine"), "0.100 ≤ β 0.75 from group 1: its cell reused"),
+        (
+            (9.0, 0.6),
+            1000,
+            replace(PAPER, variant="fixed+regularization"),
+            "0.600 > α 0.5 from group 1: new expert with the fixed cell DARTS_V1",
+        ),
+        ((9.0, 0.6), 1000, replace(PAPER, variant="fine+regularization"), "0.600 > α 0.5 from group 1: cell searched, as always"),
+        ((0.3, 0.1), 1000, replace(PAPER, variant="regularization"), "every task shares the one expert: shared"),
+        (
+            (9.0, 0.6),
+            5,
+            replace(PAPER, tiny_task=5),
+            "tiny task, 0.600 from group 1, the nearest that has learned 10 × 5 images or more: shared, head only (5 images < 0.1 × 1000)",
+        ),
     ],
 )
 def test_reasons(distances, samples, settings, words):

@@ -1,11 +1,12 @@
 """Plausible results, made up: what the runner would have written, with names as nasty as a person's folders can be."""
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 
-from lifelong.networks.genotype import DARTS_V1, DARTS_V2
+from lifelong.networks.genotype import DARTS_V1, DARTS_V2, Genotype
 
 NASTY = [
     '<script>alert("x")</script>',
@@ -122,6 +123,35 @@ def _record(index: int, name: str, decides: bool, random: np.random.Generator) -
         "parameters_added": 1290 if decision == "reuse-expert" and decides else 17_712,
         "hyperparameters": {"weight_decay": 0.003, "best_epoch": 21, "valid_accuracy": 0.91},
     }
+
+
+def many(tasks: int = 100, experts: int = 60, names: list[str] | None = None) -> dict[str, Any]:
+    """A summary of a long stream: as many different cells as experts, and tasks that join them in turn."""
+    made = summary(tasks, names=names)
+    for index, record in enumerate(made["tasks"]):
+        expert = index % experts
+        record |= {"expert": expert, "genotype": _cell(expert), "decision": "search" if index < experts else "reuse-expert"}
+        record["reason"] = "0.978 > β 0.75 from group 1: cell searched" if index < experts else f"0.314 ≤ α 0.5 from group {expert}: shared"
+    return made
+
+
+def _cell(number: int) -> str:
+    """A cell of its own for every number."""
+    names = ("sep_conv_3x3", "dil_conv_3x3", "max_pool_3x3", "skip_connect")
+    node = [((names[number // 4**index % 4], index), ("sep_conv_3x3", index + 1)) for index in range(4)]
+    plan = (node[0], node[1], node[2], node[3])
+    return repr(Genotype(plan, plan))
+
+
+def curves(tasks: int, epochs: int = 60, stages: tuple[str, ...] = ("search", "train", "distill")) -> str:
+    """A curves.jsonl as the runner writes it."""
+    lines = [
+        {"task": task, "stage": stage, "epoch": epoch, "loss": 2 * math.exp(-epoch / 20), "accuracy": 1 - math.exp(-epoch / (9 + task))}
+        for task in range(tasks)
+        for stage in stages
+        for epoch in range(1, epochs + 1)
+    ]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
 def distances(tasks: int = 6, names: list[str] | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import io
 import itertools
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ from lifelong.errors import LifelongError
 from lifelong.networks.genotype import DARTS_V1, DARTS_V2
 from lifelong.report import figures
 from lifelong.report.canvas import DARK, LIGHT, drawable, readable_on, task_ticks
+from lifelong.report.cells import ROW, cell_shapes
 from lifelong.report.charts import per_task
+from lifelong.report.curves import by_stage, read_curves
+from lifelong.report.groups import ACROSS, group_shapes, members
 from lifelong.report.matrices import _mapped, _shade
 from lifelong.report.runs import group
+from lifelong.report.shapes import Box, width
 
-ONE_RUN = [figures.accuracy_matrix, figures.distance_heatmap, figures.accuracy_curve, figures.cost]
+ONE_RUN = [figures.accuracy_matrix, figures.distance_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
 
 
 def opened(content: bytes) -> Image.Image:
@@ -34,6 +39,11 @@ def test_figures_of_a_run(draw, tasks, make_summary, nasty, tmp_path):
     content = draw(summary, path)
     assert path.read_bytes() == content
     opened(content)
+    vector = path.with_suffix(".svg").read_text()
+    assert ElementTree.fromstring(vector).tag.endswith("}svg")
+    # The same on every day and with every version: only then does a run's folder not change when its report is made again.
+    assert "<dc:date>" not in vector
+    assert "matplotlib.org" not in vector
 
 
 @pytest.mark.parametrize("draw", [figures.accuracy_matrix, figures.accuracy_curve, figures.cost])
@@ -72,24 +82,23 @@ def test_cell_diagram(cell):
 
 
 def test_labels_of_a_cell_never_touch():
-    """Whatever the cell: the labels and boxes that are drawn do not overlap one another."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    from lifelong.report.canvas import axes, figure
-    from lifelong.report.cells import _cell
-
+    """Whatever the cell: the labels and boxes that are drawn do not overlap one another, nor leave the picture."""
     node = [(("max_pool_3x3", index), ("dil_conv_3x3", index + 1)) for index in range(4)]
     plan = (node[0], node[1], node[2], node[3])
-    drawing = figure(13.4, 4.1, LIGHT)
-    frame = axes(drawing, (0.0, 0.0, 13.4, 4.1), LIGHT)
-    _cell(frame, plan, "cell", LIGHT)
-    renderer = FigureCanvasAgg(drawing).get_renderer()
-    drawing.draw(renderer)
-    labels = [label for text in frame.texts if (label := text.get_bbox_patch()) is not None]
-    boxes = [shape.get_window_extent(renderer) for shape in [*labels, *frame.patches]]
-    assert len(labels) == 8
+    boxes = [shape for shape in cell_shapes(plan, "cell", 0.0, LIGHT) if isinstance(shape, Box)]
     assert len(boxes) == 8 + 7
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(width(line, box.size) < box.width for box in boxes for line in box.lines)
+    assert all(box.x - box.width / 2 > 0 and box.y + box.height / 2 < 6 * ROW + 0.3 for box in boxes)
+
+
+def test_a_cell_as_svg_says_what_it_is(tmp_path):
+    figures.cell_diagram(DARTS_V1, tmp_path / "cell.png")
+    words = [element.text for element in ElementTree.parse(tmp_path / "cell.svg").iter() if element.tag.endswith("}text")]
+    assert words.count("node 4") == 2
+    plans = (DARTS_V1.normal, DARTS_V1.reduce)
+    skips = sum(operation == "skip_connect" for plan in plans for node in plan for operation, _ in node)
+    assert words.count("skip") == skips > 0
 
 
 def test_what_is_no_genotype_is_refused():
@@ -114,9 +123,65 @@ def test_text_from_data_is_drawable():
 
 def test_ink_stands_out():
     assert readable_on((1.0, 1.0, 0.0, 1.0)) == "#101418"
-    assert readable_on((0.0, 0.1, 0.3, 1.0)) == "#ffffff"
+    assert readable_on((0.0, 0.1, 0.3, 1.0)) == "#fdfdfd"
+    # The page changes a theme's colours from light to dark; ink on a cell that stays as it is must stay too.
+    assert not {"#101418", "#fdfdfd"} & set(LIGHT.names().values())
 
 
 def test_task_ticks():
     assert task_ticks(3) == [0, 1, 2]
     assert task_ticks(100) == [0, 9, 19, 29, 39, 49, 59, 69, 79, 89, 99]
+
+
+def test_the_same_figure_gives_the_same_bytes(make_summary, tmp_path):
+    for name in ("one", "two"):
+        figures.accuracy_matrix(make_summary(4), tmp_path / f"{name}.png")
+    for suffix in (".png", ".svg"):
+        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+
+
+def test_members_in_the_order_in_which_they_joined():
+    tasks = [{"expert": 0}, {"expert": 2}, {"expert": 0}, {"expert": None}, {"expert": 1}, {}, {"expert": 2}]
+    assert members(tasks) == {0: [0, 2], 1: [4], 2: [1, 6]}
+
+
+@pytest.mark.parametrize("experts", [1, 60])
+def test_every_task_stands_in_its_expert_s_box(experts):
+    tasks = [{"name": "w" * 90, "expert": index % experts, "decision": "search", "parameters_added": 1290} for index in range(100)]
+    shapes, down = group_shapes(tasks, LIGHT)
+    boxes = [shape for shape in shapes if isinstance(shape, Box)]
+    frames = [box for box in boxes if not box.words]
+    chips = [box for box in boxes if box.words.isdigit()]
+    assert len(frames) == experts
+    assert sorted(int(chip.words) for chip in chips) == list(range(1, 101))
+    assert not any(one.overlaps(other) for some in (frames, chips) for one, other in itertools.combinations(some, 2))
+    for index, frame in enumerate(frames):
+        inside = [int(chip.words) - 1 for chip in chips if chip.overlaps(frame)]
+        assert inside == list(range(index, 100, experts))
+        assert frame.x - frame.width / 2 > 0
+        assert frame.x + frame.width / 2 < ACROSS
+        assert frame.y + frame.height / 2 < down
+
+
+def epoch(stage: str, number: int, task: int = 0, **more) -> dict:
+    return {"task": task, "stage": stage, "epoch": number, "loss": 1.0 / number, "accuracy": 0.5} | more
+
+
+def test_stages_of_a_grid_and_of_candidates_are_put_together():
+    lines = [epoch("search", 1), epoch("train-wd0.003", 1), epoch("train-wd1e-05", 1), epoch("path-4", 1), epoch("train", 1, candidate=1)]
+    found = by_stage(lines)
+    assert list(found) == ["search", "train", "path"]
+    assert list(found["train"]) == [(0, None, "train-wd0.003"), (0, None, "train-wd1e-05"), (0, 1, "train")]
+
+
+def test_curves_of_stages_with_one_epoch_or_no_accuracy(make_summary, tmp_path):
+    lines = [epoch("train", 1, accuracy=None), *(epoch("distill", number, task=1) for number in range(1, 900))]
+    opened(figures.training_curves(lines, make_summary(1)["tasks"], tmp_path / "curves.png"))
+    assert (tmp_path / "curves.svg").stat().st_size < 100_000
+
+
+def test_what_is_no_curve_is_one_line(tmp_path):
+    assert read_curves(tmp_path) == []
+    (tmp_path / "curves.jsonl").write_text('{"task": 0}\n')
+    with pytest.raises(LifelongError, match=r"curves.jsonl: line 1 is no epoch of a run; delete the file"):
+        read_curves(tmp_path)

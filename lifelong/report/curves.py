@@ -1,0 +1,134 @@
+"""Training curves: loss and validation accuracy by epoch, of each task in each stage."""
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lifelong.errors import LifelongError
+from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish
+from lifelong.report.wording import finite
+from lifelong.storage import read_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STAGES = 6
+"""The most stages that are drawn; those that took the most epochs."""
+
+POINTS = 240
+"""The most epochs of a line that are drawn; of many tasks a twelfth of it."""
+
+HEIGHT = 2.7
+"""Inches from one stage's charts to the next one's."""
+
+KEYS = {"task", "stage", "epoch", "loss", "accuracy"}
+
+_VARIANT = re.compile(r"-(wd[\d.e+-]+|\d+)$")
+"""What tells the stages of a grid or of several candidates apart: ``train-wd0.003``, ``path-4``."""
+
+
+def read_curves(out: Path) -> list[dict[str, Any]]:
+    """The epochs of a run, from its `curves.jsonl`; none where there is no such file.
+
+    Raises:
+        LifelongError: the file cannot be read, or is none of ours.
+    """
+    file = Path(out) / "curves.jsonl"
+    lines, _ = read_lines(file)
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not line.keys() >= KEYS:
+            raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
+    return lines
+
+
+def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+    """A row for each stage, with its loss and its validation accuracy: a line for each task, and for each candidate of a task.
+
+    Args:
+        epochs: of `read_curves`, at least one.
+        tasks: records of the tasks, for their names; one that is being learned has none yet.
+        path: where to write the PNG, and beside it the SVG; None: nowhere.
+        theme: the colours.
+
+    Returns:
+        The PNG.
+    """
+    stages = by_stage(epochs)
+    count = max(line["task"] for line in epochs) + 1
+    drawing = figure(10.2, HEIGHT * len(stages) + 0.3, theme)
+    for row, (stage, lines) in enumerate(stages.items()):
+        bottom = HEIGHT * (len(stages) - row - 1) + 0.7
+        losses = axes(drawing, (0.7, bottom, 3.4, HEIGHT - 0.8), theme)
+        scores = axes(drawing, (4.8, bottom, 3.4, HEIGHT - 0.8), theme)
+        for (task, *_), points in lines.items():
+            for frame, key in ((losses, "loss"), (scores, "accuracy")):
+                _line(frame, _thinned(points, POINTS if count <= FEW else POINTS // 12), key, _colour(task, count))
+        _finish_axes(losses, f"{drawable(stage)}: loss", theme)
+        _finish_axes(scores, f"{drawable(stage)}: accuracy on validation images", theme)
+        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]))
+        scores.set_ylim(-0.02, 1.02)
+    _name_tasks(drawing, tasks, count, theme)
+    return finish(drawing, path)
+
+
+def by_stage(epochs: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], list[dict[str, Any]]]]:
+    """The lines of each stage in order of appearance, each with its epochs; the variants of a stage are put together."""
+    found: dict[str, dict[tuple[Any, ...], list[dict[str, Any]]]] = {}
+    for line in epochs:
+        stage = _VARIANT.sub("", line["stage"])
+        found.setdefault(stage, {}).setdefault((line["task"], line.get("candidate"), line["stage"]), []).append(line)
+    longest = sorted(found, key=lambda stage: -sum(map(len, found[stage].values())))[:STAGES]
+    return {stage: lines for stage, lines in found.items() if stage in longest}
+
+
+def _thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Every so many epochs, and the last."""
+    step = math.ceil(len(points) / most)
+    return [*points[:-1:step], points[-1]]
+
+
+def _line(frame: "Axes", points: list[dict[str, Any]], key: str, colour: Any) -> None:
+    values = [math.nan if (value := finite(point[key])) is None else value for point in points]
+    # A line of one point would be invisible.
+    frame.plot([point["epoch"] for point in points], values, color=colour, linewidth=1.3, marker="o" if len(points) == 1 else "")
+
+
+def _colour(task: int, count: int) -> Any:
+    """From dark to light as tasks arrive, without the ends, which would vanish on a dark or a light page."""
+    from matplotlib import colormaps
+
+    return colormaps["plasma"](0.25 + 0.55 * task / max(count - 1, 1))
+
+
+def _finish_axes(frame: "Axes", title: str, theme: Theme) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    frame.set_title(title, loc="left", color=theme.ink, fontsize=10, fontfamily=FONT)
+    frame.set_xlabel("epoch", color=theme.muted, fontsize=9, fontfamily=FONT)
+    frame.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    frame.set_axisbelow(True)
+    frame.grid(axis="y", color=theme.faint, linewidth=0.6)
+
+
+def _name_tasks(drawing: "Figure", tasks: list[dict[str, Any]], count: int, theme: Theme) -> None:
+    """Every task's colour; of very many, some."""
+    from matplotlib.lines import Line2D
+
+    shown = range(count) if count <= FEW else sorted({round(step * (count - 1) / 9) for step in range(10)})
+    names = [f"{index + 1}  {drawable(tasks[index]['name'], 18) if index < len(tasks) else 'under way'}" for index in shown]
+    handles = [Line2D([], [], color=_colour(index, count), linewidth=2) for index in shown]
+    height = drawing.get_size_inches()[1]
+    drawing.legend(
+        handles,
+        names,
+        title="task",
+        loc="upper left",
+        bbox_to_anchor=(8.35 / 10.2, 1 - 0.2 / height),
+        frameon=False,
+        prop={"family": FONT, "size": 8.5},
+        title_fontproperties={"family": FONT, "size": 9},
+        labelcolor=theme.ink,
+        alignment="left",
+    ).get_title().set_color(theme.muted)
