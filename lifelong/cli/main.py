@@ -13,6 +13,7 @@ from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
+import lifelong.cli.reproduce  # noqa: F401 (registers its command)
 from lifelong.cli.commands import app
 from lifelong.errors import LifelongError
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LifelongError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt as stop:
-        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"]) else ""
+        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
