@@ -97,7 +97,7 @@ def grid_table(title: str, grid: Grid) -> Table:
     table = _table(title)
     for index, heading in enumerate(grid.headings):
         words = not index or heading in grid.words
-        table.add_column(Text(heading), justify="left" if words else "right", overflow="fold")
+        table.add_column(Text(heading), justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in grid.rows:
         table.add_row(*map(Text, row))
     return table

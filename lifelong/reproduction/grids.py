@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def by_stream(cells: Sequence[Cell], scale: Scale, tolerance: float) -> list[tuple[str, Grid]]:
-    """For each stream its label and its table: a row a method; for each quantity the paper's number, ours and the difference.
+    """For each stream a title and its table: a row a method; for each quantity the paper's number, ours and the difference.
 
     Args:
         cells: of a table.
@@ -27,7 +27,10 @@ def by_stream(cells: Sequence[Cell], scale: Scale, tolerance: float) -> list[tup
         tolerance: see `Cell.verdict`.
     """
     labels = list(dict.fromkeys(cell.stream.label for cell in cells))
-    return [(label, _grid([cell for cell in cells if cell.stream.label == label], scale, tolerance)) for label in labels]
+    return [
+        (f"{label}, scale {scale.name}", _grid([cell for cell in cells if cell.stream.label == label], scale, tolerance))
+        for label in labels
+    ]
 
 
 def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
@@ -35,7 +38,7 @@ def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
     headings = ["method"]
     for quantity in quantities:
         name = QUANTITIES[quantity]
-        headings += [f"{name}, paper", f"{name}, ours at scale {scale.name} (n)", f"{name}, difference"]
+        headings += [f"{name} paper", f"{name} ours (n)", f"{name} difference"]
     rows: dict[str, list[str]] = {}
     for cell in cells:
         row = rows.setdefault(

@@ -15,8 +15,8 @@ from lifelong.errors import LifelongError, near_miss
 
 TABLES = ("table1", "table2", "table3", "table4", "table5")
 
-QUANTITIES = {"ap": "AP", "af": "AF", "m": "M (millions)", "t": "T (hours)"}
-"""What a table has numbers of, with their headings."""
+QUANTITIES = {"ap": "AP", "af": "AF", "m": "M", "t": "T"}
+"""What a table has numbers of, with their headings: M in millions of parameters, T in hours of learning."""
 
 
 @dataclass(frozen=True)
