@@ -3,13 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from lifelong.cli.commands import DataFlag, JsonFlag, app
+from lifelong.cli.commands import JsonFlag, Where, WhereFlags, app
 from lifelong.cli.flags import LIST, ONE
+
+WHERE = Where()
 
 
 def _help(text: str) -> Parameter:
@@ -27,18 +29,12 @@ def reproduce(
     seeds: Annotated[list[int] | None, _help("a run of every row for each, separated by commas [default: 0,1,2]"), LIST] = None,
     without: Annotated[list[str] | None, _help("leave out the tasks of these sources, such as svhn: for who lacks them"), LIST] = None,
     out: Annotated[Path | None, _help("folder of the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
-    data: DataFlag = None,
-    weights: Annotated[
-        Path | None, _help("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE
-    ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], _help("where to compute; auto takes CUDA where there is one"), ONE] = "auto",
-    threads: Annotated[int, _help("of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones"), ONE] = 0,
+    where: WhereFlags = WHERE,
     tolerance: Annotated[float | None, _help("AP and AF agree up to it, either way, at scale paper [default: 0.02]"), ONE] = None,
     ledger: Annotated[Path | None, _help("CSV file to which a row for every number of a table is added"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a table or a figure of the paper, the paper's numbers beside ours. Stopped at any moment, the same command continues."""
-    from lifelong import api
     from lifelong.reproduction import make as reproduction
     from lifelong.reproduction.cells import TOLERANCE, check_tolerance
     from lifelong.reproduction.plan import SEEDS, Choice, check_seeds
@@ -56,7 +52,7 @@ def reproduce(
         what,
         choice,
         out or reproduction.default_out(choice),
-        api.environment(data, weights, device, threads=threads),
+        where.environment(),
         say,
         tolerance=check_tolerance(TOLERANCE if tolerance is None else tolerance),
         ledger=ledger,

@@ -102,6 +102,7 @@ def _panel(drawing: "Figure", frame: "Axes", shown: Sequence[Point], title: str,
         from matplotlib.ticker import FuncFormatter, NullFormatter
 
         frame.set_xscale("log")
+        frame.tick_params(which="minor", colors=theme.muted)
         frame.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         frame.xaxis.set_minor_formatter(NullFormatter())
     # Room for labels beside the outermost points.

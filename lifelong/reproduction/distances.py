@@ -9,6 +9,7 @@ from typing import Any
 from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
+from lifelong.methods.registry import METHODS
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
 from lifelong.report.page import Grid, Picture
@@ -80,7 +81,10 @@ def measure_all(map_: Map, choice: Choice, out: Path, environment: Environment, 
 
 def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None]) -> Measured:
     without = tuple(source for source in choice.without if source in sources_of(stream.name))
-    config = api.configure(choice.scale.stream(stream.name, without, measured=True), "par", seed, preset=choice.scale.preset)
+    scale = choice.scale
+    values = scale.values("par", stream.name)
+    reduced = scale.stream(stream.name, without, measured=True)
+    config = api.configure(reduced, "par", seed, preset=scale.preset, compared=list(METHODS), **values)
     place = "-".join([stream.name, *(["without", *without] if without else [])])
     file = out / place / f"distances-seed{seed}.json"
     if file.is_file():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lifelong.data.catalog import CATALOG
 from lifelong.errors import LifelongError, near_miss
 from lifelong.report.page import Grid
 from lifelong.report.wording import clean
@@ -12,7 +13,7 @@ from lifelong.reproduction import distances, grids, sweeps
 from lifelong.reproduction.cells import Cell, cells_of
 from lifelong.reproduction.ledger import add_rows
 from lifelong.reproduction.paper import TABLES, paper_table
-from lifelong.reproduction.plan import Choice, plan
+from lifelong.reproduction.plan import Choice, check_names, plan
 from lifelong.reproduction.runs import Outcome, run_all
 from lifelong.reproduction.write import Part, claim, write_all
 from lifelong.settings.run import Environment
@@ -93,6 +94,7 @@ def make(
         LifelongError: something given cannot be used.
     """
     check_what(what)
+    check_names("without", choice.without, CATALOG, "the known sources")
     if ledger is not None and what not in TABLES:
         raise LifelongError(f"--ledger {ledger}: it is for the numbers of tables, and {what} has none of the paper's")
     if what in distances.MAPS:
