@@ -24,6 +24,10 @@ class DivergedError(LifelongError):
         self.epoch = epoch
 
 
+class MissingDataError(LifelongError):
+    """The images of a source are not on this machine."""
+
+
 def near_miss(word: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the closest known name if there is one, else all of them.
 
