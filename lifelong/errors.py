@@ -25,7 +25,16 @@ class DivergedError(LifelongError):
 
 
 class MissingDataError(LifelongError):
-    """The images of a source are not on this machine."""
+    """The images of a source are not on this machine.
+
+    Args:
+        source: its name.
+        why: where they were looked for, and what to do; the end of the line.
+    """
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"no images for source '{source}': {why}")
+        self.source = source
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

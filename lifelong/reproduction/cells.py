@@ -89,15 +89,23 @@ def cells_of(table: PaperTable, choice: Choice, jobs: Sequence[Job], outcome: Ou
         jobs: its runs.
         outcome: what came of them.
     """
+    run_as = {job.stream: job.config.stream for job in jobs}
     return [
-        _cell(row, stream, quantity, [job for job in jobs if (job.row, job.stream) == (row.key, stream.name)], outcome)
+        _cell(
+            row,
+            stream,
+            run_as.get(stream.name, stream.name),
+            quantity,
+            [job for job in jobs if (job.row, job.stream) == (row.key, stream.name)],
+            outcome,
+        )
         for stream in choice.columns(table)
         for row in choice.rows(table)
         for quantity in table.quantities
     ]
 
 
-def _cell(row: PaperRow, stream: PaperStream, quantity: str, jobs: Sequence[Job], outcome: Outcome) -> Cell:
+def _cell(row: PaperRow, stream: PaperStream, run_as: str, quantity: str, jobs: Sequence[Job], outcome: Outcome) -> Cell:
     done = [job for job in jobs if job.folder in outcome.summaries]
     summaries = [outcome.summaries[job.folder] for job in done]
     missing = None
@@ -106,7 +114,7 @@ def _cell(row: PaperRow, stream: PaperStream, quantity: str, jobs: Sequence[Job]
     return Cell(
         row,
         stream,
-        jobs[0].config.stream if jobs else stream.name,
+        run_as,
         quantity,
         row.number(stream.name, quantity),
         tuple(measured(summary, quantity) for summary in summaries),

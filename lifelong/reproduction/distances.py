@@ -94,7 +94,7 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
         result = distances(config.stream, seed, config.settings, environment)
     except MissingDataError as error:
         say(f"missing: {stream.label}: {error}")
-        return Measured(stream, seed, config, None, str(error))
+        return Measured(stream, seed, config, None, f"no images of {error.source}")
     write_text(file, json.dumps({"settings": flat(config), **result}, indent=1) + "\n")
     return Measured(stream, seed, config, result, None)
 

@@ -26,10 +26,10 @@ def by_stream(cells: Sequence[Cell], scale: Scale, tolerance: float) -> list[tup
         scale: at which they were made; at the paper's own a word says whether a number agrees.
         tolerance: see `Cell.verdict`.
     """
-    labels = list(dict.fromkeys(cell.stream.label for cell in cells))
+    streams = dict.fromkeys((cell.stream.label, cell.stream_run) for cell in cells)
     return [
-        (f"{label}, scale {scale.name}", _grid([cell for cell in cells if cell.stream.label == label], scale, tolerance))
-        for label in labels
+        (f"{label}, scale {scale.name}: {run}", _grid([cell for cell in cells if cell.stream_run == run], scale, tolerance))
+        for label, run in streams
     ]
 
 

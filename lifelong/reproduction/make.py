@@ -139,7 +139,8 @@ def _sweep(sweep: sweeps.Sweep, choice: Choice, out: Path, environment: Environm
         run_all(jobs, out, environment, say, outcome)
     finally:
         part = sweeps.shown(sweep, jobs, outcome, out / "figures")
-        said, notes = _said_of_figure(choice), [f"Missing: {reason}" for reason in outcome.missing.values()]
+        said = f"Scale {choice.scale.name}, {choice.scale.about}. The paper's figure has a direction, no numbers to hold these against."
+        notes = [f"Missing: {reason}" for reason in outcome.missing.values()]
         csv = sweeps.as_csv(jobs, outcome, choice.scale.name)
         write_all(out, sweep.name, sweep.title, choice.scale, said, [part], notes, csv)
     assert part.grid is not None
@@ -150,15 +151,12 @@ def _map(map_: distances.Map, choice: Choice, out: Path, environment: Environmen
     measured = distances.measure_all(map_, choice, out, environment, say)
     parts = distances.shown(map_, measured, out / "figures")
     notes = list(dict.fromkeys(f"Missing, {one.stream.label}: {one.missing}" for one in measured if one.missing is not None))
-    said, csv = _said_of_figure(choice), distances.as_csv(measured, choice.scale.name)
+    said = f"Scale {choice.scale.name}: distances of frozen features, nothing is trained."
+    csv = distances.as_csv(measured, choice.scale.name)
     write_all(out, map_.name, map_.title, choice.scale, said, parts, notes, csv)
-    shown = tuple((f"{part.title}: {part.text}", part.grid) for part in parts if part.grid is not None)
-    return Made(map_.name, said, shown, tuple(notes), out / f"{map_.name}.html")
-
-
-def _said_of_figure(choice: Choice) -> str:
-    scale = choice.scale
-    return f"Scale {scale.name}, {scale.about}. The paper's figure gives no numbers to hold these against, but a direction."
+    shown = tuple((part.title, part.grid) for part in parts if part.grid is not None)
+    told = [f"{part.title}: {part.text}" for part in parts if part.grid is not None]
+    return Made(map_.name, said, shown, (*told, *notes), out / f"{map_.name}.html")
 
 
 def command(what: str, choice: Choice) -> str:

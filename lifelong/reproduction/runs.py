@@ -75,11 +75,9 @@ def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Calla
         if (summary := finished(job, out)) is not None:
             outcome.summaries[job.folder] = summary
     waiting = [job for job in jobs if job.folder not in outcome.summaries]
-    ready = _with_images(waiting, environment, outcome)
+    ready = _with_images(waiting, environment, say, outcome)
     say(f"{len(jobs)} runs: {len(outcome.summaries)} finished before, {len(ready)} to do, {len(waiting) - len(ready)} without their images")
-    for stream, reason in outcome.missing.items():
-        say(f"missing: {stream}: {reason}")
-    clock = _Clock(outcome)
+    clock = _Clock()
     for number, job in enumerate(ready, start=1):
         say(f"run {number} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}{clock.left(ready[number - 1 :])}")
         began = time.monotonic()
@@ -90,7 +88,7 @@ def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Calla
         say(f"  AP {summary['ap']:.3f}, {duration(time.monotonic() - began)}")
 
 
-def _with_images(jobs: Sequence[Job], environment: Environment, outcome: Outcome) -> list[Job]:
+def _with_images(jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome) -> list[Job]:
     """The jobs whose images are there; each stream is asked once for each seed, before anything is run."""
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     reasons: dict[tuple[str, int], str | None] = {}
@@ -102,7 +100,10 @@ def _with_images(jobs: Sequence[Job], environment: Environment, outcome: Outcome
                 reasons[key] = None
             except MissingDataError as error:
                 reasons[key] = str(error)
-                outcome.missing.setdefault(job.stream, str(error))
+                if job.stream not in outcome.missing:
+                    say(f"missing: {job.config.stream}: {error}")
+                # Without the places of this machine: it goes into tables.
+                outcome.missing.setdefault(job.stream, f"no images of {error.source}")
     return [job for job in jobs if reasons[job.config.stream, job.seed] is None]
 
 
@@ -136,7 +137,7 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
 class _Clock:
     """How long what remains will take: as its row took on that stream, else as the row took anywhere, else as all did."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self) -> None:
         self._seconds: dict[tuple[str, ...], list[float]] = {}
 
     def add(self, job: Job, seconds: float) -> None:

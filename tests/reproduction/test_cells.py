@@ -75,7 +75,7 @@ def test_words_of_a_cell():
     scale = read_scale("small")
     made = [cell(0.7, 0.5, 0.6, 0.4), cell(0.7, missing="no images", label="EWC"), cell(None, 0.25, label="ER"), cell(None, label="SG-F")]
     ((title, grid),) = grids.by_stream(made, scale, 0.02)
-    assert title == "D, scale small"
+    assert title == "D, scale small: digits?tasks=2"
     assert grid.headings == ["method", "AP paper", "AP ours (n)", "AP difference"]
     assert grid.rows == [
         ["PAR", "0.700", "0.500 ± 0.100 (3)", "-0.200"],
@@ -105,6 +105,13 @@ def test_a_missing_stream_is_missing_in_its_cells_alone():
     assert made["cifar100-10", "m"].difference == pytest.approx(0.0)
     assert made["ctrl-s-long", "ap"].values == ()
     assert made["ctrl-s-long", "ap"].missing == "no images for source 'svhn'"
+
+
+def test_rows_that_the_paper_has_no_number_for_stand_with_the_others():
+    table, choice = paper_table("table1"), Choice(read_scale("small"), seeds=(0,), methods=("er", "ewc"), streams=("S_long",))
+    ((title, grid),) = grids.by_stream(cells_of(table, choice, plan(table, choice), Outcome()), choice.scale, 0.02)
+    assert title.startswith("S_long, scale small: ctrl-s-long?tasks=")
+    assert [row[:3] for row in grid.rows] == [["EWC", "0.270", "missing"], ["ER", "–", "–"]]
 
 
 # The ledger

@@ -73,9 +73,11 @@ def test_absent_sources_are_missing_and_the_rest_goes_on(tiny, place, tmp_path):
     assert rows["CIFAR100-10", "ap"]["ours"] != ""
     assert rows["CIFAR100-10", "ap"]["missing"] == ""
     assert rows["S_long", "ap"]["ours"] == ""
-    assert "no images for source" in rows["S_long", "ap"]["missing"]
-    assert sum("no images for source" in note for note in made.notes) == 1
-    assert dict(made.grids)["S_long, scale tiny"].rows[0][1:4] == ["0.200", "missing", "–"]
+    assert rows["S_long", "ap"]["missing"].startswith("no images of ")
+    assert any(line.startswith("missing: ctrl-s-long?tasks=2") and str(place.data) in line for line in said)
+    assert str(place.data) not in (tmp_path / "table4.csv").read_text()
+    assert sum("no images of" in note for note in made.notes) == 1
+    assert made.grids[1][1].rows[0][1:4] == ["0.200", "missing", "–"]
     assert "| missing |" in (tmp_path / "table4.md").read_text()
 
 
@@ -119,7 +121,7 @@ def test_groups_by_distance(tiny, place, tmp_path):
 def test_heat_maps_of_absent_images_are_missing(tiny, place, tmp_path):
     made = make("figure6", tiny, tmp_path, place, str, tolerance=TOLERANCE)
     assert [note.partition(":")[0] for note in made.notes] == ["Missing, S-", "Missing, S+", "Missing, S_in", "Missing, S_out"]
-    assert all("no images for source" in row["missing"] for row in rows_of(tmp_path, "figure6"))
+    assert all(row["missing"].startswith("no images of ") for row in rows_of(tmp_path, "figure6"))
 
 
 def test_the_command(made_data, tmp_path, capsys):
