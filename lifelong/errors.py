@@ -24,6 +24,19 @@ class DivergedError(LifelongError):
         self.epoch = epoch
 
 
+class MissingDataError(LifelongError):
+    """The images of a source are not on this machine.
+
+    Args:
+        source: its name.
+        why: where they were looked for, and what to do; the end of the line.
+    """
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"no images for source '{source}': {why}")
+        self.source = source
+
+
 def near_miss(word: str, known: Iterable[str]) -> str:
     """The end of an error line about an unknown name: the closest known name if there is one, else all of them.
 

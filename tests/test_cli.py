@@ -19,7 +19,7 @@ from lifelong.settings.fields import flag, settings_of
 from lifelong.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances")
+COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances", "reproduce")
 
 
 @pytest.fixture(autouse=True)

@@ -43,22 +43,23 @@ RUN = Group("Run", sort_key=0)
 ABOUT_PRESETS = "; ".join(f"{name}: {text}" for name, text in ABOUT.items())
 
 
-def _flag(help_: str) -> Parameter:
+def run_flag(help_: str) -> Parameter:
+    """A flag among those of the run, with its help."""
     return Parameter(group=RUN, help=help_)
 
 
 StreamFlag = Annotated[
     str | None,
-    _flag(
+    run_flag(
         "a stream's name (see: lifelong streams), the path of a TOML file, or images of your own: folder:PATH with a folder for each task"
     ),
     ONE,
 ]
-MethodFlag = Annotated[str | None, _flag("a method's name (see: lifelong methods) [default: par]"), ONE]
-SeedFlag = Annotated[int | None, _flag("of every random number [default: 0]"), ONE]
-PresetFlag = Annotated[str | None, _flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
-ConfigFlag = Annotated[Path | None, _flag("flat TOML file with any of these settings; flags win over it"), ONE]
-DataFlag = Annotated[Path | None, _flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
+MethodFlag = Annotated[str | None, run_flag("a method's name (see: lifelong methods) [default: par]"), ONE]
+SeedFlag = Annotated[int | None, run_flag("of every random number [default: 0]"), ONE]
+PresetFlag = Annotated[str | None, run_flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
+ConfigFlag = Annotated[Path | None, run_flag("flat TOML file with any of these settings; flags win over it"), ONE]
+DataFlag = Annotated[Path | None, run_flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
 DownloadFlag = Annotated[
     bool, Parameter(group=RUN, help="fetch images and weights that are missing from the hub", negative="", show_default=False)
 ]
@@ -120,7 +121,7 @@ def run(
     stream: StreamFlag = None,
     method: MethodFlag = None,
     seed: SeedFlag = None,
-    out: Annotated[Path | None, _flag("the run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
+    out: Annotated[Path | None, run_flag("the run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -131,8 +132,8 @@ def run(
     """Learn a stream with a method. Stopped at any moment, the same command continues."""
     resolved = api.configure(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
-    summary = api.start(resolved, folder, where.environment(tensorboard), _progress(as_json))
-    _show(summary, as_json, tables.print_run, folder / "report.html")
+    summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
+    show(summary, as_json, tables.print_run, folder / "report.html")
 
 
 @app.command(usage='Usage: lifelong tune --grid "KEY=VALUE,VALUE,... ..." [FLAGS]')
@@ -142,7 +143,7 @@ def tune(
     stream: StreamFlag = None,
     method: MethodFlag = None,
     seed: SeedFlag = None,
-    out: Annotated[Path | None, _flag("the run directory [default: runs/STREAM-METHOD-tuned-seedN]"), ONE] = None,
+    out: Annotated[Path | None, run_flag("the run directory [default: runs/STREAM-METHOD-tuned-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -153,17 +154,17 @@ def tune(
     """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
     resolved = api.to_tune(api.configure(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
-    summary = api.start(resolved, folder, where.environment(tensorboard), _progress(as_json))
-    _show(summary, as_json, tables.print_run, folder / "report.html")
+    summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
+    show(summary, as_json, tables.print_run, folder / "report.html")
 
 
 @app.command(usage="Usage: lifelong compare [RUN_DIR ...] [FLAGS]")
 def compare(
     *runs: Annotated[Path, Parameter(help="directories of finished runs: they are compared, and nothing is run")],
     stream: StreamFlag = None,
-    methods: Annotated[list[str] | None, _flag("names, separated by commas [default: par,finetune,independent]"), LIST] = None,
-    seeds: Annotated[list[int] | None, _flag("a run of every method for each, separated by commas [default: 0]"), LIST] = None,
-    out: Annotated[Path | None, _flag("folder of the comparison; the runs lie in it [default: runs/STREAM-compare]"), ONE] = None,
+    methods: Annotated[list[str] | None, run_flag("names, separated by commas [default: par,finetune,independent]"), LIST] = None,
+    seeds: Annotated[list[int] | None, run_flag("a run of every method for each, separated by commas [default: 0]"), LIST] = None,
+    out: Annotated[Path | None, run_flag("folder of the comparison; the runs lie in it [default: runs/STREAM-compare]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -180,8 +181,8 @@ def compare(
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
-        summaries = api.start_comparison(configs, folder, where.environment(), _progress(as_json))
-    _show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
+        summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json))
+    show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 
 
 @app.command(usage="Usage: lifelong streams [NAME | FILE.toml] [FLAGS]")
@@ -189,24 +190,24 @@ def streams(
     name: Annotated[str | None, Parameter(help="a stream's name or the path of a TOML file; without it, all names are listed")] = None,
     /,
     *,
-    seed: Annotated[int, _flag("of the stream's draws"), ONE] = 0,
+    seed: Annotated[int, run_flag("of the stream's draws"), ONE] = 0,
     data: DataFlag = None,
     download: DownloadFlag = False,
     skip_broken: SkipBrokenFlag = False,
-    preview: Annotated[Path | None, _flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
+    preview: Annotated[Path | None, run_flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List the streams, or describe one. No image is decoded, unless a contact sheet is asked for."""
     if name is None:
         if preview is not None:
             raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")
-        _show(api.list_streams(), as_json, tables.print_streams)
+        show(api.list_streams(), as_json, tables.print_streams)
         return
     place: dict[str, Any] = {"data": data, "download": download, "skip_broken": skip_broken}
     if preview is None:
-        _show(api.describe_stream(name, seed, **place), as_json, tables.print_stream)
+        show(api.describe_stream(name, seed, **place), as_json, tables.print_stream)
     else:
-        _show(api.preview_stream(name, preview, seed, **place), as_json, tables.print_stream, preview)
+        show(api.preview_stream(name, preview, seed, **place), as_json, tables.print_stream, preview)
 
 
 @app.command(usage="Usage: lifelong methods [NAME] [FLAGS]")
@@ -215,17 +216,17 @@ def methods(
 ) -> None:
     """List the methods, or describe one with all its settings."""
     if name is None:
-        _show(api.list_methods(), as_json, tables.print_methods)
+        show(api.list_methods(), as_json, tables.print_methods)
     else:
-        _show(api.describe_method(name), as_json, tables.print_method)
+        show(api.describe_method(name), as_json, tables.print_method)
 
 
 @app.command(usage="Usage: lifelong distances [FLAGS]")
 def distances(
     *,
     stream: StreamFlag = None,
-    seed: Annotated[int | None, _flag("of the stream's draws [default: 0]"), ONE] = None,
-    out: Annotated[Path | None, _flag("folder for distances.json and distances.png [default: runs/STREAM-distances-seedN]"), ONE] = None,
+    seed: Annotated[int | None, run_flag("of the stream's draws [default: 0]"), ONE] = None,
+    out: Annotated[Path | None, run_flag("folder for distances.json and distances.png [default: runs/STREAM-distances-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -235,11 +236,11 @@ def distances(
     """Say how far each task of a stream lies from those before it, and what PAR would decide. Nothing is trained."""
     resolved = api.configure(stream, "par", seed, preset=preset, config=config, **given(related))
     folder = out or api.default_out(resolved, "distances")
-    result = api.measure(resolved, folder, where.environment(), _progress(as_json))
-    _show(result, as_json, tables.print_distances, folder / "distances.png")
+    result = api.measure(resolved, folder, where.environment(), console_progress(as_json))
+    show(result, as_json, tables.print_distances, folder / "distances.png")
 
 
-def _show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
+def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
     """Print what came out: JSON, or a table wide enough for names where no terminal says how wide it is."""
     if as_json:
         print(json.dumps(found, indent=1))
@@ -247,7 +248,7 @@ def _show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> 
         table(Console() if sys.stdout.isatty() else Console(width=120), found, *more)
 
 
-def _progress(as_json: bool) -> Any:
+def console_progress(as_json: bool) -> Any:
     """Progress on stdout, or on stderr where stdout is for JSON."""
     from lifelong.experiment.progress import ConsoleProgress
 

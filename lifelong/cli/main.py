@@ -13,7 +13,7 @@ from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 from rich.console import Console
 
-from lifelong.cli import use  # noqa: F401  (its commands join the others)
+from lifelong.cli import reproduce, use  # noqa: F401  (their commands join the others)
 from lifelong.cli.commands import app
 from lifelong.errors import LifelongError
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LifelongError as error:
         return _say(str(error), BAD_INPUT)
     except KeyboardInterrupt as stop:
-        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"]) else ""
+        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.

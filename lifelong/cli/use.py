@@ -8,13 +8,13 @@ from cyclopts import Parameter
 
 from lifelong import api
 from lifelong.cli import tables
-from lifelong.cli.commands import DownloadFlag, JsonFlag, Where, WhereFlags, _flag, _progress, _show, app
+from lifelong.cli.commands import DownloadFlag, JsonFlag, Where, WhereFlags, app, console_progress, run_flag, show
 from lifelong.cli.flags import ONE
 from lifelong.errors import LifelongError
 
 RunArgument = Annotated[Path, Parameter(help="directory of a run")]
-WeightsFlag = Annotated[Path | None, _flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
-DeviceFlag = Annotated[Literal["auto", "cpu", "cuda"], _flag("where to compute; auto takes CUDA where there is one")]
+WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
+DeviceFlag = Annotated[Literal["auto", "cpu", "cuda"], run_flag("where to compute; auto takes CUDA where there is one")]
 
 WHERE = Where()
 
@@ -24,10 +24,10 @@ def predict(
     run: RunArgument,
     /,
     *images: Annotated[Path, Parameter(help="files of images, or folders of them")],
-    task: Annotated[str | None, _flag("name of the task they belong to; without it, it is inferred image by image"), ONE] = None,
+    task: Annotated[str | None, run_flag("name of the task they belong to; without it, it is inferred image by image"), ONE] = None,
     infer: Annotated[
         Literal["auto", "method", "confidence"],
-        _flag("how: by the method's own way (PAR: its prototypes), by the confidence of the heads, or by the first there is"),
+        run_flag("how: by the method's own way (PAR: its prototypes), by the confidence of the heads, or by the first there is"),
     ] = "auto",
     weights: WeightsFlag = None,
     device: DeviceFlag = "auto",
@@ -43,7 +43,7 @@ def predict(
     files = [file for given in images for file in image_files(given)]
     found = learner.predict(files, task, infer=infer)
     rows = [{"image": str(file)} | asdict(prediction) for file, prediction in zip(files, found, strict=True)]
-    _show(rows, as_json, tables.print_predictions)
+    show(rows, as_json, tables.print_predictions)
 
 
 @app.command(usage="Usage: lifelong learn RUN --task folder:PATH [FLAGS]")
@@ -51,14 +51,14 @@ def learn(
     run: RunArgument,
     /,
     *,
-    task: Annotated[str, _flag("images of the new task: folder:PATH with a folder for each class, or csv:, parquet:, hub:, a source"), ONE],
-    name: Annotated[str | None, _flag("of the task [default: the last part of its address]"), ONE] = None,
+    task: Annotated[str, run_flag("images of the new task: folder:PATH with a folder for each class, csv:FILE, hub:ID, ..."), ONE],
+    name: Annotated[str | None, run_flag("of the task [default: the last part of its address]"), ONE] = None,
     where: WhereFlags = WHERE,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
-    summary = api.start_learning(run, task, name, where.environment(), _progress(as_json))
-    _show(summary, as_json, tables.print_run, run / "report.html")
+    summary = api.start_learning(run, task, name, where.environment(), console_progress(as_json))
+    show(summary, as_json, tables.print_run, run / "report.html")
 
 
 @app.command(usage="Usage: lifelong export RUN --task NAME [FLAGS]")
@@ -66,12 +66,12 @@ def export(
     run: RunArgument,
     /,
     *,
-    task: Annotated[str, _flag("name of the task whose network is wanted"), ONE],
-    format: Annotated[Literal["onnx", "torch"], _flag("an ONNX model, or a program of torch.export")] = "onnx",
-    out: Annotated[Path | None, _flag("the file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
+    task: Annotated[str, run_flag("name of the task whose network is wanted"), ONE],
+    format: Annotated[Literal["onnx", "torch"], run_flag("an ONNX model, or a program of torch.export")] = "onnx",
+    out: Annotated[Path | None, run_flag("the file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write a task's network for use without this library: uint8 images in, logits out, normalization inside."""
     from lifelong.exports import export as write_export
 
-    _show(write_export(run, task, format=format, out=out), as_json, tables.print_export)
+    show(write_export(run, task, format=format, out=out), as_json, tables.print_export)

@@ -20,7 +20,7 @@ from lifelong.data.labels import arrange
 from lifelong.data.parquet import ParquetSplit, named_files, split_files
 from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.data.problems import Rows
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, MissingDataError
 
 DATA_VARIABLE = "LIFELONG_DATA"
 
@@ -169,9 +169,7 @@ class Sources:
             whole = f"{address.kind}:DIR" + ("?train=FILE.parquet" if address.kind == "parquet" else "")
             raise LifelongError(f"source '{address.name}': {files[0]} is a file; name its folder: {whole}")
         what = {"csv": "no such file", "folder": "no such folder", "parquet": "no train-*.parquet"}[address.kind]
-        raise LifelongError(
-            f"no images for source '{address.name}': {what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})"
-        )
+        raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
     def _folder(self, entry: Entry, name: str) -> Path:
         """The folder of a source of the catalogue, fetched where that is needed and allowed."""
@@ -181,7 +179,7 @@ class Sources:
                 return folder
         searched = f"searched {' and '.join(map(str, local))}" if local else "no data folder was given"
         if entry.hub is None:
-            raise LifelongError(f"no images for source '{name}': {searched}")
+            raise MissingDataError(name, searched)
         return self._downloaded(name, entry.hub, f"{searched}; give the folder that holds it with --data DIR (or {DATA_VARIABLE})")
 
     def _fetched(self, address: Address) -> Path:
@@ -194,7 +192,7 @@ class Sources:
         folder = self.cache.folder / "hub" / folder_name(hub)
         if not split_files(folder).get("train"):
             if not self.download:
-                raise LifelongError(f"no images for source '{name}': {why}, or let it be fetched with --download")
+                raise MissingDataError(name, f"{why}, or let it be fetched with --download")
             from lifelong.data.hub import fetch
 
             fetch(name, hub, folder, why)

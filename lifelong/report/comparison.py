@@ -1,18 +1,47 @@
-"""The page of a comparison: methods side by side, mean and deviation over seeds."""
+"""A comparison: methods side by side, mean and deviation over seeds, as a page and as tables for papers and programs."""
 
+import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lifelong.report import figures
 from lifelong.report.charts import per_task
+from lifelong.report.exports import comma_separated, escape_markdown, latex, markdown
 from lifelong.report.page import Grid, Picture, in_words, write_page
-from lifelong.report.runs import Runs, group
-from lifelong.report.wording import ABSENT, accuracy, clean, duration, parameters, size, spread
+from lifelong.report.runs import Runs, by_stream
+from lifelong.report.tradeoff import tradeoff
+from lifelong.report.wording import ABSENT, accuracy, clean, duration, finite, parameters, size, spread
+from lifelong.storage import write_text
+
+EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes")
+"""The quantities of comparison.csv, each with its mean and its standard deviation."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs of one stream on the page.
+
+    Attributes:
+        stream: its name.
+        overview, final, forgotten, phases, runs: tables.
+        pictures: "tradeoff", "stream", "tasks" and "forgetting"; None where there is nothing to draw.
+    """
+
+    stream: str
+    overview: Grid
+    final: Grid
+    forgotten: Grid
+    phases: Grid
+    runs: Grid
+    pictures: dict[str, Picture | None]
 
 
 def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
-    """Write `out/report.html` and its figures in `out/figures`: methods side by side, mean and deviation over seeds.
+    """Write `report.html`, `comparison.csv`, `comparison.md`, `comparison.tex` and figures into a folder.
+
+    Methods stand side by side, mean and deviation over seeds; each stream has tables and figures of its own.
 
     Args:
         out: a folder.
@@ -24,34 +53,78 @@ def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
     Raises:
         LifelongError: the files cannot be written.
     """
-    folder, runs = Path(out) / "figures", group(summaries)
-    streams = sorted({clean(summary["stream"]) for summary in summaries})
-    begun = [one for one in runs if all(summary["accuracy"] for summary in one.summaries)]
-    pictures: dict[str, Picture | None] = dict.fromkeys(("stream", "tasks", "forgetting"))
-    if begun:
-        pictures = {
-            "stream": Picture.draw(folder / "comparison-stream.png", lambda path, theme: figures.compare_curves(begun, path, theme=theme)),
-            "tasks": Picture.draw(folder / "comparison-tasks.png", lambda path, theme: figures.compare_tasks(begun, path, theme=theme)),
-            "forgetting": Picture.draw(
-                folder / "comparison-forgetting.png", lambda path, theme: figures.compare_forgetting(begun, path, theme=theme)
-            ),
-        }
+    streams = by_stream(summaries)
+    folder = Path(out) / "figures"
+    sections = [
+        _section(stream, runs, folder, "" if len(streams) == 1 else f"-{number}")
+        for number, (stream, runs) in enumerate(streams.items(), 1)
+    ]
+    runs = [one for members in streams.values() for one in members]
     warnings = [f"{one.label}: unfinished; its numbers hold for the tasks learned so far." for one in runs if not one.complete]
     if len(streams) > 1:
-        warnings.append("The runs are of different streams: their numbers cannot be compared directly.")
+        warnings.append(
+            "The runs are of different streams: their numbers cannot be compared directly, so that each stream stands for itself."
+        )
+    write_text(Path(out) / "comparison.csv", _as_csv(streams))
+    write_text(
+        Path(out) / "comparison.md", "\n".join(f"## {escape_markdown(part.stream)}\n\n{markdown(part.overview)}" for part in sections)
+    )
+    write_text(Path(out) / "comparison.tex", "".join(f"% {clean(part.stream)}\n{latex(part.overview)}" for part in sections))
     return write_page(
         Path(out) / "report.html",
         "comparison.html.j2",
         title=f"Methods on {', '.join(streams) or ABSENT}",
         subtitle=f"{len(runs)} configurations, {len(summaries)} runs",
         warnings=warnings,
+        sections=sections,
+    )
+
+
+def _section(stream: str, runs: list[Runs], folder: Path, suffix: str) -> Section:
+    """Tables and figures of one stream; the suffix tells its files from those of other streams."""
+    begun = [one for one in runs if all(summary["accuracy"] for summary in one.summaries)]
+    drawn: dict[str, tuple[Callable[..., bytes], list[Runs]]] = {
+        "tradeoff": (tradeoff, [one for one in begun if one.complete]),
+        "stream": (figures.compare_curves, begun),
+        "tasks": (figures.compare_tasks, begun),
+        "forgetting": (figures.compare_forgetting, begun),
+    }
+
+    def picture(name: str) -> Picture | None:
+        draw, shown = drawn[name]
+        file = folder / f"comparison-{name}{suffix}.png"
+        return Picture.draw(file, lambda path, theme: draw(shown, path, theme=theme)) if shown else None
+
+    return Section(
+        stream,
         overview=_compared(runs),
         final=_by_task(begun, lambda learned, now: now),
         forgotten=_by_task(begun, lambda learned, now: now - learned),
         phases=_compared_phases(runs),
         runs=_listed(runs),
-        pictures=pictures,
+        pictures={name: picture(name) for name in drawn},
     )
+
+
+def _as_csv(streams: dict[str, list[Runs]]) -> str:
+    """A row for each method and stream; an empty field is an absent number."""
+    headings = ["stream", "method", "complete", "n", "seeds", *(f"{name}_{part}" for name in EXPORTED for part in ("mean", "sd"))]
+    rows = [
+        [stream, one.label, one.complete, len(one.summaries), " ".join(str(seed) for seed in one.values("seed")), *_means_and_sds(one)]
+        for stream, runs in streams.items()
+        for one in runs
+    ]
+    return comma_separated(headings, rows)
+
+
+def _means_and_sds(one: Runs) -> list[float | None]:
+    minutes = [None if (seconds := finite(value)) is None else seconds / 60 for value in one.values("seconds")]
+    columns = {**{name: one.values(name) for name in ("ap", "af", "parameters")}, "minutes": minutes, "memory_bytes": one.memory()}
+    numbers: list[float | None] = []
+    for name in EXPORTED:
+        known = [number for value in columns[name] if (number := finite(value)) is not None]
+        numbers += [statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None]
+    return numbers
 
 
 def _compared(runs: list[Runs]) -> Grid:

@@ -48,6 +48,19 @@ def group(summaries: list[dict[str, Any]]) -> list[Runs]:
     return [Runs(_label(members[0], [other[0] for other in groups]), tuple(members)) for members in groups]
 
 
+def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
+    """The runs by configuration, stream by stream: numbers of different streams are not for comparing.
+
+    Args:
+        summaries: of any streams, methods, presets and seeds.
+
+    Returns:
+        By the stream's clean name, in order of first appearance.
+    """
+    streams = list(dict.fromkeys(summary["stream"] for summary in summaries))
+    return {clean(stream): group([summary for summary in summaries if summary["stream"] == stream]) for stream in streams}
+
+
 def _traits(summary: dict[str, Any]) -> dict[str, Any]:
     """Everything that tells configurations apart, but the seed."""
     settings = {key: value for key, value in (summary.get("settings") or {}).items() if key not in NOT_A_SETTING}

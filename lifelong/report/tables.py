@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lifelong.report.page import Grid
 from lifelong.report.runs import group
 from lifelong.report.tuning import chosen_rows
 from lifelong.report.wording import (
@@ -87,6 +88,17 @@ def tuning_table(summary: dict[str, Any]) -> Table:
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left", overflow="fold")
     for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def grid_table(title: str, grid: Grid) -> Table:
+    """A table of a page in a terminal."""
+    table = _table(title)
+    for index, heading in enumerate(grid.headings):
+        words = not index or heading in grid.words
+        table.add_column(Text(heading), justify="left" if words else "right", overflow="fold", no_wrap=not words)
+    for row in grid.rows:
         table.add_row(*map(Text, row))
     return table
 

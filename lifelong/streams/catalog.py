@@ -59,16 +59,16 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         spec = read_stream(Path(f"{file}.toml" if mark else name))
         if not mark:
             return SpecStream(spec, seed, sources)
-        _, amounts = parse_reduction(f"{spec.name}?{options}")
-        return SpecStream(reduced(spec, f"{spec.name}?{options}", amounts), seed, sources)
+        _, reduction = parse_reduction(f"{spec.name}?{options}")
+        return SpecStream(reduced(spec, f"{spec.name}?{options}", reduction), seed, sources)
     if name.partition(":")[0] in KINDS and ":" in name:
         from lifelong.streams.own import own_stream
 
         return SpecStream(own_stream(name, seed, sources), seed, sources)
-    stream, amounts = parse_reduction(name)
+    stream, reduction = parse_reduction(name)
     if stream not in _STREAMS:
         hint = "(your own: a file that ends in .toml, or folder:PATH)"
         raise LifelongError(f"unknown stream '{stream}'{near_miss(stream, _STREAMS)} {hint}")
     module, function, _ = _STREAMS[stream]
     spec = getattr(importlib.import_module(module), function)(seed)
-    return SpecStream(reduced(spec, name, amounts) if amounts else spec, seed, sources)
+    return SpecStream(reduced(spec, name, reduction) if reduction else spec, seed, sources)

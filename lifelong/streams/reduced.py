@@ -1,57 +1,91 @@
 """A stream made smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20`, or `mine.toml?test_per_class=50`.
 
 Its first `tasks` tasks, with at most so many images of a class in each. Classes and their order stay. Where images are limited they are
-dealt as for a stream from a file, whatever the benchmark's own way of drawing is. Numbers from a reduced stream say so by its name.
+dealt as for a stream from a file, whatever the benchmark's own way of drawing is. `ctrl-s-minus?without=dtd+svhn` has no tasks from these
+sources: for those who lack them. Numbers from a reduced stream say so by its name.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+from lifelong.data.catalog import CATALOG
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
 IMAGES = ("train_per_class", "valid_per_class", "test_per_class")
-OPTIONS = ("tasks", *IMAGES)
+OPTIONS = ("tasks", *IMAGES, "without")
 
 
-def parse_reduction(name: str) -> tuple[str, dict[str, int]]:
-    """The name of a stream without its options, and how many tasks it may have, and images of a class in each split.
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of a stream.
+
+    Attributes:
+        amounts: of "tasks", and of images of a class in each split; what is not named is as the stream says.
+        without: sources whose tasks are left out, before tasks are counted.
+    """
+
+    amounts: Mapping[str, int]
+    without: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.amounts or self.without)
+
+
+def parse_reduction(name: str) -> tuple[str, Reduction]:
+    """The name of a stream without its options, and what is left of it.
 
     Raises:
         LifelongError: an option is unknown, given twice or no whole number above 0.
     """
     stream, mark, text = name.partition("?")
-    amounts: dict[str, int] = {}
+    values: dict[str, str] = {}
     for item in text.split("&") if mark else []:
         key, _, value = item.partition("=")
         where = f"stream '{name}', option '{key}'"
         if key not in OPTIONS:
             raise LifelongError(f"{where}: unknown{near_miss(key, OPTIONS)} (there are {', '.join(OPTIONS)})")
-        if key in amounts:
+        if key in values:
             raise LifelongError(f"{where}: is given twice; keep one")
-        if not (value.isascii() and value.isdigit() and int(value) > 0):
+        if key != "without" and not (value.isascii() and value.isdigit() and int(value) > 0):
             raise LifelongError(f"{where}: '{value}' is no whole number above 0")
-        amounts[key] = int(value)
-    return stream, amounts
+        values[key] = value
+    without = tuple(values.pop("without").split("+")) if "without" in values else ()
+    return stream, Reduction({key: int(value) for key, value in values.items()}, without)
 
 
-def reduced(spec: StreamSpec, name: str, amounts: dict[str, int]) -> StreamSpec:
+def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
     """The first tasks of a stream, with at most so many images of a class in each.
 
     Args:
         spec: the whole stream.
         name: what the reduced one is called.
-        amounts: by option; what is not named is as the stream says.
+        reduction: what is left.
 
     Raises:
-        LifelongError: more tasks are wanted than there are.
+        LifelongError: more tasks are wanted than there are, none is left, or a source to leave out is unknown.
     """
-    tasks = spec.tasks[: amounts.get("tasks")]
-    if len(tasks) < amounts.get("tasks", 0):
-        raise LifelongError(f"stream '{name}', option 'tasks': it has {len(tasks)} tasks, not {amounts['tasks']}")
-    images = {key: amount for key, amount in amounts.items() if key in IMAGES}
+    tasks = _without(spec, name, reduction.without)
+    wanted = reduction.amounts.get("tasks", len(tasks))
+    if wanted > len(tasks):
+        raise LifelongError(f"stream '{name}', option 'tasks': it has {len(tasks)} tasks, not {wanted}")
+    tasks = tasks[:wanted]
+    images = {key: amount for key, amount in reduction.amounts.items() if key in IMAGES}
     if not images:
         return replace(spec, name=name, tasks=tasks)
     return replace(spec, name=name, tasks=tuple(_fewer(task, images) for task in tasks), draw={})
+
+
+def _without(spec: StreamSpec, name: str, sources: tuple[str, ...]) -> tuple[TaskSpec, ...]:
+    """The tasks that are not from these sources. A source that this stream does not use is no mistake, one that nobody knows is."""
+    known = {*CATALOG, *(task.source for task in spec.tasks)}
+    for source in sources:
+        if source not in known:
+            raise LifelongError(f"stream '{name}', option 'without': unknown source '{source}'{near_miss(source, known)}")
+    tasks = tuple(task for task in spec.tasks if task.source not in sources)
+    if not tasks:
+        raise LifelongError(f"stream '{name}', option 'without': no task is left")
+    return tasks
 
 
 def _fewer(task: TaskSpec, amounts: dict[str, int]) -> TaskSpec:

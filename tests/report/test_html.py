@@ -194,6 +194,7 @@ def test_comparison(make_summary, nasty, tmp_path):
         "comparison-forgetting.png",
         "comparison-stream.png",
         "comparison-tasks.png",
+        "comparison-tradeoff.png",
     ]
 
 

@@ -40,6 +40,17 @@ def test_the_first_tasks_alone(name, tmp_path):
     assert [(task.name, task.classes, task.train) for task in first] == [(task.name, task.classes, task.train) for task in whole[:3]]
 
 
+@pytest.mark.parametrize("fewer", ["", "&train_per_class=20"])
+def test_without_a_source(fewer, tmp_path):
+    """The tasks of other sources stay as they are, in their order; a source that the stream does not use changes nothing."""
+    sources = FullSources(cache=tmp_path)
+    whole, left = (open_stream(f"ctrl-s-minus?{text}{fewer}", 1, sources) for text in ("without=mini_imagenet", "without=dtd+svhn"))
+    kept = [task for task in whole.describe() if task.source not in ("dtd", "svhn")]
+    assert [task.source for task in kept] == ["cifar10", "mnist", "fashion_mnist", "cifar10"]
+    assert [(task.name, task.classes, task.train) for task in left.describe()] == [(task.name, task.classes, task.train) for task in kept]
+    assert left.describe()[-1].classes == left.describe()[0].classes
+
+
 def test_settings_follow_the_stream():
     name = f"ctrl-s-in?{FEWER}"
     assert preset_values("paper", name, TrainingSettings) == preset_values("paper", "ctrl-s-in", TrainingSettings) != {}
@@ -55,6 +66,9 @@ def test_settings_follow_the_stream():
         ("cifar100-10?train_per_class=", "'' is no whole number"),
         ("cifar100-10?train_per_class=5&train_per_class=6", "is given twice"),
         ("cifar100-10?tasks=11", "it has 10 tasks, not 11"),
+        ("ctrl-s-minus?without=svhn+dtd&tasks=5", "it has 4 tasks, not 5"),
+        ("ctrl-s-minus?without=shvn", "unknown source 'shvn'; did you mean 'svhn'?"),
+        ("cifar100-10?without=cifar100", "no task is left"),
         ("cifar100-1?train_per_class=5", "unknown stream 'cifar100-1'; did you mean 'cifar100-10'?"),
     ],
 )

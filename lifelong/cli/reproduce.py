@@ -1,0 +1,71 @@
+"""The command that makes the paper's tables and figures."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from lifelong.cli.commands import JsonFlag, Where, WhereFlags, app
+from lifelong.cli.flags import LIST, ONE
+
+WHERE = Where()
+
+
+def _help(text: str) -> Parameter:
+    return Parameter(help=text)
+
+
+@app.command(usage="Usage: lifelong reproduce table1|table2|table3|table4|table5|figure3|figure4|figure5|figure6 [FLAGS]")
+def reproduce(
+    what: Annotated[str, _help("a table (table1 to table5) or a figure (figure3 to figure6) of the paper")],
+    /,
+    *,
+    scale: Annotated[str, _help("paper (days on a GPU), small (a table in about an hour on a CPU), tiny, or a TOML file of your own"), ONE],
+    methods: Annotated[list[str] | None, _help("only these rows, separated by commas"), LIST] = None,
+    streams: Annotated[list[str] | None, _help("only these streams, separated by commas"), LIST] = None,
+    seeds: Annotated[list[int] | None, _help("a run of every row for each, separated by commas [default: 0,1,2]"), LIST] = None,
+    without: Annotated[list[str] | None, _help("leave out the tasks of these sources, such as svhn: for who lacks them"), LIST] = None,
+    out: Annotated[Path | None, _help("folder of the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
+    where: WhereFlags = WHERE,
+    tolerance: Annotated[float | None, _help("AP and AF agree up to it, either way, at scale paper [default: 0.02]"), ONE] = None,
+    ledger: Annotated[Path | None, _help("CSV file to which a row for every number of a table is added"), ONE] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a table or a figure of the paper, the paper's numbers beside ours. Stopped at any moment, the same command continues."""
+    from lifelong.reproduction import make as reproduction
+    from lifelong.reproduction.cells import TOLERANCE, check_tolerance
+    from lifelong.reproduction.plan import SEEDS, Choice, check_seeds
+    from lifelong.reproduction.scales import read_scale
+
+    reproduction.check_what(what)
+    chosen = (tuple(names or ()) for names in (methods, streams, without))
+    choice = Choice(read_scale(scale), check_seeds(SEEDS if seeds is None else seeds), *chosen)
+    progress = Console(stderr=as_json)
+
+    def say(line: str) -> None:
+        progress.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    made = reproduction.make(
+        what,
+        choice,
+        out or reproduction.default_out(choice),
+        where.environment(),
+        say,
+        tolerance=check_tolerance(TOLERANCE if tolerance is None else tolerance),
+        ledger=ledger,
+    )
+    if as_json:
+        print(json.dumps(made.as_dict(), indent=1))
+        return
+    from lifelong.report.tables import grid_table
+
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    for title, grid in made.grids:
+        console.print(grid_table(title, grid))
+    for line in (made.said, *made.notes, f"page: {made.page}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if made.ledger_rows is not None:
+        console.print(f"{made.ledger_rows} rows added to {ledger}", markup=False, highlight=False, soft_wrap=True)

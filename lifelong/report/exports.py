@@ -1,0 +1,60 @@
+"""Tables as Markdown, LaTeX and CSV. Names come from data: each form has characters of its own that are escaped."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from lifelong.report.page import Grid
+from lifelong.report.wording import clean
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "≤": r"$\leq$",
+    "–": "--",
+}
+
+
+def markdown(grid: Grid) -> str:
+    """A table in the form that GitHub and Pandoc read."""
+    columns = ["---", *("---" if heading in grid.words else "---:" for heading in grid.headings[1:])]
+    lines = [[escape_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], columns, *lines[1:]))
+
+
+def latex(grid: Grid) -> str:
+    """A `tabular` with the rules of the package `booktabs`."""
+    columns = "l" + "".join("l" if heading in grid.words else "r" for heading in grid.headings[1:])
+    lines = [f"{' & '.join(escape_latex(cell) for cell in row)} \\\\\n" for row in (grid.headings, *grid.rows)]
+    return "".join([f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n", lines[0], "\\midrule\n", *lines[1:], "\\bottomrule\n\\end{tabular}\n"])
+
+
+def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as CSV (RFC 4180, but for its line ends); None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def escape_markdown(text: object) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no link, no end of its cell."""
+    return "".join(
+        {"&": "&amp;", "<": "&lt;", ">": "&gt;"}.get(character, f"\\{character}" if character in "\\`*_{}[]()#!|~$" else character)
+        for character in clean(text)
+    )
+
+
+def escape_latex(text: object) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(_LATEX.get(character, character) for character in clean(text))

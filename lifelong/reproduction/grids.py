@@ -1,0 +1,92 @@
+"""The cells of a table as a reader sees them, and as a file for a program."""
+
+from collections.abc import Callable, Sequence
+
+from lifelong.report.exports import comma_separated
+from lifelong.report.page import Grid
+from lifelong.report.wording import ABSENT
+from lifelong.reproduction.cells import Cell
+from lifelong.reproduction.paper import QUANTITIES
+from lifelong.reproduction.scales import Scale
+
+MISSING = "missing"
+
+COLUMNS = (
+    *("table", "row", "method", "stream", "stream_run", "quantity", "paper", "ours", "sd", "n", "seeds", "difference", "verdict"),
+    *("scale", "minutes", "missing", "paper_backbone", "note"),
+)
+"""Of the CSV file of a table: a row a cell."""
+
+
+def by_stream(cells: Sequence[Cell], scale: Scale, tolerance: float) -> list[tuple[str, Grid]]:
+    """For each stream a title and its table: a row a method; for each quantity the paper's number, ours and the difference.
+
+    Args:
+        cells: of a table.
+        scale: at which they were made; at the paper's own a word says whether a number agrees.
+        tolerance: see `Cell.verdict`.
+    """
+    streams = dict.fromkeys((cell.stream.label, cell.stream_run) for cell in cells)
+    return [
+        (f"{label}, scale {scale.name}: {run}", _grid([cell for cell in cells if cell.stream_run == run], scale, tolerance))
+        for label, run in streams
+    ]
+
+
+def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
+    quantities = list(dict.fromkeys(cell.quantity for cell in cells))
+    headings = ["method"]
+    for quantity in quantities:
+        name = QUANTITIES[quantity]
+        headings += [f"{name} paper", f"{name} ours (n)", f"{name} difference"]
+    rows: dict[str, list[str]] = {}
+    for cell in cells:
+        row = rows.setdefault(
+            cell.row.key, [cell.row.label + ("" if cell.row.backbone is None else f" ({cell.row.backbone} in the paper)")]
+        )
+        row += _texts(cell, scale, tolerance)
+    return Grid(headings, list(rows.values()))
+
+
+def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
+    """The paper's number, ours, and the difference. What the paper does not print is a dash; what we lack is called missing."""
+    form = form_of(cell.quantity)
+    paper = ABSENT if cell.paper is None else form(cell.paper)
+    if cell.mean is None:
+        return [paper, ABSENT if cell.missing is None else MISSING, ABSENT]
+    ours = form(cell.mean) + ("" if cell.sd is None else f" ± {form(cell.sd)}") + f" ({len(cell.values)})"
+    if cell.difference is None:
+        return [paper, ours, ABSENT]
+    verdict = cell.verdict(tolerance) if scale.full else None
+    return [paper, ours, signed(cell.difference, form) + ("" if verdict is None else f" {verdict}")]
+
+
+def form_of(quantity: str) -> Callable[[float], str]:
+    """How a quantity is written: hours are short at a reduced scale."""
+    return (lambda value: f"{value:.4f}") if quantity == "t" else (lambda value: f"{value + 0.0:.3f}".replace("-0.000", "0.000"))
+
+
+def signed(value: float, form: Callable[[float], str]) -> str:
+    """A difference with its sign."""
+    text = form(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def notes(cells: Sequence[Cell]) -> list[str]:
+    """What to know of the rows, and why what is missing is: each once."""
+    remarks = [f"{cell.row.label}: {cell.row.note}." for cell in cells if cell.row.note is not None]
+    gaps = [f"Missing, {cell.stream.label}: {cell.missing}." for cell in cells if cell.missing is not None]
+    return list(dict.fromkeys([*remarks, *gaps]))
+
+
+def as_csv(table: str, cells: Sequence[Cell], scale: Scale, tolerance: float) -> str:
+    """A row a cell, with every number at full length."""
+    rows = [
+        (
+            *(table, cell.row.label, cell.row.key, cell.stream.label, cell.stream_run, cell.quantity, cell.paper, cell.mean, cell.sd),
+            *(len(cell.values), " ".join(map(str, cell.seeds)), cell.difference, cell.verdict(tolerance) if scale.full else None),
+            *(scale.name, f"{cell.minutes:.2f}", cell.missing, cell.row.backbone, cell.row.note),
+        )
+        for cell in cells
+    ]
+    return comma_separated(COLUMNS, rows)

@@ -1,0 +1,101 @@
+"""The ledger: a CSV file with one row for each number that was made, by which command, at which commit, where, and in how many minutes.
+
+Rows are only added. A number that stands there already (the same table, row, stream, quantity, scale, seeds and commit) is not added again.
+"""
+
+import csv
+import datetime
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from lifelong.errors import LifelongError
+from lifelong.reproduction.cells import Cell
+from lifelong.reproduction.runs import commits_of
+from lifelong.reproduction.scales import Scale
+from lifelong.storage import write_text
+
+COLUMNS = (
+    *("table", "row", "stream", "quantity", "paper", "ours", "sd", "n", "difference", "verdict", "scale", "seeds"),
+    *("command", "commit", "machine", "minutes", "date"),
+)
+KEY = ("table", "row", "stream", "quantity", "scale", "seeds", "commit")
+"""Equal in these, two rows are the same number."""
+
+
+def add_rows(path: Path, table: str, cells: Sequence[Cell], scale: Scale, command: str, out: Path, tolerance: float) -> int:
+    """Add what is not there yet; the file is replaced in one step.
+
+    Args:
+        path: of the ledger; made if it is not there.
+        table: such as "table1".
+        cells: those without a number of ours are passed over.
+        scale: at which they were made.
+        command: by which.
+        out: the folder of the runs, which knows their commits.
+        tolerance: see `Cell.verdict`.
+
+    Returns:
+        How many rows were added.
+
+    Raises:
+        LifelongError: the file cannot be read or written, or is no ledger.
+    """
+    old = read(path)
+    known = {tuple(row[key] for key in KEY) for row in old}
+    made = [_row(table, cell, scale, command, out, tolerance) for cell in cells if cell.values]
+    new = [row for row in made if tuple(row[key] for key in KEY) not in known]
+    if new:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*old, *new])
+        write_text(path, text.getvalue())
+    return len(new)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a ledger; none if there is no such file.
+
+    Raises:
+        LifelongError: it cannot be read, or is no ledger.
+    """
+    if not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            rows = list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LifelongError(f"cannot read the ledger {path}: {getattr(error, 'strerror', None) or error}") from error
+    if tuple(table.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
+        raise LifelongError(f"{path} is no ledger: expected the columns {', '.join(COLUMNS)}; name another file with --ledger")
+    return rows
+
+
+def _row(table: str, cell: Cell, scale: Scale, command: str, out: Path, tolerance: float) -> dict[str, str]:
+    verdict = cell.verdict(tolerance) if scale.full else None
+    return {
+        "table": table,
+        "row": cell.row.label,
+        "stream": cell.stream_run,
+        "quantity": cell.quantity,
+        "paper": _number(cell.paper),
+        "ours": _number(cell.mean),
+        "sd": _number(cell.sd),
+        "n": str(len(cell.values)),
+        "difference": _number(cell.difference),
+        "verdict": verdict or "",
+        "scale": scale.name,
+        "seeds": " ".join(map(str, cell.seeds)),
+        "command": command,
+        "commit": " ".join(commits_of(out, cell.runs)) or "unknown",
+        "machine": "; ".join(cell.machines),
+        "minutes": f"{cell.minutes:.2f}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def _number(value: float | None) -> str:
+    """Six digits: hours at a small scale are thousandths."""
+    return "" if value is None else f"{value + 0.0:.6f}".replace("-0.000000", "0.000000")

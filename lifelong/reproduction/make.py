@@ -1,0 +1,167 @@
+"""One call makes a table or a figure of the paper: plan, run what is not finished, write what there is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong.data.catalog import CATALOG
+from lifelong.errors import LifelongError, near_miss
+from lifelong.report.page import Grid
+from lifelong.report.wording import clean
+from lifelong.reproduction import distances, grids, sweeps
+from lifelong.reproduction.cells import Cell, cells_of
+from lifelong.reproduction.ledger import add_rows
+from lifelong.reproduction.paper import TABLES, paper_table
+from lifelong.reproduction.plan import Choice, check_names, plan
+from lifelong.reproduction.runs import Outcome, run_all
+from lifelong.reproduction.write import Part, claim, write_all
+from lifelong.settings.run import Environment
+
+WHAT = (*TABLES, *sweeps.SWEEPS, *distances.MAPS)
+"""What can be made."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made.
+
+    Attributes:
+        name: such as "table1".
+        said: what its numbers may be taken for.
+        grids: its tables, each with a title.
+        notes: what to know.
+        page: the file that a person opens.
+        cells: of a table; none of a figure.
+        ledger_rows: how many rows were added to the ledger; None: there is none.
+    """
+
+    name: str
+    said: str
+    grids: tuple[tuple[str, Grid], ...]
+    notes: tuple[str, ...]
+    page: Path
+    cells: tuple[Cell, ...] = ()
+    ledger_rows: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a program."""
+        tables = [{"title": title, "headings": grid.headings, "rows": grid.rows} for title, grid in self.grids]
+        cells = [
+            {
+                "row": cell.row.label,
+                "stream": cell.stream_run,
+                "quantity": cell.quantity,
+                "paper": cell.paper,
+                "ours": cell.mean,
+                "sd": cell.sd,
+                "n": len(cell.values),
+                "difference": cell.difference,
+                "missing": cell.missing,
+            }
+            for cell in self.cells
+        ]
+        return {"name": self.name, "said": self.said, "tables": tables, "cells": cells, "notes": list(self.notes), "page": str(self.page)}
+
+
+def default_out(choice: Choice) -> Path:
+    """The folder for what names none. All tables of a scale share it, and so the runs that they have in common."""
+    return Path("runs") / f"reproduction-{choice.scale.name}"
+
+
+def make(
+    what: str,
+    choice: Choice,
+    out: Path,
+    environment: Environment,
+    say: Callable[[str], None],
+    *,
+    tolerance: float,
+    ledger: Path | None = None,
+) -> Made:
+    """Make a table or a figure.
+
+    Args:
+        what: one of `WHAT`.
+        choice: the scale, the seeds and what of it.
+        out: the folder of the runs, and of what is written.
+        environment: where data, weights and the device are.
+        say: is given a line about what happens.
+        tolerance: for AP and AF at the paper's scale; see `Cell.verdict`.
+        ledger: to which rows are added; only tables have numbers of the paper.
+
+    Raises:
+        LifelongError: something given cannot be used.
+    """
+    check_what(what)
+    check_names("without", choice.without, CATALOG, "the known sources")
+    if ledger is not None and what not in TABLES:
+        raise LifelongError(f"--ledger {ledger}: it is for the numbers of tables, and {what} has none of the paper's")
+    if what in distances.MAPS:
+        return _map(distances.MAPS[what], choice, out, environment, say)
+    if what in sweeps.SWEEPS:
+        return _sweep(sweeps.SWEEPS[what], choice, out, environment, say)
+    return _table(what, choice, out, environment, say, tolerance, ledger)
+
+
+def check_what(what: str) -> None:
+    """See that it can be made.
+
+    Raises:
+        LifelongError: it cannot.
+    """
+    if what not in WHAT:
+        raise LifelongError(f"cannot reproduce '{clean(what)}'{near_miss(what, WHAT)}")
+
+
+def _table(
+    name: str, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None], tolerance: float, ledger: Path | None
+) -> Made:
+    table, outcome = paper_table(name), Outcome()
+    jobs = plan(table, choice)
+    try:
+        run_all(jobs, out, environment, say, outcome)
+    finally:
+        # Also of what was stopped, the numbers that are there.
+        cells = cells_of(table, choice, jobs, outcome)
+        shown, notes = grids.by_stream(cells, choice.scale, tolerance), grids.notes(cells)
+        said = claim(choice.scale, tolerance)
+        parts = [Part(label, grid) for label, grid in shown]
+        write_all(out, name, table.title, choice.scale, said, parts, notes, grids.as_csv(name, cells, choice.scale, tolerance))
+    added = None if ledger is None else add_rows(ledger, name, cells, choice.scale, command(name, choice), out, tolerance)
+    return Made(name, said, tuple(shown), tuple(notes), out / f"{name}.html", tuple(cells), added)
+
+
+def _sweep(sweep: sweeps.Sweep, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None]) -> Made:
+    outcome = Outcome()
+    jobs = sweeps.plan_sweep(sweep, choice)
+    try:
+        run_all(jobs, out, environment, say, outcome)
+    finally:
+        part = sweeps.shown(sweep, jobs, outcome, out / "figures")
+        said = f"Scale {choice.scale.name}, {choice.scale.about}. The paper's figure has a direction, no numbers to hold these against."
+        notes = [f"Missing: {reason}" for reason in outcome.missing.values()]
+        csv = sweeps.as_csv(jobs, outcome, choice.scale.name)
+        write_all(out, sweep.name, sweep.title, choice.scale, said, [part], notes, csv)
+    assert part.grid is not None
+    return Made(sweep.name, said, ((part.title, part.grid),), tuple(notes), out / f"{sweep.name}.html")
+
+
+def _map(map_: distances.Map, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None]) -> Made:
+    measured = distances.measure_all(map_, choice, out, environment, say)
+    parts = distances.shown(map_, measured, out / "figures")
+    notes = list(dict.fromkeys(f"Missing, {one.stream.label}: {one.missing}" for one in measured if one.missing is not None))
+    said = f"Scale {choice.scale.name}: distances of frozen features, nothing is trained."
+    csv = distances.as_csv(measured, choice.scale.name)
+    write_all(out, map_.name, map_.title, choice.scale, said, parts, notes, csv)
+    shown = tuple((part.title, part.grid) for part in parts if part.grid is not None)
+    told = [f"{part.title}: {part.text}" for part in parts if part.grid is not None]
+    return Made(map_.name, said, shown, (*told, *notes), out / f"{map_.name}.html")
+
+
+def command(what: str, choice: Choice) -> str:
+    """The command that makes it, without the places of this machine."""
+    words = ["lifelong", "reproduce", what, "--scale", choice.scale.name, "--seeds", ",".join(map(str, choice.seeds))]
+    for flag, names in (("--methods", choice.methods), ("--streams", choice.streams), ("--without", choice.without)):
+        words += [flag, ",".join(names)] if names else []
+    return " ".join(words)

@@ -1,0 +1,147 @@
+"""Which runs a table or a figure needs: rows × streams × seeds, each with its configuration and its folder."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifelong import api
+from lifelong.data.sources import Sources
+from lifelong.errors import LifelongError, near_miss
+from lifelong.methods.registry import METHODS
+from lifelong.reproduction.paper import PaperRow, PaperStream, PaperTable
+from lifelong.reproduction.scales import Scale
+from lifelong.settings.run import RunConfig
+from lifelong.streams.build import SpecStream
+from lifelong.streams.catalog import open_stream
+
+SEEDS = (0, 1, 2)
+"""The paper's numbers are means of three seeds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a table or figure is made.
+
+    Attributes:
+        scale: at which scale.
+        seeds: a run for each.
+        methods: rows by the name of their method, with its variant if any ("par", "par-fixed"); none: all.
+        streams: by name or by the paper's label; none: all.
+        without: sources whose tasks are left out of every stream that has some.
+    """
+
+    scale: Scale
+    seeds: tuple[int, ...] = SEEDS
+    methods: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def rows(self, table: PaperTable) -> tuple[PaperRow, ...]:
+        """The rows of a table that are made.
+
+        Raises:
+            LifelongError: a method is not in the table.
+        """
+        check_names("methods", self.methods, [row.key for row in table.rows], table.name)
+        return tuple(row for row in table.rows if not self.methods or row.key in self.methods)
+
+    def columns(self, table: PaperTable) -> tuple[PaperStream, ...]:
+        """The streams of a table that are made.
+
+        Raises:
+            LifelongError: a stream is not in the table.
+        """
+        check_names("streams", self.streams, {name for stream in table.streams for name in (stream.name, stream.label)}, table.name)
+        return tuple(stream for stream in table.streams if not self.streams or {stream.name, stream.label} & set(self.streams))
+
+
+def check_names(flag: str, names: Iterable[str], known: Iterable[str], where: str) -> None:
+    """See that a filter names only what there is.
+
+    Raises:
+        LifelongError: it names something else.
+    """
+    known = set(known)
+    for name in names:
+        if name not in known:
+            raise LifelongError(f"--{flag} {name}: not in {where}{near_miss(name, known)}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run.
+
+    Attributes:
+        row: the row's key, such as "par-fixed".
+        label: what a person calls it: the paper's name of the row.
+        stream: the stream's name, whole.
+        seed: of every random number.
+        config: everything else.
+        folder: of the run, below the reproduction's.
+    """
+
+    row: str
+    label: str
+    stream: str
+    seed: int
+    config: RunConfig
+    folder: Path
+
+
+def plan(table: PaperTable, choice: Choice) -> list[Job]:
+    """The runs of a table, stream by stream; where the paper prints nothing, nothing is run.
+
+    Raises:
+        LifelongError: a filter names what the table does not have, or a setting of the scale is not accepted.
+    """
+    return [
+        job(row.key, row.label, row.method, stream.name, seed, choice, {} if row.variant is None else {"variant": row.variant})
+        for stream in choice.columns(table)
+        for seed in choice.seeds
+        for row in choice.rows(table)
+        if row.has(stream.name)
+    ]
+
+
+def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choice, differing: dict[str, Any]) -> Job:
+    """One run.
+
+    Args:
+        row: what tells it from the other runs on this stream; part of its folder's name.
+        label: what a person calls it.
+        method: the method's name.
+        stream: the stream's name, whole.
+        seed: of every random number.
+        choice: the scale, and which sources are left out.
+        differing: settings that tell it from the other runs.
+    """
+    without = tuple(source for source in choice.without if source in sources_of(stream))
+    scale = choice.scale
+    values = {**scale.values(method, stream), **differing}
+    # A setting that only other methods have is passed over, as in a comparison.
+    config = api.configure(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(METHODS), **values)
+    place = "-".join([stream, *(["without", *without] if without else [])])
+    return Job(row, label, stream, seed, config, Path(place) / f"{row}-seed{seed}")
+
+
+def sources_of(stream: str) -> set[str]:
+    """The sources of a named stream; no data are needed.
+
+    Raises:
+        LifelongError: there is no such stream.
+    """
+    opened = open_stream(stream, 0, Sources())
+    assert isinstance(opened, SpecStream)
+    return {task.source for task in opened.spec.tasks}
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds, each once.
+
+    Raises:
+        LifelongError: there is none, or one twice.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise LifelongError(f"--seeds {','.join(map(str, seeds))}: give at least one, and none twice")
+    return tuple(seeds)
