@@ -15,7 +15,8 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
 from lifelong.experiment.results import RunDirectory, plain
-from lifelong.experiment.run import retire, run
+from lifelong.experiment.run import run
+from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
 from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
@@ -120,7 +121,7 @@ def test_another_version_of_the_state_is_refused(stream: str, tmp_path: Path) ->
     run(config(stream), out, HERE)
     identity = out / "checkpoint/identity.json"
     identity.write_text(json.dumps(json.loads(identity.read_text()) | {"version": 0}))
-    with pytest.raises(LifelongError, match="version = 0, not 1"):
+    with pytest.raises(LifelongError, match="version = 0, not 2"):
         run(config(stream), out, HERE)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import lifelong.experiment.run as runner
+import lifelong.experiment.run as running
 from lifelong.data.task import Split, Task, TaskDescription
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.progress import Progress
@@ -75,7 +75,7 @@ def streamed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lifelong.methods.backbone.make_backbone", lambda settings: SmallNetwork())
 
     def put(stream) -> None:
-        monkeypatch.setattr(runner, "open_stream", lambda *given: stream)
+        monkeypatch.setattr(running, "open_stream", lambda *given: stream)
 
     put(MadeStream())
     return put
@@ -130,12 +130,12 @@ def test_a_restored_method_is_given_its_extractor(streamed, tmp_path: Path, monk
     """Chosen among candidates, or read from a finished run: without it, images of unknown tasks could not be told apart."""
     runners = []
 
-    class Seen(runner._Runner):
+    class Seen(running.Runner):
         def __init__(self, *given) -> None:
             super().__init__(*given)
             runners.append(self)
 
-    monkeypatch.setattr(runner, "_Runner", Seen)
+    monkeypatch.setattr(running, "Runner", Seen)
     settings = ExpertGateSettings(backbone="conv4", init_channels=2, extractor="pixels")
     training = TrainingSettings(epochs=2, batch_size=8)
     wanted = RunConfig(stream="made", method="expert-gate", seed=3, preset="paper", training=training, settings=settings, tuning=tuning)
