@@ -131,8 +131,8 @@ def test_a_restored_method_is_given_its_extractor(streamed, tmp_path: Path, monk
     runners = []
 
     class Seen(running.Runner):
-        def __init__(self, *given) -> None:
-            super().__init__(*given)
+        def __init__(self, *given, **named) -> None:
+            super().__init__(*given, **named)
             runners.append(self)
 
     monkeypatch.setattr(running, "Runner", Seen)
