@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.task import Normalization
@@ -110,7 +110,7 @@ class Recognition:
             columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
         return torch.stack(columns, dim=1)
 
-    def probabilities(self, squares: Float64[Tensor, "n t"]) -> Float64[Tensor, "n t"]:
+    def probabilities(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n t"]:
         """How likely each task is, all being equally likely before.
 
         Args:
@@ -118,16 +118,16 @@ class Recognition:
         """
         mean = squares.new_tensor([spread.mean for spread in self.spreads])
         dimensions = squares.new_tensor([spread.dimensions for spread in self.spreads]).median().clamp_max(1e6)
-        return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1)
+        return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()
 
-    def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float64[Tensor, "n"]:
+    def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n"]:
         """How unlike anything learned: 1 where an image of the nearest task would be among the 5 % that lie farthest out.
 
         Args:
             squares: as from `squared_distances`.
         """
         limit = squares.new_tensor([spread.limit for spread in self.spreads]).clamp_min(torch.finfo(torch.float64).tiny)
-        return (squares / limit).amin(dim=1).sqrt()
+        return (squares / limit).amin(dim=1).sqrt().float()
 
     def state(self) -> Tree:
         """The spreads as plain values."""

@@ -60,8 +60,8 @@ def test_probabilities_by_hand():
     recognition = Recognition([Spread(4.0, 4.0, 9.0, PLAIN), Spread(1.0, 0.5, 4.0, PLAIN)])  # 8 and 4 dimensions; the lower median
     squares = torch.tensor([[4.0, 4.0]], dtype=torch.float64)
     weights = torch.tensor([-2.0 * 1 - 2 * torch.tensor(4.0).log(), -2.0 * 4], dtype=torch.float64)
-    torch.testing.assert_close(recognition.probabilities(squares)[0], weights.softmax(dim=0))
-    torch.testing.assert_close(recognition.strangeness(squares), torch.tensor([2 / 3], dtype=torch.float64))
+    torch.testing.assert_close(recognition.probabilities(squares)[0], weights.softmax(dim=0).float())
+    torch.testing.assert_close(recognition.strangeness(squares), torch.tensor([2 / 3]))
 
 
 def clouds(colour, n, seed):
