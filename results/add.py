@@ -9,13 +9,13 @@ command has a row already is passed over.
 import argparse
 import csv
 import datetime
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from lifelong.experiment.compare import read_summaries
+from lifelong.reproduction.commit import commit
 
 COLUMNS = (
     *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
@@ -72,17 +72,6 @@ def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
         "routing": f"{free['mean_routing']:.4f}" if free else "",
         "task_free_ap": f"{free['mean_accuracy']:.4f}" if free else "",
     }
-
-
-def commit() -> str:
-    """The commit of the tree, "-dirty" where tracked code differs from it."""
-    here = Path(__file__).resolve().parent.parent
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "lifelong")
-    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from add import commit  # beside this file
 
 from lifelong.data.sources import Sources
 from lifelong.experiment.compare import read_summaries
 from lifelong.learner import Learner
 from lifelong.places import environment
+from lifelong.reproduction.commit import commit
 
 IMAGES = 500
 
