@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from lifelong.cli import main
@@ -19,6 +18,7 @@ from lifelong.experiment.run import run
 from lifelong.learner import Learner
 from lifelong.storage import load_tree
 from tests.learned import HERE, small_config, small_run
+from tests.trees import same
 
 
 def images_of_bars(folder: Path, seed: int = 0) -> Path:
@@ -55,16 +55,6 @@ def bars(place: Path) -> str:
 
 def weights(path: Path) -> dict:
     return load_tree(path / "checkpoint" / "run.safetensors")["method"]
-
-
-def same(left, right) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 class StopAt(Progress):

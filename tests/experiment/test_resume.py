@@ -6,22 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from lifelong.methods.registry import METHODS
 from lifelong.storage import load_tree
+from tests.trees import same
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def same(left, right) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 def candidates(entry: dict) -> list:

@@ -25,8 +25,9 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import Range, TuningSettings
 from lifelong.storage import load_tree
 from lifelong.training.examples import evaluate
-from tests.experiment.test_resume import candidates, same
+from tests.experiment.test_resume import candidates
 from tests.made import made_task
+from tests.trees import same
 
 HERE = Environment(device="cpu", threads=1)
 SAVING = replace(HERE, save_every=0.0)
