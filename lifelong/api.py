@@ -153,6 +153,7 @@ def learn(
     threads: int = 0,
     save_every: float = 5.0,
     skip_broken: bool = False,
+    tensorboard: bool = False,
     progress: Any = True,
 ) -> dict[str, Any]:
     """Learn one more task in a finished run, or go on where the same call stopped, and write its report anew.
@@ -161,7 +162,7 @@ def learn(
         run: the run directory.
         task: where the images of the task are: ``folder:PATH`` with a folder for each class, or any other source of one data set.
         name: of the task; by default the last part of its address.
-        data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
+        data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
 
     Returns:
         The summary with the new task.
@@ -169,7 +170,7 @@ def learn(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
-    place = environment(data, weights, device, download, threads, save_every, skip_broken)
+    place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard)
     return start_learning(Path(run), task, name, place, progress)
 
 

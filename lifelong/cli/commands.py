@@ -68,7 +68,8 @@ SkipBrokenFlag = Annotated[
     Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
 ]
 TensorBoardFlag = Annotated[
-    bool, Parameter(group=RUN, help="write event files for TensorBoard too, into DIR/tensorboard", negative="", show_default=False)
+    bool,
+    Parameter(group=RUN, help="write event files for TensorBoard too, into the run's folder tensorboard", negative="", show_default=False),
 ]
 JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
 

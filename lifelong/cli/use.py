@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from lifelong import api
 from lifelong.cli import tables
-from lifelong.cli.commands import DownloadFlag, JsonFlag, Where, WhereFlags, app, console_progress, run_flag, show
+from lifelong.cli.commands import DownloadFlag, JsonFlag, TensorBoardFlag, Where, WhereFlags, app, console_progress, run_flag, show
 from lifelong.cli.flags import ONE
 from lifelong.errors import LifelongError
 
@@ -54,10 +54,11 @@ def learn(
     task: Annotated[str, run_flag("images of the new task: folder:PATH with a folder for each class, csv:FILE, hub:ID, ..."), ONE],
     name: Annotated[str | None, run_flag("of the task [default: the last part of its address]"), ONE] = None,
     where: WhereFlags = WHERE,
+    tensorboard: TensorBoardFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
-    summary = api.start_learning(run, task, name, where.environment(), console_progress(as_json))
+    summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 
 

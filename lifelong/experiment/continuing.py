@@ -20,6 +20,7 @@ from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
+from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, read_summary
@@ -69,6 +70,8 @@ def learn_more(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
+    if environment.tensorboard:
+        check_tensorboard()
     keep_freed_memory()
     flush_denormals()
     device = choose_device(environment.device)
@@ -85,12 +88,16 @@ def learn_more(
         added = _claim(saved, wanted)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or wanted.name in known:
+            if environment.tensorboard:
+                write_events(path, saved.entries, saved.state["accuracy"])
             return summary
         stream = GrownStream(saved, summary, added, images, sources)
         threads = set_threads(environment.threads, images.describe()[0].image_size)
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()
-        runner = Runner(saved.config, stream, saved.directory, device, extractors, listener, stream.notes, threads, environment.save_every)
+        config, directory, saves = saved.config, saved.directory, environment.save_every
+        events = environment.tensorboard
+        runner = Runner(config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events)
         return runner.to_end()
 
 

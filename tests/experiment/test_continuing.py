@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,17 @@ def test_again_only_reads(place):
     before = state.stat().st_mtime_ns
     assert learn_more(place / "par", bars(place), HERE) == summary
     assert state.stat().st_mtime_ns == before
+
+
+def test_events_of_the_new_task_are_written_where_they_are_asked_for(place):
+    pytest.importorskip("tensorboard", reason="no package tensorboard: pip install lifelong[tensorboard]")
+    learn_more(place / "par", bars(place), HERE)
+    assert not (place / "par" / "tensorboard").exists()
+    learn_more(place / "par", bars(place), replace(HERE, tensorboard=True))  # what is learned is not learned again
+    assert (place / "par" / "tensorboard" / "task-004").is_dir()
+    images_of_bars(place / "more", seed=5)
+    learn_more(place / "par", f"folder:{place / 'more'}", replace(HERE, tensorboard=True), name="bars 2")
+    assert (place / "par" / "tensorboard" / "task-005").is_dir()
 
 
 def test_a_second_task_and_the_first_command(place, learned):
