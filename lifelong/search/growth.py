@@ -11,7 +11,6 @@ Source: Li et al., Learn to Grow (ICML 2019, arXiv 1904.00310), section 3.1; the
 """
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -20,18 +19,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lifelong.errors import LifelongError
 from lifelong.networks.growing_resnet import Choice, Mixture, Path, choices, mixtures
+from lifelong.search.course import Search, outcome, set_rate, stratified_halves
 from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
-from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage
-
-LOWEST_RATE = 1e-5
-"""Where the cosine of the learning rate would end."""
 
 FEWEST = 4
 """Training images of a search: batch norm wants two in each half."""
@@ -74,21 +69,8 @@ def search_growth(
     Raises:
         LifelongError: fewer than four images, a loss that is not finite, or a state that cannot be written.
     """
-    done = stage.outcome()
-    if done is None:
-        count = len(examples.train_labels)
-        if count < FEWEST:
-            raise LifelongError(f"{stage.where or stage.name}: a search needs at least {FEWEST} training images, there are {count}")
-        done = _Search(network, examples, settings, training, stage).to_end()
-        stage.finish(done)
+    done = outcome(stage, len(examples.train_labels), FEWEST, lambda: _Growth(network, examples, settings, training, stage))
     return GrowthResult(path=tuple(map(_heaviest, done["weights"])), **done)
-
-
-def halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:
-    """Positions of two random halves, in which the images of a class differ by at most one."""
-    order = torch.randperm(len(labels), generator=generator, device=labels.device)
-    order = order[labels[order].argsort(stable=True)]
-    return order[::2], order[1::2]
 
 
 def expected_size(relaxed: list[Mixture]) -> Float[Tensor, ""]:
@@ -101,13 +83,14 @@ def _heaviest(weights: Float[Tensor, "c"]) -> Choice:
     return choices(len(weights) // 2)[int(weights.argmax())]
 
 
-class _Search:
-    """A search under way: everything that a saved state must hold."""
+class _Growth(Search):
+    """A search of what a task reuses, adapts or adds."""
 
     def __init__(
         self, network: nn.Module, examples: Examples, settings: LearnToGrowSettings, training: TrainingSettings, stage: Stage
     ) -> None:
-        self.network, self.examples, self.settings, self.stage = network.train(), examples, settings, stage
+        super().__init__(stage, settings.search_epochs)
+        self.network, self.examples, self.settings = network.train(), examples, settings
         self.batch_size = training.batch_size
         self.relaxed = mixtures(network)
         self.alphas = [mixture.alpha for mixture in self.relaxed]
@@ -118,39 +101,21 @@ class _Search:
             self.alphas, lr=settings.search_alpha_lr, betas=ALPHA_BETAS, weight_decay=settings.search_alpha_decay
         )
         self.generator = stage.generator(examples.train.device)
-        self.weight_half, self.alpha_half = halves(examples.train_labels, self.generator)
-        self.history: list[tuple[float, float]] = []
-        self.seconds = 0.0
-        saved = stage.running()
-        if saved is not None:
-            self._restore(saved)
+        self.weight_half, self.alpha_half = stratified_halves(examples.train_labels, self.generator)
+        self.resume()
 
-    def to_end(self) -> Tree:
-        """Run the epochs that remain; returns the outcome."""
-        epochs = self.settings.search_epochs
-        while len(self.history) < epochs:
-            started = time.perf_counter()
-            loss, accuracy = self._epoch(len(self.history))
-            self.history.append((loss, accuracy))
-            self.seconds += time.perf_counter() - started
-            self.stage.report(len(self.history), epochs, loss, accuracy)
-            self.stage.save(self._state)
-        weights = [alpha.detach().softmax(0) for alpha in self.alphas]
-        return {"epochs": epochs, "seconds": self.seconds, "weights": weights, "history": self.history}
+    def _found(self) -> Tree:
+        return {"weights": [alpha.detach().softmax(0) for alpha in self.alphas]}
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over both halves; returns the mean loss on the one and the accuracy on the other."""
-        highest = self.settings.search_lr
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine(highest, min(LOWEST_RATE, highest), epoch, self.settings.search_epochs)
+        set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
         total = torch.zeros((), device=self.generator.device)
         correct = torch.zeros_like(total)
         for weight_batch, alpha_batch in self._rounds():
             correct += self._step_alpha(alpha_batch)
             total += self._step_weights(weight_batch)
         loss = total.item() / len(self.weight_half)
-        if not math.isfinite(loss):
-            self.stage.diverged(epoch + 1, f"search_lr {highest:g}")
+        self._check(loss, f"search_lr {self.settings.search_lr:g}")
         return loss, correct.item() / len(self.alpha_half)
 
     def _rounds(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -193,8 +158,6 @@ class _Search:
             "momentum": momentum_state(self.optimizer),
             "adam": self.alpha_optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "history": self.history,
-            "seconds": self.seconds,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -202,5 +165,3 @@ class _Search:
         load_momentum(self.optimizer, saved["momentum"])
         self.alpha_optimizer.load_state_dict(saved["adam"])
         self.generator.set_state(saved["generator"].cpu())
-        self.history = saved["history"]
-        self.seconds = saved["seconds"]

@@ -8,7 +8,6 @@ Source: PAR section 3.3 and the authors' code (mdenas_search.py); Zheng et al., 
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -19,19 +18,18 @@ from torch import Tensor, nn
 
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import Augmentation, Normalization, Split
-from lifelong.errors import LifelongError
 from lifelong.networks.genotype import Genotype
 from lifelong.networks.supernet import Path, SuperNetwork
+from lifelong.search.course import Search, outcome, set_rate
 from lifelong.search.distribution import Distribution, derive
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
-from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage, derive_seed, seeded
 
-LOWEST_RATE = 1e-5
-"""Where the cosine of the learning rate would end."""
+FEWEST = 2
+"""Training images of a search: one in each half."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +82,14 @@ def search_cell(
     Raises:
         LifelongError: fewer than two images, a loss that is not finite, or a state that cannot be written.
     """
-    done = stage.outcome()
-    if done is None:
-        if len(train) < 2:
-            raise LifelongError(f"{stage.where or stage.name}: a cell search needs at least 2 training images, there are {len(train)}")
+
+    def begin() -> Search:
         with seeded(stage.seed):
             network = SuperNetwork(classes, settings.search_channels or channels, cells, reduce_bn=reduce_bn)
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
-        done = _Search(network.to(train.images.device), images, settings, training, stage).to_end()
-        stage.finish(done)
+        return _CellSearch(network.to(train.images.device), images, settings, training, stage)
+
+    done = outcome(stage, len(train), FEWEST, begin)
     return SearchResult(Genotype.parse(done.pop("genotype")), **done)
 
 
@@ -112,56 +109,31 @@ class _Images:
         return normalize(images, self.normalization), self.split.labels[indices]
 
 
-class _Search:
-    """A search under way: everything that a saved state must hold."""
+class _CellSearch(Search):
+    """A search of the two cells of an expert."""
 
     def __init__(self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage) -> None:
-        self.network, self.images, self.settings, self.batch_size, self.stage = network, images, settings, training.batch_size, stage
+        super().__init__(stage, settings.search_epochs)
+        self.network, self.images, self.settings, self.batch_size = network, images, settings, training.batch_size
         self.optimizer = sgd(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
         self.random = stage.generator()
         images.generator.manual_seed(derive_seed(stage.seed, "augmentation"))
         order = torch.randperm(len(images.split), generator=self.random)
         self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
         self.normal, self.reduce = Distribution(), Distribution()
-        self.history: list[tuple[float, float]] = []
-        self.seconds = 0.0
-        saved = stage.running()
-        if saved is not None:
-            self._restore(saved)
+        self.resume()
 
-    def to_end(self) -> Tree:
-        """Run the epochs that remain; returns the outcome."""
-        epochs = self.settings.search_epochs
-        while len(self.history) < epochs:
-            started = time.perf_counter()
-            loss, accuracy = self._epoch(len(self.history))
-            self.history.append((loss, accuracy))
-            self.seconds += time.perf_counter() - started
-            self.stage.report(len(self.history), epochs, loss, accuracy)
-            self.stage.save(self._state)
-        tables = (self.normal.probabilities, self.reduce.probabilities)
-        return {
-            "genotype": str(Genotype(*map(derive, tables))),
-            "epochs": epochs,
-            "seconds": self.seconds,
-            "normal": tables[0],
-            "reduce": tables[1],
-            "history": self.history,
-        }
+    def _found(self) -> Tree:
+        normal, reduce = self.normal.probabilities, self.reduce.probabilities
+        return {"genotype": str(Genotype(derive(normal), derive(reduce))), "normal": normal, "reduce": reduce}
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
-        """One pass over both halves; returns the mean loss on the one and the accuracy on the other."""
-        highest = self.settings.search_lr
-        lowest = min(LOWEST_RATE, highest)
-        rate = cosine(highest, lowest, epoch, self.settings.search_epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
         total, correct = 0.0, 0
         for training, held_out in self._rounds():
             path = (self.normal.sample(self.random), self.reduce.sample(self.random))
             total += self._train(training, path)
-            if not math.isfinite(total):
-                self.stage.diverged(epoch + 1, f"search_lr {highest:g}")
+            self._check(total, f"search_lr {self.settings.search_lr:g}")
             right = self._correct(held_out, path)
             correct += right
             accuracy = right / sum(map(len, held_out))
@@ -205,8 +177,6 @@ class _Search:
             "momentum": momentum_state(self.optimizer),
             "distributions": (asdict(self.normal), asdict(self.reduce)),
             "generators": (self.random.get_state(), self.images.generator.get_state()),
-            "history": self.history,
-            "seconds": self.seconds,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -215,5 +185,3 @@ class _Search:
         self.normal, self.reduce = (Distribution(**tables) for tables in saved["distributions"])
         for generator, state in zip((self.random, self.images.generator), saved["generators"], strict=True):
             generator.set_state(state)
-        self.history = saved["history"]
-        self.seconds = saved["seconds"]

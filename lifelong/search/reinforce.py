@@ -12,7 +12,6 @@ Source: Veniat et al., MNTDP (ICLR 2021), the stochastic variant and its code.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
-from lifelong.errors import LifelongError
+from lifelong.search.course import Search, outcome, stratified_halves
 from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -31,6 +30,9 @@ from lifelong.training.stages import Stage, derive_seed
 
 DECIDED = 1e-3
 """Entropy, in nats, below which a search ends: the paper's code."""
+
+FEWEST = 2
+"""Training images of a search: one in each half."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,16 @@ def search_path(
     Raises:
         LifelongError: fewer than two training images, a loss that is not finite, or a state that cannot be written.
     """
-    done = stage.outcome()
-    if done is None:
-        if len(examples.train_labels) < 2:
-            raise LifelongError(f"{stage.where or stage.name}: a path search needs at least 2 training images, there is 1")
-        done = _Search(source, columns, examples, training, stage, epochs, arch_lr).to_end()
-        stage.finish(done)
+    count = len(examples.train_labels)
+    done = outcome(stage, count, FEWEST, lambda: _PathSearch(source, columns, examples, training, stage, epochs, arch_lr))
     column = columns[done["path"]]
     column.load_state_dict(done.pop("column"))
     column.eval()
     return PathResult(**done)
 
 
-class _Search:
-    """A search under way: everything that a saved state must hold."""
+class _PathSearch(Search):
+    """A search of where to leave a source path."""
 
     def __init__(
         self,
@@ -102,8 +100,8 @@ class _Search:
         epochs: int,
         arch_lr: float,
     ) -> None:
+        super().__init__(stage, epochs)
         self.source, self.columns, self.examples, self.training = source, columns, examples, training
-        self.stage, self.epochs = stage, epochs
         self.optimizer = sgd(columns.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
         self.parameters = self.optimizer.param_groups[0]["params"]
         # A handful of numbers: on the CPU, in double precision, wherever the networks are.
@@ -112,31 +110,12 @@ class _Search:
         self.random = stage.generator()
         self.augmentation = torch.Generator(examples.train.device).manual_seed(derive_seed(stage.seed, "augmentation"))
         self.halves = stratified_halves(examples.train_labels.cpu(), self.random)
-        self.history: list[tuple[float, float, float]] = []
-        self.seconds = 0.0
-        saved = stage.running()
-        if saved is not None:
-            self._restore(saved)
+        self.resume()
 
-    def to_end(self) -> Tree:
-        """Run the epochs that remain; returns the outcome."""
-        while len(self.history) < self.epochs and not self._decided():
-            started = time.perf_counter()
-            loss, accuracy = self._epoch()
-            self.history.append((loss, accuracy, entropy(self._log_p()).item()))
-            self.seconds += time.perf_counter() - started
-            self.stage.report(len(self.history), self.epochs, loss, accuracy)
-            self.stage.save(self._state)
+    def _found(self) -> Tree:
         log_p = self._log_p()
         path = int(log_p.argmax())
-        return {
-            "path": path,
-            "probability": log_p[path].exp().item(),
-            "epochs": len(self.history),
-            "seconds": self.seconds,
-            "history": self.history,
-            "column": self.columns[path].state_dict(),
-        }
+        return {"path": path, "probability": log_p[path].exp().item(), "column": self.columns[path].state_dict()}
 
     def _decided(self) -> bool:
         return bool(self.history) and self.history[-1][2] < DECIDED
@@ -144,8 +123,8 @@ class _Search:
     def _log_p(self) -> Float64[Tensor, " paths"]:
         return log_probabilities(self.logits.detach())
 
-    def _epoch(self) -> tuple[float, float]:
-        """One pass over both halves, batches in turn; returns the mean loss on the one and the accuracy on the other."""
+    def _epoch(self, epoch: int) -> tuple[float, float, float]:
+        """Batches of the halves in turn. Measured besides: the entropy of the distribution afterwards."""
         count = math.ceil(len(self.halves[0]) / self.training.batch_size)
         # Batches of nearly equal size: batch norm and baseline would suffer from a last one of a few images.
         weights, rewards = (half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in self.halves)
@@ -153,9 +132,9 @@ class _Search:
         for step in range(count):
             total += self._learn_weights(weights[step])
             correct += self._learn_distribution(rewards[step])
-            if not (math.isfinite(total) and self.logits.isfinite().all()):
-                self.stage.diverged(len(self.history) + 1, f"lr {self.training.lr:g}")
-        return total / len(self.halves[0]), correct / len(self.halves[1])
+            # Either may be what is not finite.
+            self._check(total + self.logits.detach().sum().item(), f"lr {self.training.lr:g}")
+        return total / len(self.halves[0]), correct / len(self.halves[1]), entropy(self._log_p()).item()
 
     def _learn_weights(self, indices: Int64[Tensor, "b"]) -> float:
         """A step of the weights; returns the sum of the images' losses."""
@@ -196,8 +175,6 @@ class _Search:
             "logits": self.logits,
             "adam": dict(self.adam.state[self.logits]),
             "generators": (self.random.get_state(), self.augmentation.get_state()),
-            "history": self.history,
-            "seconds": self.seconds,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -207,15 +184,6 @@ class _Search:
         self.adam.state[self.logits] = saved["adam"]
         for generator, state in zip((self.random, self.augmentation), saved["generators"], strict=True):
             generator.set_state(state)
-        self.history = saved["history"]
-        self.seconds = saved["seconds"]
-
-
-def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:
-    """The positions of samples in two random halves; the numbers of a class in them differ by one at most."""
-    order = torch.randperm(len(labels), generator=generator)
-    dealt = order[labels[order].argsort(stable=True)]
-    return dealt[0::2], dealt[1::2]
 
 
 def walk(

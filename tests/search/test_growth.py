@@ -11,7 +11,7 @@ from lifelong.data.task import Augmentation
 from lifelong.errors import LifelongError
 from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, GrowingResNet, choices, mixtures
 from lifelong.search import growth
-from lifelong.search.growth import GrowthResult, expected_size, halves, search_growth
+from lifelong.search.growth import GrowthResult, expected_size, search_growth
 from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples, image_examples
@@ -43,15 +43,6 @@ def same(one: GrowthResult, other: GrowthResult) -> bool:
     )
 
 
-def test_halves_are_stratified():
-    labels = torch.tensor([0] * 7 + [1] * 4 + [2] * 2).repeat(3)[torch.randperm(39, generator=torch.Generator().manual_seed(5))]
-    one, other = halves(labels, torch.Generator().manual_seed(1))
-    assert sorted([*one.tolist(), *other.tolist()]) == list(range(39))
-    counts = [torch.bincount(labels[half], minlength=3) for half in (one, other)]
-    assert (counts[0] - counts[1]).abs().max() <= 1
-    assert not torch.equal(one, halves(labels, torch.Generator().manual_seed(2))[0])
-
-
 def test_result():
     result = search(Stage("search", 1))
     assert result.epochs == len(result.history) == 3
@@ -79,7 +70,7 @@ def test_a_high_price_reuses_and_none_does_not():
 
 def test_by_turns_on_two_halves(monkeypatch):
     """Alpha moves on one half only, all other weights on the other, and old ones on neither."""
-    search_class = growth._Search
+    search_class = growth._Growth
     seen = {"alpha": set(), "weights": set()}
     step_alpha, step_weights = search_class._step_alpha, search_class._step_weights
 
@@ -143,7 +134,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path):
 
 def test_four_images_are_enough_and_three_are_not():
     assert search(Stage("search", 1), images=examples(2), search_epochs=1).epochs == 1
-    with pytest.raises(LifelongError, match="task 'x', search: a search needs at least 4 training images, there are 3"):
+    with pytest.raises(LifelongError, match="task 'x', search: a search needs at least 4 training images, here: 3"):
         search(Stage("search", 1, where="task 'x', search"), images=examples(1))
 
 

@@ -88,7 +88,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, sampling):
 def test_every_state_restores_every_tensor(tmp_path, monkeypatch):
     """Weights and momentum at the end are those of the straight run, not only the genotype."""
     ends = []
-    monkeypatch.setattr(mdl._Search, "to_end", record(mdl._Search.to_end, ends))
+    monkeypatch.setattr(mdl._CellSearch, "to_end", record(mdl._CellSearch.to_end, ends))
     search(Stage("search", 7))
     for stop in (1, 2, 4):
         folder = tmp_path / str(stop)
@@ -157,15 +157,17 @@ def test_it_learns_something():
 
 def test_the_rate_falls_by_a_cosine(monkeypatch):
     rates = []
-    train = mdl._Search._train
-    monkeypatch.setattr(mdl._Search, "_train", lambda self, *a: (rates.append(self.optimizer.param_groups[0]["lr"]), train(self, *a))[1])
+    train = mdl._CellSearch._train
+    monkeypatch.setattr(
+        mdl._CellSearch, "_train", lambda self, *a: (rates.append(self.optimizer.param_groups[0]["lr"]), train(self, *a))[1]
+    )
     search(Stage("search", 1), search_epochs=4, search_lr=0.01)
     assert rates == pytest.approx([0.01, 1e-5 + 0.00999 * 0.8535533906, 1e-5 + 0.00999 * 0.5, 1e-5 + 0.00999 * 0.1464466094])
 
 
 def test_two_images_are_enough_and_one_is_not():
     assert search(Stage("search", 1), images(2), search_epochs=1).epochs == 1
-    with pytest.raises(LifelongError, match="task 'x', search: a cell search needs at least 2 training images, there are 1"):
+    with pytest.raises(LifelongError, match="task 'x', search: a search needs at least 2 training images, here: 1"):
         search(Stage("search", 1, where="task 'x', search"), images(1))
 
 

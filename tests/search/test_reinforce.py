@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lifelong.errors import LifelongError
 from lifelong.networks.frozen import freeze
 from lifelong.search import reinforce
-from lifelong.search.reinforce import PathResult, search_path, stratified_halves, walk
+from lifelong.search.reinforce import PathResult, search_path, walk
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
 from lifelong.training.stages import Stage
@@ -90,20 +90,11 @@ def test_rewards_do_not_move_statistics() -> None:
     assert columns[1][0].num_batches_tracked == 0
 
 
-def test_halves_are_stratified() -> None:
-    labels = torch.tensor([0] * 7 + [1] * 4 + [2] * 1 + [3] * 5)
-    first, second = stratified_halves(labels, torch.Generator().manual_seed(0))
-    assert sorted([*first.tolist(), *second.tolist()]) == list(range(17))
-    counts = [torch.bincount(labels[half], minlength=4) for half in (first, second)]
-    assert (counts[0] - counts[1]).abs().max() <= 1
-    assert not torch.equal(first, stratified_halves(labels, torch.Generator().manual_seed(1))[0])
-
-
 def test_weights_learn_from_one_half_and_the_distribution_from_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, set[int]] = {"_learn_weights": set(), "_learn_distribution": set()}
     for name, indices in seen.items():
-        learn = getattr(reinforce._Search, name)
-        monkeypatch.setattr(reinforce._Search, name, recording(learn, indices))
+        learn = getattr(reinforce._PathSearch, name)
+        monkeypatch.setattr(reinforce._PathSearch, name, recording(learn, indices))
     search(Stage("search", 1), epochs=3)
     first, second = seen.values()
     assert first | second == set(range(64))
@@ -149,7 +140,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path) -> None:
 
 def test_two_images_are_enough_and_one_is_not() -> None:
     assert search(Stage("search", 1), 2, epochs=2)[0].epochs == 2
-    with pytest.raises(LifelongError, match="task 'x', search: a path search needs at least 2 training images, there is 1"):
+    with pytest.raises(LifelongError, match="task 'x', search: a search needs at least 2 training images, here: 1"):
         search(Stage("search", 1, where="task 'x', search"), 1)
 
 
