@@ -76,16 +76,17 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         warnings.simplefilter("ignore")
         wanted = network(probe)
         program = _traced(network, probe[:2], task)
-        if format == "torch":
-            write_file(file, lambda part: torch.export.save(program, part.open("wb")))
-            found = torch.export.load(file).module()(probe)
-        else:
-            _write_onnx(program, file)
-            found = _run_onnx(file, probe)
-    difference = (found - wanted).abs().max().item()
-    if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-        file.unlink()
-        raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
+        difference = 0.0
+
+        def write(part: Path) -> None:
+            # What is not equal to the run is not kept, nor takes the place of an earlier file.
+            nonlocal difference
+            found = (_through_torch if format == "torch" else _through_onnx)(program, part, probe)
+            difference = (found - wanted).abs().max().item()
+            if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
+                raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
+
+        write_file(file, write)
     return {"file": str(file), "task": task, "classes": entry["classes"], "image_size": size, "largest_difference": difference}
 
 
@@ -102,17 +103,22 @@ def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -
         raise LifelongError(f"the network of task '{task}' cannot be exported: {reason}") from error
 
 
-def _write_onnx(program: torch.export.ExportedProgram, file: Path) -> None:
-    _import_onnx()
+def _through_torch(program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+    """Write the file; returns the logits of what is read from it."""
+    with file.open("wb") as written:
+        torch.export.save(program, written)
+    with file.open("rb") as kept:
+        return torch.export.load(kept).module()(images)
+
+
+def _through_onnx(program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
+    """Write the file; returns the logits of ONNX Runtime."""
+    runtime = _import_onnx()
     # It would tell of operators of packages that are not installed, and that no network here has.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     made = torch.onnx.export(program, input_names=["images"], output_names=["logits"], external_data=False, verbose=False)
     assert made is not None
-    write_file(file, lambda part: made.save(part))
-
-
-def _run_onnx(file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
-    runtime = _import_onnx()
+    made.save(file)
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 

@@ -23,6 +23,9 @@ from lifelong.training.examples import EVALUATION_BATCH
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
 """Files of a folder that are taken for images."""
 
+AS_PNG = {"CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
+"""What pictures become whose mode a PNG does not have."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -93,7 +96,8 @@ class Learner:
 
         Args:
             images: paths of files and folders; or PIL images, or uint8 arrays of shape (H, W, 3) or (H, W); or a uint8 tensor of shape
-                (N, 3, H, W). One alone may stand without a list. They are brought to `image_size` as a stream's are; a tensor must have it.
+                (N, 3, H, W). One alone may stand without a list. They are brought to `image_size` as a stream's are (but for
+                those of CelebA, which are squeezed: here the middle square is taken); a tensor must have it.
             task: the name of the task they belong to; None: it is inferred, image by image.
             infer: how: "method" by the method's own way (PAR: its prototypes), "confidence" by that of the heads, "auto" by the first if
                 there is one.
@@ -182,14 +186,15 @@ def _encoded(image: Any) -> list[tuple[str, bytes]]:
     """The bytes of one image, or of all in a folder, each with what to call it in a message."""
     if isinstance(image, (str, Path)):
         return [(str(path), _bytes(path)) for path in image_files(Path(image))]
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    try:
-        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
     content = io.BytesIO()
-    picture.save(content, "PNG")
+    try:
+        # Turned as its EXIF mark says, which a PNG would lose.
+        picture = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else Image.fromarray(image)
+        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG")
+    except (AttributeError, TypeError, ValueError, OSError) as error:
+        raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
     return [("an image", content.getvalue())]
 
 

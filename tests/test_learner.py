@@ -97,9 +97,24 @@ def test_images_of_every_kind(par, folder):
     assert learner.predict([str(folder / "0.png"), folder / "1.png"]) == wanted[:2]
     assert learner.predict(folder) == wanted
     assert learner.predict(images[0]) == wanted[:1]
+    coloured = Image.fromarray(arrays[0])
+    for mode in ("CMYK", "RGBX"):
+        assert learner.predict(coloured.convert(mode)) == wanted[:1]
     assert learner.predict([]) == learner.predict(images[:0]) == []
     (large,) = learner.predict(Image.fromarray(arrays[0]).resize((80, 80), Image.Resampling.NEAREST))
     assert large.label == wanted[0].label
+
+
+def test_a_picture_stands_upright_as_its_file_does(par, tmp_path):
+    learner = Learner.load(par)
+    sideways = Image.fromarray(digits(par)[0].permute(1, 2, 0).numpy()).transpose(Image.Transpose.ROTATE_90)
+    mark = Image.Exif()
+    mark[0x0112] = 6  # turn a quarter clockwise to see it upright
+    sideways.save(tmp_path / "sideways.png", exif=mark)
+    with Image.open(tmp_path / "sideways.png") as picture:
+        pixels = learner.read(picture)
+    assert torch.equal(pixels, learner.read(tmp_path / "sideways.png"))
+    assert torch.equal(pixels, digits(par)[:1])
 
 
 def test_a_method_that_cannot_tell_tasks_apart(finetune):
@@ -123,6 +138,9 @@ def test_what_is_refused(par, tmp_path):
         (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8), None, "takes uint8"),
         (np.zeros((8, 8, 3)), None, "is no image"),
+        (np.zeros((8, 8), dtype=np.float32), None, "is no image"),
+        (np.zeros((8, 8), dtype=np.int32), None, "is no image"),
+        (Image.new("F", (8, 8)), None, "is no image"),
         (7, None, "a int is no image"),
     ]:
         with pytest.raises(LifelongError, match=line) as caught:

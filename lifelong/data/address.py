@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from lifelong.data.catalog import PoolName
@@ -59,6 +60,11 @@ class Address:
         """The name of the source, without the options of the stream; that of another place, if `where` is given."""
         options = "&".join(f"{key}={value}" for key, value in self.options.items() if key not in _OF_STREAMS)
         return f"{self.kind}:{self.where if where is None else where}" + f"?{options}" * bool(options)
+
+    @property
+    def lasting(self) -> str:
+        """The name of the source, of a path the last part alone: what stays where its files are moved, or named from another folder."""
+        return self.of_source(self.where if self.kind in ("named", "hub") else Path(self.where).name).removeprefix("named:")
 
     def parts(self) -> dict[PoolName, tuple[str, ...]]:
         """For each split that was named, the data set's own parts that make it; empty where none was."""

@@ -19,13 +19,13 @@ def compare(configs: list[RunConfig], out: Path, environment: Environment, progr
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
-    """The summaries of run directories, in order; a folder of run directories stands for all of them, sorted by name.
+    """The summaries of run directories, in order and each once; a folder of run directories stands for all of them, sorted by name.
 
     Raises:
         LifelongError: a path holds neither.
     """
-    summaries = []
+    runs: dict[Path, Path] = {}
     for path in paths:
         inner = sorted(file.parent for file in Path(path).glob("*/summary.json"))
-        summaries += [read_summary(run_path) for run_path in (inner or [Path(path)])]
-    return summaries
+        runs |= {run.resolve(): run for run in (inner or [Path(path)])}
+    return [read_summary(run) for run in runs.values()]

@@ -20,6 +20,7 @@ from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
+from lifelong.experiment.curves import drop_task
 from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
@@ -27,6 +28,7 @@ from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
 from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
@@ -35,6 +37,9 @@ from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_freed_memory
 from lifelong.training.stages import clear
+
+AWAY = "images are not here: "
+"""How a note of them begins."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def learn_more(
         saved = open_run(path, device)
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
+        if not (path / "summary.json").exists():
+            raise LifelongError(f"{path} has no summary.json; the command that began the run writes it anew")
         summary = read_summary(path)
         if not summary["complete"]:
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
@@ -87,10 +94,11 @@ def learn_more(
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted)
         known = [task["name"] for task in summary["tasks"]]
-        if added[-1] != wanted or wanted.name in known:
+        if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             if environment.tensorboard:
                 write_events(path, saved.entries, saved.state["accuracy"])
             return summary
+        check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
         threads = set_threads(environment.threads, images.describe()[0].image_size)
         extractors = extractor_opener(environment, device)
@@ -130,7 +138,12 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
     names = saved.names
     known = _read(saved.directory)
     learned = [task for task in known if task.name in names]
-    if wanted in learned:
+    before = next((task for task in learned if (task.name, task.fingerprint) == (wanted.name, wanted.fingerprint)), None)
+    if before is not None:
+        if before != wanted:
+            # The same images at another place: from now on they are looked for there.
+            learned[learned.index(before)] = wanted
+            _write(saved.directory, learned)
         return learned
     if wanted.name in names:
         raise LifelongError(
@@ -140,12 +153,17 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
     if claimed != known:
         # Another task was begun and never finished: it makes room.
         clear(saved.directory.stages(len(names)))
-        write_text(_file(saved.directory), json.dumps([asdict(task) for task in claimed], indent=1) + "\n")
+        drop_task(saved.directory.curves, len(names))
+        _write(saved.directory, claimed)
     return claimed
 
 
 def _file(directory: RunDirectory) -> Path:
     return directory.checkpoint / "added.json"
+
+
+def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
+    write_text(_file(directory), json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
 
 
 def _read(directory: RunDirectory) -> list[AddedTask]:
@@ -172,7 +190,8 @@ class GrownStream:
 
     def __init__(self, saved: SavedRun, summary: dict[str, Any], added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
         self.name: str = summary["stream"]
-        self.notes: list[str] = list(summary["notes"])
+        # Which images are not here is said anew.
+        self.notes: list[str] = [note for note in summary["notes"] if not note.startswith(AWAY)]
         self._saved, self._added, self._newest = saved, list(added), newest
         names, config = saved.names, saved.config
         base = len(names) - sum(task.name in names for task in added)
@@ -192,7 +211,7 @@ class GrownStream:
             reason = "they are others than those it learned"
         except LifelongError as error:
             reason = str(error)
-        note = f"the images of '{name}' are not here, so that what changed is not judged on them again: {reason}"
+        note = f"{AWAY}'{name}', so that what changed is not judged on them again ({reason})"
         if note not in self.notes:
             self.notes.append(note)
         return None

@@ -84,6 +84,14 @@ class Curves:
         self._old.discard(place)
 
 
+def drop_task(file: Path, index: int) -> None:
+    """Drop what was written of the task at this position, which is not the one that will be learned there."""
+    lines, whole = read_lines(file)
+    kept = [line for line in lines if line["task"] != index]
+    if len(kept) < len(lines) or not whole:
+        _write(file, kept)
+
+
 def _write(file: Path, lines: list[dict[str, Any]]) -> None:
     write_text(file, "".join(f"{json.dumps(line)}\n" for line in lines))
 

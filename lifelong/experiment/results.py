@@ -50,21 +50,27 @@ class RunDirectory:
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
         """
-        for part in self.path.rglob(".*.part"):
-            # What a process that was killed while it wrote has left.
-            part.unlink(missing_ok=True)
         if self._begun():
             self._check(identity)
+            self._drop_parts()
             return
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
         if not self._identity.exists() and any(child.name not in (".lock", "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
         # What was begun and never saved begins anew.
+        self._drop_parts()
         self.curves.unlink(missing_ok=True)
         # The identity first: with it, a run that is killed here can be started again.
         write_text(self._identity, json.dumps(identity, indent=1))
         write_text(self.path / "config.toml", config)
+
+    def _drop_parts(self) -> None:
+        """Drop what a process that was killed while it wrote has left: beside the run's own files, and in no folder that is another's."""
+        own = (self.checkpoint, self.path / "figures", self.path / "tensorboard", self.path / "exports")
+        for part in [*self.path.glob(".*.part"), *(part for folder in own for part in folder.rglob(".*.part"))]:
+            if part.is_file():
+                part.unlink(missing_ok=True)
 
     def _begun(self) -> bool:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""

@@ -69,14 +69,15 @@ class Runner:
         for index in range(done):
             # A kill right after a task was saved may have left its stages.
             clear(self.directory.stages(index))
-        if done > len(self.stream):
-            # Tasks were added to the finished run (see `lifelong.experiment.continuing`).
-            return self._finished(read_summary(self.directory.path))
-        if done == len(self.stream) and (self.directory.path / "summary.json").exists():
+        if done >= len(self.stream) and (self.directory.path / "summary.json").exists():
             summary = read_summary(self.directory.path)
-            # A kill right after the last task was saved leaves the summary of the task before.
-            if summary["complete"] and len(summary["tasks"]) == done:
+            # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`). A kill right after
+            # the last task was saved leaves the summary of the task before.
+            if done > len(self.stream):
                 return self._finished(summary)
+            if summary["complete"] and len(summary["tasks"]) == done:
+                self._judge_unknown()
+                return self._finished(summary if plain(self.accuracy) == summary["accuracy"] else self._write())
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
             self.progress.note(note)
@@ -168,13 +169,22 @@ class Runner:
         row, digests = [], []
         for index in range(len(self.entries) + 1):
             digest = _digest_modules(self.method, index)
-            if index < len(self.digests) and digest == self.digests[index]:
+            known = index < len(self.digests) and digest == self.digests[index] and not math.isnan(self.accuracy[-1][index])
+            if known:
                 row.append(self.accuracy[-1][index])
             else:
                 row.append(self._accuracy(index))
             digests.append(digest)
         self.accuracy.append(row)
         self.digests = digests
+
+    def _judge_unknown(self) -> None:
+        """Make up for what could not be judged while images were away."""
+        row = self.accuracy[-1]
+        now = [self._accuracy(index) if math.isnan(value) else value for index, value in enumerate(row)]
+        if plain(now) != plain(row):
+            self.accuracy[-1] = now
+            self.directory.save(self._state())
 
     def _accuracy(self, index: int) -> float:
         try:
@@ -243,12 +253,12 @@ class Runner:
             "torch": torch.__version__,
             "peak_memory_bytes": peak_memory(),
             "notes": self._all_notes(),
-            "complete": len(self.entries) == len(self.stream),
+            "complete": len(self.entries) >= len(self.stream),
         } | (self._tuned() | self._task_free())
 
     def _task_free(self) -> dict[str, Any]:
         """How well the learned stream is known without task names; nothing before its end, or where a task's images are not here."""
-        if len(self.entries) < len(self.stream):
+        if len(self.entries) != len(self.stream):
             return {}
         self.progress.phase("evaluate without task names")
         classes = [entry["classes"] for entry in self.entries]

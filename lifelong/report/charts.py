@@ -117,7 +117,7 @@ def compare_curves(runs: list[Runs], path: Path | None = None, *, theme: Theme =
         curves = [curve(summary["accuracy"]) for summary in one.summaries]
         length = min(map(len, curves))
         steps = range(1, length + 1)
-        values = [[line[step] for line in curves] for step in range(length)]
+        values = [[line[step] for line in curves if math.isfinite(line[step])] or [math.nan] for step in range(length)]
         means = [sum(part) / len(part) for part in values]
         frame.plot(steps, means, color=colour, linewidth=2, marker=_marker(index), markersize=5, label=drawable(one.label, 34))
         if len(curves) > 1:

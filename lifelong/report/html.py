@@ -1,5 +1,6 @@
 """The report of a run as one page."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         tuning_cost=_tuning_cost(summary),
         phases=_phases(summary),
         settings=[(clean(key), in_words(value)) for key, value in (summary.get("settings") or {}).items()],
-        command="lifelong run --config config.toml --out ../again",
+        command=f"lifelong run --config {shlex.quote(str(Path(out) / 'config.toml'))} --out {shlex.quote(f'{out}-again')}",
         environment=_environment(summary),
     )
 

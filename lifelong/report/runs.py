@@ -41,11 +41,12 @@ def group(summaries: list[dict[str, Any]]) -> list[Runs]:
     Args:
         summaries: of any streams, methods, presets and seeds.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for summary in summaries:
-        found.setdefault(json.dumps(_traits(summary), sort_keys=True, default=str), []).append(summary)
-    groups = list(found.values())
-    return [Runs(_label(members[0], [other[0] for other in groups]), tuple(members)) for members in groups]
+    traits = _told_by_length([_traits(summary) for summary in summaries], summaries)
+    found: dict[str, list[int]] = {}
+    for position, own in enumerate(traits):
+        found.setdefault(_key(own), []).append(position)
+    everyone = [traits[positions[0]] for positions in found.values()]
+    return [Runs(_label(traits[positions[0]], everyone), tuple(summaries[at] for at in positions)) for positions in found.values()]
 
 
 def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
@@ -67,13 +68,28 @@ def _traits(summary: dict[str, Any]) -> dict[str, Any]:
     return {**{key: summary.get(key) for key in ("method", "stream", "preset")}, **settings}
 
 
-def _label(summary: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
+def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The traits, with the number of tasks where finished runs that are otherwise alike differ in it: tasks were added to one."""
+    lengths = [len(summary["tasks"]) if summary.get("complete", True) else None for summary in summaries]
+    by_key: dict[str, set[int]] = {}
+    for own, length in zip(traits, lengths, strict=True):
+        by_key.setdefault(_key(own), set()).update(() if length is None else (length,))
+    return [
+        own if length is None or len(by_key[_key(own)]) < 2 else {**own, "tasks": length}
+        for own, length in zip(traits, lengths, strict=True)
+    ]
+
+
+def _key(traits: dict[str, Any]) -> str:
+    return json.dumps(traits, sort_keys=True, default=str)
+
+
+def _label(own: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
     """The method's name, with what differs between its configurations, and the stream where there are several."""
-    own = _traits(summary)
     label = clean(own["method"])
-    if len({other.get("stream") for other in everyone}) > 1:
+    if len({other["stream"] for other in everyone}) > 1:
         label += f" on {clean(own['stream'])}"
-    alike = [_traits(other) for other in everyone if other.get("method") == summary.get("method")]
+    alike = [other for other in everyone if other["method"] == own["method"]]
     # What one run chooses for each task and the other has given is told by the word "tuned".
     differing = [key for key in own if key not in ("method", "stream") and any(other.get(key, own[key]) != own[key] for other in alike)]
     words = [*(["tuned"] if "grid" in own else []), *(f"{key} {clean(own[key])}" for key in differing)]

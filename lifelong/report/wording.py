@@ -190,6 +190,6 @@ def without_names(summary: dict[str, Any]) -> str:
     return f"Without task names: accuracy {share}, mean over tasks; the right task is found for {routed} of the test images{way}{strange}."
 
 
-def curve(rows: list[list[float]]) -> list[float]:
-    """The mean accuracy over the tasks so far, after each task."""
-    return [statistics.fmean(finite(value) or 0.0 for value in row) for row in rows]
+def curve(rows: list[list[float | None]]) -> list[float]:
+    """The mean accuracy over the tasks so far, after each task; NaN where that of a task is unknown."""
+    return [statistics.fmean(math.nan if (known := finite(value)) is None else known for value in row) for row in rows]

@@ -10,6 +10,7 @@ from lifelong.errors import LifelongError
 from lifelong.reproduction.paper import PaperRow, PaperStream, PaperTable
 from lifelong.reproduction.plan import Choice, Job
 from lifelong.reproduction.runs import Outcome
+from lifelong.reproduction.scales import Scale
 
 TOLERANCE = 0.02
 """By how much an AP or AF may differ from the paper's, either way, and still agree: about two standard deviations over seeds."""
@@ -65,14 +66,17 @@ class Cell:
         """Ours less the paper's."""
         return None if self.mean is None or self.paper is None else self.mean - self.paper
 
-    def verdict(self, tolerance: float) -> Verdict | None:
+    def verdict(self, scale: Scale, tolerance: float) -> Verdict | None:
         """Whether ours agrees with the paper's; None for what nothing can be said of, such as hours on another machine.
 
         Both sides count: a number that is better than the paper's by more than the tolerance is not reproduced either.
 
         Args:
+            scale: at which it was made: a reduced one, or a stream without some of its tasks, is not the paper's.
             tolerance: for AP and AF; for parameters see `SIZE_TOLERANCE`.
         """
+        if not scale.full or self.stream_run != scale.stream(self.stream.name):
+            return None
         if self.difference is None or self.paper is None or self.quantity == "t":
             return None
         allowed = SIZE_TOLERANCE * self.paper if self.quantity == "m" else tolerance

@@ -50,20 +50,27 @@ def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
 
 def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
     """The paper's number, ours, and the difference. What the paper does not print is a dash; what we lack is called missing."""
-    form = form_of(cell.quantity)
+    form = form_of(cell)
     paper = ABSENT if cell.paper is None else form(cell.paper)
     if cell.mean is None:
         return [paper, ABSENT if cell.missing is None else MISSING, ABSENT]
     ours = form(cell.mean) + ("" if cell.sd is None else f" ± {form(cell.sd)}") + f" ({len(cell.values)})"
     if cell.difference is None:
         return [paper, ours, ABSENT]
-    verdict = cell.verdict(tolerance) if scale.full else None
+    verdict = cell.verdict(scale, tolerance)
     return [paper, ours, signed(cell.difference, form) + ("" if verdict is None else f" {verdict}")]
 
 
-def form_of(quantity: str) -> Callable[[float], str]:
-    """How a quantity is written: hours are short at a reduced scale."""
-    return (lambda value: f"{value:.4f}") if quantity == "t" else (lambda value: f"{value + 0.0:.3f}".replace("-0.000", "0.000"))
+def form_of(cell: Cell) -> Callable[[float], str]:
+    """How a cell's numbers are written: with three digits, or four where the paper prints four, and for hours, which are short here."""
+    printed = 0 if cell.paper is None else len(f"{cell.paper:.4f}".rstrip("0").partition(".")[2])
+    digits = 4 if cell.quantity == "t" else max(3, printed)
+
+    def form(value: float) -> str:
+        text = f"{value:.{digits}f}"
+        return text.removeprefix("-") if float(text) == 0 else text
+
+    return form
 
 
 def signed(value: float, form: Callable[[float], str]) -> str:
@@ -84,7 +91,7 @@ def as_csv(table: str, cells: Sequence[Cell], scale: Scale, tolerance: float) ->
     rows = [
         (
             *(table, cell.row.label, cell.row.key, cell.stream.label, cell.stream_run, cell.quantity, cell.paper, cell.mean, cell.sd),
-            *(len(cell.values), " ".join(map(str, cell.seeds)), cell.difference, cell.verdict(tolerance) if scale.full else None),
+            *(len(cell.values), " ".join(map(str, cell.seeds)), cell.difference, cell.verdict(scale, tolerance)),
             *(scale.name, f"{cell.minutes:.2f}", cell.missing, cell.row.backbone, cell.row.note),
         )
         for cell in cells

@@ -74,7 +74,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def _row(table: str, cell: Cell, scale: Scale, command: str, out: Path, tolerance: float) -> dict[str, str]:
-    verdict = cell.verdict(tolerance) if scale.full else None
+    verdict = cell.verdict(scale, tolerance)
     return {
         "table": table,
         "row": cell.row.label,

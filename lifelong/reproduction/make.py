@@ -14,7 +14,7 @@ from lifelong.reproduction.cells import Cell, cells_of
 from lifelong.reproduction.ledger import add_rows
 from lifelong.reproduction.paper import TABLES, paper_table
 from lifelong.reproduction.plan import Choice, check_names, plan
-from lifelong.reproduction.runs import Outcome, run_all
+from lifelong.reproduction.runs import Outcome, find_finished, run_all
 from lifelong.reproduction.write import Part, claim, write_all
 from lifelong.settings.run import Environment
 
@@ -119,6 +119,7 @@ def _table(
 ) -> Made:
     table, outcome = paper_table(name), Outcome()
     jobs = plan(table, choice)
+    find_finished(jobs, out, outcome)
     try:
         run_all(jobs, out, environment, say, outcome)
     finally:
@@ -135,6 +136,7 @@ def _table(
 def _sweep(sweep: sweeps.Sweep, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None]) -> Made:
     outcome = Outcome()
     jobs = sweeps.plan_sweep(sweep, choice)
+    find_finished(jobs, out, outcome)
     try:
         run_all(jobs, out, environment, say, outcome)
     finally:

@@ -58,6 +58,17 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     return summary if summary.get("complete") else None
 
 
+def find_finished(jobs: Sequence[Job], out: Path, outcome: Outcome) -> None:
+    """Fill in the runs that are finished.
+
+    Raises:
+        LifelongError: a folder holds a run with other settings.
+    """
+    for job in jobs:
+        if (summary := finished(job, out)) is not None:
+            outcome.summaries[job.folder] = summary
+
+
 def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Callable[[str], None], outcome: Outcome) -> None:
     """Run what is not finished. Interrupted at any moment, the same call continues.
 
@@ -66,14 +77,11 @@ def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Calla
         out: the folder of the reproduction.
         environment: where data, weights and the device are.
         say: is given a line about what happens.
-        outcome: is filled, run by run.
+        outcome: what is finished (see `find_finished`); is filled, run by run.
 
     Raises:
         LifelongError: as `lifelong.experiment.run.run`, but for images that are not there.
     """
-    for job in jobs:
-        if (summary := finished(job, out)) is not None:
-            outcome.summaries[job.folder] = summary
     waiting = [job for job in jobs if job.folder not in outcome.summaries]
     ready = _with_images(waiting, environment, say, outcome)
     say(f"{len(jobs)} runs: {len(outcome.summaries)} finished before, {len(ready)} to do, {len(waiting) - len(ready)} without their images")
@@ -110,7 +118,8 @@ def _with_images(jobs: Sequence[Job], environment: Environment, say: Callable[[s
 def _note_commit(out: Path, job: Job) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (out / COMMITS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"run": str(job.folder), "commit": commit()}) + "\n")
+        # On a line of its own, also behind one that a kill has cut off.
+        file.write("\n" + json.dumps({"run": str(job.folder), "commit": commit()}) + "\n")
 
 
 def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:

@@ -33,7 +33,10 @@ def claim(scale: Scale, tolerance: float) -> str:
     """What the numbers may be taken for."""
     if not scale.full:
         return f"Scale {scale.name}, {scale.about}: no reproduction of the paper's numbers. Differences are shown, nothing is claimed."
-    return f"Scale paper, {scale.about}. AP and AF agree where they differ by at most {tolerance:g} either way, parameters by at most 5 %."
+    return (
+        f"Scale paper, {scale.about}. AP and AF agree where they differ by at most {tolerance:g} either way, parameters by at most 5 %."
+        " Nothing is said of a stream without some of its tasks."
+    )
 
 
 def write_all(out: Path, name: str, title: str, scale: Scale, said: str, parts: Sequence[Part], notes: Sequence[str], csv: str) -> None:

@@ -131,12 +131,12 @@ class SpecStream:
         """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""
         draws, labels = hashlib.sha256(), hashlib.sha256()
         for drawn in self._drawn:
-            draws.update(json.dumps([drawn.spec.source, drawn.ids]).encode())
+            draws.update(json.dumps([drawn.spec.drawn_by, drawn.ids]).encode())
             for split in SPLITS:
                 draws.update(drawn.rows[split].astype("<i8").tobytes())
                 draws.update(drawn.labels[split].astype("<i8").tobytes())
-        for name in sorted({drawn.spec.source for drawn in self._drawn}):
-            for pool, ids in self._held[name].labels.items():
+        for name, source in sorted({(drawn.spec.drawn_by, drawn.spec.source) for drawn in self._drawn}):
+            for pool, ids in self._held[source].labels.items():
                 labels.update(json.dumps([name, pool]).encode())
                 labels.update(ids.astype("<i8").tobytes())
         return Checksum(labels.hexdigest()[:16], draws.hexdigest()[:16])
@@ -202,7 +202,7 @@ def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[
         elif isinstance(wanted, int):
             if wanted > len(source.classes):
                 raise LifelongError(f"task '{task.name}', classes = {wanted}: source '{source.name}' has {len(source.classes)} classes")
-            drawn = generator(seed, task.source, "classes", index).permutation(len(source.classes))[:wanted]
+            drawn = generator(seed, task.drawn_by, "classes", index).permutation(len(source.classes))[:wanted]
             ids = tuple(drawn.tolist())
         else:
             ids = tuple(_class_id(task, source, word) for word in wanted)

@@ -100,7 +100,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
     """
     amounts = budget(tasks, name, len(train), *(None if pool is None else len(pool) for pool in (test, valid)))
     order, tests, valids = (
-        None if pool is None else pool[generator(seed, tasks[0].source, name, word).permutation(len(pool))]
+        None if pool is None else pool[generator(seed, tasks[0].drawn_by, name, word).permutation(len(pool))]
         for pool, word in ((train, "train"), (test, "test"), (valid, "valid"))
     )
     assert order is not None
@@ -140,7 +140,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
         test_pool = np.concatenate(judged) if tests is None else tests
         for number, (task, amount) in enumerate(zip(tasks, amounts, strict=True)):
             if task.overlap:
-                chance = generator(seed, task.source, name, "overlap", task.name)
+                chance = generator(seed, task.drawn_by, name, "overlap", task.name)
                 pools = ((order[:back], amount.train), (valid_pool, amount.valid), (test_pool, amount.test))
                 pieces[number] = Piece(*(chance.permutation(pool)[:count] for pool, count in pools))
     return [pieces[number] for number in range(len(tasks))]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from lifelong.data.address import parse_address
 from lifelong.data.task import Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.drawing import Holdings, Taken
@@ -56,6 +57,11 @@ class TaskSpec:
     image_size: int = 32
     normalization: Normalization | None = None
     augmentation: Augmentation | None = None
+
+    @property
+    def drawn_by(self) -> str:
+        """The word that, with the seed, decides which images are drawn: of the source, wherever its files are."""
+        return parse_address(self.source).lasting
 
     def __post_init__(self) -> None:
         where = f"task '{self.name}'"

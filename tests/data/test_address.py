@@ -26,6 +26,22 @@ def test_what_is_read(name, kind, where, options):
     assert (address.name, address.kind, address.where, dict(address.options)) == (name, kind, where, options)
 
 
+@pytest.mark.parametrize(
+    ("name", "lasting"),
+    [
+        ("mnist", "mnist"),
+        ("mnist?flip=true", "mnist?flip=true"),
+        ("parquet:birds", "parquet:birds"),
+        ("folder:/home/me/birds", "folder:birds"),
+        ("folder:photos/birds/?flip=true", "folder:birds?flip=true"),
+        ("csv:../lists/list.csv?label=kind", "csv:list.csv?label=kind"),
+        ("hub:me/birds?config=small", "hub:me/birds?config=small"),
+    ],
+)
+def test_what_stays_where_files_are_moved(name, lasting):
+    assert parse_address(name).lasting == lasting
+
+
 def test_what_options_say():
     address = parse_address("hub:me/birds?label=kind&train=a+b&valid=c&flip=true")
     assert address.parts() == {"train": ("a", "b"), "valid": ("c",)}

@@ -159,6 +159,43 @@ def test_another_task_drops_what_was_begun(place):
     assert [task["name"] for task in added] == ["other"]
 
 
+def test_curves_of_a_dropped_task_are_not_those_of_the_next(place):
+    curves = place / "par" / "curves.jsonl"
+    lines = curves.read_text()
+    dropped = {"task": 3, "stage": "distill", "epoch": 1, "loss": 1.0, "accuracy": 0.5}
+    with pytest.raises(KeyboardInterrupt):
+        learn_more(place / "par", bars(place), HERE, StopAt(2))
+    with curves.open("a") as file:
+        file.write(json.dumps(dropped) + "\n")
+    images_of_bars(place / "other", seed=9)
+    learn_more(place / "par", f"folder:{place / 'other'}", HERE)
+    after = curves.read_text()
+    assert after.startswith(lines)
+    assert {json.loads(line)["stage"] for line in after[len(lines) :].splitlines()} == {"search", "train"}
+
+
+def test_images_that_have_moved_are_the_same_task(place):
+    summary = learn_more(place / "par", bars(place), HERE)
+    moved = place / "elsewhere" / "bars"
+    moved.parent.mkdir()
+    (place / "bars").rename(moved)
+    assert learn_more(place / "par", f"folder:{moved}", HERE) == summary
+    (added,) = json.loads((place / "par" / "checkpoint" / "added.json").read_text())
+    assert added["source"] == f"folder:{moved.resolve()}"  # there they are looked for when the next task is learned
+
+
+def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(place, learned):
+    whole = learn_more(place / "par", bars(place), HERE)
+    (place / "par" / "summary.json").unlink()
+    with pytest.raises(LifelongError, match=r"has no summary.json; the command that began the run writes it anew"):
+        learn_more(place / "par", bars(place), HERE)
+    again = run(small_config(learned), place / "par", HERE)
+    assert again == read_summary(place / "par")
+    assert again["complete"]
+    assert (again["accuracy"], again["tasks"], again["ap"]) == (whole["accuracy"], whole["tasks"], whole["ap"])
+    assert learn_more(place / "par", bars(place), HERE) == again
+
+
 def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
     """What Finetune changed cannot be judged again; PAR changed nothing."""
     from lifelong.experiment import continuing
@@ -177,6 +214,33 @@ def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
     assert finetune["accuracy"][3][3] > 0.5
     assert finetune["ap"] is None
     assert main(["learn", str(place / "finetune"), "--task", bars(place)]) == 0  # its report can say so
+    monkeypatch.undo()  # They are back: what was not judged is judged now, and nothing is learned again.
+    before = weights(place / "finetune")
+    known = learn_more(place / "finetune", bars(place), HERE)
+    assert same(weights(place / "finetune"), before)
+    assert None not in known["accuracy"][3]
+    assert known["ap"] == pytest.approx(sum(known["accuracy"][3]) / 4)
+    assert known["accuracy"][3][3] == finetune["accuracy"][3][3]
+    assert not any("not here" in note for note in known["notes"])
+    assert read_summary(place / "finetune") == known
+    # PAR was judged by what did not change; the next task says nothing of images that are back.
+    images_of_bars(place / "more", seed=5)
+    later = learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")
+    assert not any("not here" in note for note in later["notes"])
+    assert len(later["task_free"]["accuracy"]) == 5
+
+
+def test_what_was_not_judged_is_judged_with_the_next_task(place, monkeypatch):
+    """Also where the next task leaves the modules alone that answer for it."""
+    from lifelong.experiment import continuing, runner
+
+    monkeypatch.setattr(continuing, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
+    monkeypatch.setattr(runner, "_digest_modules", lambda method, index: f"{index} {len(method.tasks)}")
+    assert learn_more(place / "par", bars(place), HERE)["accuracy"][3][:3] == [None, None, None]
+    monkeypatch.undo()
+    images_of_bars(place / "more", seed=5)
+    monkeypatch.setattr(runner, "_digest_modules", lambda method, index: f"{index} 4")
+    assert None not in learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")["accuracy"][4]
 
 
 def test_other_images_than_then_are_no_judges(place, learned):

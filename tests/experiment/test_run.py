@@ -168,6 +168,29 @@ def test_a_loss_that_is_not_finite_says_where(stream: str, tmp_path: Path) -> No
         run(config(stream, lr=1e30, clip_norm=0.0), tmp_path / "run", HERE)
 
 
+def test_a_folder_of_something_else_is_not_touched(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    (out / "sub").mkdir(parents=True)
+    parts = [out / ".letter.part", out / "sub" / ".movie.part"]
+    for part in parts:
+        part.write_text("being written")
+    with pytest.raises(LifelongError, match="is not empty and holds no run"):
+        run(config(stream), out, HERE)
+    assert all(part.exists() for part in parts)
+
+
+def test_what_a_killed_process_has_left_is_dropped_and_nothing_else(stream: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(config(stream), out, HERE)
+    left, others = [out / ".summary.json.x.part", out / "checkpoint" / "stages" / ".y.part"], [out / "notes" / ".mine.part"]
+    for part in left + others:
+        part.parent.mkdir(exist_ok=True)
+        part.write_text("")
+    run(config(stream), out, HERE)
+    assert not any(part.exists() for part in left)
+    assert all(part.exists() for part in others)
+
+
 FULL = """
 import resource, sys
 from lifelong.cli.main import main

@@ -64,6 +64,7 @@ def test_comparisons(make_summary):
     runs = group(
         [make_summary(6, method=method, seed=seed) for method in ("par", "lwf") for seed in (0, 1)] + [make_summary(3, method="x")]
     )
+    runs += group([make_summary(2, method="y") | {"accuracy": [[0.5], [None, 0.8]]}])
     for draw in (figures.compare_curves, figures.compare_tasks, figures.compare_forgetting):
         opened(draw(runs))
 

@@ -93,7 +93,7 @@ def test_report(make_summary, tmp_path):
     assert f"AP{summary['ap']:.3f}" in page.words
     assert f"6 tasks learned with {len({task['expert'] for task in summary['tasks']})} experts" in page.words
     assert page.words.count("0.600 ≤ β 0.75 from group 0: its cell reused") == 2  # in the overview and under the task
-    assert "lifelong run --config config.toml" in page.words
+    assert f"lifelong run --config {tmp_path}/config.toml --out {tmp_path}-again" in page.words
     pasted = [Genotype.parse(text) for text in page.text if text.startswith("Genotype(")]
     assert DARTS_V1 in pasted
     names = ("accuracy", "cell-01", "cost", "curves", "distances", "groups", "stream")

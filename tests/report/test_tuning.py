@@ -60,6 +60,10 @@ def test_the_page_of_other_runs_has_none_of_it(make_summary, tmp_path) -> None:
 def test_labels(make_summary) -> None:
     plain = make_summary(tasks=2, method="lwf", decides=False, lr=0.5)
     assert [one.label for one in group([plain, tuned(make_summary), tuned(make_summary, seed=1)])] == ["lwf", "lwf (tuned)"]
+    seeds = [make_summary(tasks, method="lwf", decides=False, seed=seed) for seed, tasks in enumerate((2, 2, 3))]
+    assert [(one.label, len(one.summaries)) for one in group(seeds)] == [("lwf (tasks 2)", 2), ("lwf (tasks 3)", 1)]  # one has grown
+    begun = [*seeds[:2], seeds[2] | {"complete": False}]
+    assert [(one.label, len(one.summaries)) for one in group(begun)] == [("lwf", 3)]
     other = tuned(make_summary)
     other["settings"] = other["settings"] | {"tolerance": 0.1, "epochs": 9}
     labels = [one.label for one in group([tuned(make_summary), other])]

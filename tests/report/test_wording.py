@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from lifelong.report import wording
@@ -82,6 +84,7 @@ def test_decision_names_the_expert():
 def test_curve_and_ends_of_the_accuracies():
     rows = [[0.5], [0.4, 0.8], [0.3, 0.9, 0.6]]
     assert wording.curve(rows) == pytest.approx([0.5, 0.6, 0.6])
+    assert wording.curve([[0.5], [None, 0.8]]) == pytest.approx([0.5, math.nan], nan_ok=True)  # not judged: unknown, not 0
     assert wording.learned_and_now(rows) == ([0.5, 0.8, 0.6], [0.3, 0.9, 0.6])
     assert wording.learned_and_now([]) == ([], [])
 

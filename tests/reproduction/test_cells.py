@@ -16,6 +16,8 @@ from lifelong.reproduction.plan import Choice, plan
 from lifelong.reproduction.runs import COMMITS, Outcome
 from lifelong.reproduction.scales import read_scale
 
+PAPER = read_scale("paper")
+
 SUMMARY = {
     "ap": 0.5,
     "af": -0.1,
@@ -27,11 +29,12 @@ SUMMARY = {
 }
 
 
-def cell(paper: float | None, *values: float, quantity: str = "ap", missing: str | None = None, label: str = "PAR") -> Cell:
+def cell(
+    paper: float | None, *values: float, quantity: str = "ap", missing: str | None = None, label: str = "PAR", run_as: str = "digits"
+) -> Cell:
     row = PaperRow(label, label.lower(), None, None, None, {})
-    return Cell(
-        row, PaperStream("digits", "D"), "digits?tasks=2", quantity, paper, values, (), tuple(range(len(values))), 1.5, ("CPU",), missing
-    )
+    seeds = tuple(range(len(values)))
+    return Cell(row, PaperStream("digits", "D"), run_as, quantity, paper, values, (), seeds, 1.5, ("CPU",), missing)
 
 
 def test_quantities_of_a_run():
@@ -54,14 +57,29 @@ def test_mean_deviation_and_difference():
     ("ours", "verdict"), [(0.72, "agrees"), (0.68, "agrees"), (0.7, "agrees"), (0.7201, "differs"), (0.6799, "differs"), (0.9, "differs")]
 )
 def test_the_tolerance_has_two_sides(ours, verdict):
-    assert cell(0.7, ours).verdict(0.02) == verdict
-    assert cell(0.7, ours).verdict(0.5) == "agrees"
+    assert cell(0.7, ours).verdict(PAPER, 0.02) == verdict
+    assert cell(0.7, ours).verdict(PAPER, 0.5) == "agrees"
 
 
 def test_parameters_have_a_tolerance_of_their_own():
-    assert cell(2.0, 2.1, quantity="m").verdict(0.0) == "agrees"
-    assert cell(2.0, 1.89, quantity="m").verdict(0.9) == "differs"
-    assert cell(1.0, 1.0, quantity="t").verdict(0.02) is None  # hours of another machine
+    assert cell(2.0, 2.1, quantity="m").verdict(PAPER, 0.0) == "agrees"
+    assert cell(2.0, 1.89, quantity="m").verdict(PAPER, 0.9) == "differs"
+    assert cell(1.0, 1.0, quantity="t").verdict(PAPER, 0.02) is None  # hours of another machine
+
+
+def test_a_reduced_scale_or_a_shortened_stream_is_not_the_papers():
+    shortened = cell(0.7, 0.7, run_as="digits?without=svhn")
+    assert cell(0.7, 0.7).verdict(read_scale("small"), 0.02) is None
+    assert shortened.verdict(PAPER, 0.02) is None
+    assert grids.by_stream([shortened], PAPER, 0.02)[0][1].rows[0][-1] == "+0.000"
+    assert next(csv.DictReader(io.StringIO(grids.as_csv("table1", [shortened], PAPER, 0.02))))["verdict"] == ""
+
+
+def test_a_cell_has_as_many_digits_as_the_papers():
+    assert grids.by_stream([cell(0.6155, 0.6, 0.7)], PAPER, 0.02)[0][1].rows == [
+        ["PAR", "0.6155", "0.6500 ± 0.0707 (2)", "+0.0345 differs"]
+    ]
+    assert grids.by_stream([cell(0.0, -0.0001, quantity="af")], PAPER, 0.02)[0][1].rows == [["PAR", "0.000", "0.000 (1)", "+0.000 agrees"]]
 
 
 def test_tolerances():
@@ -75,7 +93,7 @@ def test_words_of_a_cell():
     scale = read_scale("small")
     made = [cell(0.7, 0.5, 0.6, 0.4), cell(0.7, missing="no images", label="EWC"), cell(None, 0.25, label="ER"), cell(None, label="SG-F")]
     ((title, grid),) = grids.by_stream(made, scale, 0.02)
-    assert title == "D, scale small: digits?tasks=2"
+    assert title == "D, scale small: digits"
     assert grid.headings == ["method", "AP paper", "AP ours (n)", "AP difference"]
     assert grid.rows == [
         ["PAR", "0.700", "0.500 ± 0.100 (3)", "-0.200"],
@@ -134,7 +152,7 @@ def test_the_ledger_grows_and_repeats_nothing(tmp_path):
     first, second = ledger.read(file)
     assert first["commit"] == "abc def"
     assert (first["paper"], first["ours"], first["n"], first["seeds"]) == ("0.700000", "0.550000", "2", "0 1")
-    assert (first["difference"], first["scale"], first["verdict"], first["stream"]) == ("-0.150000", "small", "", "digits?tasks=2")
+    assert (first["difference"], first["scale"], first["verdict"], first["stream"]) == ("-0.150000", "small", "", "digits")
     assert (first["minutes"], first["machine"]) == ("1.50", "CPU")
     assert second["table"] == "table3"
 

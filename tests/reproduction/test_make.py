@@ -85,8 +85,10 @@ def test_a_finished_run_with_other_settings_is_not_taken(tiny, place, tmp_path):
     folder = tmp_path / "cifar100-10" / "finetune-seed0"
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps({"complete": True, "settings": {"stream": "cifar100-10"}}))
+    (tmp_path / "table3.csv").write_text("of another scale")
     with pytest.raises(LifelongError, match="holds a run with stream = 'cifar100-10', not"):
         make("table3", Choice(tiny.scale, (0,), ("finetune",), ("cifar100-10",)), tmp_path, place, str, tolerance=TOLERANCE)
+    assert (tmp_path / "table3.csv").read_text() == "of another scale"
 
 
 def test_figure_over_beta(tiny, place, tmp_path):

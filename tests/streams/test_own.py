@@ -40,6 +40,22 @@ def test_a_folder_of_tasks(photographs, tmp_path):
     assert not birds.augmentation.flip
 
 
+def test_the_same_images_are_drawn_wherever_the_folder_is(photographs, tmp_path, monkeypatch):
+    def drawn(name: str, seed: int = 0) -> tuple:
+        stream = opened(f"{name}?size=16", tmp_path, seed)
+        return stream.fingerprint(), stream.checksum()
+
+    monkeypatch.chdir(photographs.parent)
+    whole = drawn(f"folder:{photographs}")
+    assert drawn("folder:album") == whole
+    assert drawn("folder:album", seed=1) != whole
+    moved = photographs.rename(tmp_path / "album")
+    try:
+        assert drawn(f"folder:{moved}") == whole
+    finally:
+        moved.rename(photographs)
+
+
 def test_problem_images_are_counted_or_left_out(photographs, tmp_path):
     number = sorted(TASKS).index("pets 2")
     with pytest.raises(
