@@ -266,6 +266,7 @@ def compare(
     threads: int = 0,
     save_every: float = 5.0,
     skip_broken: bool = False,
+    workers: int = 1,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
@@ -276,6 +277,8 @@ def compare(
         methods: names of methods.
         seeds: one run of every method for each.
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
+        workers: runs that go on at once, each in a process of its own, which imports the calling program anew: put its work under
+            ``if __name__ == "__main__":``. Without a number of threads they share the cores.
         hyper_parameters: see `configure`; each goes to the methods that have it.
 
     Returns:
@@ -286,7 +289,8 @@ def compare(
     """
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
-    return start_comparison(configs, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
+    place = environment(data, weights, device, download, threads, save_every, skip_broken)
+    return start_comparison(configs, folder, place, progress, workers)
 
 
 def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int], **settings: Any) -> list[RunConfig]:
@@ -303,14 +307,16 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
     return [configure(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
 
 
-def start_comparison(configs: list[RunConfig], out: Path, place: Environment, progress: Any = True) -> list[dict[str, Any]]:
+def start_comparison(
+    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
+) -> list[dict[str, Any]]:
     """What `compare` does once everything is decided."""
     from lifelong.experiment.compare import compare as compare_experiments
     from lifelong.report.comparison import write_comparison
     from lifelong.report.html import write_report
 
     with _listener(progress) as listener:
-        summaries = compare_experiments(configs, out, place, listener)
+        summaries = compare_experiments(configs, out, place, listener, workers)
     for one, summary in zip(configs, summaries, strict=True):
         write_report(out / f"{one.method}-seed{one.seed}", summary)
     write_comparison(out, summaries)

@@ -46,7 +46,7 @@ def started(monkeypatch):
     }
 
     def fake(result):
-        def call(config, out, place, progress=True):
+        def call(config, out, place, progress=True, workers=1):
             calls.append((config, out, place))
             return result
 
@@ -201,6 +201,16 @@ def test_compare_runs_every_method_and_seed(started):
     assert [(config.method, config.seed) for config in configs] == [("par", 0), ("par", 2), ("lwf", 0), ("lwf", 2)]
     assert configs[0].settings.alpha == 0.1
     assert {config.training.epochs for config in configs} == {2}
+
+
+def test_runs_at_once(started, monkeypatch):
+    asked = []
+    begin = api.start_comparison
+    monkeypatch.setattr(api, "start_comparison", lambda *given: (asked.append(given[4]), begin(*given))[1])
+    assert main(["compare", "--stream", "digits", "--workers", "3"]) == 0
+    lifelong.compare("digits", workers=4, progress=False)
+    lifelong.compare("digits", progress=False)
+    assert asked == [3, 4, 1]
 
 
 def test_compare_has_defaults(started):

@@ -67,6 +67,7 @@ SkipBrokenFlag = Annotated[
     bool,
     Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
 ]
+WorkersFlag = Annotated[int, Parameter(group=RUN, help="runs that go on at once, each in a process of its own; they share the cores"), ONE]
 TensorBoardFlag = Annotated[
     bool,
     Parameter(group=RUN, help="write event files for TensorBoard too, into the run's folder tensorboard", negative="", show_default=False),
@@ -169,20 +170,21 @@ def compare(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    workers: WorkersFlag = 1,
     tuning: TuningFlags = Tuning(),
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Run several methods and seeds over one stream and compare them, or compare runs that are finished."""
     if runs:
-        if any((stream, methods, seeds, preset, config, given(tuning), given(hyper))) or where != Where():
+        if any((stream, methods, seeds, preset, config, given(tuning), given(hyper))) or where != Where() or workers != 1:
             raise LifelongError(f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; beside runs only --out and --json")
         summaries, folder = api.finished(runs, out), out
     else:
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
-        summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json))
+        summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers)
     show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 
 

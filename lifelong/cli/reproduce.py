@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from lifelong.cli.commands import JsonFlag, Where, WhereFlags, app
+from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app
 from lifelong.cli.flags import LIST, ONE
 
 WHERE = Where()
@@ -30,6 +30,7 @@ def reproduce(
     without: Annotated[list[str] | None, _help("leave out the tasks of these sources, such as svhn: for who lacks them"), LIST] = None,
     out: Annotated[Path | None, _help("folder of the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
     where: WhereFlags = WHERE,
+    workers: WorkersFlag = 1,
     tolerance: Annotated[float | None, _help("AP and AF agree up to it, either way, at scale paper [default: 0.02]"), ONE] = None,
     ledger: Annotated[Path | None, _help("CSV file to which a row for every number of a table is added"), ONE] = None,
     as_json: JsonFlag = False,
@@ -56,6 +57,7 @@ def reproduce(
         say,
         tolerance=check_tolerance(TOLERANCE if tolerance is None else tolerance),
         ledger=ledger,
+        workers=workers,
     )
     if as_json:
         print(json.dumps(made.as_dict(), indent=1))

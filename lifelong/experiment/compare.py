@@ -5,17 +5,33 @@ from typing import Any
 
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import read_summary
-from lifelong.experiment.run import run
+from lifelong.experiment.sweep import sweep
 from lifelong.settings.run import Environment, RunConfig
 
 
-def compare(configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None) -> list[dict[str, Any]]:
+def compare(
+    configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None, workers: int = 1
+) -> list[dict[str, Any]]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
+
+    Args:
+        configs: of the runs.
+        out: the folder of the comparison.
+        environment: where data, weights and the device are.
+        progress: is told what happens; None: nobody.
+        workers: how many runs go on at once; see `lifelong.experiment.sweep`.
 
     Raises:
         LifelongError: as `run`.
     """
-    return [run(config, out / f"{config.method}-seed{config.seed}", environment, progress) for config in configs]
+    listener = progress or Progress()
+
+    def begin(position: int) -> Progress:
+        return listener if workers == 1 else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
+
+    planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]
+    summaries = dict(sweep(planned, environment, workers, begin))
+    return [summaries[position] for position in range(len(configs))]
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ SMALL_IMAGES = 16
 """Up to this many pixels a side, the operations of a network are too short to be shared among threads."""
 
 
-def set_threads(threads: int, image_size: int) -> int:
+def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
     """Set and return the number of threads that compute.
 
     Networks on tiny images run slower on several threads than on one, and many times slower on a machine that has other work.
@@ -34,9 +34,10 @@ def set_threads(threads: int, image_size: int) -> int:
     Args:
         threads: how many; 0: one for images of up to 16 pixels a side, all cores for larger ones.
         image_size: height and width of the stream's largest images.
+        at_once: how many runs share the cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = threads or (1 if image_size <= SMALL_IMAGES else cores)
+    chosen = threads or (1 if image_size <= SMALL_IMAGES else max(1, cores // at_once))
     torch.set_num_threads(chosen)
     return chosen
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -27,6 +27,14 @@ class Progress:
 
     def close(self) -> None:
         """Leave the screen as it was."""
+
+    def beside(self, label: str) -> "Progress":
+        """The listener of one of several runs that go on at once.
+
+        Args:
+            label: what the run is called among them.
+        """
+        return self
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         """A run begins, or goes on.
@@ -107,6 +115,10 @@ class ConsoleProgress(Progress):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+    def beside(self, label: str) -> Progress:
+        """Lines for one of several runs at once, each with its label in front."""
+        return _Lines(self._say, label)
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         """See `Progress.run_started`."""
@@ -249,6 +261,27 @@ class ConsoleProgress(Progress):
 
     def _update(self, bar: str, **fields: Any) -> None:
         self._live.update(self._bars[bar], **fields)
+
+
+class _Lines(Progress):
+    """Says of one of several runs when it begins, when a task of it is done, and what should be known."""
+
+    def __init__(self, say: Callable[[str], None], label: str) -> None:
+        self._say, self._label, self._tasks = say, label, 0
+
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        self._tasks = tasks
+        self._say(f"{self._label}: {tasks} tasks{f', going on after task {done}' if done else ''}")
+
+    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        known = f", accuracy {accuracy[-1]:.3f}" if accuracy else ""
+        self._say(f"{self._label}: task {index + 1} of {self._tasks} done: {record.get('name', '')}{known}")
+
+    def note(self, text: str) -> None:
+        self._say(f"{self._label}: note: {text}")
+
+    def run_finished(self, summary: dict[str, Any]) -> None:
+        self._say(f"{self._label}: done" if self._tasks else f"{self._label}: finished before, nothing to do")
 
 
 def _words(values: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         # Before anything is written: weights may be missing.
         extractors(*wanted)
     check_tuning(config, {task.name: task.valid for task in stream.describe()})
-    threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
+    threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
     identity = _identity(config, stream, environment)
     stream.prepare()
     with directory.locked():

@@ -14,7 +14,7 @@ from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.progress import Progress, duration
 from lifelong.experiment.results import read_summary
-from lifelong.experiment.run import run
+from lifelong.experiment.sweep import sweep
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
 from lifelong.settings.resolve import flat
@@ -69,7 +69,9 @@ def find_finished(jobs: Sequence[Job], out: Path, outcome: Outcome) -> None:
             outcome.summaries[job.folder] = summary
 
 
-def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Callable[[str], None], outcome: Outcome) -> None:
+def run_all(
+    jobs: Sequence[Job], out: Path, environment: Environment, say: Callable[[str], None], outcome: Outcome, workers: int = 1
+) -> None:
     """Run what is not finished. Interrupted at any moment, the same call continues.
 
     Args:
@@ -78,6 +80,7 @@ def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Calla
         environment: where data, weights and the device are.
         say: is given a line about what happens.
         outcome: what is finished (see `find_finished`); is filled, run by run.
+        workers: how many go on at once.
 
     Raises:
         LifelongError: as `lifelong.experiment.run.run`, but for images that are not there.
@@ -85,15 +88,21 @@ def run_all(jobs: Sequence[Job], out: Path, environment: Environment, say: Calla
     waiting = [job for job in jobs if job.folder not in outcome.summaries]
     ready = _with_images(waiting, environment, say, outcome)
     say(f"{len(jobs)} runs: {len(outcome.summaries)} finished before, {len(ready)} to do, {len(waiting) - len(ready)} without their images")
-    clock = _Clock()
-    for number, job in enumerate(ready, start=1):
-        say(f"run {number} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}{clock.left(ready[number - 1 :])}")
-        began = time.monotonic()
+    clock = _Clock(workers)
+    began: dict[int, float] = {}
+
+    def begin(position: int) -> Progress:
+        job = ready[position]
+        say(f"run {position + 1} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}{clock.left(ready[position:])}")
+        began[position] = time.monotonic()
         _note_commit(out, job)
-        summary = run(job.config, out / job.folder, environment, _Heartbeat(say))
+        return _Heartbeat(say, "" if workers == 1 else f"run {position + 1}: ")
+
+    for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin):
+        job, seconds = ready[position], time.monotonic() - began[position]
         outcome.summaries[job.folder] = summary
-        clock.add(job, time.monotonic() - began)
-        say(f"  AP {summary['ap']:.3f}, {duration(time.monotonic() - began)}")
+        clock.add(job, seconds)
+        say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary['ap']:.3f}, {duration(seconds)}")
 
 
 def _with_images(jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome) -> list[Job]:
@@ -146,7 +155,8 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
 class _Clock:
     """How long what remains will take: as its row took on that stream, else as the row took anywhere, else as all did."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
         self._seconds: dict[tuple[str, ...], list[float]] = {}
 
     def add(self, job: Job, seconds: float) -> None:
@@ -158,21 +168,21 @@ class _Clock:
         if not self._seconds:
             return ""
         known = [next(self._seconds[key] for key in ((job.row, job.stream), (job.row,), ()) if key in self._seconds) for job in jobs]
-        return f", about {duration(sum(sum(times) / len(times) for times in known))} left"
+        return f", about {duration(sum(sum(times) / len(times) for times in known) / self._workers)} left"
 
 
 class _Heartbeat(Progress):
     """Says now and then how far a long run is."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._said, self._tasks = say, time.monotonic(), 0
+    def __init__(self, say: Callable[[str], None], label: str) -> None:
+        self._say, self._label, self._said, self._tasks = say, label, time.monotonic(), 0
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         self._tasks = tasks
         if done:
-            self._say(f"  going on after task {done} of {tasks}")
+            self._say(f"  {self._label}going on after task {done} of {tasks}")
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         if time.monotonic() - self._said >= QUIET:
-            self._say(f"  task {index + 1} of {self._tasks} done")
+            self._say(f"  {self._label}task {index + 1} of {self._tasks} done")
             self._said = time.monotonic()

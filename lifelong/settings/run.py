@@ -51,6 +51,7 @@ class Environment:
         weights: file with the extractor's weights; None: none.
         device: "cpu", "cuda" or "auto" (cuda where there is one).
         threads: threads of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones.
+        at_once: how many runs share the cores; set by a sweep.
         save_every: seconds between two saves of the computation under way.
         download: whether sources and weights that are missing may be fetched from the hub.
         skip_broken: leave out images that cannot be used, instead of failing.
@@ -61,6 +62,7 @@ class Environment:
     weights: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
+    at_once: int = 1
     save_every: float = 5.0
     download: bool = False
     skip_broken: bool = False

@@ -28,7 +28,11 @@ def test_peak_memory_is_the_process_s_own() -> None:
 def test_threads_follow_the_image_size() -> None:
     assert set_threads(0, 8) == 1
     assert set_threads(2, 8) == 2 == torch.get_num_threads()
-    assert set_threads(0, 32) >= 1
+    alone = set_threads(0, 32)
+    assert alone >= 1
+    assert set_threads(0, 32, at_once=2) == max(1, alone // 2)
+    assert set_threads(0, 32, at_once=1000) == 1
+    assert set_threads(3, 32, at_once=2) == 3
     set_threads(1, 8)
 
 
