@@ -66,6 +66,17 @@ def test_a_table_stopped_and_continued(tiny, place, tmp_path):
     assert len(ledger.read(book)) == 6
 
 
+def test_runs_at_once(tiny, place, tmp_path):
+    said: list[str] = []
+    choice = Choice(tiny.scale, (0,), ("finetune", "lwf"), ("cifar100-10",))
+    make("table3", choice, tmp_path, place, said.append, tolerance=TOLERANCE, workers=2)
+    assert [bool(row["ours"]) for row in rows_of(tmp_path, "table3")] == [True] * 4
+    assert sum(line.startswith(("  run 1: AP ", "  run 2: AP ")) for line in said) == 2
+    again: list[str] = []
+    make("table3", choice, tmp_path, place, again.append, tolerance=TOLERANCE, workers=2)
+    assert again == ["2 runs: 2 finished before, 0 to do, 0 without their images"]
+
+
 def test_absent_sources_are_missing_and_the_rest_goes_on(tiny, place, tmp_path):
     said: list[str] = []
     made = make("table4", Choice(tiny.scale, (0,), ("finetune",)), tmp_path, place, said.append, tolerance=TOLERANCE)
