@@ -259,6 +259,7 @@ def test_compare_and_read_back(stream: str, tmp_path: Path) -> None:
     assert [s["method"] for s in summaries] == ["finetune", "independent"]
     assert read_summaries([tmp_path / "both"]) == summaries
     assert read_summaries([tmp_path / "both/independent-seed0"]) == summaries[1:]
+    assert read_summaries([tmp_path / "both/independent-seed0", tmp_path / "both"]) == summaries[::-1]  # each once
     with pytest.raises(LifelongError, match=r"no summary\.json"):
         read_summaries([tmp_path])
 
