@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lifelong.settings.training import TrainingSettings
+from lifelong.training.optimizer import SGD
 from lifelong.training.schedule import Schedule
 
 # Epoch by epoch: the validation accuracy after it, and the rate of the next one. Patience 1: the second epoch in a row without a
@@ -31,7 +32,7 @@ SETTINGS = TrainingSettings(epochs=len(PLATEAU), lr=0.08, schedule="plateau", pa
 
 
 def made(settings: TrainingSettings) -> Schedule:
-    return Schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.lr), settings)
+    return Schedule(SGD([nn.Parameter(torch.zeros(1))], lr=settings.lr, momentum=0.9, weight_decay=0.0), settings)
 
 
 def rates(schedule: Schedule, first: int, last: int) -> list[float]:
