@@ -27,6 +27,7 @@ from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.examples import evaluate
+from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
 
 
@@ -248,6 +249,7 @@ class Runner:
             "tasks": self.entries,
             "extractor": settings.get("extractor"),
             "device": self.device.type,
+            "precision": resolved(self.config.training.precision),
             "machine": machine_name(self.device),
             "threads": self.threads,
             "torch": torch.__version__,

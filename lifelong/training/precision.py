@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lifelong.errors import LifelongError
-from lifelong.settings.training import Precision
+from lifelong.settings.training import Precision, TrainingSettings
 
 SLOW = 1.5
 """How many times as long as in float32 a convolution may take in bfloat16 before a run is warned."""
@@ -59,16 +59,18 @@ def exact_float32(device: torch.device) -> AbstractContextManager[object]:
     return use_precision("float32", device)
 
 
-def check_precision(precision: Precision, device: torch.device) -> list[str]:
-    """See that a device can compute in a precision.
+def check_training(settings: TrainingSettings, device: torch.device) -> list[str]:
+    """Check that a device can compute in the precision that training asks for, and that compiling can pay there.
 
     Returns:
         What the user should know, a line each.
 
     Raises:
-        LifelongError: it cannot.
+        LifelongError: the device lacks the precision, or is no CUDA GPU and networks are to be compiled.
     """
-    precision = resolved(precision)
+    if settings.compile and device.type != "cuda":
+        raise LifelongError(f"--compile pays on a CUDA GPU only, and this run computes on {device.type}; leave it out")
+    precision = resolved(settings.precision)
     if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
         raise LifelongError(f"--precision tf32: {device} has no TF32 (NVIDIA GPUs have it from Ampere on); use float32 or bf16")
     if precision != "bf16":
@@ -121,13 +123,3 @@ def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
     finally:
         for part in parts:
             part._compiled_call_impl = None
-
-
-def check_compile(wanted: bool, device: torch.device) -> None:
-    """See that compiling can pay on a device.
-
-    Raises:
-        LifelongError: it is wanted on another device than a CUDA GPU.
-    """
-    if wanted and device.type != "cuda":
-        raise LifelongError(f"--compile: pays on a CUDA GPU only, and this run computes on {device.type}; leave it out")
