@@ -3,9 +3,9 @@
     python -m benchmarks [--quick] [NAME ...]
     python -m benchmarks gpu [...]          what a GPU is worth: a command of its own (`benchmarks/gpu`)
 
-A benchmark is a module of this folder with `main(quick: bool = False) -> dict`. It times our way and a plain way in one run, turn by
+A benchmark is a module of this folder with `main(quick: bool = False)`. It times our way and a plain way in one run, turn by
 turn, and returns `name`, `ratio` (plain / ours, of medians), `ours_s`, `plain_s`, `parity` (how far the two results differ) and
-`detail` (one line: sizes, settings). One that bounds something other than a time says so in `detail`.
+`detail` (one line: sizes, settings), or a list of such rows. One that bounds something other than a time says so in `detail`.
 """
 
 import argparse
@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names or known:
         console.print(f"{name} ...", highlight=False)
         try:
-            rows.append(row(importlib.import_module(f"benchmarks.{name}").main(quick=options.quick)))
+            found = importlib.import_module(f"benchmarks.{name}").main(quick=options.quick)
+            rows += [row(one) for one in (found if isinstance(found, list) else [found])]
         except Exception as error:  # The other benchmarks are still worth their time.
             failed.append(name)
             console.print(Text(f"{name} failed: {type(error).__name__}: {error}"))
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def available() -> list[str]:
     """The modules of this folder that can be run: those with a `main`."""
-    names = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "__main__")
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    names = sorted(module.name for module in found if module.name != "__main__" and not module.ispkg)
     return [name for name in names if "\ndef main(" in (Path(__file__).parent / f"{name}.py").read_text()]
 
 
