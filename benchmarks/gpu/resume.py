@@ -1,4 +1,4 @@
-"""Part 5: a run on the device that is killed (SIGKILL) and continued comes to the end of one that is not.
+"""Part 6: a run on the device that is killed (SIGKILL) and continued comes to the end of one that is not.
 
 The random numbers are the same; sums on a GPU have no fixed order everywhere, so that what is compared is the accuracy after every task.
 """
@@ -45,18 +45,16 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
 
 def kill(command: list[str], folder: Path) -> str:
     """Start a run, and kill it as soon as it has saved a state in the midst of a task; what it had saved, in words."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     started = time.monotonic()
-    try:
-        while time.monotonic() - started < PATIENCE:
-            stages = sorted(path.name for path in folder.glob("checkpoint/stages/*/*.safetensors"))
-            if stages:
-                return ", ".join(stages)
-            if process.poll() is not None:
-                _, said = process.communicate()
-                raise RuntimeError(f"the run ended before it could be killed: {said[-300:]}")
-            time.sleep(0.02)
-        raise RuntimeError(f"the run saved nothing within {PATIENCE:.0f} s")
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while time.monotonic() - started < PATIENCE:
+                stages = sorted(path.name for path in folder.glob("checkpoint/stages/*/*.safetensors"))
+                if stages:
+                    return ", ".join(stages)
+                if process.poll() is not None:
+                    raise RuntimeError(f"the run ended before it could be killed: {process.communicate()[1][-300:]}")
+                time.sleep(0.02)
+            raise RuntimeError(f"the run saved nothing within {PATIENCE:.0f} s")
+        finally:
+            process.kill()
