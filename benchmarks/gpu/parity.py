@@ -12,7 +12,6 @@ Measured for each method, relative to the largest logit of the CPU:
 * `waits`: how often an eager step waited for the device (PyTorch's sync debug mode); 0 but for a cache that is filled once.
 """
 
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.fields import settings_of
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.precision import exact_float32
-from lifelong.training.step_runner import StepRunner
+from lifelong.training.step_runner import StepRunner, cuda_waits
 
 TASKS, IMAGES = 2, 8
 SMALL = {"init_channels": 4, "search_epochs": 2, "extractor": "pixels", "gate_channels": 4}
@@ -99,15 +98,9 @@ def watched(device: torch.device) -> Generator[list[str]]:
         return
 
     def watching(self: StepRunner, *arguments: object) -> None:
-        mode = torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                run(self, *arguments)  # ty: ignore[invalid-argument-type]
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
-        waits.extend(str(warning.message) for warning in caught)
+        with cuda_waits() as found:
+            run(self, *arguments)  # ty: ignore[invalid-argument-type]
+        waits.extend(found)
 
     StepRunner.run = watching  # ty: ignore[invalid-assignment]
     try:

@@ -12,8 +12,8 @@ random numbers on the host, depends on what a recording would not see; it runs e
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,41 +71,29 @@ class CudaGraphs:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         # Eager steps before a recording, and the recording itself, belong on one stream that is not the default one.
         self._stream = torch.cuda.Stream(device)
 
     def observe(self, step: Callable[[], None]) -> bool:
-        """Run a step on the side stream; PyTorch warns of everything in it that waits for the device."""
-        current, mode = torch.cuda.current_stream(), torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                self._stream.wait_stream(current)
-                with torch.cuda.stream(self._stream):
-                    step()
-                current.wait_stream(self._stream)
-            finally:
-                torch.cuda.set_sync_debug_mode(mode)
-        waits = [warning for warning in caught if "synchronizing CUDA operation" in str(warning.message)]
-        for other in caught:
-            if other not in waits:
-                warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+        """Run a step on the side stream, and listen to what PyTorch says of waiting."""
+        with cuda_waits() as waits, self._aside():
+            step()
         return not waits
 
-    def record(self, step: Callable[[], None], generators: Sequence[torch.Generator], before: Recording | None) -> "torch.cuda.CUDAGraph":
+    def record(self, step: Callable[[], None], generators: Sequence[torch.Generator], before: Recording | None) -> Recording:
         """Capture a step on the side stream.
 
         Raises:
             LifelongError: the step does what CUDA cannot capture, although it does not wait for the device.
         """
-        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
-        self._stream.wait_stream(current)
-        # Not `torch.cuda.graph`, which empties the allocator's cache each time: a search records hundreds of networks.
-        with torch.cuda.stream(self._stream):
-            graph.capture_begin(pool=before.pool() if isinstance(before, torch.cuda.CUDAGraph) else None, capture_error_mode="thread_local")
+        pool = before.pool() if isinstance(before, torch.cuda.CUDAGraph) else None
+        with self._aside():
+            # Not `torch.cuda.graph`, which empties the allocator's cache each time: a search records hundreds of networks.
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 step()
                 graph.capture_end()
@@ -113,8 +101,36 @@ class CudaGraphs:
                 with suppress(RuntimeError):
                     graph.capture_end()
                 raise LifelongError(f"a step cannot be recorded as a CUDA graph ({error}); run again with {SWITCH}=0") from error
-        current.wait_stream(self._stream)
         return graph
+
+    @contextmanager
+    def _aside(self) -> Generator[None]:
+        """A block on the side stream, after all that came before it and before all that follows."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+
+@contextmanager
+def cuda_waits() -> Generator[list[str]]:
+    """A block after which the list holds a line for every operation in it for which the host waited for a CUDA device."""
+    waits: list[str] = []
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield waits
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    for warning in caught:
+        text = str(warning.message)
+        if "synchronizing CUDA operation" in text:
+            waits.append(text)
+        elif "debug mode" not in text:  # The mode says of itself that it is a prototype.
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def recorder_for(device: torch.device) -> Recorder | None:

@@ -1,10 +1,14 @@
 """Steps that are recorded and replayed give the bits of steps that run eagerly, for every method; what cannot be recorded is not."""
 
+import warnings
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from lifelong.data.task import Augmentation
+from lifelong.errors import LifelongError
 from lifelong.methods.conformance import _Trial
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.training import TrainingSettings
@@ -172,6 +176,94 @@ def test_recording_is_for_cuda_and_can_be_switched_off(monkeypatch: pytest.Monke
     assert step_runner.recorder_for(CPU) is None
     monkeypatch.setenv(SWITCH, "0")
     assert not can_record(cuda)
+
+
+class FakeCuda:
+    """As much of torch.cuda as recording needs; writes down what is called."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.mode = 0
+        fake = self
+
+        class Stream:
+            def __init__(self, device: torch.device) -> None:
+                self.device = device
+
+            def wait_stream(self, other: object) -> None:
+                fake.calls.append("wait")
+
+        class Graph:
+            fails = False
+
+            def register_generator_state(self, generator: torch.Generator) -> None:
+                fake.calls.append("register")
+
+            def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+                fake.calls.append(f"begin {pool} {capture_error_mode}")
+
+            def capture_end(self) -> None:
+                fake.calls.append("end")
+                if Graph.fails:
+                    raise RuntimeError("invalidated")
+
+            def pool(self) -> str:
+                return "pool"
+
+            def replay(self) -> None:
+                fake.calls.append("replay")
+
+        self.graph = Graph
+        patch.setattr(torch.cuda, "Stream", Stream)
+        patch.setattr(torch.cuda, "CUDAGraph", Graph)
+        patch.setattr(torch.cuda, "current_stream", lambda device: Stream(device))
+        patch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        patch.setattr(torch.cuda, "get_sync_debug_mode", lambda: self.mode)
+        patch.setattr(torch.cuda, "set_sync_debug_mode", self.set_mode)
+
+    def set_mode(self, mode: int | str) -> None:
+        self.mode = mode
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+
+
+def test_cuda_steps_are_recorded_on_a_stream_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, counter = FakeCuda(monkeypatch), Counter()
+    graphs = step_runner.CudaGraphs(torch.device("cuda:1"))
+    assert graphs.observe(lambda: counter(torch.ones(2)))
+    assert (counter.runs, cuda.mode, cuda.calls) == (1, 0, ["wait", "wait"])
+    first = graphs.record(lambda: counter(torch.ones(2)), [torch.Generator()], None)
+    graphs.record(lambda: counter(torch.ones(2)), [], first)
+    assert cuda.calls[2:] == [
+        "register",
+        "wait",
+        "begin None thread_local",
+        "end",
+        "wait",
+        "wait",
+        "begin pool thread_local",
+        "end",
+        "wait",
+    ]
+
+
+def test_a_step_that_waits_is_heard_and_other_warnings_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    graphs = step_runner.CudaGraphs(torch.device("cuda"))
+
+    def step(text: str) -> None:
+        assert cuda.mode == "warn"
+        warnings.warn(text, stacklevel=1)
+
+    assert not graphs.observe(lambda: step("called a synchronizing CUDA operation (Triggered internally)"))
+    with pytest.warns(UserWarning, match="something else"):
+        assert graphs.observe(lambda: step("something else"))
+
+
+def test_what_cuda_cannot_record_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda(monkeypatch)
+    cuda.graph.fails = True
+    with pytest.raises(LifelongError, match=r"invalidated.*LIFELONG_CUDA_GRAPHS=0"):
+        step_runner.CudaGraphs(torch.device("cuda")).record(lambda: None, [], None)
 
 
 def test_the_stand_in_is_a_recorder() -> None:
