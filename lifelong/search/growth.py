@@ -26,7 +26,7 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
-from lifelong.training.stages import Stage
+from lifelong.training.stages import Stage, derive_seed, go_on
 
 FEWEST = 4
 """Training images of a search: batch norm wants two in each half."""
@@ -164,4 +164,4 @@ class _Growth(Search):
         self.network.load_state_dict(saved["network"])
         load_momentum(self.optimizer, saved["momentum"])
         self.alpha_optimizer.load_state_dict(saved["adam"])
-        self.generator.set_state(saved["generator"].cpu())
+        go_on(self.generator, saved["generator"], derive_seed(self.stage.seed, len(saved["history"])))

@@ -11,12 +11,13 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from lifelong.errors import DivergedError
 from lifelong.storage import Tree, load_tree, save_tree
@@ -125,10 +126,27 @@ class Stage:
 @contextmanager
 def seeded(seed: int) -> Any:
     """Run a block with torch's global generators at `seed`, and put them back afterwards (initial weights, dropout)."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with ExitStack() as kept:
+        kept.enter_context(torch.random.fork_rng(devices=cards))
+        if torch.backends.mps.is_available():
+            kept.enter_context(torch.random.fork_rng(devices=[0], device_type="mps"))
         torch.manual_seed(seed)
         yield
+
+
+def go_on(generator: torch.Generator, saved: Tensor, seed: int) -> None:
+    """Let a generator go on where another one stopped.
+
+    Args:
+        generator: of the computation that goes on.
+        saved: the other's state, as from `get_state`.
+        seed: for a generator of another kind of device, whose states mean nothing to this one: it draws other numbers from here on.
+    """
+    if saved.numel() == generator.get_state().numel():
+        generator.set_state(saved.cpu())
+    else:
+        generator.manual_seed(seed)
 
 
 def clear(folder: Path) -> None:
