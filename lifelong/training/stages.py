@@ -76,6 +76,14 @@ class Stage:
         """A fresh generator on `device` with the stage's seed."""
         return torch.Generator(device).manual_seed(self.seed)
 
+    def generators(self, device: torch.device | str) -> tuple[torch.Generator, torch.Generator]:
+        """Fresh generators on `device` and on the host; one and the same, where the device is the host.
+
+        What the host has to know, such as which images make a batch, it draws itself: it would have to wait for what a device draws.
+        """
+        own = self.generator(device)
+        return own, own if own.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
+
     def outcome(self) -> Tree | None:
         """What `finish` stored, if the stage has ended before."""
         return self._read("done")
