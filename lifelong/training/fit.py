@@ -15,7 +15,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched
 from lifelong.training.optimizer import load_momentum, momentum_state, sgd
 from lifelong.training.schedule import Schedule
-from lifelong.training.stages import Stage, derive_seed, seeded
+from lifelong.training.stages import Stage, derive_seed, go_on, seeded
 
 Predict = Callable[[Tensor], Tensor]
 """From prepared inputs (b, ...) to logits (b, C)."""
@@ -32,6 +32,8 @@ class Batch:
         step: which step of the epoch it is, from 0.
         steps: how many steps the epoch has.
         generator: of the fit's random numbers; what is drawn from it is drawn again when a fit is resumed.
+        host_generator: of those that the host has to know; the same generator, where the device is the host.
+        host_indices: `indices` on the host.
     """
 
     inputs: Tensor
@@ -40,6 +42,14 @@ class Batch:
     step: int
     steps: int
     generator: torch.Generator
+    host_generator: torch.Generator = None  # ty: ignore[invalid-assignment]
+    host_indices: Tensor = None  # ty: ignore[invalid-assignment]
+
+    def __post_init__(self) -> None:
+        if self.host_generator is None:
+            object.__setattr__(self, "host_generator", self.generator)
+        if self.host_indices is None:
+            object.__setattr__(self, "host_indices", self.indices)
 
 
 Loss = Callable[[Batch], Tensor]
@@ -149,7 +159,7 @@ class _Run:
         self.optimizer = sgd(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.parameters = self.optimizer.param_groups[0]["params"]
         self.schedule = Schedule(self.optimizer, settings)
-        self.generator = stage.generator(examples.train.device)
+        self.generator, self.host_generator = stage.generators(examples.train.device)
         self.best = _Best()
         self.history: list[tuple[float, float, float]] = []
         self.seconds = 0.0
@@ -195,10 +205,12 @@ class _Run:
         examples, generator = self.examples, self.generator
         count = len(examples.train_labels)
         total = torch.zeros((), device=generator.device)
-        parts = examples.epoch(self.settings.batch_size, generator)
-        for step, indices in enumerate(parts):
+        parts = examples.epoch(self.settings.batch_size, self.host_generator)
+        for step, places in enumerate(parts):
+            indices = places.to(generator.device, non_blocking=True)
             inputs = examples.prepare_train(examples.train[indices], generator)
-            batch = Batch(inputs, examples.train_labels[indices], indices, step, len(parts), generator)
+            labels = examples.train_labels[indices]
+            batch = Batch(inputs, labels, indices, step, len(parts), generator, self.host_generator, places)
             loss = self.loss(batch)
             self.optimizer.zero_grad()
             loss.backward()
@@ -215,6 +227,7 @@ class _Run:
             "momentum": momentum_state(self.optimizer),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
+            "host_generator": self.host_generator.get_state(),
             "best": {"epoch": self.best.epoch, "accuracy": self.best.accuracy, "weights": self.best.weights},
             "history": self.history,
             "seconds": self.seconds,
@@ -224,7 +237,8 @@ class _Run:
         self.module.load_state_dict(saved["module"])
         load_momentum(self.optimizer, saved["momentum"])
         self.schedule.load_state_dict(saved["schedule"])
-        self.generator.set_state(saved["generator"].cpu())
+        for name in ("host_generator", "generator"):
+            go_on(getattr(self, name), saved[name], derive_seed(self.stage.seed, name, len(saved["history"])))
         self.best = _Best(**saved["best"])
         self.history = saved["history"]
         self.seconds = saved["seconds"]
