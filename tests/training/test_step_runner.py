@@ -16,7 +16,7 @@ from lifelong.training import step_runner
 from lifelong.training.examples import image_examples
 from lifelong.training.fit import fit
 from lifelong.training.stages import Epoch, Stage, seeded
-from lifelong.training.step_runner import KEPT, SWITCH, StepRunner, can_record
+from lifelong.training.step_runner import KEPT, SWITCH, HostSide, StepRunner, can_record
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
 from tests.training.op_recorder import OpRecorder, apart, recording
@@ -125,16 +125,19 @@ def test_the_recording_used_least_recently_makes_room(monkeypatch: pytest.Monkey
     assert counter.total == 3 * KEPT * 9
 
 
-@pytest.mark.parametrize("why", ["looks at a value", "draws on the host", "draws on the host's own generator"])
+@pytest.mark.parametrize("why", ["looks at a value", "draws on the host", "asks for the host's generator", "asks for the host's indices"])
 def test_a_step_that_depends_on_the_host_is_never_recorded(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, counter = torch.Generator(), Counter()
+    host, counter = HostSide(torch.Generator()), Counter()
+    what = {
+        "looks at a value": lambda: counter.total.item(),
+        "draws on the host": lambda: torch.rand(1),
+        "asks for the host's generator": lambda: host.generator,
+        "asks for the host's indices": lambda: host.indices,
+    }
 
     def step(numbers: torch.Tensor) -> None:
         counter(numbers)
-        if why == "looks at a value":
-            counter.total.item()
-        else:
-            torch.rand(1, generator=None if why == "draws on the host" else host)
+        what[why]()
 
     with recording(monkeypatch) as recorder:
         run(StepRunner(CPU, host=host), step, 6)
