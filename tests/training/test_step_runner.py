@@ -48,7 +48,9 @@ def test_every_method_replayed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_rate_of_a_plateau_reaches_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy is perfect from the first epochs on, so that the rate is cut again and again."""
     settings = TrainingSettings(epochs=14, batch_size=8, lr=0.05, schedule="plateau", patience=1, plateau_factor=0.3, momentum=0.0)
-    eager = fitted(settings)
+    with monkeypatch.context() as patch:
+        apart(patch)
+        eager = fitted(settings)
     with recording(monkeypatch) as recorder:
         replayed = fitted(settings)
     assert len({rate for rate, _, _ in eager[1]}) > 2
