@@ -1,10 +1,11 @@
 """Run every benchmark, show what came out, and add it to results/speed.csv.
 
     python -m benchmarks [--quick] [NAME ...]
+    python -m benchmarks gpu [...]          what a GPU is worth: a command of its own (`benchmarks/gpu`)
 
-A benchmark is a module of this folder with `main(quick: bool = False) -> dict`. It times our way and a plain way in one run, turn by
+A benchmark is a module of this folder with `main(quick: bool = False)`. It times our way and a plain way in one run, turn by
 turn, and returns `name`, `ratio` (plain / ours, of medians), `ours_s`, `plain_s`, `parity` (how far the two results differ) and
-`detail` (one line: sizes, settings). One that bounds something other than a time says so in `detail`.
+`detail` (one line: sizes, settings), or a list of such rows. One that bounds something other than a time says so in `detail`.
 """
 
 import argparse
@@ -13,7 +14,6 @@ import datetime
 import importlib
 import io
 import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks import gpu
+from benchmarks.rows import ROOT, commit
 from lifelong.experiment.machine import machine_name
 from lifelong.storage import write_text
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "speed.csv"
 COLUMNS = ("name", "ratio", "ours", "plain", "parity", "detail", "machine", "torch", "threads", "commit", "date")
 
@@ -40,10 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 1 if a benchmark failed, 2 if there is none of that name.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["gpu"]:
+        return gpu.main(given[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time the fast paths against plain ones.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats; nothing is added to results/speed.csv")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     known = available()
     if strangers := [name for name in options.names if name not in known]:
         print(f"no benchmark named {', '.join(strangers)}; there are: {', '.join(known)}", file=sys.stderr)
@@ -52,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.names or known:
         console.print(f"{name} ...", highlight=False)
         try:
-            rows.append(row(importlib.import_module(f"benchmarks.{name}").main(quick=options.quick)))
+            found = importlib.import_module(f"benchmarks.{name}").main(quick=options.quick)
+            rows += [row(one) for one in (found if isinstance(found, list) else [found])]
         except Exception as error:  # The other benchmarks are still worth their time.
             failed.append(name)
             console.print(Text(f"{name} failed: {type(error).__name__}: {error}"))
@@ -65,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def available() -> list[str]:
     """The modules of this folder that can be run: those with a `main`."""
-    names = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "__main__")
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    names = sorted(module.name for module in found if module.name != "__main__" and not module.ispkg)
     return [name for name in names if "\ndef main(" in (Path(__file__).parent / f"{name}.py").read_text()]
 
 
@@ -81,7 +87,7 @@ def row(found: dict[str, Any]) -> dict[str, str]:
         "machine": machine_name(torch.device("cpu")),
         "torch": torch.__version__,
         "threads": str(found.get("threads", torch.get_num_threads())),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -111,12 +117,6 @@ def append(path: Path, rows: list[dict[str, str]]) -> None:
 
 def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _commit() -> str:
-    """The commit that is checked out, with a mark if files differ from it; empty outside a repository."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device that is not the CPU, on any machine: see `tests/pretend.py`."""
+    from tests import pretend
+
+    pretend.register()
+    monkeypatch.setattr(torch, "Generator", pretend.AnyGenerator)
+    return torch.device(pretend.NAME)
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real images; tests that need it are skipped where it is absent."""

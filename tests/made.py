@@ -3,6 +3,7 @@
 import torch
 
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Split, Task
+from lifelong.training.fit import Batch
 
 
 def made_split(classes: int, per_class: int, seed: int, *, kind: int = 0, size: int = 8, noise: float = 40.0) -> Split:
@@ -32,3 +33,17 @@ def made_task(
         return made_split(classes, sizes[split], 10 * seed + len(split), kind=kind, noise=40.0)
 
     return Task(name, [f"class {c}" for c in range(classes)], load, augmentation=augmentation)
+
+
+def made_batch(
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    indices: torch.Tensor,
+    step: int = 0,
+    steps: int = 1,
+    *,
+    generator: torch.Generator | None = None,
+) -> Batch:
+    """A batch as the training loop makes it on a CPU, where one generator serves device and host."""
+    chosen = generator or torch.Generator()
+    return Batch(inputs, labels, indices, torch.tensor(float(step), dtype=torch.float64), steps, chosen, chosen)

@@ -14,8 +14,7 @@ import torch
 import lifelong
 from lifelong.methods.registry import METHODS
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_task
+from tests.made import made_batch, made_task
 from tests.methods.test_par import context
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +54,7 @@ def test_its_spring_is_half_the_strength_times_the_squared_way(example: ModuleTy
     weight = next(method.backbone.parameters())
     weight.data += 0.05
     plain = torch.nn.functional.cross_entropy(head(method.features(inputs, 1)), labels).item()
-    found = loss(Batch(inputs, labels, labels, 0, 1, torch.Generator())).item()
+    found = loss(made_batch(inputs, labels, labels)).item()
     assert found == pytest.approx(plain + 3.0 / 2 * 0.05**2 * weight.numel(), rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """Random crops, flips and brightness of a whole batch at once, and the normalization of its pixels, on the images' device."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -87,8 +88,15 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
         images: uint8 RGB.
         normalization: mean and standard deviation of pixels scaled to [0, 1].
     """
-    scale = [1 / (255 * std) for std in normalization.std]
-    shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
-    factors = torch.tensor([scale, shift], dtype=torch.float32, device=images.device).view(2, 3, 1, 1)
+    scale, shift = _factors(tuple(normalization.mean), tuple(normalization.std), images.device)
     order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return torch.addcmul(factors[1], images.to(torch.float32, memory_format=order), factors[0])
+    return torch.addcmul(shift, images.to(torch.float32, memory_format=order), scale)
+
+
+@cache
+@torch.inference_mode(False)
+def _factors(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device) -> Float[Tensor, "2 3 1 1"]:
+    """Return what pixels are multiplied by and what is added; kept for every task, because copying them to a device waits for it."""
+    scale = [1 / (255 * std) for std in stds]
+    shift = [-mean / std for mean, std in zip(means, stds, strict=True)]
+    return torch.tensor([scale, shift], dtype=torch.float32, device=device).view(2, 3, 1, 1)

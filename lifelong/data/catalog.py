@@ -114,7 +114,7 @@ _THREE: Mapping[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("va
 _CIFAR100_HUB = Hub("uoft-cs/cifar100")
 
 _ENTRIES = (
-    Entry("digits", "1,797 handwritten digits, 8x8 grey, embedded (scikit-learn)", (), "CC BY 4.0 (UCI)", False, None, DIGITS),
+    Entry("digits", "1,797 handwritten digits, 8x8 grey, embedded (UCI)", (), "CC BY 4.0 (UCI)", False, None, DIGITS),
     Entry("mnist", "handwritten digits, 28x28 grey", ("mnist",), "permissive (MNIST)", False, Hub("ylecun/mnist", "mnist"), DIGITS),
     Entry(
         "fashion_mnist",

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -134,14 +135,15 @@ class FilePool:
 
 
 class DigitsPool:
-    """The 1,797 handwritten digits that come with scikit-learn, grey 0..16 scaled to 0..255. They have no test split of their own."""
+    """The 1,797 embedded handwritten digits, grey 0..16 scaled to 0..255. They have no test split of their own.
+
+    Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998); `digits.txt` says more, with the licence.
+    """
 
     def __init__(self) -> None:
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        self.labels: Int64[Tensor, "n"] = torch.from_numpy(digits.target.astype(np.int64))
-        self._grey = (digits.images * (255 / 16)).round().astype(np.uint8)
+        with np.load(Path(__file__).with_name("digits.npz")) as kept:
+            self.labels: Int64[Tensor, "n"] = torch.from_numpy(kept["labels"].astype(np.int64))
+            self._grey = (kept["images"] * (255 / 16)).round().astype(np.uint8)
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the digits as RGB squares."""

@@ -36,6 +36,7 @@ from lifelong.streams.catalog import open_stream
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_freed_memory
+from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.stages import clear
 
 AWAY = "images are not here: "
@@ -100,13 +101,15 @@ def learn_more(
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += check_training(saved.config.training, device)
         threads = set_threads(environment.threads, images.describe()[0].image_size)
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
         events = environment.tensorboard
         runner = Runner(config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events)
-        return runner.to_end()
+        with exact_float32(device):
+            return runner.to_end()
 
 
 def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:

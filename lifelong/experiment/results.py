@@ -13,7 +13,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,19 @@ class RunDirectory:
         """Where the stages of the task under way keep their states."""
         return self.checkpoint / "stages" / f"task-{task_index:03d}"
 
-    def claim(self, identity: dict[str, Any], config: str) -> None:
+    def claim(self, identity: dict[str, Any], config: str, defaults: Mapping[str, Any] | None = None) -> None:
         """Make the folder this run's, or see that it is.
 
         Args:
             identity: plain values by name that decide the run's numbers.
             config: the text of config.toml.
+            defaults: what a key means that the run does not have, because an earlier version of the library began it.
 
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
         """
         if self._begun():
-            self._check(identity)
+            self._check(identity, defaults or {})
             self._drop_parts()
             return
         if self.path.exists() and not self.path.is_dir():
@@ -89,11 +90,12 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise LifelongError(f"cannot read {self._identity}: {error}; restore it, or learn the run again in another folder") from error
 
-    def _check(self, identity: dict[str, Any]) -> None:
+    def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> None:
         try:
             stored = json.loads(self._identity.read_text())
         except (OSError, ValueError) as error:
             raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
+        stored = json.loads(json.dumps(dict(defaults))) | stored
         current = json.loads(json.dumps(identity))
         for key in dict.fromkeys([*current, *stored]):
             if stored.get(key) != current.get(key):

@@ -20,11 +20,12 @@ from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
 from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
-from lifelong.settings.resolve import config_toml, flat
+from lifelong.settings.resolve import config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.streams.catalog import open_stream
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_freed_memory
+from lifelong.training.precision import check_training, exact_float32
 
 STATE_VERSION = 2
 """Raised when saved states of older versions can no longer be continued."""
@@ -58,6 +59,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         config.stream, config.seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     )
     settings, notes = resolve_extractor(config.settings, stream.name)
+    notes += check_training(config.training, device)
     config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()
@@ -69,10 +71,11 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     identity = _identity(config, stream, environment)
     stream.prepare()
     with directory.locked():
-        directory.claim(identity, config_toml(config))
+        directory.claim(identity, config_toml(config), default_values(config))
         listener, saves = progress or Progress(), environment.save_every
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=environment.tensorboard)
-        return runner.to_end()
+        with exact_float32(device):
+            return runner.to_end()
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:

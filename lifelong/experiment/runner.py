@@ -1,6 +1,5 @@
 """A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
 
-import gc
 import hashlib
 import math
 import time
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from lifelong import __version__
-from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
+from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription, alive
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
 from lifelong.experiment.machine import machine_name, peak_memory
@@ -27,6 +26,7 @@ from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.examples import evaluate
+from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
 
 
@@ -248,6 +248,7 @@ class Runner:
             "tasks": self.entries,
             "extractor": settings.get("extractor"),
             "device": self.device.type,
+            "precision": resolved(self.config.training.precision),
             "machine": machine_name(self.device),
             "threads": self.threads,
             "torch": torch.__version__,
@@ -292,9 +293,7 @@ def retire(task: Task, method: str) -> None:
     Raises:
         RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
     """
-    references = task.retire()
-    gc.collect()
-    if any(reference() is not None for reference in references):
+    if alive(task.retire()):
         raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
 
 

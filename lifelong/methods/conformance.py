@@ -1,6 +1,5 @@
 """`check_method`: does a method, also a third party's, keep the contract of `lifelong.methods.method`?"""
 
-import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lifelong.data.task import Augmentation, Split, Task
+from lifelong.data.task import Augmentation, Split, Task, alive
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.networks.library import ModuleLibrary
 from lifelong.relatedness.extractor import Extractor, open_extractor
@@ -153,9 +152,7 @@ def _learn(method: Method, task: Task, context: Context) -> LearnRecord:
     record = method.learn(task, context)
     added = method.num_parameters() - before
     _require(record.parameters_added == added, f"{context.task_name}: {record.parameters_added} parameters recorded as added, not {added}")
-    references = task.retire()
-    gc.collect()
-    _require(all(reference() is None for reference in references), f"{context.task_name}: images are kept after the task")
+    _require(not alive(task.retire()), f"{context.task_name}: images are kept after the task")
     return record
 
 

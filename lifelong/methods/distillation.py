@@ -23,7 +23,7 @@ def soft_cross_entropy(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n 
 
     Source: PAR Eq. 8; Li & Hoiem Eq. 2-3 (raising probabilities to 1/T and normalizing is dividing logits by T).
     """
-    return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
+    return F.cross_entropy(student.float() / temperature, F.softmax(teacher.float() / temperature, dim=1))
 
 
 def distillation_loss(

@@ -115,12 +115,12 @@ class HAT(SingleNetworkMethod):
         return used(self._network(), list(range(len(self.tasks))))
 
 
-def annealed(step: int, steps: int, s_max: float) -> float:
+def annealed(step: Float[Tensor, ""], steps: int, s_max: float) -> Float[Tensor, ""]:
     """The scale of the gates at a step of an epoch (Eq. 3)."""
-    return s_max if steps == 1 else 1 / s_max + (s_max - 1 / s_max) * step / (steps - 1)
+    return torch.full_like(step, s_max) if steps == 1 else 1 / s_max + (s_max - 1 / s_max) * step / (steps - 1)
 
 
-def compensation(e: Float[Tensor, " n"], scale: float, s_max: float) -> Float[Tensor, " n"]:
+def compensation(e: Float[Tensor, " n"], scale: Float[Tensor, ""] | float, s_max: float) -> Float[Tensor, " n"]:
     """What the gradient of an embedding is multiplied with, so that it is as if s had been 1, and times s_max (section 2.5)."""
     steep = torch.cosh((scale * e).clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT))
     return s_max / scale * (steep + 1) / (torch.cosh(e) + 1)

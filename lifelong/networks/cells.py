@@ -81,7 +81,7 @@ class CellNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of normalized images."""
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images.device))))
+        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))))
         for cell in self.cells:
             before, previous = previous, cell(before, previous)
         return previous.raw.mean(dim=(2, 3))

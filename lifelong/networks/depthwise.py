@@ -19,12 +19,23 @@ SMALL = 3
 """Maps with fewer rows or columns take the slow way in PyTorch."""
 
 
-def layout(device: torch.device) -> torch.memory_format:
-    """The memory format in which the cell network runs fastest: channels last on a CPU.
+def layout(x: Tensor) -> torch.memory_format:
+    """The memory format in which the cell network runs fastest: channels last on a CPU, and in bfloat16.
 
     The one place where the kind of device decides how to compute, with `Depthwise.forward`.
+
+    Args:
+        x: maps, or what is about to become maps.
     """
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    device = x.device.type
+    reduced = x.dtype == torch.bfloat16 or autocast_to(device) == torch.bfloat16
+    return torch.channels_last if device == "cpu" or reduced else torch.contiguous_format
+
+
+def autocast_to(device: str) -> torch.dtype | None:
+    """The type that operations on a kind of device are cast to here; None outside autocast, and on devices that have none."""
+    known = torch.amp.is_autocast_available(device)
+    return torch.get_autocast_dtype(device) if known and torch.is_autocast_enabled(device) else None
 
 
 class _DenseGradient(torch.autograd.Function):
@@ -35,7 +46,7 @@ class _DenseGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous(memory_format=layout(gradient.device))
+        return gradient.contiguous(memory_format=layout(gradient))
 
 
 def dense_gradient(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -69,6 +80,9 @@ def depthwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], str
         stride: 1 or 2.
         dilation: 1 or 2.
     """
+    if (dtype := autocast_to("cpu")) is not None:
+        # What autocast does before PyTorch's own operations; it knows nothing of ours, whose backward pass wants one type throughout.
+        x, weight = x.to(dtype), weight.to(dtype)
     if stride == dilation == 2:
         # Only every other pixel takes part.
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1

@@ -43,14 +43,15 @@ class GatedReLU(nn.Module):
 
     Attributes:
         task: the task whose mask is applied, from 0.
-        scale: of training, in 1/s_max..s_max.
+        scale: of training, in 1/s_max..s_max; a number, or a tensor of one.
     """
 
     def __init__(self, units: int, s_max: float, *, binary: bool) -> None:
         super().__init__()
         self.units, self.s_max, self.binary = units, s_max, binary
         self.embeddings = nn.ParameterList([torch.randn(units)])
-        self.task, self.scale = 0, s_max
+        self.task = 0
+        self.scale: float | Tensor = s_max
 
     def add_task(self) -> None:
         """A mask for the next task, drawn at random, which is the one that is applied from now on."""
@@ -98,7 +99,7 @@ def use_gates(network: nn.Module, task: int) -> None:
         gate.task = task
 
 
-def set_scale(network: nn.Module, scale: float) -> None:
+def set_scale(network: nn.Module, scale: float | Tensor) -> None:
     """Set the scale of the masks in training."""
     for gate in gates(network).values():
         gate.scale = scale

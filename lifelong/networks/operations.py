@@ -75,7 +75,7 @@ class FactorizedReduce(nn.Module):
         # Of each 2x2 block the upper left and the lower right pixel, in one operation, whose gradient then is channels last too.
         blocks = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (n, h/2, 2, w/2, 2, c)
         pixels = blocks.diagonal(dim1=2, dim2=4).permute(4, 0, 3, 1, 2)  # (2, n, c, h/2, w/2)
-        even, odd = (part.contiguous(memory_format=layout(x.device)) for part in pixels)
+        even, odd = (part.contiguous(memory_format=layout(x)) for part in pixels)
         x = torch.cat([self.even(even), self.odd(odd)], dim=1)
         return self.bn(x) if self.apply_bn else x
 

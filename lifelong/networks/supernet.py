@@ -66,7 +66,7 @@ class SearchCell(nn.Module):
 
     def _zeros(self, x: Tensor) -> Tensor:
         """Zeros of a node's size, made of an input of the cell."""
-        return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x.device))
+        return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x))
 
 
 class SuperNetwork(nn.Module):
@@ -93,7 +93,7 @@ class SuperNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"], path: Path) -> Float[Tensor, "n classes"]:
         """Logits of the network that has only the operations of `path`; nothing else is computed."""
         normal, reduce = path
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images.device))))
+        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))))
         for cell in self.cells:
             before, previous = previous, cell(before, previous, reduce if cell.reduce else normal)
         return self.head(previous.raw.mean(dim=(2, 3)))

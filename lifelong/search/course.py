@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.storage import Tree
+from lifelong.training.optimizer import SGD
 from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage
 
@@ -117,8 +118,6 @@ def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) ->
     return dealt[::2], dealt[1::2]
 
 
-def set_rate(optimizer: torch.optim.Optimizer, highest: float, epoch: int, epochs: int) -> None:
+def set_rate(optimizer: SGD, highest: float, epoch: int, epochs: int) -> None:
     """The rate of an epoch: a cosine from `highest` in the first, which would end at 1e-5 after the last."""
-    rate = cosine(highest, min(LOWEST_RATE, highest), epoch, epochs)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    optimizer.lr = cosine(highest, min(LOWEST_RATE, highest), epoch, epochs)

@@ -13,6 +13,7 @@ Source: Li et al., Learn to Grow (ICML 2019, arXiv 1904.00310), section 3.1; the
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,10 @@ from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
-from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.optimizer import SGD
+from lifelong.training.precision import use_precision
 from lifelong.training.stages import Stage
+from lifelong.training.step_runner import StepRunner
 
 FEWEST = 4
 """Training images of a search: batch norm wants two in each half."""
@@ -96,11 +99,15 @@ class _Growth(Search):
         self.alphas = [mixture.alpha for mixture in self.relaxed]
         chosen = set(map(id, self.alphas))
         self.weights = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
-        self.optimizer = sgd(self.weights, lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        self.optimizer = SGD(self.weights, lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas, lr=settings.search_alpha_lr, betas=ALPHA_BETAS, weight_decay=settings.search_alpha_decay
         )
-        self.generator = stage.generator(examples.train.device)
+        device = examples.train.device
+        self.precision = partial(use_precision, training.precision, device)
+        self.generator = stage.generator(device)
+        self.runner = StepRunner(device, (self.generator,))
+        self.loss_sum = torch.zeros((), device=device)
         self.weight_half, self.alpha_half = stratified_halves(examples.train_labels, self.generator)
         self.resume()
 
@@ -109,12 +116,13 @@ class _Growth(Search):
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
-        total = torch.zeros((), device=self.generator.device)
-        correct = torch.zeros_like(total)
+        self.loss_sum.zero_()
+        correct = torch.zeros_like(self.loss_sum)
         for weight_batch, alpha_batch in self._rounds():
+            # Adam counts its steps on the host: this half is not recorded.
             correct += self._step_alpha(alpha_batch)
-            total += self._step_weights(weight_batch)
-        loss = total.item() / len(self.weight_half)
+            self.runner.run("weights", self._step_weights, weight_batch)
+        loss = self.loss_sum.item() / len(self.weight_half)
         self._check(loss, f"search_lr {self.settings.search_lr:g}")
         return loss, correct.item() / len(self.alpha_half)
 
@@ -130,22 +138,24 @@ class _Growth(Search):
 
     def _step_alpha(self, indices: Tensor) -> Tensor:
         """A step of the choices' logits; returns how many images the network got right before it."""
-        logits, labels = self._logits(indices)
-        loss = F.cross_entropy(logits, labels) + self.settings.size_weight * expected_size(self.relaxed)
+        with self.precision():
+            logits, labels = self._logits(indices)
+            loss = F.cross_entropy(logits, labels) + self.settings.size_weight * expected_size(self.relaxed)
         for alpha, gradient in zip(self.alphas, torch.autograd.grad(loss, self.alphas), strict=True):
             alpha.grad = gradient
         self.alpha_optimizer.step()
         return (logits.argmax(dim=1) == labels).sum()
 
-    def _step_weights(self, indices: Tensor) -> Tensor:
-        """A step of all other weights; returns the sum of the losses of all images."""
-        loss = F.cross_entropy(*self._logits(indices))
+    def _step_weights(self, indices: Tensor) -> None:
+        """Take a step of all other weights, and add up the losses of all images."""
+        with self.precision():
+            loss = F.cross_entropy(*self._logits(indices))
         for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
             weight.grad = gradient
         if self.settings.search_clip_norm:
             nn.utils.clip_grad_norm_(self.weights, self.settings.search_clip_norm)
         self.optimizer.step()
-        return loss.detach() * len(indices)
+        self.loss_sum += loss.detach() * len(indices)
 
     def _logits(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of augmented images, and their labels."""
@@ -155,13 +165,13 @@ class _Growth(Search):
     def _state(self) -> Tree:
         return {
             "network": self.network.state_dict(),
-            "momentum": momentum_state(self.optimizer),
+            "momentum": self.optimizer.state(),
             "adam": self.alpha_optimizer.state_dict(),
             "generator": self.generator.get_state(),
         }
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])
-        load_momentum(self.optimizer, saved["momentum"])
+        self.optimizer.load(saved["momentum"])
         self.alpha_optimizer.load_state_dict(saved["adam"])
         self.generator.set_state(saved["generator"].cpu())

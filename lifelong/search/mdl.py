@@ -10,6 +10,7 @@ Source: PAR section 3.3 and the authors' code (mdenas_search.py); Zheng et al., 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,10 @@ from lifelong.search.distribution import Distribution, derive
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
-from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.optimizer import SGD
+from lifelong.training.precision import use_precision
 from lifelong.training.stages import Stage, derive_seed, seeded
+from lifelong.training.step_runner import StepRunner
 
 FEWEST = 2
 """Training images of a search: one in each half."""
@@ -104,7 +107,6 @@ class _Images:
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented inputs and labels."""
-        indices = indices.to(self.split.images.device)
         images = augment(self.split.images[indices], self.augmentation, self.generator)
         return normalize(images, self.normalization), self.split.labels[indices]
 
@@ -115,7 +117,12 @@ class _CellSearch(Search):
     def __init__(self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage) -> None:
         super().__init__(stage, settings.search_epochs)
         self.network, self.images, self.settings, self.batch_size = network, images, settings, training.batch_size
-        self.optimizer = sgd(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        self.optimizer = SGD(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        device = images.split.images.device
+        self.precision = partial(use_precision, training.precision, device)
+        self.runner = StepRunner(device, (images.generator,))
+        self.loss_sum = torch.zeros((), device=device)
+        self.right = torch.zeros((), dtype=torch.int64, device=device)
         self.random = stage.generator()
         images.generator.manual_seed(derive_seed(stage.seed, "augmentation"))
         order = torch.randperm(len(images.split), generator=self.random)
@@ -144,44 +151,60 @@ class _CellSearch(Search):
     def _rounds(self) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
         """The batches to train on and to judge by, for each network that is sampled: all of an epoch's, or one of each."""
         count = math.ceil(len(self.train_half) / self.batch_size)
+        device = self.images.split.images.device
+        orders = [half[torch.randperm(len(half), generator=self.random)].to(device) for half in (self.train_half, self.held_out)]
         # Batches of nearly equal size: batch norm and the accuracy of a round would suffer from a last one of a few images.
-        halves = [half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in (self.train_half, self.held_out)]
+        halves = [order.tensor_split(count) for order in orders]
         if self.settings.search_sampling == "epoch":
             yield halves[0], halves[1]
         else:
             yield from (([training], [held_out]) for training, held_out in zip(*halves, strict=True))
 
     def _train(self, batches: Sequence[Tensor], path: Path) -> float:
-        """A step on each batch; returns the sum of the losses of all images. What is not on the path gets no gradient and no step."""
-        total = torch.zeros((), device=self.images.split.images.device)
+        """Take a step on each batch; return the sum of the losses of all images."""
+        self.loss_sum.zero_()
         for indices in batches:
-            inputs, labels = self.images.batch(indices)
+            self.runner.run((path, "train"), partial(self._step, path), indices)
+        return self.loss_sum.item()
+
+    def _step(self, path: Path, indices: Tensor) -> None:
+        """Train the sampled network on a batch. What is not on the path gets no gradient and no step."""
+        inputs, labels = self.images.batch(indices)
+        with self.precision():
             loss = F.cross_entropy(self.network(inputs, path), labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            if self.settings.search_clip_norm:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.search_clip_norm)
-            self.optimizer.step()
-            total += loss.detach() * len(labels)
-        return total.item()
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.settings.search_clip_norm:
+            nn.utils.clip_grad_norm_(self.optimizer.parameters, self.settings.search_clip_norm)
+        self.optimizer.step()
+        self.loss_sum += loss.detach() * len(labels)
+
+    def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
+        """Count the images that the sampled network gets right."""
+        self.right.zero_()
+        for indices in batches:
+            self.runner.run((path, "judge"), partial(self._judge, path), indices)
+        return int(self.right)
 
     @torch.no_grad()
-    def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
-        """How many images the sampled network gets right."""
-        prepared = (self.images.batch(indices) for indices in batches)
-        return sum(int((self.network(inputs, path).argmax(dim=1) == labels).sum()) for inputs, labels in prepared)
+    def _judge(self, path: Path, indices: Tensor) -> None:
+        """Judge the sampled network on a batch."""
+        inputs, labels = self.images.batch(indices)
+        with self.precision():
+            answers = self.network(inputs, path).argmax(dim=1)
+        self.right += (answers == labels).sum()
 
     def _state(self) -> Tree:
         return {
             "network": self.network.state_dict(),
-            "momentum": momentum_state(self.optimizer),
+            "momentum": self.optimizer.state(),
             "distributions": (asdict(self.normal), asdict(self.reduce)),
             "generators": (self.random.get_state(), self.images.generator.get_state()),
         }
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])
-        load_momentum(self.optimizer, saved["momentum"])
+        self.optimizer.load(saved["momentum"])
         self.normal, self.reduce = (Distribution(**tables) for tables in saved["distributions"])
         for generator, state in zip((self.random, self.images.generator), saved["generators"], strict=True):
             generator.set_state(state)

@@ -14,6 +14,7 @@ Source: Veniat et al., MNTDP (ICLR 2021), the stochastic variant and its code.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,8 @@ from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
-from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.optimizer import SGD
+from lifelong.training.precision import use_precision
 from lifelong.training.stages import Stage, derive_seed
 
 DECIDED = 1e-3
@@ -102,11 +104,11 @@ class _PathSearch(Search):
     ) -> None:
         super().__init__(stage, epochs)
         self.source, self.columns, self.examples, self.training = source, columns, examples, training
-        self.optimizer = sgd(columns.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
-        self.parameters = self.optimizer.param_groups[0]["params"]
+        self.optimizer = SGD(columns.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
         # A handful of numbers: on the CPU, in double precision, wherever the networks are.
         self.logits = nn.Parameter(torch.zeros(len(columns) - 1, 2, dtype=torch.float64))
         self.adam = torch.optim.Adam([self.logits], lr=arch_lr)
+        self.precision = partial(use_precision, training.precision, examples.train.device)
         self.random = stage.generator()
         self.augmentation = torch.Generator(examples.train.device).manual_seed(derive_seed(stage.seed, "augmentation"))
         self.halves = stratified_halves(examples.train_labels.cpu(), self.random)
@@ -139,22 +141,23 @@ class _PathSearch(Search):
     def _learn_weights(self, indices: Int64[Tensor, "b"]) -> float:
         """A step of the weights; returns the sum of the images' losses."""
         self.columns.train()
-        logits, labels, _ = self._answers(indices)
-        loss = F.cross_entropy(logits, labels)
+        with self.precision():
+            logits, labels, _ = self._answers(indices)
+            loss = F.cross_entropy(logits, labels)
         if loss.requires_grad:  # not where all images follow the source to its end
             self.optimizer.zero_grad()
             loss.backward()
             if self.training.clip_norm:
-                nn.utils.clip_grad_norm_(self.parameters, self.training.clip_norm)
+                nn.utils.clip_grad_norm_(self.optimizer.parameters, self.training.clip_norm)
             self.optimizer.step()
         return loss.item() * len(indices)
 
     def _learn_distribution(self, indices: Int64[Tensor, "b"]) -> int:
         """A step of the distribution; returns how many images were right."""
         self.columns.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.precision():
             logits, labels, paths = self._answers(indices)
-        rewards = -F.cross_entropy(logits, labels, reduction="none")
+        rewards = -F.cross_entropy(logits.float(), labels, reduction="none")
         loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.to("cpu", torch.float64))
         self.adam.zero_grad()
         loss.backward()
@@ -171,7 +174,7 @@ class _PathSearch(Search):
     def _state(self) -> Tree:
         return {
             "columns": self.columns.state_dict(),
-            "momentum": momentum_state(self.optimizer),
+            "momentum": self.optimizer.state(),
             "logits": self.logits,
             "adam": dict(self.adam.state[self.logits]),
             "generators": (self.random.get_state(), self.augmentation.get_state()),
@@ -179,7 +182,7 @@ class _PathSearch(Search):
 
     def _restore(self, saved: Tree) -> None:
         self.columns.load_state_dict(saved["columns"])
-        load_momentum(self.optimizer, saved["momentum"])
+        self.optimizer.load(saved["momentum"])
         self.logits.data = saved["logits"]
         self.adam.state[self.logits] = saved["adam"]
         for generator, state in zip((self.random, self.augmentation), saved["generators"], strict=True):

@@ -115,6 +115,16 @@ def flat(config: RunConfig) -> dict[str, Any]:
     return {key: value for _, group in _groups(config) for key, value in group.items()}
 
 
+def default_values(config: RunConfig) -> dict[str, Any]:
+    """Return the default of every setting of a run's method and training, as JSON and TOML know it.
+
+    A run that was begun before a setting existed behaved as its default does.
+    """
+    known = settings_of(TrainingSettings) | settings_of(type(config.settings))
+    tuned = () if config.tuning is None else config.tuning.keys
+    return {key: plain(item.default) for key, item in known.items() if key not in tuned}
+
+
 def config_toml(config: RunConfig) -> str:
     """The configuration as a TOML file with a comment over each group; `resolve` reads it back to an equal configuration."""
     parts = [

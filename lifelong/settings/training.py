@@ -7,6 +7,8 @@ from annotated_types import Ge, Gt, Lt
 
 from lifelong.settings.base import setting
 
+Precision = Literal["auto", "float32", "tf32", "bf16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
@@ -33,3 +35,12 @@ class TrainingSettings:
     min_lr: Annotated[float, Ge(0)] = setting(1e-6, "lowest learning rate (plateau)")
     clip_norm: Annotated[float, Ge(0)] = setting(10.0, "gradients are scaled down to at most this norm; 0: not at all")
     augment: bool = setting(True, "crop, flip and jitter training images as the task's augmentation policy says")
+    precision: Precision = setting(
+        "auto",
+        "precision of forward passes, losses and gradients in training: float32, tf32 (NVIDIA from Ampere on), bf16 (autocast); "
+        "auto: float32. Statistics, distances and accuracies always stay in float32 or float64",
+        tunable=False,
+    )
+    compile: bool = setting(
+        False, "compile networks with torch.compile, on CUDA only: pays for its start (about a minute) in long trainings", tunable=False
+    )

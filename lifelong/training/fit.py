@@ -5,17 +5,21 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched
-from lifelong.training.optimizer import load_momentum, momentum_state, sgd
+from lifelong.training.optimizer import SGD
+from lifelong.training.precision import compiled, precise_float, use_precision
 from lifelong.training.schedule import Schedule
 from lifelong.training.stages import Stage, derive_seed, seeded
+from lifelong.training.step_runner import StepRunner
 
 Predict = Callable[[Tensor], Tensor]
 """From prepared inputs (b, ...) to logits (b, C)."""
@@ -29,17 +33,20 @@ class Batch:
         inputs: prepared and augmented, (b, ...).
         labels: class ids, (b,).
         indices: the samples' positions in the training split, (b,), by which to look up what was computed before.
-        step: which step of the epoch it is, from 0.
+        step: which step of the epoch it is, from 0, as a float on the training device (a recorded step sees a tensor change, not a number).
         steps: how many steps the epoch has.
-        generator: of the fit's random numbers; what is drawn from it is drawn again when a fit is resumed.
+        generator: of random numbers on the training device; what is drawn from it is drawn again when a fit is resumed.
+        host_generator: likewise of numbers that are needed on the host, such as which images are replayed; on a CPU the same generator.
+            A step that draws from it is never recorded (see `lifelong.training.step_runner`).
     """
 
     inputs: Tensor
     labels: Tensor
     indices: Tensor
-    step: int
+    step: Float[Tensor, ""]
     steps: int
     generator: torch.Generator
+    host_generator: torch.Generator
 
 
 Loss = Callable[[Batch], Tensor]
@@ -124,7 +131,8 @@ def fit(
         module.eval()
         return FitOutcome(**done["outcome"])
     run = _Run(module, examples, predict, settings, stage, loss or cross_entropy(predict), update or (lambda batch: nullcontext()))
-    outcome = run.to_end()
+    with compiled(module, settings.compile):
+        outcome = run.to_end()
     module.load_state_dict(run.best.weights)
     module.eval()
     stage.finish({"module": module.state_dict(), "outcome": asdict(outcome)})
@@ -146,10 +154,15 @@ class _Run:
     ) -> None:
         self.module, self.examples, self.predict, self.settings, self.stage = module, examples, predict, settings, stage
         self.loss, self.update = loss, update
-        self.optimizer = sgd(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
-        self.parameters = self.optimizer.param_groups[0]["params"]
+        self.optimizer = SGD(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.schedule = Schedule(self.optimizer, settings)
-        self.generator = stage.generator(examples.train.device)
+        device = examples.train.device
+        self.precision = partial(use_precision, settings.precision, device)
+        self.generator = stage.generator(device)
+        self.host_generator = stage.host_generator(self.generator)
+        self.runner = StepRunner(device, (self.generator,), self.host_generator)
+        self.loss_sum = torch.zeros((), device=device)
+        self.step = torch.zeros((), dtype=precise_float(device), device=device)
         self.best = _Best()
         self.history: list[tuple[float, float, float]] = []
         self.seconds = 0.0
@@ -192,29 +205,36 @@ class _Run:
 
     def _train_epoch(self) -> float:
         """One pass over the training examples in random order; returns the mean loss."""
-        examples, generator = self.examples, self.generator
-        count = len(examples.train_labels)
-        total = torch.zeros((), device=generator.device)
-        parts = examples.epoch(self.settings.batch_size, generator)
-        for step, indices in enumerate(parts):
-            inputs = examples.prepare_train(examples.train[indices], generator)
-            batch = Batch(inputs, examples.train_labels[indices], indices, step, len(parts), generator)
+        self.loss_sum.zero_()
+        self.step.zero_()
+        parts = self.examples.epoch(self.settings.batch_size, self.generator)
+        for indices in parts:
+            self.runner.run(len(parts), partial(self._step, len(parts)), indices)
+        return self.loss_sum.item() / len(self.examples.train_labels)
+
+    def _step(self, steps: int, indices: Tensor) -> None:
+        """A training step, all of it on the device: it may be recorded, and looks at no value."""
+        examples = self.examples
+        inputs = examples.prepare_train(examples.train[indices], self.generator)
+        batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host_generator)
+        with self.precision():
             loss = self.loss(batch)
-            self.optimizer.zero_grad()
-            loss.backward()
-            with self.update(batch):
-                if self.settings.clip_norm:
-                    nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
-                self.optimizer.step()
-            total += loss.detach() * len(indices)
-        return total.item() / count
+        self.optimizer.zero_grad()
+        loss.backward()
+        with self.update(batch):
+            if self.settings.clip_norm:
+                nn.utils.clip_grad_norm_(self.optimizer.parameters, self.settings.clip_norm)
+            self.optimizer.step()
+        self.loss_sum += loss.detach() * len(indices)
+        self.step += 1
 
     def _state(self) -> Tree:
         return {
             "module": self.module.state_dict(),
-            "momentum": momentum_state(self.optimizer),
+            "momentum": self.optimizer.state(),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
+            "host_generator": self.host_generator.get_state(),
             "best": {"epoch": self.best.epoch, "accuracy": self.best.accuracy, "weights": self.best.weights},
             "history": self.history,
             "seconds": self.seconds,
@@ -222,9 +242,11 @@ class _Run:
 
     def _restore(self, saved: Tree) -> None:
         self.module.load_state_dict(saved["module"])
-        load_momentum(self.optimizer, saved["momentum"])
+        self.optimizer.load(saved["momentum"])
         self.schedule.load_state_dict(saved["schedule"])
-        self.generator.set_state(saved["generator"].cpu())
+        self.generator.set_state(saved["generator"])
+        # States of version 0.1 have none; on a CPU, where they were made, it is the generator itself.
+        self.host_generator.set_state(saved.get("host_generator", saved["generator"]))
         self.best = _Best(**saved["best"])
         self.history = saved["history"]
         self.seconds = saved["seconds"]

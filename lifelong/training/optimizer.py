@@ -1,39 +1,92 @@
-"""SGD whose state survives an interruption to the bit."""
+"""SGD whose state survives an interruption to the bit, and whose step can be recorded as a CUDA graph."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from lifelong.storage import Tree
+from lifelong.training.step_runner import can_record
 
 
-def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with momentum and coupled weight decay over the parameters that require gradients, one fused update a step.
+class SGD:
+    """SGD with momentum and coupled weight decay, one fused update a step.
+
+    PyTorch's own update behind a smaller face: its `torch.optim.SGD` imports `torch._dynamo` when it is first made, which takes a
+    second of every short run, and holds the rate as a number, which a recorded step would never see change.
 
     A parameter that has no part in a step's loss (the head of a task that is not in the batch) stays as it is in that step.
+
+    Args:
+        parameters: those that require gradients are trained.
+        lr: initial learning rate, > 0.
+        momentum: in [0, 1).
+        weight_decay: of an L2 penalty, >= 0.
+
+    Attributes:
+        parameters: the trained ones, in the order given.
     """
-    trained = [p for p in parameters if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
-    if momentum:
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, weight_decay: float) -> None:
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._momentum, self._weight_decay = momentum, weight_decay
         # Zeros, as good as none: the fused update does not take parameters whose first gradient comes later than the others'.
-        for parameter in trained:
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
+        self._buffers = [torch.zeros_like(parameter) if momentum else None for parameter in self.parameters]
+        self._lr = lr
+        self._rate: float | Tensor = lr
+        if self.parameters and can_record(self.parameters[0].device):
+            device = self.parameters[0].device
+            self._rate = torch.tensor(lr, device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self._lr
 
-def momentum_state(optimizer: torch.optim.SGD) -> Tree:
-    """The momentum buffers in the order of the parameters; None without momentum."""
-    return [optimizer.state[p].get("momentum_buffer") for group in optimizer.param_groups for p in group["params"]]
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = value
+        if isinstance(self._rate, Tensor):
+            self._rate.fill_(value)
+        else:
+            self._rate = value
 
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
-def load_momentum(optimizer: torch.optim.SGD, buffers: list[Tensor | None]) -> None:
-    """Put saved momentum buffers back.
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        moved = [(p, p.grad, b) for p, b in zip(self.parameters, self._buffers, strict=True) if p.grad is not None]
+        if not moved:
+            return
+        parameters, gradients, buffers = (list(column) for column in zip(*moved, strict=True))
+        sgd(
+            parameters,
+            gradients,
+            buffers,
+            fused=True,
+            weight_decay=self._weight_decay,
+            momentum=self._momentum,
+            lr=self._rate,  # ty: ignore[invalid-argument-type]  # A tensor is taken too; the annotation is of the scripted form.
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
 
-    Each gets the memory layout of its parameter: files hold plain layouts, but fused updates of channels-last weights walk both
-    in step.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter, buffer in zip(parameters, buffers, strict=True):
-        if buffer is not None:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    def state(self) -> Tree:
+        """The momentum buffers in the order of the parameters; None each without momentum."""
+        return list(self._buffers)
+
+    def load(self, buffers: list[Tensor | None]) -> None:
+        """Put saved momentum buffers back, in place.
+
+        Each keeps the memory layout of its parameter: files hold plain layouts, but fused updates of channels-last weights walk both
+        in step.
+        """
+        for mine, saved in zip(self._buffers, buffers, strict=True):
+            if mine is not None and saved is not None:
+                mine.copy_(saved)

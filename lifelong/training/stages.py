@@ -75,6 +75,10 @@ class Stage:
         """A fresh generator on `device` with the stage's seed."""
         return torch.Generator(device).manual_seed(self.seed)
 
+    def host_generator(self, generator: torch.Generator) -> torch.Generator:
+        """A generator for numbers that are needed on the host; `generator` itself if that is where it is."""
+        return generator if generator.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
+
     def outcome(self) -> Tree | None:
         """What `finish` stored, if the stage has ended before."""
         return self._read("done")

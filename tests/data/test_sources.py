@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +218,23 @@ def test_digits():
     assert pixels[0, :, 0].tolist() == [[0, 0, 80, 207, 143, 16, 0, 0]] * 3  # 0 0 5 13 9 1 0 0 of 16
     assert len(pixels.flatten(1).unique(dim=0)) == 1797, "no image occurs twice, so disjoint places are disjoint images"
     assert source.images("train", torch.tensor([5]), 32).shape == (1, 3, 32, 32)
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    datasets = pytest.importorskip("sklearn.datasets")
+    known, source = datasets.load_digits(), Sources().open("digits")
+    grey = torch.from_numpy((known.images * (255 / 16)).round().astype(np.uint8))
+    assert torch.equal(source.images("train", torch.arange(1797), 8), grey[:, None].repeat(1, 3, 1, 1))
+    assert torch.equal(source.labels("train"), torch.from_numpy(known.target))
+
+
+def test_reading_digits_imports_nothing_heavy():
+    script = (
+        "import sys; from lifelong.data.sources import Sources; Sources().open('digits');"
+        " print(*{'sklearn', 'scipy', 'pandas', 'pyarrow', 'datasets'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_catalogue_is_whole():

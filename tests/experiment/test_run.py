@@ -1,5 +1,6 @@
 """The runner: what it writes, what it refuses, what it never lets happen."""
 
+import gc
 import json
 import os
 import subprocess
@@ -251,6 +252,25 @@ def test_retire_frees_the_images() -> None:
     del images
     with pytest.raises(RetiredTaskError):
         task.train  # noqa: B018
+
+
+def test_images_that_only_garbage_holds_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage is collected where it holds them, and only there, since that costs as much as a small task's epoch."""
+    collections = []
+    monkeypatch.setattr(gc, "collect", lambda collect=gc.collect: collections.append(1) or collect())
+    free, circle = made_task().to("cpu"), made_task().to("cpu")
+    assert len(free.train)
+    retire(free, "someone")
+    assert not collections
+    gc.disable()
+    try:
+        held = [circle.train.images]
+        held.append(held)
+        del held
+        retire(circle, "someone")
+    finally:
+        gc.enable()
+    assert len(collections) == 1
 
 
 def test_compare_and_read_back(stream: str, tmp_path: Path) -> None:

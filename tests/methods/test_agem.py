@@ -11,8 +11,7 @@ from lifelong.methods.agem import AGEM, project, statistics_untouched
 from lifelong.settings.baselines import AGEMSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_task
+from tests.made import made_batch, made_task
 from tests.methods.test_par import context
 
 SMALL = AGEMSettings(init_channels=4, memory_per_class=5, memory_batch=8)
@@ -80,7 +79,7 @@ def test_the_gradient_that_is_followed_is_projected_on_the_memory_batch() -> Non
     plain = copy.deepcopy(network)
     method.heads.requires_grad_(False)
     inputs, labels = examples.prepare(examples.train[:8]), examples.train_labels[:8]
-    batch = Batch(inputs, labels, torch.arange(8), 0, 1, torch.Generator().manual_seed(5))
+    batch = made_batch(inputs, labels, torch.arange(8), generator=torch.Generator().manual_seed(5))
     # A loss that grows: its gradient points against the memory's.
     random = torch.Generator().manual_seed(5)
     parts = method.store.parts(torch.randperm(30, generator=random)[:8], random)

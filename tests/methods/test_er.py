@@ -15,8 +15,7 @@ from lifelong.methods.finetune import Finetune
 from lifelong.settings.baselines import ERSettings, FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import evaluate, image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_task
+from tests.made import made_batch, made_task
 from tests.methods.test_par import context
 
 SMALL = ERSettings(init_channels=4, memory_per_class=5, memory_batch=8)
@@ -43,7 +42,7 @@ def test_the_loss_is_the_mean_over_the_batch_and_the_memory_batch() -> None:
     network = copy.deepcopy(method.backbone).train()  # ty: ignore
     method.backbone.train()  # ty: ignore
     inputs = examples.prepare(examples.train[:6])
-    batch = Batch(inputs, examples.train_labels[:6], torch.arange(6), 0, 1, torch.Generator().manual_seed(4))
+    batch = made_batch(inputs, examples.train_labels[:6], torch.arange(6), generator=torch.Generator().manual_seed(4))
     loss = method.loss(head, examples)
     assert loss is not None
     value = loss(batch)

@@ -14,8 +14,7 @@ from lifelong.methods.mas import MAS
 from lifelong.settings.baselines import EWCSettings, FinetuneSettings, MASSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples, image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_task
+from tests.made import made_batch, made_task
 from tests.methods.test_importance import gradients_one_by_one, made_examples, made_network
 from tests.methods.test_par import context
 
@@ -166,7 +165,7 @@ def test_the_loss_is_cross_entropy_and_the_weighted_penalty(made: QuadraticPenal
     examples = image_examples(made_task(kind=5, seed=2))
     head = nn.Linear(4, 3)
     inputs, labels = examples.prepare(examples.train), examples.train_labels
-    batch = Batch(inputs, labels, torch.arange(len(labels)), 0, 1, generator())
+    batch = made_batch(inputs, labels, torch.arange(len(labels)), generator=generator())
     network = method.backbone.requires_grad_(True)
     loss = method.loss(head, examples)
 

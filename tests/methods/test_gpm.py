@@ -13,8 +13,7 @@ from lifelong.methods.plain import plain_sgd
 from lifelong.settings.baselines import FinetuneSettings, GPMSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples, image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_split, made_task
+from tests.made import made_batch, made_split, made_task
 from tests.methods.test_par import context
 
 TRAINING = TrainingSettings(epochs=4, batch_size=12, lr=0.02, patience=0)
@@ -156,7 +155,7 @@ def test_every_single_step_is_orthogonal():
         before = {name: layer.weight.detach().clone() for name, layer in layers(network)}
         optimizer.zero_grad()
         network(images + step).square().sum().backward()
-        with update(Batch(images, images.new_zeros(8).long(), images.new_zeros(8).long(), step, 4, torch.Generator())):
+        with update(made_batch(images, images.new_zeros(8).long(), images.new_zeros(8).long(), step, 4)):
             optimizer.step()
         for name, layer in layers(network):
             way = layer.weight.detach() - before[name]

@@ -12,8 +12,7 @@ from lifelong.networks.gates import freedom, gates, used
 from lifelong.settings.baselines import HATSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_split, made_task
+from tests.made import made_batch, made_split, made_task
 from tests.methods.test_par import context
 
 TRAINING = TrainingSettings(epochs=4, batch_size=9, lr=0.01, patience=0)
@@ -29,10 +28,14 @@ def hat(tasks: int, training: TrainingSettings = TRAINING, **changes) -> HAT:
     return learn(HAT(HATSettings(init_channels=6, **changes)), tasks, training)
 
 
+def scale_at(step: int, steps: int) -> float:
+    return annealed(torch.tensor(float(step), dtype=torch.float64), steps, 400.0).item()
+
+
 def test_annealing():
-    assert [annealed(step, 5, 400.0) for step in (0, 4)] == [1 / 400, 400.0]
-    assert annealed(2, 5, 400.0) == pytest.approx((400 + 1 / 400) / 2)
-    assert annealed(0, 1, 400.0) == 400.0
+    assert [scale_at(step, 5) for step in (0, 4)] == [1 / 400, 400.0]
+    assert scale_at(2, 5) == pytest.approx((400 + 1 / 400) / 2)
+    assert scale_at(0, 1) == 400.0
 
 
 @pytest.mark.parametrize(("scale", "s_max"), [(1.0, 1.0), (3.0, 3.0), (0.25, 4.0), (2.0, 8.0)])
@@ -111,8 +114,8 @@ def test_embeddings_stay_in_bounds_and_are_magnified():
     method.add_task(network)
     examples = image_examples(made_task())
     update = method.update(torch.nn.Identity(), examples)
-    batch = Batch(examples.train, examples.train_labels, examples.train_labels, 1, 3, torch.Generator())
-    scale = annealed(1, 3, 400.0)
+    batch = made_batch(examples.train, examples.train_labels, examples.train_labels, 1, 3)
+    scale = annealed(batch.step, batch.steps, 400.0)
     for gate in gates(network).values():
         gate.embeddings[1].grad = torch.ones(gate.units)
     for gate in gates(network).values():

@@ -15,8 +15,7 @@ from lifelong.networks.composition import StructuralHead, compose
 from lifelong.settings.growing import LMCSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_task
+from tests.made import made_batch, made_task
 from tests.methods.test_par import context, unchanged, weights
 
 TRAINING = TrainingSettings(epochs=20, batch_size=12, lr=0.05, patience=0)
@@ -174,7 +173,7 @@ def test_projection_makes_the_layers_above_know_what_they_get(first: LMC) -> Non
 def test_losses_of_both_phases_by_hand(first: LMC) -> None:
     growth, examples = growing(first, 0, 2), image_examples(striped_task())
     inputs = examples.prepare(examples.train)
-    batch = Batch(inputs, examples.train_labels, torch.arange(len(inputs)), 0, 1, torch.Generator())
+    batch = made_batch(inputs, examples.train_labels, torch.arange(len(inputs)))
     features, steps = compose(growth.layers, inputs, first.routing)
     error = F.cross_entropy(growth.head.classifier(features), examples.train_labels)
     new = [((growth.layers[p][-1].loss(x, growth.layers[p][-1](x))).mean()) for p, x in ((0, inputs), (2, below(first, growth, inputs, 2)))]

@@ -15,8 +15,7 @@ from lifelong.relatedness.extractor import open_extractor
 from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import Batch
-from tests.made import made_split, made_task
+from tests.made import made_batch, made_split, made_task
 
 SMALL = PARSettings(init_channels=4, search_epochs=2, extractor="pixels")
 TRAINING = TrainingSettings(epochs=3, batch_size=8, lr=0.05)
@@ -164,7 +163,7 @@ def test_distillation_starts_without_a_pull() -> None:
     inputs, labels = examples.prepare(examples.train), examples.train_labels
     loss = distillation_loss(network, new, [old], examples, weight=1.0, temperature=2.0)
     plain = F.cross_entropy(new(network(inputs)), labels)
-    total = loss(Batch(inputs, labels, torch.arange(len(labels)), 0, 1, torch.Generator()))
+    total = loss(made_batch(inputs, labels, torch.arange(len(labels))))
     (got,) = torch.autograd.grad(total, [network[1].weight])
     (expected,) = torch.autograd.grad(plain, [network[1].weight])
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
@@ -179,5 +178,5 @@ def test_recorded_and_recomputed_teachers_agree() -> None:
     with torch.no_grad():
         network[1].weight.add_(0.1)
     indices = torch.tensor([3, 1, 7])
-    batch = Batch(examples.prepare(examples.train[indices]), examples.train_labels[indices], indices, 0, 1, torch.Generator())
+    batch = made_batch(examples.prepare(examples.train[indices]), examples.train_labels[indices], indices)
     torch.testing.assert_close(losses[0](batch), losses[1](batch))

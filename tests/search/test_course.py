@@ -7,7 +7,7 @@ import torch
 
 from lifelong.errors import DivergedError
 from lifelong.search.course import Search, set_rate, stratified_halves
-from lifelong.training.optimizer import sgd
+from lifelong.training.optimizer import SGD
 from lifelong.training.stages import Stage
 
 
@@ -65,12 +65,12 @@ def test_another_seed_parts_otherwise():
 
 
 def test_the_rate_is_a_cosine_that_would_end_at_the_lowest():
-    optimizer = sgd([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9, weight_decay=0.0)
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9, weight_decay=0.0)
     rates = []
     for epoch in range(4):
         set_rate(optimizer, 0.1, epoch, 4)
-        rates.append(optimizer.param_groups[0]["lr"])
+        rates.append(optimizer.lr)
     expected = [1e-5 + (0.1 - 1e-5) * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
     assert rates == pytest.approx(expected)
     set_rate(optimizer, 1e-6, 3, 4)
-    assert optimizer.param_groups[0]["lr"] == 1e-6  # never raised
+    assert optimizer.lr == 1e-6  # never raised

@@ -109,7 +109,7 @@ def test_every_state_restores_every_tensor(tmp_path, monkeypatch):
 def record(to_end, ends):
     def wrapped(self):
         outcome = to_end(self)
-        momentum = [self.optimizer.state[p]["momentum_buffer"] for p in self.network.parameters()]
+        momentum = self.optimizer.state()
         ends.append([*(p.detach().clone() for p in self.network.parameters()), *(m.clone() for m in momentum)])
         return outcome
 
@@ -158,9 +158,7 @@ def test_it_learns_something():
 def test_the_rate_falls_by_a_cosine(monkeypatch):
     rates = []
     train = mdl._CellSearch._train
-    monkeypatch.setattr(
-        mdl._CellSearch, "_train", lambda self, *a: (rates.append(self.optimizer.param_groups[0]["lr"]), train(self, *a))[1]
-    )
+    monkeypatch.setattr(mdl._CellSearch, "_train", lambda self, *a: (rates.append(self.optimizer.lr), train(self, *a))[1])
     search(Stage("search", 1), search_epochs=4, search_lr=0.01)
     assert rates == pytest.approx([0.01, 1e-5 + 0.00999 * 0.8535533906, 1e-5 + 0.00999 * 0.5, 1e-5 + 0.00999 * 0.1464466094])
 

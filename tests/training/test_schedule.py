@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from lifelong.settings.training import TrainingSettings
+from lifelong.training.optimizer import SGD
 from lifelong.training.schedule import Schedule
 
 # Epoch by epoch: the validation accuracy after it, and the rate of the next one. Patience 1: the second epoch in a row without a
@@ -31,7 +34,7 @@ SETTINGS = TrainingSettings(epochs=len(PLATEAU), lr=0.08, schedule="plateau", pa
 
 
 def made(settings: TrainingSettings) -> Schedule:
-    return Schedule(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.lr), settings)
+    return Schedule(SGD([nn.Parameter(torch.zeros(1))], lr=settings.lr, momentum=0.9, weight_decay=0.0), settings)
 
 
 def rates(schedule: Schedule, first: int, last: int) -> list[float]:
@@ -65,3 +68,19 @@ def test_cosine():
     schedule = made(replace(SETTINGS, schedule="cosine", epochs=4))
     half = 0.5**0.5
     assert [schedule.start_epoch(epoch) for epoch in range(4)] == pytest.approx([0.08, 0.04 * (1 + half), 0.04, 0.04 * (1 - half)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    percents=st.lists(st.integers(0, 100), min_size=1, max_size=40),
+    patience=st.integers(1, 4),
+    factor=st.sampled_from([0.1, 0.3, 0.5]),
+)
+def test_plateau_is_that_of_pytorch(percents: list[int], patience: int, factor: float) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.08)
+    plain = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=factor, patience=patience, min_lr=1e-4)
+    ours = made(replace(SETTINGS, epochs=40, patience=patience, plateau_factor=factor, min_lr=1e-4))
+    for epoch, accuracy in enumerate(percent / 100 for percent in percents):
+        assert ours.start_epoch(epoch) == optimizer.param_groups[0]["lr"]
+        ours.end_epoch(accuracy)
+        plain.step(accuracy)

@@ -1,0 +1,109 @@
+"""Part 1: every method computes on the device what it computes on the CPU, and a replayed step what an eager one does.
+
+Each method learns two made tasks three times: on the CPU, on the device eagerly, and on the device with recorded steps. Every epoch is
+one batch and nothing is augmented, so that generators, which draw other numbers on another device, decide next to nothing: all three learn
+from the same images, in sums of another order.
+
+Measured for each method, relative to the largest logit of the CPU:
+
+* `loaded`: the CPU's state, answered for by the device. Nothing but rounding: at most 1e-4.
+* `trained`: trained on the device. Rounding, magnified by training: at most 1e-2 where the method draws nothing on the device.
+* `replayed`: recorded steps against eager ones, the same numbers drawn: 0, or rounding where CUDA's sums have no fixed order.
+* `waits`: how often an eager step waited for the device (PyTorch's sync debug mode); 0 but for a cache that is filled once.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.scale import Scale
+from benchmarks.gpu.steps import recorded
+from lifelong.methods.conformance import made_task
+from lifelong.methods.method import Context, Method
+from lifelong.methods.registry import METHODS, make_method
+from lifelong.relatedness.extractor import Extractor, open_extractor
+from lifelong.settings.fields import settings_of
+from lifelong.settings.training import TrainingSettings
+from lifelong.training.precision import exact_float32
+from lifelong.training.step_runner import StepRunner, cuda_waits
+
+TASKS, IMAGES = 2, 8
+SMALL = {"init_channels": 4, "search_epochs": 2, "extractor": "pixels", "gate_channels": 4}
+"""Settings that make a method small, as far as it has them."""
+
+
+def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:
+    """Add a row for each method and comparison."""
+    names = sorted(METHODS)[: scale.methods or None]
+    with exact_float32(device):
+        for name in names:
+            here = learned(name, torch.device("cpu"))
+            with recorded(False), watched(device) as waits:
+                eager = learned(name, device)
+            with recorded(True):
+                replayed = learned(name, device)
+            loaded = small(name)
+            loaded.load_state_dict(here.state_dict(), device)
+            report.add("parity", f"{name} loaded", difference(here, loaded), "relative")
+            report.add("parity", f"{name} trained", difference(here, eager), "relative")
+            report.add("parity", f"{name} replayed", difference(eager, replayed), "relative")
+            report.add("parity", f"{name} waits", float(len(waits)), "times")
+
+
+def small(name: str) -> Method:
+    """A small method that knows nothing."""
+    settings = METHODS[name].settings
+    known = settings_of(settings)
+    return make_method(name, settings(**{key: value for key, value in SMALL.items() if key in known}))
+
+
+def learned(name: str, device: torch.device) -> Method:
+    """A small method that has learned the made tasks."""
+    method = small(name)
+    training = TrainingSettings(epochs=4, batch_size=4096, lr=0.02, augment=False)
+
+    def extractor(kind: str, feature_input: str) -> Extractor:
+        return open_extractor("pixels", device=device)
+
+    for index in range(TASKS):
+        task = made_task(index, IMAGES).to(device)
+        context = Context(task_index=index, task_name=task.name, training=training, seed=0, device=device, open_extractor=extractor)
+        method.learn(task, context)
+    return method
+
+
+def difference(reference: Method, other: Method) -> float:
+    """The largest difference of the logits of two methods for some images, relative to the reference's largest logit."""
+    images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+    def logits(method: Method, task: int) -> Tensor:
+        device = next(method.modules(task)[0].parameters()).device
+        return method.logits(images.to(device), task).cpu()
+
+    pairs = [(logits(reference, task), logits(other, task)) for task in range(TASKS)]
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+
+
+@contextmanager
+def watched(device: torch.device) -> Generator[list[str]]:
+    """A block in which everything within a step that waits for a CUDA device is noted."""
+    waits: list[str] = []
+    run = StepRunner.run
+    if device.type != "cuda":
+        yield waits
+        return
+
+    def watching(self: StepRunner, *arguments: object) -> None:
+        with cuda_waits() as found:
+            run(self, *arguments)  # ty: ignore[invalid-argument-type]
+        waits.extend(found)
+
+    StepRunner.run = watching  # ty: ignore[invalid-assignment]
+    try:
+        yield waits
+    finally:
+        StepRunner.run = run

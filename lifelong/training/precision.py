@@ -1,0 +1,125 @@
+"""In which precision networks train: float32, TF32 on tensor cores, or bfloat16 by autocast.
+
+Only the forward pass and the loss of a training step (and of a search) are computed in the chosen precision, with the gradients that
+follow from them. Weights, their updates, batch-norm statistics, validation, answers, Fisher information, the bases of GPM, features,
+prototypes and divergences stay in float32 or float64.
+
+``auto`` is float32 everywhere: results do not depend on what a processor or card is fast at. `docs/devices.md` says what was measured.
+"""
+
+import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+
+import torch
+from torch import nn
+
+from lifelong.errors import LifelongError
+from lifelong.settings.training import Precision, TrainingSettings
+
+SLOW = 1.5
+"""How many times as long as in float32 a convolution may take in bfloat16 before a run is warned."""
+
+
+def resolved(precision: Precision) -> Precision:
+    """What "auto" means."""
+    return "float32" if precision == "auto" else precision
+
+
+def use_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """A block whose operations on a device are computed in a precision.
+
+    Args:
+        precision: as in `TrainingSettings`.
+        device: where the tensors are.
+    """
+    precision = resolved(precision)
+    if precision == "bf16":
+        # Casts are not cached: each weight is used once a step, and a cached cast would outlive a recorded step.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    return _tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Generator[None]:
+    """A block in which convolutions and matrix products on CUDA use TF32, or do not (PyTorch's own default is mixed)."""
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+
+
+def exact_float32(device: torch.device) -> AbstractContextManager[object]:
+    """A block in which float32 on a device means float32: nothing is rounded to TF32 unless a training step asks for it."""
+    return use_precision("float32", device)
+
+
+def check_training(settings: TrainingSettings, device: torch.device) -> list[str]:
+    """Check that a device can compute in the precision that training asks for, and that compiling can pay there.
+
+    Returns:
+        What the user should know, a line each.
+
+    Raises:
+        LifelongError: the device lacks the precision, or is no CUDA GPU and networks are to be compiled.
+    """
+    if settings.compile and device.type != "cuda":
+        raise LifelongError(f"--compile pays on a CUDA GPU only, and this run computes on {device.type}; leave it out")
+    precision = resolved(settings.precision)
+    if precision == "tf32" and not (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)):
+        raise LifelongError(f"--precision tf32: {device} has no TF32 (NVIDIA GPUs have it from Ampere on); use float32 or bf16")
+    if precision != "bf16":
+        return []
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise LifelongError(f"--precision bf16: {device} has no bfloat16 units (NVIDIA GPUs have them from Ampere on); use float32")
+    if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
+        return [f"--precision bf16: this processor computes in bfloat16 {slowdown:.0f} times slower than in float32"]
+    return []
+
+
+@cache
+def bf16_slowdown() -> float:
+    """How many times as long as in float32 this processor takes for a convolution and its gradients in bfloat16; measured once.
+
+    Processors with AVX-512 BF16 or AMX take about half as long, others up to twenty times as long.
+    """
+    layer = nn.Conv2d(32, 32, 1, bias=False)
+    images = torch.ones(16, 32, 16, 16).contiguous(memory_format=torch.channels_last)
+
+    def seconds(dtype: torch.dtype) -> float:
+        convolution, inputs = layer.to(dtype), images.to(dtype)
+        best = float("inf")
+        for _ in range(4):
+            started = time.perf_counter()
+            convolution(inputs).sum().backward()
+            best = min(best, time.perf_counter() - started)
+            convolution.zero_grad()
+        return best
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
+
+
+def precise_float(device: torch.device) -> torch.dtype:
+    """The most precise type of float that a device computes with: float64, but float32 on Apple's GPUs."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
+    """A block in which the parts of a module run compiled (`torch.compile`), if that is wanted.
+
+    The parts and not the whole, since losses call them one by one.
+    """
+    parts = [part for part in module.children() if any(True for _ in part.parameters())] or [module] if wanted else []
+    for part in parts:
+        part.compile()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None

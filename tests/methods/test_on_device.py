@@ -1,0 +1,248 @@
+"""Every registered method on a device that is not the CPU (`tests/pretend.py`): it learns, answers, and goes through a file.
+
+The pretended device computes with the CPU's kernels, so that its numbers must be those of the CPU to the bit, as long as the CPU takes the
+same branches: see `branches_of_a_device`.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lifelong.methods.conformance import made_task
+from lifelong.methods.finetune import Finetune
+from lifelong.methods.method import Context, Method
+from lifelong.methods.registry import METHODS, make_method
+from lifelong.networks.depthwise import Depthwise
+from lifelong.networks.resnet import ImageNetResNet18
+from lifelong.relatedness.assessment import Relatedness
+from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Extractor
+from lifelong.settings.baselines import FinetuneSettings
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import load_tree, save_tree
+from tests.methods.test_conformance import small_settings
+
+CPU = torch.device("cpu")
+TRAINING = TrainingSettings(epochs=2, batch_size=12, lr=0.05)
+TASKS = 3
+
+CLOSE = 1e-4
+"""How far logits of the same weights may lie apart where the CPU takes branches of its own: sums of float32 in another order."""
+
+
+@contextmanager
+def branches_of_a_device() -> Generator[None]:
+    """A block in which the CPU takes the branches of all other devices: plain layouts, and PyTorch's own depthwise convolution."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "channels_last", torch.contiguous_format)
+        patch.setattr(Depthwise, "forward", nn.Conv2d.forward)
+        yield
+
+
+def opener(device: torch.device) -> Callable[[str, str], Extractor]:
+    return lambda name, feature_input: PixelExtractor(device)
+
+
+def learn(method: Method, device: torch.device, training: TrainingSettings = TRAINING, tasks: int = TASKS) -> list[dict[str, Any]]:
+    """Learn made tasks on a device, up to so many; what was noted of each, but for the time.
+
+    The second task's images are not augmented: what is computed once for all epochs then, and not otherwise, is computed too.
+    """
+    records = []
+    for index in range(len(method.tasks), tasks):
+        context = Context(
+            task_index=index,
+            task_name=f"made-{index}",
+            training=replace(training, augment=index != 1),
+            seed=0,
+            device=device,
+            open_extractor=opener(device),
+        )
+        records.append(asdict(method.learn(made_task(index, 8).to(device), context)))
+        del records[-1]["seconds"]
+    return records
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a method answers about some images, brought to the CPU."""
+
+    logits: list[Tensor]
+    tasks: Tensor | None
+    strangeness: Tensor | None
+
+    @classmethod
+    def of(cls, method: Method, device: torch.device) -> "Answers":
+        images = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).to(device)
+        logits = [method.logits(images, task) for task in range(len(method.tasks))]
+        others = method.task_probabilities(images), method.strangeness(images)
+        assert all(answer.device.type == device.type for answer in [*logits, *others] if answer is not None)
+        return cls([answer.cpu() for answer in logits], *(None if answer is None else answer.cpu() for answer in others))
+
+    def assert_like(self, other: "Answers", tolerance: float = 0.0) -> None:
+        torch.testing.assert_close(vars(self), vars(other), rtol=0, atol=tolerance)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors of a state, on the CPU."""
+    if isinstance(value, Tensor):
+        return [value.detach().cpu()]
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    return [tensor for item in inner for tensor in tensors(item)]
+
+
+def assert_alike(records: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    """The same decisions, by the same distances: the CPU takes some of the products for them in float32."""
+    for record, other in zip(records, others, strict=True):
+        for key in ("distances", "group_distances"):
+            assert record[key] == pytest.approx(other[key], rel=1e-5)
+        assert record == other | {key: record[key] for key in ("distances", "group_distances")}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_comes_to_the_numbers_of_the_cpu(name: str, accelerator: torch.device, tmp_path: Path) -> None:
+    """Also where it goes on from a file before the last task."""
+    begun, method, reference, restored, elsewhere = (make_method(name, small_settings(name)) for _ in range(5))
+    records = learn(begun, accelerator, tasks=TASKS - 1)
+    save_tree(tmp_path / "begun", begun.state_dict())
+    method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
+    records += learn(method, accelerator)
+    answers = Answers.of(method, accelerator)
+    with branches_of_a_device():
+        assert_alike(records, learn(reference, CPU))
+        answers.assert_like(Answers.of(reference, CPU))
+    for found, wanted in zip(tensors(method.state_dict()), tensors(reference.state_dict()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    save_tree(tmp_path / "state", method.state_dict())
+    # What was learned on a device answers there again, and on the CPU by its own branches.
+    for other, device, tolerance in ((restored, accelerator, 0.0), (elsewhere, CPU, CLOSE)):
+        other.load_state_dict(load_tree(tmp_path / "state"), device)
+        other.attach_extractor(opener(device))
+        Answers.of(other, device).assert_like(answers, tolerance)
+    for other in (reference, restored, elsewhere):
+        assert other.num_parameters() == method.num_parameters()
+        assert other.memory() == method.memory()
+
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("agem", {"batch_norm": "per-task"}),
+    ("er", {"memory_policy": "reservoir", "memory_size": 10, "batch_norm": "per-task-stats"}),
+    ("ewc", {"fisher": "sampled", "fisher_samples": 10, "batch_norm": "per-task"}),
+    ("ewc", {"fisher": "batched", "penalty": "online"}),
+    ("ewc", {"fisher": "empirical", "fisher_samples": 6, "backbone": "cells"}),
+    ("finetune", {"batch_norm": "frozen", "stem_pool": True}),
+    ("gpm", {"backbone": "cells", "plain_sgd": False}),
+    ("hat", {"batch_norm": "shared", "binary_masks": False}),
+    ("joint", {"batch_norm": "per-task"}),
+    ("lmc", {"outlier_threshold": 1e-9, "module_init": "mean"}),
+    ("lmc", {"outlier_threshold": 1e-9, "batch_prior": False}),
+    ("lwf", {"backbone": "cells"}),
+    ("par", {"variant": "regularization", "train_old_heads": True}),
+    ("par", {"variant": "coarse+fine", "beta": 1.0, "leave_one_out": True, "clamp": "class", "feature_split": "both"}),
+    ("par", {"alpha": 1.0, "freeze_ratio": 9.0, "zero_is_far": True, "map_before_mean": True, "group_reduce": "max"}),
+    ("par", {"alpha": 0.0, "beta": 0.0, "search_sampling": "batch", "search_projection": "softmax", "reduce_bn": False}),
+    ("pnn", {"lateral": "copies"}),
+]
+"""Options whose code no default runs."""
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS)
+def test_options_of_methods_run_on_a_device(name: str, options: dict[str, Any], accelerator: torch.device) -> None:
+    method = make_method(name, small_settings(name, **options))
+    learn(method, accelerator, TrainingSettings(epochs=1, batch_size=12, weight_decay_grid=(0.0, 0.01)), tasks=2)
+    assert all(bool(logits.isfinite().all()) for logits in Answers.of(method, accelerator).logits)
+
+
+def test_cat_attends_on_a_device(accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are rarely similar by chance: here they all are, and answered for by attention."""
+    method = make_method("cat", small_settings("cat"))
+    monkeypatch.setattr(type(method), "_compare", lambda self, task, context: (list(range(len(self.tasks))), []))
+    learn(method, accelerator, TrainingSettings(epochs=1, batch_size=12))
+    method.attends = [False, True, True]
+    assert all(bool(logits.isfinite().all()) for logits in Answers.of(method, accelerator).logits)
+
+
+@pytest.mark.parametrize("feature_input", ["task", "imagenet"])
+def test_the_extractor_computes_on_its_device(feature_input: str, accelerator: torch.device) -> None:
+    torch.manual_seed(0)
+    here, there = (ImageNetResNet18(last="layer3") for _ in range(2))
+    there.load_state_dict(here.state_dict())
+    task = made_task(0, 1)
+    images, normalization = task.train.images, task.normalization
+    wanted = ResNet18Extractor(here, "", feature_input=feature_input, device=CPU).features(images, normalization)
+    extractor = ResNet18Extractor(there, "", feature_input=feature_input, device=accelerator)
+    for given in (images, images.to(accelerator)):
+        found = extractor.features(given, normalization)
+        assert found.device.type == accelerator.type
+        torch.testing.assert_close(found.cpu(), wanted, rtol=0, atol=CLOSE)
+
+
+def test_distances_and_recognition_are_those_of_the_cpu(accelerator: torch.device) -> None:
+    """The bank takes float64 throughout on a device, float32 for one product on the CPU."""
+    settings, found = small_settings("par"), {}
+    for device in (CPU, accelerator):
+        relatedness = Relatedness(settings)
+        decisions = []
+        for index in range(TASKS):
+            decisions.append(relatedness.assess(made_task(index, 8).to(device), PixelExtractor(device)))
+            relatedness.groups.open(24)
+        restored = Relatedness.from_state(settings, relatedness.state(), device)
+        images = made_task(1, 8).test.images.to(device)
+        squares = restored.recognition.squared_distances(images, restored.bank, PixelExtractor(device))
+        found[device] = decisions[-1].divergences, squares.cpu()
+        assert squares.device.type == device.type
+    assert found[accelerator][0] == pytest.approx(found[CPU][0], rel=1e-5)
+    torch.testing.assert_close(found[accelerator][1], found[CPU][1], rtol=1e-9, atol=0)
+
+
+class WeighsOnTheHost(Finetune):
+    def loss(self, head, examples):
+        weights = torch.ones(3)
+        return lambda batch: nn.functional.cross_entropy(head(self.features(batch.inputs, 0)), batch.labels, weight=weights)
+
+
+class DrawsOnTheHost(Finetune):
+    def loss(self, head, examples):
+        generator = torch.Generator().manual_seed(0)
+
+        def loss(batch):
+            kept = torch.rand(len(batch.labels), generator=generator, device=batch.labels.device) < 0.5
+            return (nn.functional.cross_entropy(head(self.features(batch.inputs, 0)), batch.labels, reduction="none") * kept).mean()
+
+        return loss
+
+
+class KeepsItsHeadOnTheHost(Finetune):
+    def make_head(self, task, context):
+        return super().make_head(task, context).cpu()
+
+
+class ReturnsToTheHost(Finetune):
+    def load_state_dict(self, state, device="cpu"):
+        super().load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (WeighsOnTheHost, "same device"),
+        (DrawsOnTheHost, "expected a generator of the device"),
+        (KeepsItsHeadOnTheHost, "same device"),
+        (ReturnsToTheHost, "same device"),
+    ],
+)
+def test_what_is_left_on_the_host_is_found(broken: type[Finetune], message: str, accelerator: torch.device) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        learned_and_restored(broken, accelerator)
+
+
+def learned_and_restored(kind: type[Finetune], device: torch.device) -> None:
+    method, restored = (kind(FinetuneSettings(init_channels=4)) for _ in range(2))
+    learn(method, device, tasks=1)
+    restored.load_state_dict(method.state_dict(), device)
+    Answers.of(restored, device)
