@@ -79,7 +79,9 @@ def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> 
 
 
 def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
-    """Pixels as float32: (x / 255 - mean) / std per channel, computed as one multiply-add x * scale + shift.
+    """Turn pixels into floats, (x / 255 - mean) / std per channel, by one multiply-add x * scale + shift.
+
+    Their type is torch's default, as that of the weights of a new network: float32 unless the program has set another.
 
     On a CPU the result lies channels-last in memory, in which convolutions and what follows them run faster.
 
@@ -89,6 +91,6 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
     """
     scale = [1 / (255 * std) for std in normalization.std]
     shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
-    factors = torch.tensor([scale, shift], dtype=torch.float32, device=images.device).view(2, 3, 1, 1)
+    factors = torch.tensor([scale, shift], device=images.device).view(2, 3, 1, 1)
     order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return torch.addcmul(factors[1], images.to(torch.float32, memory_format=order), factors[0])
+    return torch.addcmul(factors[1], images.to(factors.dtype, memory_format=order), factors[0])
