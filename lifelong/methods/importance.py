@@ -29,6 +29,7 @@ SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**26
 Cotangents = Callable[[Tensor, Tensor], Tensor]
 """From the logits (c,) and the label () of one sample to rows (k, c), each of which is multiplied with the logits' Jacobian."""
 
+
 def shared_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of a backbone that all its tasks share, by name."""
     # No task has the number -1: these are the parameters of every task's own batch norms.
