@@ -69,6 +69,19 @@ def test_a_frozen_expert_answers_old_tasks_bit_for_bit() -> None:
     assert torch.equal(method.logits(probe, 0), answer)
 
 
+def test_tasks_and_strangeness_are_found_by_the_same_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = PAR(SMALL)
+    learn(method, [made_task(kind=0, seed=1), made_task(kind=5, seed=2)])
+    images = made_task(kind=0, seed=3).test.images
+    calls = []
+    measured = method.relatedness.recognition.squared_distances
+    monkeypatch.setattr(method.relatedness.recognition, "squared_distances", lambda *given: calls.append(1) or measured(*given))
+    found = method.recognize(images)
+    assert len(calls) == 1
+    assert torch.equal(found.probabilities, method.task_probabilities(images))
+    assert torch.equal(found.strangeness, method.strangeness(images))
+
+
 def test_exactly_a_tenth_of_the_images_is_distilled() -> None:
     """The paper's rule is strict: fewer than 10 % of Q."""
     method = PAR(SMALL)
