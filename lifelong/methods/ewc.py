@@ -57,7 +57,6 @@ from lifelong.methods.method import Context
 from lifelong.training.examples import Examples, batched
 from lifelong.training.stages import derive_seed
 
-
 DRAWS = 64
 """Squared gradients that `signs` averages at least."""
 

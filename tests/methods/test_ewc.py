@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelong.methods.ewc import EWC, batched_fisher, exact_fisher, labelled_fisher, sampled_labels
+from lifelong.methods.ewc import DRAWS, EWC, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.importance import QuadraticPenaltyMethod, flat, shared_parameters
 from lifelong.methods.mas import MAS
@@ -113,7 +113,26 @@ def test_sampled_fisher_is_the_exact_one_on_average() -> None:
     assert not torch.allclose(empirical, fisher, rtol=0.1, atol=0.002)
 
 
-@pytest.mark.parametrize("fisher", ["exact", "sampled", "empirical", "batched"])
+@pytest.mark.parametrize("images", [20, 6000])
+def test_fisher_by_random_signs_is_the_exact_one_on_average(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, examples, fisher = regression()
+    copies = images // 20
+    many = Examples(examples.train.repeat(copies, 1), examples.train_labels.repeat(copies), examples.valid, examples.valid_labels)
+    # Of 20 images each many times alone, of 6000 three at a time: 2,000 squares, a standard error of 3 %.
+    monkeypatch.setattr("lifelong.methods.ewc.DRAWS", 2000)
+    torch.testing.assert_close(signed_fisher(network, nn.Identity(), many, generator()), fisher, rtol=0.12, atol=0.001)
+
+
+def test_fisher_by_random_signs_is_near_the_exact_one() -> None:
+    (network, head), examples = made_network(), made_examples()
+    exact = exact_fisher(network, head, examples)
+    found = torch.stack([signed_fisher(network, head, examples, torch.Generator().manual_seed(seed)) for seed in range(3)])
+    off = (found - exact).norm(dim=1) / exact.norm()
+    assert (off < 3 * (2 / DRAWS) ** 0.5).all()
+    assert (off > 0).all()
+
+
+@pytest.mark.parametrize("fisher", ["exact", "signs", "sampled", "empirical", "batched"])
 def test_the_estimator_is_the_one_that_was_named(fisher: str) -> None:
     method, _ = learned(EWC(EWCSettings(init_channels=4, fisher=fisher)), tasks=1)
     network, head, examples = method.backbone, method.heads[0], image_examples(made_task(kind=0, seed=1))
