@@ -78,12 +78,12 @@ class Learner:
         Args:
             run: the directory of a run that has learned a task at least.
             weights: file of the feature extractor, for PAR and Expert Gate, where tasks are to be inferred; by default LIFELONG_WEIGHTS.
-            device: where to compute.
+            device: where to compute: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
             download: fetch missing weights from the hub.
             threads: of the processor; 0 lets the library choose.
 
         Raises:
-            LifelongError: there is no such run, or another version made it.
+            LifelongError: there is no such run, another version made it, or there is no such device.
         """
         chosen = choose_device(device)
         saved = open_run(Path(run), chosen)

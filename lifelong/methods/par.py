@@ -58,12 +58,12 @@ class PAR(Method):
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """By the distances to the prototypes of each task; None where the variant keeps none."""
         squares = self._squared_distances(images)
-        return None if squares is None else self.relatedness.recognition.probabilities(squares)
+        return None if squares is None else self.relatedness.recognition.probabilities(squares).to(images.device)
 
     def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
         """By the distance to the nearest prototype of all; None where the variant keeps none."""
         squares = self._squared_distances(images)
-        return None if squares is None else self.relatedness.recognition.strangeness(squares)
+        return None if squares is None else self.relatedness.recognition.strangeness(squares).to(images.device)
 
     def _squared_distances(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         if not self.relatedness.needed:

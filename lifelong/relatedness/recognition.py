@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.task import Normalization
+from lifelong.devices import exact
 from lifelong.relatedness.bank import PrototypeBank, Prototypes
 from lifelong.relatedness.extractor import Extractor
 from lifelong.storage import Tree
@@ -105,7 +106,7 @@ class Recognition:
         columns = []
         for index, spread in enumerate(self.spreads):
             if spread.normalization not in features:
-                features[spread.normalization] = extractor.features(images, spread.normalization).double()
+                features[spread.normalization] = exact(extractor.features(images, spread.normalization))
             task = bank[index]
             columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
         return torch.stack(columns, dim=1)

@@ -28,7 +28,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
-from lifelong.training.stages import Stage, derive_seed
+from lifelong.training.stages import Stage, derive_seed, go_on
 
 DECIDED = 1e-3
 """Entropy, in nats, below which a search ends: the paper's code."""
@@ -158,7 +158,7 @@ class _PathSearch(Search):
         with torch.no_grad(), self.precision():
             logits, labels, paths = self._answers(indices)
         rewards = -F.cross_entropy(logits.float(), labels, reduction="none")
-        loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.to("cpu", torch.float64))
+        loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.cpu().double())
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
@@ -186,7 +186,7 @@ class _PathSearch(Search):
         self.logits.data = saved["logits"]
         self.adam.state[self.logits] = saved["adam"]
         for generator, state in zip((self.random, self.augmentation), saved["generators"], strict=True):
-            generator.set_state(state)
+            go_on(generator, state, derive_seed(self.stage.seed, len(saved["history"])))
 
 
 def walk(

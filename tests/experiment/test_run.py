@@ -75,6 +75,16 @@ def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> No
     assert summary["memory"] == {}
 
 
+def test_a_device_that_is_full_is_one_line(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(Finetune, "learn", full)
+    with pytest.raises(LifelongError, match=r"task 'a': the device 'cpu' has not enough memory; .*--workers") as caught:
+        run(config(stream), tmp_path / "run", HERE)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_finished_run_is_only_read(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     summary = run(config(stream), out, HERE)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lifelong import devices
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context, Method
@@ -25,6 +26,8 @@ from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Ex
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
+from lifelong.training.stages import Epoch
+from tests import pretend
 from tests.methods.test_conformance import small_settings
 
 CPU = torch.device("cpu")
@@ -48,8 +51,10 @@ def opener(device: torch.device) -> Callable[[str, str], Extractor]:
     return lambda name, feature_input: PixelExtractor(device)
 
 
-def learn(method: Method, device: torch.device, training: TrainingSettings = TRAINING, tasks: int = TASKS) -> list[dict[str, Any]]:
-    """Learn made tasks on a device, up to so many; what was noted of each, but for the time.
+def learn(
+    method: Method, device: torch.device, training: TrainingSettings = TRAINING, tasks: int = TASKS, **options: Any
+) -> list[dict[str, Any]]:
+    """Learn made tasks on a device, up to so many; what was noted of each, but for the time. Options are those of a `Context`.
 
     The second task's images are not augmented: what is computed once for all epochs then, and not otherwise, is computed too.
     """
@@ -62,6 +67,8 @@ def learn(method: Method, device: torch.device, training: TrainingSettings = TRA
             seed=0,
             device=device,
             open_extractor=opener(device),
+            save_every=0.0,
+            **options,
         )
         records.append(asdict(method.learn(made_task(index, 8).to(device), context)))
         del records[-1]["seconds"]
@@ -156,6 +163,43 @@ def test_options_of_methods_run_on_a_device(name: str, options: dict[str, Any], 
     method = make_method(name, small_settings(name, **options))
     learn(method, accelerator, TrainingSettings(epochs=1, batch_size=12, weight_decay_grid=(0.0, 0.01)), tasks=2)
     assert all(bool(logits.isfinite().all()) for logits in Answers.of(method, accelerator).logits)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_do_without_float64(name: str, accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Apple's GPUs."""
+    monkeypatch.setattr(devices, "WITHOUT_FLOAT64", {"pretend"})
+    method, restored = (make_method(name, small_settings(name)) for _ in range(2))
+    with pretend.without_float64():
+        learn(method, accelerator, TrainingSettings(epochs=1, batch_size=24), tasks=2)
+        restored.load_state_dict(method.state_dict(), accelerator)
+        restored.attach_extractor(opener(accelerator))
+        Answers.of(restored, accelerator).assert_like(Answers.of(method, accelerator))
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["learn-to-grow", "mntdp-s"])
+def test_a_search_is_continued_on_a_device(name: str, accelerator: torch.device, tmp_path: Path) -> None:
+    """The searches that have states of their own; those of trainings and of cells are continued in `tests/experiment/test_on_device.py`."""
+
+    def stop(epoch: Epoch) -> None:
+        if (epoch.stage, epoch.epoch) == ("search", 2):
+            raise StoppedError
+
+    training = TrainingSettings(epochs=6, batch_size=8)
+    method, again, straight = (make_method(name, small_settings(name)) for _ in range(3))
+    learn(straight, accelerator, training, tasks=1)
+    for other in (method, again):
+        other.load_state_dict(straight.state_dict(), accelerator)
+    learn(straight, accelerator, training, tasks=2)
+    with pytest.raises(StoppedError):
+        learn(method, accelerator, training, tasks=2, folder=tmp_path, on_epoch=stop)
+    learn(again, accelerator, training, tasks=2, folder=tmp_path)
+    for found, wanted in zip(tensors(again.state_dict()), tensors(straight.state_dict()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 def test_cat_attends_on_a_device(accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
