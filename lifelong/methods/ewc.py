@@ -148,19 +148,22 @@ def batched_fisher(
 
 
 def signed_fisher(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Float[Tensor, "p"]:
-    """The exact Fisher, but for chance: the mean of at least `DRAWS` squared gradients, each of a batch of images under random signs."""
-    count, device = len(examples.train), examples.train.device
-    size, passes = max(1, count // DRAWS), -(-DRAWS // count)
-    orders = [torch.randperm(count, generator=generator, device=device) for _ in range(passes)]
+    """The exact Fisher, but for chance: the mean of at least `DRAWS` squared gradients, each of a batch of images under random signs.
+
+    Of fewer images than that it is exact, which costs little then.
+    """
+    count = len(examples.train)
+    if count < DRAWS:
+        return exact_fisher(network, head, examples)
+    order = torch.randperm(count, generator=generator, device=generator.device)
 
     def cotangents(logits: Tensor, labels: Tensor) -> Tensor:
         # sum over y of +-sqrt(p_y) (e_y - p)
         p = logits.softmax(dim=1)
-        signed = p.sqrt() * (2 * torch.randint(2, p.shape, generator=generator, device=device) - 1)
+        signed = p.sqrt() * (2 * torch.randint(2, p.shape, generator=generator, device=generator.device) - 1)
         return signed - p * signed.sum(dim=1, keepdim=True)
 
-    parts = [part for order in orders for part in order.split(size)]
-    return squared_sums(network, head, examples, parts, cotangents) / (count * passes)
+    return squared_sums(network, head, examples, order.split(count // DRAWS), cotangents) / count
 
 
 def squared_sums(

@@ -21,10 +21,10 @@ from lifelong.networks.tasknorm import other_parameters, use_task
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, cross_entropy
-from lifelong.training.persample import Logits, Parameters, Size, numbers_per_sample, summed_sizes
+from lifelong.training.persample import Logits, Size, numbers_per_sample, sizes_of_one, summed_sizes
 
 SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**26
-"""Samples that are worked on side by side, and numbers in all their gradients (128 MiB). Fixed, because sums of floats depend on them."""
+"""Samples that are worked on at once, and numbers that are held for them (256 MiB). Fixed, because sums of floats depend on them."""
 
 Cotangents = Callable[[Tensor, Tensor], Tensor]
 """From the logits (c,) and the label () of one sample to rows (k, c), each of which is multiplied with the logits' Jacobian."""
@@ -42,7 +42,7 @@ def flat(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def logits_of(network: nn.Module, head: nn.Module) -> Callable[[Parameters, Tensor], Tensor]:
+def logits_of(network: nn.Module, head: nn.Module) -> Logits:
     """The logits (b, c) of prepared images (b, 3, h, w) as a function of the backbone's shared parameters too."""
     return lambda parameters, inputs: head(functional_call(network, parameters, (inputs,)))
 
@@ -53,12 +53,13 @@ def mean_over_samples(
     examples: Examples,
     labels: Int64[Tensor, "n"],
     cotangents: Cotangents,
-    size: Callable[[Tensor], Tensor],
+    size: Size,
 ) -> Float[Tensor, "p"]:
     """The mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
 
-    A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once a sample and
-    differentiated k times; samples are worked on side by side, in steps of bounded memory.
+    A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once and differentiated k times
+    for many samples at once, in steps of bounded memory; or for one after the other, if it has layers without a rule in
+    `lifelong.training.persample`.
 
     Args:
         network: the backbone, in evaluation mode.
@@ -66,7 +67,7 @@ def mean_over_samples(
         examples: all training images are used, un-augmented.
         labels: handed to `cotangents`, one a sample.
         cotangents: the same number of rows for every sample.
-        size: elementwise, such as the square.
+        size: such as the square.
     """
     parameters = {name: parameter.detach() for name, parameter in shared_parameters(network).items()}
     logits, rows = logits_of(network, head), vmap(cotangents)
@@ -75,24 +76,16 @@ def mean_over_samples(
     total = torch.zeros_like(flat(parameters.values()))
     for images, ids in zip(examples.train.split(step), labels.split(step), strict=True):
         inputs = examples.prepare(images)
+
+        def rows_of(outputs: Tensor, ids: Tensor = ids) -> Tensor:
+            return rows(outputs, ids)  # (b, k, c)
+
         if numbers is None:
-            found = _sizes_of_one(logits, parameters, inputs, lambda z, ids=ids: rows(z, ids), size)
+            found = sizes_of_one(logits, parameters, inputs, rows_of, size)
         else:
-            found = summed_sizes(network, logits, parameters, inputs, lambda z, ids=ids: rows(z, ids), size)
-        total += flat(found[name] for name in parameters)
+            found = summed_sizes(network, logits, parameters, inputs, rows_of, size)
+        total += flat(found.values())
     return total / len(labels)
-
-
-def _sizes_of_one(logits: Logits, parameters: Parameters, image: Tensor, cotangents: Callable[[Tensor], Tensor], size: Size) -> Parameters:
-    """`summed_sizes` of a single image, whatever the network."""
-    variables = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-    outputs = logits(variables, image)
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    for row in cotangents(outputs.detach()).unbind(dim=1):
-        gradients = torch.autograd.grad(outputs, list(variables.values()), row, retain_graph=True, materialize_grads=True)
-        for name, gradient in zip(parameters, gradients, strict=True):
-            total[name] += size(gradient)
-    return total
 
 
 @dataclass(frozen=True)
