@@ -101,7 +101,7 @@ class Learner:
             for task in range(len(learner.tasks)):
                 for module in saved.method.modules(task):
                     # As images come: convolutions need not bring their weights into order at every call. No number changes.
-                    module.to(memory_format=torch.channels_last)
+                    module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:

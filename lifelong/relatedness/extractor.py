@@ -115,7 +115,7 @@ class ResNet18Extractor:
     def __init__(self, network: nn.Module, digest: str, *, feature_input: Literal["task", "imagenet"], device: torch.device | str) -> None:
         # On a CPU images come channels-last, and weights that lie so need not be brought into order at every call.
         order = torch.channels_last if torch.device(device).type == "cpu" else torch.preserve_format
-        self.network = network.to(device, memory_format=order).eval().requires_grad_(False)
+        self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
         self.feature_input = feature_input
         self.device = torch.device(device)
