@@ -1,9 +1,10 @@
 """Random crops, flips and brightness of a whole batch at once, and the normalization of its pixels, on the images' device."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -87,8 +88,16 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
         images: uint8 RGB.
         normalization: mean and standard deviation of pixels scaled to [0, 1].
     """
-    scale = [1 / (255 * std) for std in normalization.std]
-    shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
-    factors = torch.tensor([scale, shift], dtype=torch.float32, device=images.device).view(2, 3, 1, 1)
+    # While a program is traced for export its constants are its own.
+    make = _factors.__wrapped__ if torch.compiler.is_compiling() else _factors
+    factors = make(normalization, images.device)
     order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
     return torch.addcmul(factors[1], images.to(torch.float32, memory_format=order), factors[0])
+
+
+@lru_cache(maxsize=256)
+def _factors(normalization: Normalization, device: torch.device) -> Float32[Tensor, "2 3 1 1"]:
+    """Scale and shift of each channel, made once for a device: every batch would bring them there anew."""
+    scale = [1 / (255 * std) for std in normalization.std]
+    shift = [-mean / std for mean, std in zip(normalization.mean, normalization.std, strict=True)]
+    return torch.tensor([scale, shift], dtype=torch.float32).view(2, 3, 1, 1).to(device, non_blocking=True)
