@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from lifelong.training.optimizer import SGD
 from lifelong.training.stages import Epoch
 from tests import pretend
 
@@ -50,8 +51,16 @@ def watched() -> Generator[Watch]:
     """A block whose trainings are watched; its epochs are to be told to the watch."""
     with pretend.counted() as syncs:
         watch = Watch(syncs)
-        handle = register_optimizer_step_post_hook(watch.step)
+        # Adam of the searches' choices, and the library's own optimizer of weights.
+        handle, step = register_optimizer_step_post_hook(watch.step), SGD.step
+
+        def watched_step(optimizer: SGD) -> None:
+            step(optimizer)
+            watch.step()
+
+        SGD.step = watched_step
         try:
             yield watch
         finally:
+            SGD.step = step
             handle.remove()

@@ -219,7 +219,7 @@ class _Run:
         self.step.zero_()
         parts = self.examples.epoch(self.settings.batch_size, self.host.generator)
         # One copy to the device for the whole epoch.
-        moved = torch.cat(parts).to(self.loss_sum.device).split([len(part) for part in parts])
+        moved = torch.cat(parts).to(self.loss_sum.device, non_blocking=True).split([len(part) for part in parts])
         for places, indices in zip(parts, moved, strict=True):
             self.host.indices = places
             self.runner.run(len(parts), partial(self._step, len(parts)), indices)
