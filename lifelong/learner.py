@@ -15,10 +15,17 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.taskfree import Inference, infer_tasks
+from lifelong.experiment.taskfree import Inference, recognize
+from lifelong.methods.method import Recognized
 from lifelong.places import Device, Place, environment
 from lifelong.settings.run import Environment
 from lifelong.training.examples import EVALUATION_BATCH
+from lifelong.training.memory import keep_small_blocks
+from lifelong.training.precision import exact_float32
+
+SMALL_BATCH_PIXELS = 2**14
+"""Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
+one operation's into the cache. In larger batches an image takes twice as long."""
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
 """Files of a folder that are taken for images."""
@@ -89,6 +96,12 @@ class Learner:
         saved = open_run(Path(run), chosen)
         learner = cls(saved, environment(None, weights, device, download, threads), chosen)
         set_threads(threads, learner.image_size)
+        if chosen.type == "cpu":
+            keep_small_blocks()
+            for task in range(len(learner.tasks)):
+                for module in saved.method.modules(task):
+                    # As images come: convolutions need not bring their weights into order at every call. No number changes.
+                    module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:
@@ -107,7 +120,8 @@ class Learner:
         """
         pixels = self.read(images)
         known = None if task is None else self._saved.task_index(task)
-        parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
+        with torch.inference_mode(), exact_float32(self.device):
+            parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
         return [prediction for part in parts for prediction in part]
 
     def logits(self, images: UInt8[Tensor, "n 3 h w"], task: str) -> Float[Tensor, "n c"]:
@@ -117,7 +131,8 @@ class Learner:
             images: uint8 RGB of `image_size`.
             task: its name.
         """
-        return self._saved.method.logits(images.to(self.device), self._saved.task_index(task))
+        with exact_float32(self.device):
+            return self._saved.method.logits(images.to(self.device), self._saved.task_index(task))
 
     def read(self, images: Any) -> UInt8[Tensor, "n 3 h w"]:
         """Images as `predict` takes them, as one tensor.
@@ -146,27 +161,35 @@ class Learner:
 
     def _answer(self, images: UInt8[Tensor, "n 3 h w"], known: int | None, infer: Inference) -> list[Prediction]:
         method, names = self._saved.method, list(self.tasks)
-        shares = strangeness = None
-        if known is None:
-            self._attach()
-            shares, strangeness = infer_tasks(method, images, infer), method.strangeness(images)
-            if shares is None:
-                raise LifelongError(
-                    f"the method '{method.name}' has no way of its own to find an image's task;"
-                    " name it with --task, or use --infer confidence"
-                )
-        owners = torch.full((len(images),), known or 0) if shares is None else shares.argmax(dim=1).cpu()
+        told = Recognized(None, None) if known is not None else self._recognize(images, infer)
+        owners = torch.full((len(images),), known or 0) if told.probabilities is None else told.probabilities.argmax(dim=1).cpu()
+        tasks = [None] * len(images) if told.probabilities is None else _ranked(names, told.probabilities)
+        strange = [None] * len(images) if told.strangeness is None else (told.strangeness > 1).tolist()
         found: dict[int, Prediction] = {}
         for owner in owners.unique().tolist():
-            rows = (owners == owner).nonzero().flatten().tolist()
-            name = names[owner]
-            for row, own in zip(rows, method.logits(images[rows], owner).softmax(dim=1), strict=True):
-                classes = _ranked(self.tasks[name], own)
+            rows, name = (owners == owner).nonzero().flatten(), names[owner]
+            logits = torch.cat([method.logits(part, owner) for part in self._batches(images[rows])])
+            for row, classes in zip(rows.tolist(), _ranked(self.tasks[name], logits.softmax(dim=1)), strict=True):
                 label, probability = next(iter(classes.items()))
-                tasks = None if shares is None else _ranked(names, shares[row])
-                strange = None if strangeness is None else bool(strangeness[row] > 1)
-                found[row] = Prediction(name, label, probability, classes, tasks, strange)
+                found[row] = Prediction(name, label, probability, classes, tasks[row], strange[row])
         return [found[row] for row in range(len(images))]
+
+    def _recognize(self, images: UInt8[Tensor, "n 3 h w"], infer: Inference) -> Recognized:
+        self._attach()
+        parts = [recognize(self._saved.method, part, infer) for part in self._batches(images)]
+        probabilities, strangeness = (torch.cat(found) if found[0] is not None else None for found in zip(*parts, strict=True))
+        if probabilities is None:
+            raise LifelongError(
+                f"the method '{self._saved.method.name}' has no way of its own to find an image's task;"
+                " name it with --task, or use --infer confidence"
+            )
+        return Recognized(probabilities, strangeness)
+
+    def _batches(self, images: UInt8[Tensor, "n 3 h w"]) -> Sequence[UInt8[Tensor, "_ 3 h w"]]:
+        """The images in parts for one forward pass each."""
+        if self.device.type != "cpu" or self._saved.method.batch_dependent:
+            return [images]
+        return images.split(max(1, SMALL_BATCH_PIXELS // self.image_size**2))
 
     def _attach(self) -> None:
         """Open the feature extractor when the first answer needs it."""
@@ -177,9 +200,11 @@ class Learner:
             self._attached = True
 
 
-def _ranked(names: Sequence[str], shares: Float[Tensor, "k"]) -> dict[str, float]:
-    order = shares.argsort(descending=True, stable=True).tolist()
-    return {names[position]: float(shares[position]) for position in order}
+def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:
+    """For each row the names with their shares, from the largest down."""
+    ranked = shares.sort(dim=1, descending=True, stable=True)
+    rows = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+    return [{names[position]: share for position, share in zip(*row, strict=True)} for row in rows]
 
 
 def _encoded(image: Any) -> list[tuple[str, bytes]]:

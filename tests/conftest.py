@@ -1,11 +1,14 @@
 """Shared fixtures. Declared tensor shapes are executed: every annotated call in the tests is checked by beartype."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+from tests.precision import float64
 
 install_import_hook("lifelong", "beartype.beartype")
 
@@ -30,6 +33,13 @@ def accelerator(monkeypatch: pytest.MonkeyPatch) -> torch.device:
         pytest.skip(f"PyTorch {torch.__version__} knows no devices that are written in Python")
     monkeypatch.setattr(torch, "Generator", pretend.AnyGenerator)
     return torch.device(pretend.NAME)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """The whole test in float64: for trainings that two ways of computing must bring to the same end."""
+    with float64():
+        yield
 
 
 @pytest.fixture(scope="session")

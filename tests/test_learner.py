@@ -10,7 +10,10 @@ from PIL import Image
 import lifelong
 from lifelong.cli import main
 from lifelong.errors import LifelongError
-from lifelong.learner import Learner
+from lifelong.experiment.saved import open_run
+from lifelong.learner import Learner, Prediction
+from lifelong.methods.finetune import Finetune
+from lifelong.relatedness.extractor import open_extractor
 from tests.learned import small_run
 
 
@@ -79,6 +82,47 @@ def test_inferred_tasks_answer_as_if_named(par):
         assert named.classes == pytest.approx(answer.classes, abs=1e-5)
 
 
+def test_small_batches_answer_as_the_method_does_for_all_at_once(par, monkeypatch):
+    monkeypatch.setattr("lifelong.learner.SMALL_BATCH_PIXELS", 7 * 8 * 8)
+    learner = Learner.load(par)
+    images = torch.cat([digits(par, task) for task in range(3)])
+    saved = open_run(par)
+    saved.method.attach_extractor(lambda name, feature_input: open_extractor(name, feature_input=feature_input))
+    tasks, strange = saved.method.task_probabilities(images), saved.method.strangeness(images) > 1
+    logits = [saved.method.logits(images, task).softmax(dim=1) for task in range(3)]
+    names = list(learner.tasks)
+    for index, answer in enumerate(learner.predict(images)):
+        assert answer.tasks == pytest.approx(dict(zip(names, tasks[index].tolist(), strict=True)), abs=1e-6)
+        assert answer.strange == strange[index]
+        wanted = logits[names.index(answer.task)][index].tolist()
+        assert answer.classes == pytest.approx(dict(zip(learner.tasks[answer.task], wanted, strict=True)), abs=1e-6)
+
+
+def test_a_method_that_looks_at_all_images_together_is_shown_them_together(finetune, monkeypatch):
+    monkeypatch.setattr("lifelong.learner.SMALL_BATCH_PIXELS", 7 * 8 * 8)
+    learner, images = Learner.load(finetune), digits(finetune)
+    shown, logits = [], Finetune.logits
+    monkeypatch.setattr(Finetune, "logits", lambda self, images, task: shown.append(len(images)) or logits(self, images, task))
+    learner.predict(images, "a")
+    assert shown == [7, 7, 7, 7, 2]
+    shown.clear()
+    monkeypatch.setattr(Finetune, "batch_dependent", True)
+    learner.predict(images, "a")
+    assert shown == [30]
+
+
+def test_an_answer_leaves_the_program_as_it_was(par):
+    learner, images = Learner.load(par), digits(par)[:2]
+    threads, small = torch.get_num_threads(), torch.full((64,), 1e-30)
+    torch.set_flush_denormal(False)  # the run that was learned here has set it
+    learner.predict(images)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    assert (small * 1e-10 > 0).all(), "numbers below the smallest normal float are there"
+    assert not learner.logits(images, "a").is_inference(), "logits can take part in a gradient"
+
+
 def test_what_is_unlike_anything_learned(par):
     learner = Learner.load(par)
     noise = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -87,19 +131,28 @@ def test_what_is_unlike_anything_learned(par):
     assert sum(known) <= 0.2 * len(known)
 
 
+def check_alike(found: list[Prediction], wanted: list[Prediction]) -> None:
+    """See that answers are the same but for rounding, which depends on how many images are answered at once."""
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.task, one.label, one.strange) == (other.task, other.label, other.strange)
+        assert one.classes == pytest.approx(other.classes, abs=1e-5)
+        assert one.tasks == pytest.approx(other.tasks, abs=1e-5)
+
+
 def test_images_of_every_kind(par, folder):
     learner, images = Learner.load(par), digits(par)[:4]
-    wanted = learner.predict(images)
     arrays = [image.permute(1, 2, 0).numpy() for image in images]
-    assert learner.predict(arrays) == wanted
-    assert learner.predict([Image.fromarray(array) for array in arrays]) == wanted
-    assert learner.predict([arrays[0][:, :, 0], *arrays[1:]]) == wanted  # a grey image
-    assert learner.predict([str(folder / "0.png"), folder / "1.png"]) == wanted[:2]
-    assert learner.predict(folder) == wanted
-    assert learner.predict(images[0]) == wanted[:1]
+    wanted = learner.predict(images)
+    with_a_grey_one = [arrays[0][:, :, 0], *arrays[1:]]
+    for four in (arrays, [Image.fromarray(array) for array in arrays], with_a_grey_one, folder):
+        assert torch.equal(learner.read(four), images)
+        assert learner.predict(four) == wanted
+    check_alike(learner.predict([str(folder / "0.png"), folder / "1.png"]), wanted[:2])
+    (alone,) = learner.predict(images[0])
+    check_alike([alone], wanted[:1])
     coloured = Image.fromarray(arrays[0])
     for mode in ("CMYK", "RGBX"):
-        assert learner.predict(coloured.convert(mode)) == wanted[:1]
+        assert learner.predict(coloured.convert(mode)) == [alone]
     assert learner.predict([]) == learner.predict(images[:0]) == []
     (large,) = learner.predict(Image.fromarray(arrays[0]).resize((80, 80), Image.Resampling.NEAREST))
     assert large.label == wanted[0].label

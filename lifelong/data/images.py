@@ -67,10 +67,13 @@ def _for_each(count: int, work: Callable[[int], object]) -> dict[int, str]:
             except UnusableError as error:
                 problems[position] = str(error)
 
-    # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(some, range(0, count, _CHUNK)):
-            pass
+    if count <= _CHUNK:
+        some(0)
+    else:
+        # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for _ in pool.map(some, range(0, count, _CHUNK)):
+                pass
     return dict(sorted(problems.items()))
 
 

@@ -59,14 +59,29 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
     return chosen
 
 
-def machine_name(device: torch.device) -> str:
-    """The processor and the accelerator in words, such as "AMD EPYC, 2 cores, NVIDIA H100"."""
-    model = platform.processor() or platform.machine()
+def processor_name() -> str:
+    """Return the processor's model, such as "AMD EPYC"."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    words = f"{model}, {os.cpu_count()} cores"
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
+    """Return what decides the last bit of a sum, each in words: processor and its instructions, accelerator, PyTorch, threads."""
+    return {
+        "processor": f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})",
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "no accelerator",
+        "torch": f"torch {torch.__version__}",
+        "threads": f"{threads} {'thread' if threads == 1 else 'threads'}",
+    }
+
+
+def machine_name(device: torch.device) -> str:
+    """The processor and the accelerator in words, such as "AMD EPYC, 2 cores, NVIDIA H100"."""
+    words = f"{processor_name()}, {os.cpu_count()} cores"
     if device.type == "cuda":
         return f"{words}, {torch.cuda.get_device_name(device)}"
     return words if device.type == "cpu" else f"{words}, its GPU ({device.type})"

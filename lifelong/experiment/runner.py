@@ -14,7 +14,7 @@ from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescrip
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
-from lifelong.experiment.machine import machine_name, peak_device_memory, peak_memory, watch_device_memory
+from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
@@ -64,13 +64,15 @@ class Runner:
         saved = self.directory.load()
         if saved is not None:
             self._restore(saved)
-            if saved["threads"] != self.threads:
-                before, now = saved["threads"], self.threads
-                self.notes.append(f"begun with {before} threads, continued with {now}: equal to rounding, not to the bit")
+            now = arithmetic(self.device, self.threads)
+            before = saved.get("arithmetic", now)  # a state that an earlier version saved does not say
+            if before != now:
+                begun, continued = (", ".join(which[name] for name in now if before[name] != now[name]) for which in (before, now))
+                self.notes.append(f"begun with {begun}, continued with {continued}: equal to rounding, not to the bit")
             # Runs of earlier versions do not say on what they were begun.
             if saved.get("device", self.device.type) != self.device.type:
-                before, now = saved["device"], self.device.type
-                self.notes.append(f"begun on {before}, continued on {now}: with other random numbers, so not equal to a straight run")
+                begun, continued = saved["device"], self.device.type
+                self.notes.append(f"begun on {begun}, continued on {continued}: with other random numbers, so not equal to a straight run")
         done = len(self.entries)
         for index in range(done):
             # A kill right after a task was saved may have left its stages.
@@ -214,7 +216,7 @@ class Runner:
             "entries": self.entries,
             "accuracy": self.accuracy,
             "digests": self.digests,
-            "threads": self.threads,
+            "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
         }
 

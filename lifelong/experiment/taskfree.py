@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lifelong.data.task import Split
 from lifelong.devices import exact
-from lifelong.methods.method import Method
+from lifelong.methods.method import Method, Recognized
 from lifelong.training.examples import batched
 
 Inference = Literal["auto", "method", "confidence"]
@@ -33,19 +33,21 @@ class TaskFree(NamedTuple):
     labels: Int64[Tensor, "n"]
 
 
-def infer_tasks(method: Method, images: UInt8[Tensor, "n 3 h w"], by: Inference = "auto") -> Float[Tensor, "n t"] | None:
-    """How likely each learned task is for each image.
+def recognize(method: Method, images: UInt8[Tensor, "n 3 h w"], by: Inference = "auto") -> Recognized:
+    """How likely each learned task is for each image, and how unlike anything learned each is.
 
     Args:
         method: has learned a task at least.
         images: uint8 RGB.
-        by: how.
+        by: how tasks are found.
 
     Returns:
-        Of shape (N, T), rows sum to 1; None if `by` is "method" and the method has no way.
+        As `Method.recognize`; probabilities are None only if `by` is "method" and the method has no way.
     """
-    own = None if by == "confidence" else method.task_probabilities(images)
-    return confidence(method, images) if own is None and by != "method" else own
+    if by == "confidence":
+        return Recognized(confidence(method, images), method.strangeness(images))
+    own = method.recognize(images)
+    return own if own.probabilities is not None or by == "method" else own._replace(probabilities=confidence(method, images))
 
 
 def confidence(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
@@ -70,7 +72,7 @@ def answer(method: Method, images: UInt8[Tensor, "n 3 h w"], probabilities: Floa
     Args:
         method: has learned a task at least.
         images: uint8 RGB.
-        probabilities: of its tasks, as from `infer_tasks`.
+        probabilities: of its tasks, as from `recognize`.
     """
     tasks = probabilities.argmax(dim=1)
     labels = torch.zeros_like(tasks)
@@ -100,30 +102,27 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
     for index, task_classes in enumerate(classes):
         test = test_split(index)
         device = test.images.device
-        if method.task_probabilities(test.images[:1]) is None:
+        told = method.recognize(test.images[:1])
+        if told.probabilities is None:
             by = "confidence"
-        found = batched(lambda images: torch.stack(answer(method, images, _shares(method, images)), dim=1), test.images)
+        found = batched(lambda images: _found(method, images), test.images)
         wanted = torch.tensor([names.index(name) for name in task_classes], device=device)[test.labels]
         # From the class's number within the task that was taken to the name's number.
         table = torch.full((len(classes), max(map(len, classes))), -1, device=device)
         for other, its in enumerate(classes):
             table[other, : len(its)] = torch.tensor([names.index(name) for name in its], device=device)
-        tasks, labels = found.unbind(dim=1)
+        tasks, labels, strange = found.unbind(dim=1)
         judged["routing"].append(float(exact(tasks == index).mean()))
         judged["accuracy"].append(float(exact(table[tasks, labels] == wanted).mean()))
-        if method.strangeness(test.images[:1]) is not None:
-            strange = batched(lambda images: _above_limit(method, images), test.images)
+        if told.strangeness is not None:
             judged.setdefault("strange", []).append(float(exact(strange).mean()))
     return {"by": by} | judged | {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
 
 
-def _shares(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
-    found = infer_tasks(method, images)
-    assert found is not None
-    return found
-
-
-def _above_limit(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Tensor:
-    strangeness = method.strangeness(images)
-    assert strangeness is not None
-    return strangeness > 1
+def _found(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n 3"]:
+    """The task and the class of each image, and whether it is unlike anything learned: 0 also where the method cannot tell."""
+    probabilities, strangeness = recognize(method, images)
+    assert probabilities is not None
+    tasks, labels = answer(method, images, probabilities)
+    strange = torch.zeros_like(tasks) if strangeness is None else (strangeness > 1).long()
+    return torch.stack([tasks, labels, strange], dim=1)

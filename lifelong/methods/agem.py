@@ -50,7 +50,7 @@ class AGEM(ReplayMethod):
         @contextmanager
         def projected(batch: Batch) -> Generator[None]:
             with statistics_untouched(network):
-                loss = self.mean_loss(self.replayed(batch.generator), list(self.heads))
+                loss = self.mean_loss(self.replayed(batch), list(self.heads))
             reference = torch.autograd.grad(loss, parameters, allow_unused=True)
             gradient = project([parameter.grad for parameter in parameters], reference)
             for parameter, wanted in zip(parameters, gradient, strict=True):

@@ -31,8 +31,9 @@ def check_method(make: Callable[[], Method], *, training: TrainingSettings | Non
     """Try a method on three small made tasks, twice and with interruptions.
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
-    parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; the state survives a file with equal
-    logits, equal counts and an equal next task; the same seed gives the same result; an interrupted `learn` continues to the same bits.
+    parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; no answer depends on the images that are
+    asked about together, unless the method says so; the state survives a file with equal logits, equal counts and an equal next task;
+    the same seed gives the same result; an interrupted `learn` continues to the same bits.
 
     Args:
         make: gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
@@ -140,6 +141,11 @@ class _Trial:
         if strangeness is not None:
             _require(tuple(strangeness.shape) == (PROBE,), f"task {index}: strangeness of another shape than ({PROBE},)")
             _require(bool((strangeness >= 0).all()), f"task {index}: strangeness below zero")
+        _same(list(method.recognize(_images())), [probabilities, strangeness], f"task {index}: `recognize` says something else")
+        if not method.batch_dependent:
+            alone = [torch.cat([method.logits(image, task) for image in _images().split(1)]) for task in range(index + 1)]
+            close = all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(alone, _answers(method), strict=True))
+            _require(close, f"task {index}: an answer depends on the images it is asked about with, and `batch_dependent` does not say so")
         held = count_parameters(_modules(method))
         counted = method.num_parameters()
         _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")

@@ -97,11 +97,12 @@ class GPM(SingleNetworkMethod):
         """Algorithm 1 of the paper, "update memory": new directions of each layer."""
         index = len(self.tasks) - 1
         threshold = min(self.settings.gpm_threshold + self.settings.gpm_threshold_step * min(index, GROWING), 1.0)
+        types = {name: layer.weight.dtype for name, layer in layers(self._network())}
         for name, gram in self._grams(examples, derive_seed(context.seed, index, "bases")).items():
             old = exact(self.bases[name]) if name in self.bases else gram.new_zeros(len(gram), 0)
             both, _ = torch.linalg.qr(torch.cat([old, new_directions(gram, old, threshold)], dim=1))
             # Laid out as from a file, that a run that goes on from one gives the same bits.
-            self.bases[name] = both.float().contiguous().to(examples.train.device)
+            self.bases[name] = both.to(types[name]).contiguous().to(examples.train.device)
 
     def memory(self) -> dict[str, int]:
         """Bytes of the bases."""

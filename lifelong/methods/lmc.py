@@ -104,6 +104,11 @@ class LMC(Method):
         """The task's head on the features of the whole composition."""
         return self.heads[task_index](self._features(inputs))
 
+    @property
+    def batch_dependent(self) -> bool:
+        """By the batch prior."""
+        return self.settings.batch_prior
+
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
         """By how well each head reconstructs the features: softmax(-log loss / routing_temperature)."""
         with torch.no_grad():

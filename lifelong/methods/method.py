@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -134,6 +134,18 @@ class LearnedTask:
     normalization: Normalization
 
 
+class Recognized(NamedTuple):
+    """What a method says of images whose task nobody has named.
+
+    Attributes:
+        probabilities: see `Method.task_probabilities`.
+        strangeness: see `Method.strangeness`.
+    """
+
+    probabilities: Float[Tensor, "n t"] | None
+    strangeness: Float[Tensor, "n"] | None
+
+
 class Method(ABC):
     """A lifelong learner: sees one task at a time, and answers for every task it has seen.
 
@@ -233,6 +245,19 @@ class Method(ABC):
             Of shape (N,), from 0; above 1 an image lies farther out than 95 % of the validation images of every task.
         """
         return None
+
+    def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
+        """`task_probabilities` and `strangeness` at once; for a method that gets both from the same computation, which then overrides this.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W), of any task.
+        """
+        return Recognized(self.task_probabilities(images), self.strangeness(images))
+
+    @property
+    def batch_dependent(self) -> bool:
+        """Whether what comes out for an image depends on the images it is asked about with; no, as here, unless a method says so."""
+        return False
 
     def num_parameters(self) -> int:
         """The paper's M: distinct parameters that are needed to answer for any task seen; no buffers."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.methods.distillation import distillation_loss
-from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.single import load_head, new_head
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.frozen import freeze
@@ -57,18 +57,19 @@ class PAR(Method):
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """By the distances to the prototypes of each task; None where the variant keeps none."""
-        squares = self._squared_distances(images)
-        return None if squares is None else self.relatedness.recognition.probabilities(squares).to(images.device)
+        return self.recognize(images).probabilities
 
     def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
         """By the distance to the nearest prototype of all; None where the variant keeps none."""
-        squares = self._squared_distances(images)
-        return None if squares is None else self.relatedness.recognition.strangeness(squares).to(images.device)
+        return self.recognize(images).strangeness
 
-    def _squared_distances(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
+    def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
+        """Both by the same distances."""
         if not self.relatedness.needed:
-            return None
-        return self.relatedness.recognition.squared_distances(images, self.relatedness.bank, self._attached())
+            return Recognized(None, None)
+        recognition = self.relatedness.recognition
+        squares = recognition.squared_distances(images, self.relatedness.bank, self._attached())
+        return Recognized(recognition.probabilities(squares).to(images.device), recognition.strangeness(squares).to(images.device))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure, decide, and share an expert or make one."""

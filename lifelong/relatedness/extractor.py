@@ -4,6 +4,7 @@
 weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -24,6 +25,10 @@ IMAGENET_SIZE = 224
 LARGEST_PIXELS = 32
 CHUNK_PIXELS = 2**19
 """Pixels per forward pass (512 images of 32 x 32): about 100 MB of activations."""
+
+SMALL_CHUNK_PIXELS = 2**17
+"""The same on a CPU where images are asked about, not learned from: what is computed stays in the cache and below what the C library
+gives back to the system at once."""
 
 
 @runtime_checkable
@@ -48,6 +53,15 @@ class Extractor(Protocol):
         Args:
             images: uint8 RGB, as they are (no augmentation).
             normalization: of the task the images belong to.
+        """
+        ...
+
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
+        """Features of the same images prepared as those of each of several tasks: equal to those of `features` up to rounding.
+
+        Args:
+            images: uint8 RGB, as they are.
+            normalizations: at least one.
         """
         ...
 
@@ -99,7 +113,9 @@ class ResNet18Extractor:
     name = "resnet18"
 
     def __init__(self, network: nn.Module, digest: str, *, feature_input: Literal["task", "imagenet"], device: torch.device | str) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
+        # On a CPU images come channels-last, and weights that lie so need not be brought into order at every call.
+        order = torch.channels_last if torch.device(device).type == "cpu" else torch.preserve_format
+        self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
         self.feature_input = feature_input
         self.device = torch.device(device)
@@ -113,6 +129,21 @@ class ResNet18Extractor:
         height, width = (IMAGENET_SIZE, IMAGENET_SIZE) if resize else images.shape[2:]
         chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
         return torch.cat([self.network(self._prepare(chunk.to(self.device), normalization)) for chunk in chunks])
+
+    @torch.no_grad()
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
+        """See `Extractor.features_of_each`. A single image goes through the network once, in as many copies as there are normalizations."""
+        if self.feature_input == "imagenet":
+            # ImageNet's normalization takes the place of every other.
+            return [self.features(images, IMAGENET)] * len(normalizations)
+        pixels = SMALL_CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS
+        chunks = images.split(max(1, pixels // (images.shape[2] * images.shape[3] * len(normalizations))))
+        found = [self._forward_each(chunk.to(self.device), normalizations) for chunk in chunks]
+        return list(torch.cat(found, dim=1))
+
+    def _forward_each(self, images: UInt8[Tensor, "b 3 h w"], normalizations: Sequence[Normalization]) -> Float[Tensor, "t b d"]:
+        prepared = torch.cat([normalize(images, normalization) for normalization in normalizations])  # (t * b, 3, h, w)
+        return self.network(prepared).unflatten(0, (len(normalizations), len(images)))
 
     def _prepare(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n 3 h2 w2"]:
         if self.feature_input == "task":
@@ -139,3 +170,7 @@ class PixelExtractor:
         chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
         pooled = [functional.adaptive_avg_pool2d(normalize(chunk.to(self.device), normalization), size).flatten(1) for chunk in chunks]
         return torch.cat(pooled)
+
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
+        """See `Extractor.features_of_each`."""
+        return [self.features(images, normalization) for normalization in normalizations]

@@ -102,11 +102,10 @@ class Recognition:
             bank: the prototypes of the tasks.
             extractor: whose features they are means of.
         """
-        features: dict[Normalization, Tensor] = {}
+        wanted = list(dict.fromkeys(spread.normalization for spread in self.spreads))
+        features = {how: exact(found) for how, found in zip(wanted, extractor.features_of_each(images, wanted), strict=True)}
         columns = []
         for index, spread in enumerate(self.spreads):
-            if spread.normalization not in features:
-                features[spread.normalization] = exact(extractor.features(images, spread.normalization))
             task = bank[index]
             columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
         return torch.stack(columns, dim=1)

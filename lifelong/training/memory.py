@@ -2,6 +2,8 @@
 
 import ctypes
 
+import torch
+
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -21,3 +23,18 @@ def keep_freed_memory() -> bool:
         return False
     # Nothing by mmap, which is unmapped when freed; and never cut the top of the heap.
     return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+
+
+LARGEST_KEPT = 2**25 - 2**16
+"""Bytes of the largest block that glibc learns from (DEFAULT_MMAP_THRESHOLD_MAX), less room for what surrounds a block."""
+
+
+def keep_small_blocks() -> None:
+    """Let the C library keep up to 64 MB of freed memory, as it does by itself in any program that has freed a block of 32 MB.
+
+    A library call may not do what `keep_freed_memory` does to the program around it. But glibc adapts: a block that is freed raises the
+    size from which blocks are given back to the system at once up to its own, to 32 MB at most, and twice as much may stay unused
+    (mallopt(3), M_MMAP_THRESHOLD). Without that, also the smallest network's maps are given back after every operation. A program that
+    has set these limits itself keeps them, and so does another C library.
+    """
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)  # freed at once, and never touched: no memory is taken from the system

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.data.task import Normalization, Split
-from lifelong.experiment.taskfree import answer, confidence, infer_tasks, judge_task_free
+from lifelong.experiment.taskfree import answer, confidence, judge_task_free, recognize
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import LearnedTask
 from lifelong.settings.baselines import FinetuneSettings
@@ -64,7 +64,7 @@ def test_by_hand() -> None:
 def test_a_method_that_cannot_tell() -> None:
     """Its heads do: all are as sure as each other of a class they have, which says less where there are more classes."""
     method = knowing(Unknowing)
-    assert infer_tasks(method, TESTS[0].images, "method") is None
+    assert recognize(method, TESTS[0].images, "method").probabilities is None
     found = judge_task_free(method, TESTS.__getitem__, CLASSES)
     assert found["by"] == "confidence"
     e = 2.718281828459045
@@ -97,5 +97,5 @@ def test_strange_images_are_counted() -> None:
 
 def test_each_image_is_answered_by_the_task_it_is_taken_for() -> None:
     method, images = knowing(Knowing), TESTS[2].images
-    found = answer(method, images, infer_tasks(method, images))
+    found = answer(method, images, recognize(method, images).probabilities)
     assert torch.stack(found, dim=1).tolist() == [[2, 2], [0, 0], [2, 1], [2, 1]]

@@ -6,6 +6,7 @@ from torch import nn
 
 from lifelong.methods.conformance import ConformanceError, check_method
 from lifelong.methods.finetune import Finetune
+from lifelong.methods.method import Recognized
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
 from lifelong.settings.extractor import ExtractorSettings
@@ -75,6 +76,23 @@ class OneHead(Finetune):
         return super().predict(inputs, 0)
 
 
+class AgainstTheOthers(Finetune):
+    def predict(self, inputs, task_index):
+        return super().predict(inputs, task_index) - inputs.mean()
+
+
+class SaysSo(AgainstTheOthers):
+    batch_dependent = True
+
+
+class OfTwoMinds(Finetune):
+    def task_probabilities(self, images):
+        return torch.full((len(images), len(self.tasks)), 1 / len(self.tasks))
+
+    def recognize(self, images):
+        return Recognized(None, None)
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -83,8 +101,14 @@ class OneHead(Finetune):
         (Random, "same seed"),
         (Hoarder, "12 held|held"),
         (OneHead, "shape"),
+        (AgainstTheOthers, "depends on the images it is asked about with"),
+        (OfTwoMinds, "`recognize` says something else"),
     ],
 )
 def test_breaches_are_found(broken: type[Finetune], message: str) -> None:
     with pytest.raises(ConformanceError, match=message):
         check_method(lambda: broken(FinetuneSettings(init_channels=4)))
+
+
+def test_a_method_may_look_at_all_images_together_if_it_says_so() -> None:
+    check_method(lambda: SaysSo(FinetuneSettings(init_channels=4)))

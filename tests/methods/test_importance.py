@@ -59,6 +59,7 @@ def gradients_one_by_one(network: nn.Module, head: nn.Module, examples: Examples
 POLICIES = ["shared", "per-task-stats", "per-task", "frozen"]
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize(
     ("batch_norm", "backbone"),
     [*((policy, "light-resnet18") for policy in POLICIES), *((policy, "cells") for policy in POLICIES[:2])],
@@ -73,7 +74,7 @@ def test_side_by_side_is_one_by_one_whatever_the_batch_norm(batch_norm: str, bac
         found[task] = mean_over_samples(
             network, head, examples, examples.train_labels, lambda z, y: torch.tensor([[1.0, 2.0, 0.0]]), torch.abs
         )
-        torch.testing.assert_close(found[task], torch.stack(plain).abs().mean(dim=0), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[task], torch.stack(plain).abs().mean(dim=0), rtol=1e-8, atol=1e-10)
     apart = batch_norm in ("per-task-stats", "per-task")
     assert torch.allclose(found[0], found[1]) is not apart
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -100,6 +101,7 @@ def test_no_backbone_takes_one_image_after_the_other(backbone: str, batch_norm: 
     assert numbers_per_sample(network, logits_of(network, head), parameters, torch.randn(2, 3, 24, 24)) is not None
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_steps_of_bounded_memory_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     (network, head), examples = made_network(), made_examples()
     arguments = (network, head, examples, examples.train_labels, lambda z, y: z.unsqueeze(0), torch.square)

@@ -26,13 +26,20 @@ from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Ex
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
-from lifelong.training.stages import Epoch
+from lifelong.training.stages import Epoch, Stage, derive_seed
 from tests import pretend
 from tests.methods.test_conformance import small_settings
+from tests.steps import watched
 
 CPU = torch.device("cpu")
 TRAINING = TrainingSettings(epochs=2, batch_size=12, lr=0.05)
 TASKS = 3
+
+AT_AN_EPOCHS_END = 6
+"""Waits between the last step of an epoch and the first of the next, at most: for losses and accuracies."""
+
+MAY_WAIT = {"par": "search/mdl.py", "mntdp-s": "search/reinforce.py"}
+"""Where the steps of a search wait: what it tries next follows from how well it did."""
 
 CLOSE = 1e-4
 """How far logits of the same weights may lie apart where the CPU takes branches of its own: sums of float32 in another order."""
@@ -40,8 +47,16 @@ CLOSE = 1e-4
 
 @contextmanager
 def branches_of_a_device() -> Generator[None]:
-    """A block in which the CPU takes the branches of all other devices: plain layouts, and PyTorch's own depthwise convolution."""
+    """A block in which the CPU takes the branches of all other devices.
+
+    These are: plain layouts, PyTorch's own depthwise convolution, and a generator of its own for what the host has to know.
+    """
+
+    def apart(stage: Stage, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+        return stage.generator(device), torch.Generator().manual_seed(derive_seed(stage.seed, "host"))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "generators", apart)
         patch.setattr(torch, "channels_last", torch.contiguous_format)
         patch.setattr(Depthwise, "forward", nn.Conv2d.forward)
         yield
@@ -113,12 +128,16 @@ def assert_alike(records: list[dict[str, Any]], others: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_method_comes_to_the_numbers_of_the_cpu(name: str, accelerator: torch.device, tmp_path: Path) -> None:
-    """Also where it goes on from a file before the last task."""
+    """Also where it goes on from a file before the last task. And no step waits for the device."""
     begun, method, reference, restored, elsewhere = (make_method(name, small_settings(name)) for _ in range(5))
-    records = learn(begun, accelerator, tasks=TASKS - 1)
-    save_tree(tmp_path / "begun", begun.state_dict())
-    method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
-    records += learn(method, accelerator)
+    with watched() as watch:
+        records = learn(begun, accelerator, tasks=TASKS - 1, on_epoch=watch.epoch)
+        save_tree(tmp_path / "begun", begun.state_dict())
+        method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
+        records += learn(method, accelerator, on_epoch=watch.epoch)
+    assert len(watch.within) >= 2 * TASKS
+    assert [sync for sync in watch.waits() if not sync.where.startswith(MAY_WAIT.get(name, "nowhere"))] == []
+    assert max(map(len, watch.between)) <= AT_AN_EPOCHS_END
     answers = Answers.of(method, accelerator)
     with branches_of_a_device():
         assert_alike(records, learn(reference, CPU))

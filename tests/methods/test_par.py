@@ -69,6 +69,19 @@ def test_a_frozen_expert_answers_old_tasks_bit_for_bit() -> None:
     assert torch.equal(method.logits(probe, 0), answer)
 
 
+def test_tasks_and_strangeness_are_found_by_the_same_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = PAR(SMALL)
+    learn(method, [made_task(kind=0, seed=1), made_task(kind=5, seed=2)])
+    images = made_task(kind=0, seed=3).test.images
+    calls = []
+    measured = method.relatedness.recognition.squared_distances
+    monkeypatch.setattr(method.relatedness.recognition, "squared_distances", lambda *given: calls.append(1) or measured(*given))
+    found = method.recognize(images)
+    assert len(calls) == 1
+    assert torch.equal(found.probabilities, method.task_probabilities(images))
+    assert torch.equal(found.strangeness, method.strangeness(images))
+
+
 def test_exactly_a_tenth_of_the_images_is_distilled() -> None:
     """The paper's rule is strict: fewer than 10 % of Q."""
     method = PAR(SMALL)
@@ -139,12 +152,13 @@ def test_tiny_tasks_join_as_in_the_authors_code() -> None:
     assert record.hyperparameters["weight_decay"] == pytest.approx(0.03)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_frozen_features_equal_recomputed_ones() -> None:
     """Features computed once train the same head as features recomputed in every step."""
     first, second = PAR(SMALL), PAR(replace(SMALL, frozen_augment=True))
     for method in (first, second):
         learn(method, [made_task(kind=0, seed=1, train=24), made_task(kind=0, seed=3, train=2)], replace(TRAINING, augment=False))
-    torch.testing.assert_close(first.heads[1].weight, second.heads[1].weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(first.heads[1].weight, second.heads[1].weight, rtol=1e-8, atol=1e-10)
 
 
 def test_distillation_by_hand() -> None:

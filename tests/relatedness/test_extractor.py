@@ -86,6 +86,26 @@ def test_chunks_change_nothing(file, monkeypatch):
     torch.testing.assert_close(extractor.features(batch, NORMALIZATION), whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "feature_input"), [("resnet18", "task"), ("resnet18", "imagenet"), ("pixels", "task")])
+@pytest.mark.parametrize(("count", "size"), [(1, 32), (7, 24), (40, 64)])  # at once; at once; in chunks
+def test_features_for_several_tasks_are_those_for_each(file, name, feature_input, count, size):
+    if feature_input == "imagenet":
+        count = min(count, 3)
+    extractor = open_extractor(name, weights=file if name == "resnet18" else None, feature_input=feature_input)
+    batch, several = images(count, size), [NORMALIZATION, IMAGENET, Normalization((0.1, 0.2, 0.3), (1.0, 0.5, 0.25))]
+    found = extractor.features_of_each(batch, several)
+    for features, normalization in zip(found, several, strict=True):
+        torch.testing.assert_close(features, extractor.features(batch, normalization), rtol=1e-5, atol=1e-5)
+
+
+def test_a_single_image_goes_through_the_network_once(file, monkeypatch):
+    extractor = open_extractor("resnet18", weights=file)
+    passes = []
+    monkeypatch.setattr(extractor.network, "forward", lambda x, forward=extractor.network.forward: passes.append(len(x)) or forward(x))
+    extractor.features_of_each(images(1, 32), [NORMALIZATION, IMAGENET])
+    assert passes == [2]
+
+
 def test_opening_draws_no_random_number_and_features_repeat(file):
     torch.manual_seed(3)
     before = torch.get_rng_state()

@@ -4,6 +4,22 @@ import sys
 
 import pytest
 
+COUNT_FAULTS_OF_SMALL_BLOCKS = """
+import resource, sys, torch
+from lifelong.training.memory import keep_small_blocks
+if sys.argv[1] == "keep":
+    keep_small_blocks()
+def step():
+    maps = [torch.zeros(1 << 20) for _ in range(8)]
+    return sum(map(torch.sum, maps))
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
 COUNT_FAULTS = """
 import resource, sys, torch
 from lifelong.training.memory import keep_freed_memory
@@ -23,12 +39,24 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+ONLY_GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+
+
+def faults(script: str, mode: str) -> int:
+    return int(subprocess.run([sys.executable, "-c", script, mode], check=True, capture_output=True, text=True).stdout)
+
+
+@ONLY_GLIBC
 def test_freed_memory_is_used_again():
     """A step of 40 MB tensors maps hardly a page anew, where by default it maps all of them."""
-    faults = {
-        mode: int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, mode], check=True, capture_output=True, text=True).stdout)
-        for mode in ("keep", "default")
-    }
-    assert faults["default"] > 10_000
-    assert faults["keep"] < faults["default"] / 20
+    default = faults(COUNT_FAULTS, "default")
+    assert default > 10_000
+    assert faults(COUNT_FAULTS, "keep") < default / 20
+
+
+@ONLY_GLIBC
+def test_small_blocks_are_used_again():
+    """Eight maps of 4 MB, as a pass over a few images takes them."""
+    default = faults(COUNT_FAULTS_OF_SMALL_BLOCKS, "default")
+    assert default > 10_000
+    assert faults(COUNT_FAULTS_OF_SMALL_BLOCKS, "keep") < default / 20
