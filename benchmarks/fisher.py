@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Normalization
 from lifelong.methods.backbone import feature_dim, make_shared_backbone
-from lifelong.methods.ewc import DRAWS, exact_fisher, signed_fisher
+from lifelong.methods.ewc import exact_fisher, signed_fisher
 from lifelong.methods.importance import flat, shared_parameters
 from lifelong.settings.baselines import Backbone, SharedBackboneSettings
 from lifelong.training.denormals import flush_denormals
@@ -36,18 +36,16 @@ def main(quick: bool = False) -> list[dict[str, object]]:
     torch.set_num_threads(1)
     keep_freed_memory()
     flush_denormals()
-    images, size, repeats = (70, 8, 1) if quick else (200, 32, 3)
+    few, many, size, repeats = (20, 70, 8, 1) if quick else (100, 640, 32, 3)
     widths: dict[Backbone, int] = {"cells": 4 if quick else 16, "light-resnet18": 4 if quick else 32}
     rows: list[dict[str, object]] = []
     for backbone, channels in widths.items():
-        network, head, examples = _task(backbone, channels, images, size)
-        what = f"{images} images of {size}x{size}, {CLASSES} classes, {backbone}, C={channels}; processor seconds"
-        parity, row = _race({"ours": exact_fisher, "plain": one_by_one}, network, head, examples, repeats)
+        what = f"images of {size}x{size}, {CLASSES} classes, {backbone}, C={channels}; processor seconds; parity: relative"
+        parity, row = _race({"ours": exact_fisher, "plain": one_by_one}, *_task(backbone, channels, few, size), repeats=repeats)
         assert parity < 1e-3, f"the two differ by {parity:.1e}"
-        rows.append({"name": f"fisher, {backbone}", "detail": f"{what}; parity: relative", **row})
-        _, row = _race({"ours": by_signs, "plain": exact_fisher}, network, head, examples, repeats)
-        about = f"ours: by random signs, {DRAWS} squares; plain: exact, as batched; parity: relative, an estimate's error"
-        rows.append({"name": f"fisher by signs, {backbone}", "detail": f"{what}; {about}", **row})
+        rows.append({"name": f"fisher, {backbone}", "detail": f"{few} {what}", **row})
+        _, row = _race({"ours": by_signs, "plain": exact_fisher}, *_task(backbone, channels, many, size), repeats=1)
+        rows.append({"name": f"fisher by signs, {backbone}", "detail": f"{many} {what}; ours: an estimate; plain: as ours above", **row})
     return rows
 
 
@@ -74,6 +72,7 @@ def _race(
     network: nn.Module,
     head: nn.Module,
     examples: Examples,
+    *,
     repeats: int,
 ) -> tuple[float, dict[str, object]]:
     """How far both are apart, relative, and the numbers of a row."""
