@@ -1,8 +1,8 @@
 """1x1 convolutions with a stride, kept away from a kernel that writes past its memory.
 
-oneDNN's gradient of their weights, for maps that lie channels-last with fewer channels than the processor's vectors hold floats (8 with AVX2,
-16 with AVX-512), overruns its workspace: the program crashes, or goes on with a damaged heap (uxlfoundation/oneDNN issue 6035; in PyTorch
-2.13). A 1x1 convolution of every second pixel is one of stride 1 on these pixels, and that has another kernel.
+The gradient of their weights in oneDNN, for maps that lie channels-last with fewer channels than the processor's vectors hold floats (8
+with AVX2, 16 with AVX-512), overruns its workspace: the program crashes, or goes on with a damaged heap (uxlfoundation/oneDNN, issue 6035;
+in PyTorch 2.13). A 1x1 convolution of every second pixel is one of stride 1 on these pixels, and that has another kernel.
 """
 
 import torch.nn.functional as F
