@@ -38,8 +38,8 @@ TASKS = 3
 AT_AN_EPOCHS_END = 6
 """Waits between the last step of an epoch and the first of the next, at most: for losses and accuracies."""
 
-MAY_WAIT = {"par": "search/mdl.py", "mntdp-s": "search/reinforce.py"}
-"""Where the steps of a search wait: what it tries next follows from how well it did."""
+MAY_WAIT = {"par": ("search/mdl.py", "copy_"), "mntdp-s": ("search/reinforce.py", "_to_copy")}
+"""Where the steps of a search wait, and in which operation. MNTDP-S reads rewards, from which the next paths follow."""
 
 CLOSE = 1e-4
 """How far logits of the same weights may lie apart where the CPU takes branches of its own: sums of float32 in another order."""
@@ -136,7 +136,8 @@ def test_a_method_comes_to_the_numbers_of_the_cpu(name: str, accelerator: torch.
         method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
         records += learn(method, accelerator, on_epoch=watch.epoch)
     assert len(watch.within) >= 2 * TASKS
-    assert [sync for sync in watch.waits() if not sync.where.startswith(MAY_WAIT.get(name, "nowhere"))] == []
+    assert [sync for sync in watch.waits() if (sync.where.partition(":")[0], sync.operation) != MAY_WAIT.get(name)] == []
+    assert max(map(len, watch.within)) <= (1 if name in MAY_WAIT else 0)
     assert max(map(len, watch.between)) <= AT_AN_EPOCHS_END
     answers = Answers.of(method, accelerator)
     with branches_of_a_device():
