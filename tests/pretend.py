@@ -11,7 +11,11 @@ Every wait of the host for the device is noted: a GPU idles wherever the library
 It can also be told to have no float64, as Apple's GPUs have none (`without_float64`).
 
 What is not like CUDA: random numbers are those of the CPU, and so is the global generator. Generators are made by a stand-in for
-`torch.Generator`, which the fixture `accelerator` puts in its place meanwhile.
+`torch.Generator`, which the fixture `accelerator` puts in its place meanwhile. A number that is put where a mask is true counts as a wait.
+
+Source: the interface is PyTorch's own for devices written in Python, `torch.utils.backend_registration`, which is marked as experimental.
+Which operations make the host wait is known of PyTorch's code for CUDA; it was not yet held against
+`torch.cuda.set_sync_debug_mode` on a GPU.
 """
 
 import sys
@@ -25,6 +29,7 @@ from weakref import WeakValueDictionary
 
 import torch
 import torch.utils.backend_registration
+from torch.utils._mode_utils import no_dispatch
 
 import lifelong
 
@@ -167,7 +172,7 @@ def _call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if not function._schema.is_mutable:
         return _outside(result, {}, on_device)
     if torch.Tag.inplace_view in function.tags:
-        with torch.utils._mode_utils.no_dispatch():
+        with no_dispatch():
             function(*args, **kwargs)
     for item in own:
         assert item.shape == item.raw.shape, f"{name} changes a shape in place, which the pretended device cannot"

@@ -5,6 +5,7 @@ import torch
 
 from lifelong.data.augment import augment, draw, normalize
 from lifelong.data.task import Augmentation, Normalization
+from tests import pretend
 
 POLICIES = [
     Augmentation(crop=4, flip=True),
@@ -90,6 +91,20 @@ def test_normalize_equals_the_formula():
     result = normalize(images, normalization)
     assert result.dtype == torch.float32
     torch.testing.assert_close(result.double(), expected, atol=2e-6, rtol=0)
+
+
+def test_normalize_on_a_device_never_waits(accelerator):
+    """Neither for the first batch of a normalization there, nor for others of other tasks."""
+    images = random_images(5)
+    there = images.to(accelerator)
+    normalizations = [Normalization((0.5, mean, 0.4), (0.2, 0.3, 0.1)) for mean in (0.123, 0.456, 0.123)]
+    expected = [normalize(images, normalization) for normalization in normalizations]
+    with pretend.counted() as syncs:
+        found = [normalize(there, normalization) for normalization in normalizations]
+    assert syncs == []
+    for one, other in zip(found, expected, strict=True):
+        assert one.device.type == "pretend"
+        assert torch.equal(one.cpu(), other)
 
 
 def test_is_fast():
