@@ -100,7 +100,7 @@ class Learner:
             for task in range(len(learner.tasks)):
                 for module in saved.method.modules(task):
                     # As images come: convolutions need not bring their weights into order at every call. No number changes.
-                    module.to(memory_format=torch.channels_last)
+                    module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:
@@ -215,7 +215,7 @@ def _encoded(image: Any) -> list[tuple[str, bytes]]:
     try:
         # Turned as its EXIF mark says, which a PNG would lose.
         picture = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else Image.fromarray(image)
-        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG")
+        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG", compress_level=0)
     except (AttributeError, TypeError, ValueError, OSError) as error:
         raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
     return [("an image", content.getvalue())]

@@ -56,9 +56,7 @@ class Extractor(Protocol):
         """
         ...
 
-    def features_of_each(
-        self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]
-    ) -> list[Float[Tensor, "n d"]]:
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
         """Features of the same images prepared as those of each of several tasks: equal to those of `features` up to rounding.
 
         Args:
@@ -117,7 +115,7 @@ class ResNet18Extractor:
     def __init__(self, network: nn.Module, digest: str, *, feature_input: Literal["task", "imagenet"], device: torch.device | str) -> None:
         # On a CPU images come channels-last, and weights that lie so need not be brought into order at every call.
         order = torch.channels_last if torch.device(device).type == "cpu" else torch.preserve_format
-        self.network = network.to(device, memory_format=order).eval().requires_grad_(False)
+        self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
         self.feature_input = feature_input
         self.device = torch.device(device)
@@ -133,9 +131,7 @@ class ResNet18Extractor:
         return torch.cat([self.network(self._prepare(chunk.to(self.device), normalization)) for chunk in chunks])
 
     @torch.no_grad()
-    def features_of_each(
-        self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]
-    ) -> list[Float[Tensor, "n d"]]:
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
         """See `Extractor.features_of_each`. A single image goes through the network once, in as many copies as there are normalizations."""
         if self.feature_input == "imagenet":
             # ImageNet's normalization takes the place of every other.
@@ -175,8 +171,6 @@ class PixelExtractor:
         pooled = [functional.adaptive_avg_pool2d(normalize(chunk.to(self.device), normalization), size).flatten(1) for chunk in chunks]
         return torch.cat(pooled)
 
-    def features_of_each(
-        self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]
-    ) -> list[Float[Tensor, "n d"]]:
+    def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
         """See `Extractor.features_of_each`."""
         return [self.features(images, normalization) for normalization in normalizations]
