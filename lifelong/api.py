@@ -122,7 +122,8 @@ def run(
         out: the run directory; by default see `default_out`.
         data: folder with one folder per image source.
         weights: file with the weights of the feature extractor.
-        device: where to compute; "auto" takes CUDA where there is one.
+        device: where to compute: "cpu", "cuda" (the first GPU), "cuda:1" (the second), "mps" (Apple's), or "auto": the first there
+            is of cuda, mps and cpu.
         download: fetch missing images and weights from the hub.
         threads: of the processor; 0 lets the library choose.
         save_every: seconds between two saves of the computation under way.

@@ -21,6 +21,7 @@ from lifelong.places import Device, Place, environment
 from lifelong.settings.run import Environment
 from lifelong.training.examples import EVALUATION_BATCH
 from lifelong.training.memory import keep_small_blocks
+from lifelong.training.precision import exact_float32
 
 SMALL_BATCH_PIXELS = 2**14
 """Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
@@ -84,12 +85,12 @@ class Learner:
         Args:
             run: the directory of a run that has learned a task at least.
             weights: file of the feature extractor, for PAR and Expert Gate, where tasks are to be inferred; by default LIFELONG_WEIGHTS.
-            device: where to compute.
+            device: where to compute: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
             download: fetch missing weights from the hub.
             threads: of the processor; 0 lets the library choose.
 
         Raises:
-            LifelongError: there is no such run, or another version made it.
+            LifelongError: there is no such run, another version made it, or there is no such device.
         """
         chosen = choose_device(device)
         saved = open_run(Path(run), chosen)
@@ -119,7 +120,7 @@ class Learner:
         """
         pixels = self.read(images)
         known = None if task is None else self._saved.task_index(task)
-        with torch.inference_mode():
+        with torch.inference_mode(), exact_float32(self.device):
             parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
         return [prediction for part in parts for prediction in part]
 
@@ -130,7 +131,8 @@ class Learner:
             images: uint8 RGB of `image_size`.
             task: its name.
         """
-        return self._saved.method.logits(images.to(self.device), self._saved.task_index(task))
+        with exact_float32(self.device):
+            return self._saved.method.logits(images.to(self.device), self._saved.task_index(task))
 
     def read(self, images: Any) -> UInt8[Tensor, "n 3 h w"]:
         """Images as `predict` takes them, as one tensor.

@@ -2,13 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from lifelong.errors import LifelongError
+from lifelong.settings.device import Device, parse_device
 from lifelong.settings.fields import flag
 from lifelong.settings.run import Environment
-
-Device = Literal["auto", "cpu", "cuda"]
 
 Place = str | os.PathLike[str]
 
@@ -26,8 +24,9 @@ def environment(
     """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
 
     Raises:
-        LifelongError: a number is negative.
+        LifelongError: a number is negative, or no device is called so.
     """
+    parse_device(device)
     for name, value in (("threads", threads), ("save_every", save_every)):
         if not value >= 0:
             raise LifelongError(f"{flag(name)} {value}: expected a number >= 0")

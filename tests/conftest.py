@@ -1,13 +1,21 @@
 """Shared fixtures. Declared tensor shapes are executed: every annotated call in the tests is checked by beartype."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.precision import float64
+
 install_import_hook("lifelong", "beartype.beartype")
+
+from tests import pretend  # noqa: E402  (what it imports is to be checked too)
+
+# Before the first backward pass, which starts a thread for each device that is known then.
+REGISTERED = pretend.register()
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,11 +29,17 @@ def _one_thread() -> None:
 @pytest.fixture
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device that is not the CPU, on any machine: see `tests/pretend.py`."""
-    from tests import pretend
-
-    pretend.register()
+    if REGISTERED is None:
+        pytest.skip(f"PyTorch {torch.__version__} knows no devices that are written in Python")
     monkeypatch.setattr(torch, "Generator", pretend.AnyGenerator)
     return torch.device(pretend.NAME)
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """The whole test in float64: for trainings that two ways of computing must bring to the same end."""
+    with float64():
+        yield
 
 
 @pytest.fixture(scope="session")

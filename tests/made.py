@@ -4,6 +4,7 @@ import torch
 
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Split, Task
 from lifelong.training.fit import Batch
+from lifelong.training.step_runner import HostSide
 
 
 def made_split(classes: int, per_class: int, seed: int, *, kind: int = 0, size: int = 8, noise: float = 40.0) -> Split:
@@ -46,4 +47,6 @@ def made_batch(
 ) -> Batch:
     """A batch as the training loop makes it on a CPU, where one generator serves device and host."""
     chosen = generator or torch.Generator()
-    return Batch(inputs, labels, indices, torch.tensor(float(step), dtype=torch.float64), steps, chosen, chosen)
+    host = HostSide(chosen)
+    host.indices = indices
+    return Batch(inputs, labels, indices, torch.tensor(float(step), dtype=torch.float64), steps, chosen, host)

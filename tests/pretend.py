@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pytest
 import torch
+import torch.utils.backend_registration
 
 import lifelong
 
@@ -248,13 +248,12 @@ def _asked_by() -> str:
 
 
 @cache
-def register() -> tuple[torch.library.Library, ...]:
-    """Make the device known to PyTorch, once in a process; what is returned must be kept."""
-    from torch.utils import backend_registration
-
-    if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
-        pytest.skip(f"PyTorch {torch.__version__} knows no devices that are written in Python")
-    backend_registration._setup_privateuseone_for_python_backend(NAME)
+def register() -> tuple[torch.library.Library, ...] | None:
+    """Make the device known to PyTorch, once in a process; what is returned must be kept. None: this PyTorch is too old."""
+    set_up = getattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend", None)
+    if set_up is None:
+        return None
+    set_up(NAME)
     # Operations without a tensor of the device, such as `torch.zeros`; all others come to `__torch_dispatch__`.
     every, some = torch.library.Library("_", "IMPL"), torch.library.Library("aten", "IMPL")
     every.fallback(lambda function, *args, **kwargs: _call(function, args, kwargs), "PrivateUse1")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 from rich.console import Console
@@ -14,6 +14,7 @@ from lifelong import __version__, api
 from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
+from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import Environment
 from lifelong.settings.tuning import ABOUT_TUNING
@@ -67,7 +68,10 @@ SkipBrokenFlag = Annotated[
     bool,
     Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
 ]
-WorkersFlag = Annotated[int, Parameter(group=RUN, help="runs that go on at once, each in a process of its own; they share the cores"), ONE]
+WorkersFlag = Annotated[
+    int, Parameter(group=RUN, help="runs that go on at once, each in a process of its own; they share the cores, or the GPU"), ONE
+]
+DeviceFlag = Annotated[Device, run_flag(ABOUT_DEVICE), ONE]
 TensorBoardFlag = Annotated[
     bool,
     Parameter(group=RUN, help="write event files for TensorBoard too, into the run's folder tensorboard", negative="", show_default=False),
@@ -81,14 +85,13 @@ class Where:
 
     Attributes:
         weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
-        device: where to compute; auto takes CUDA where there is one
         threads: of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones
         save_every: seconds between two saves of the computation under way
     """
 
     data: DataFlag = None
     weights: Annotated[Path | None, ONE] = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceFlag = "auto"
     threads: Annotated[int, ONE] = 0
     save_every: Annotated[float, ONE] = 5.0
     download: DownloadFlag = False

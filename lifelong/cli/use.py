@@ -8,13 +8,23 @@ from cyclopts import Parameter
 
 from lifelong import api
 from lifelong.cli import tables
-from lifelong.cli.commands import DownloadFlag, JsonFlag, TensorBoardFlag, Where, WhereFlags, app, console_progress, run_flag, show
+from lifelong.cli.commands import (
+    DeviceFlag,
+    DownloadFlag,
+    JsonFlag,
+    TensorBoardFlag,
+    Where,
+    WhereFlags,
+    app,
+    console_progress,
+    run_flag,
+    show,
+)
 from lifelong.cli.flags import ONE
 from lifelong.errors import LifelongError
 
 RunArgument = Annotated[Path, Parameter(help="directory of a run")]
 WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
-DeviceFlag = Annotated[Literal["auto", "cpu", "cuda"], run_flag("where to compute; auto takes CUDA where there is one")]
 
 WHERE = Where()
 

@@ -80,7 +80,9 @@ def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> 
 
 
 def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
-    """Pixels as float32: (x / 255 - mean) / std per channel, computed as one multiply-add x * scale + shift.
+    """Turn pixels into floats, (x / 255 - mean) / std per channel, by one multiply-add x * scale + shift.
+
+    Their type is torch's default, as that of the weights of a new network: float32 unless the program has set another.
 
     On a CPU the result lies channels-last in memory, in which convolutions and what follows them run faster.
 
@@ -88,15 +90,20 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
         images: uint8 RGB.
         normalization: mean and standard deviation of pixels scaled to [0, 1].
     """
-    scale, shift = _factors(tuple(normalization.mean), tuple(normalization.std), images.device)
+    # While a program is traced for export its constants are its own.
+    make = _factors.__wrapped__ if torch.compiler.is_compiling() else _factors
+    factors = make(tuple(normalization.mean), tuple(normalization.std), images.device, torch.get_default_dtype())
     order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return torch.addcmul(shift, images.to(torch.float32, memory_format=order), scale)
+    return torch.addcmul(factors[1], images.to(factors.dtype, memory_format=order), factors[0])
 
 
 @cache
 @torch.inference_mode(False)
-def _factors(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device) -> Float[Tensor, "2 3 1 1"]:
-    """Return what pixels are multiplied by and what is added; kept for every task, because copying them to a device waits for it."""
+def _factors(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2 3 1 1"]:
+    """Return scale and shift of each channel, made once for a device: it would have to wait for those of every batch.
+
+    They are kept for every task, since a recorded step reads them where they lie.
+    """
     scale = [1 / (255 * std) for std in stds]
     shift = [-mean / std for mean, std in zip(means, stds, strict=True)]
-    return torch.tensor([scale, shift], dtype=torch.float32, device=device).view(2, 3, 1, 1)
+    return torch.tensor([scale, shift], dtype=dtype).view(2, 3, 1, 1).to(device, non_blocking=True)

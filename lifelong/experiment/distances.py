@@ -10,6 +10,7 @@ from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
 from lifelong.streams.catalog import open_stream
+from lifelong.training.precision import exact_float32
 
 
 def distances(
@@ -45,7 +46,8 @@ def distances(
         task = stream[index].to(device)
         progress.task_started(index, task.name)
         progress.phase("distances")
-        decision = relatedness.assess(task, extractor)
+        with exact_float32(device):
+            decision = relatedness.assess(task, extractor)
         if decision.action == "reuse-expert":
             assert decision.group is not None
             relatedness.groups.join(decision.group, len(task.train))

@@ -4,22 +4,39 @@ import os
 import platform
 import resource
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from lifelong.errors import LifelongError
+from lifelong.settings.device import ACCELERATORS, Device, parse_device
 
 
-def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device of a run.
+def choose_device(name: Device) -> torch.device:
+    """The device that a name means on this machine.
 
     Raises:
-        LifelongError: CUDA was asked for and there is none.
+        LifelongError: no device is called so, or there is none here.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise LifelongError("--device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    kind, number = parse_device(name)
+    if kind == "auto":
+        return torch.device(next((each for each in ACCELERATORS if _count(each)), "cpu"))
+    if kind == "cpu":
+        return torch.device(kind)
+    count = _count(kind)
+    if not count:
+        raise LifelongError(f"--device {name}: PyTorch {torch.__version__} finds no {kind} device here; use --device cpu or auto")
+    if number is not None and number >= count:
+        known = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
+        raise LifelongError(f"--device {name}: there is no such card here, only {known}; give one of these")
+    return torch.device(kind) if number is None else torch.device(kind, number)
+
+
+def _count(kind: str) -> int:
+    """How many accelerators of a kind there are."""
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = torch.get_device_module(kind)
+    return module.device_count() if module.is_available() else 0
 
 
 SMALL_IMAGES = 16
@@ -42,15 +59,47 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
     return chosen
 
 
-def machine_name(device: torch.device) -> str:
-    """The processor (and accelerator) in words, such as "AMD EPYC, 2 cores"."""
-    model = platform.processor() or platform.machine()
+def processor_name() -> str:
+    """Return the processor's model, such as "AMD EPYC"."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
-    words = f"{model}, {os.cpu_count()} cores"
-    return f"{words}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else words
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
+    """Return what decides the last bit of a sum, each in words: processor and its instructions, accelerator, PyTorch, threads."""
+    return {
+        "processor": f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})",
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "no accelerator",
+        "torch": f"torch {torch.__version__}",
+        "threads": f"{threads} {'thread' if threads == 1 else 'threads'}",
+    }
+
+
+def machine_name(device: torch.device) -> str:
+    """The processor and the accelerator in words, such as "AMD EPYC, 2 cores, NVIDIA H100"."""
+    words = f"{processor_name()}, {os.cpu_count()} cores"
+    if device.type == "cuda":
+        return f"{words}, {torch.cuda.get_device_name(device)}"
+    return words if device.type == "cpu" else f"{words}, its GPU ({device.type})"
+
+
+def watch_device_memory(device: torch.device) -> None:
+    """Let `peak_device_memory` begin anew."""
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_device_memory(device: torch.device) -> int | None:
+    """The most bytes that tensors of this process had at once on a device since `watch_device_memory`; None where nobody counts.
+
+    PyTorch takes more of the card: what it keeps for the next tensors, and some hundred megabytes for itself.
+    """
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def peak_memory() -> int:

@@ -11,9 +11,10 @@ import torch
 
 from lifelong import __version__
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription, alive
+from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
-from lifelong.experiment.machine import machine_name, peak_memory
+from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
@@ -59,12 +60,19 @@ class Runner:
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
+        watch_device_memory(self.device)
         saved = self.directory.load()
         if saved is not None:
             self._restore(saved)
-            if saved["threads"] != self.threads:
-                before, now = saved["threads"], self.threads
-                self.notes.append(f"begun with {before} threads, continued with {now}: equal to rounding, not to the bit")
+            now = arithmetic(self.device, self.threads)
+            before = saved.get("arithmetic", now)  # a state that an earlier version saved does not say
+            if before != now:
+                begun, continued = (", ".join(which[name] for name in now if before[name] != now[name]) for which in (before, now))
+                self.notes.append(f"begun with {begun}, continued with {continued}: equal to rounding, not to the bit")
+            # Runs of earlier versions do not say on what they were begun.
+            if saved.get("device", self.device.type) != self.device.type:
+                begun, continued = saved["device"], self.device.type
+                self.notes.append(f"begun on {begun}, continued on {continued}: with other random numbers, so not equal to a straight run")
         done = len(self.entries)
         for index in range(done):
             # A kill right after a task was saved may have left its stages.
@@ -83,7 +91,13 @@ class Runner:
             self.progress.note(note)
         summary = self._summary_after(done)
         for index in range(done, len(self.stream)):
-            self._task(index)
+            try:
+                self._task(index)
+            except torch.OutOfMemoryError as error:
+                raise LifelongError(
+                    f"task '{self.descriptions[index].name}': the device '{self.device}' has not enough memory; "
+                    "use a smaller --batch-size or --init-channels, fewer --workers, or another --device"
+                ) from error
             summary = self._write()
         return self._finished(summary)
 
@@ -202,7 +216,8 @@ class Runner:
             "entries": self.entries,
             "accuracy": self.accuracy,
             "digests": self.digests,
-            "threads": self.threads,
+            "arithmetic": arithmetic(self.device, self.threads),
+            "device": self.device.type,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -253,6 +268,7 @@ class Runner:
             "threads": self.threads,
             "torch": torch.__version__,
             "peak_memory_bytes": peak_memory(),
+            "peak_device_memory_bytes": peak_device_memory(self.device),
             "notes": self._all_notes(),
             "complete": len(self.entries) >= len(self.stream),
         } | (self._tuned() | self._task_free())

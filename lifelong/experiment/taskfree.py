@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.task import Split
+from lifelong.devices import exact
 from lifelong.methods.method import Method, Recognized
 from lifelong.training.examples import batched
 
@@ -111,10 +112,10 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
         for other, its in enumerate(classes):
             table[other, : len(its)] = torch.tensor([names.index(name) for name in its], device=device)
         tasks, labels, strange = found.unbind(dim=1)
-        judged["routing"].append(float((tasks == index).double().mean()))
-        judged["accuracy"].append(float((table[tasks, labels] == wanted).double().mean()))
+        judged["routing"].append(float(exact(tasks == index).mean()))
+        judged["accuracy"].append(float(exact(table[tasks, labels] == wanted).mean()))
         if told.strangeness is not None:
-            judged.setdefault("strange", []).append(float(strange.double().mean()))
+            judged.setdefault("strange", []).append(float(exact(strange).mean()))
     return {"by": by} | judged | {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
 
 

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lifelong.devices import widest
 from lifelong.methods.replay import ReplayMethod
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Update
@@ -49,7 +50,7 @@ class AGEM(ReplayMethod):
         @contextmanager
         def projected(batch: Batch) -> Generator[None]:
             with statistics_untouched(network):
-                loss = self.mean_loss(self.replayed(batch.generator), list(self.heads))
+                loss = self.mean_loss(self.replayed(batch), list(self.heads))
             reference = torch.autograd.grad(loss, parameters, allow_unused=True)
             gradient = project([parameter.grad for parameter in parameters], reference)
             for parameter, wanted in zip(parameters, gradient, strict=True):
@@ -67,16 +68,27 @@ def project(gradient: Sequence[Tensor | None], reference: Sequence[Tensor | None
         reference: of the same parameters.
 
     Returns:
-        By parameter; the gradient itself where its product with the reference is not negative, or the reference is zero.
+        By parameter; equal to the gradient where its product with the reference is not negative, or the reference is zero.
     """
     pairs = list(zip(gradient, reference, strict=True))
-    # Sums over hundreds of thousands of products, whose sign decides.
-    inner = sum((g.double() * r.double()).sum() for g, r in pairs if g is not None and r is not None)
-    square = sum(r.double().square().sum() for r in reference if r is not None)
-    if not torch.is_tensor(inner) or not torch.is_tensor(square) or inner >= 0 or square < NO_REFERENCE:
+    both = [(g, r) for g, r in pairs if g is not None and r is not None]
+    if not both:
         return list(gradient)
+    # Sums over hundreds of thousands of products, whose sign decides.
+    wide = widest(both[0][0].device)
+    inner = torch.as_tensor(sum((g.to(wide) * r.to(wide)).sum() for g, r in both))
+    square = torch.as_tensor(sum(r.to(wide).square().sum() for r in reference if r is not None))
+    # Decided on the device: the host would have to wait for it in every step.
+    followed = (inner >= 0) | (square < NO_REFERENCE)
     factor = inner / square
-    return [g if r is None else (0 if g is None else g) - (factor * r.double()).to(r.dtype) for g, r in pairs]
+
+    def projected(g: Tensor | None, r: Tensor | None) -> Tensor | None:
+        if r is None:
+            return g
+        own = torch.zeros_like(r) if g is None else g
+        return torch.where(followed, own, own - (factor * r.to(wide)).to(r.dtype))
+
+    return [projected(g, r) for g, r in pairs]
 
 
 @contextmanager

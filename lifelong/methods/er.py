@@ -49,7 +49,7 @@ class ER(ReplayMethod):
         index, heads = len(self.tasks), [*self.heads, head]
 
         def loss(batch: Batch) -> Tensor:
-            return self.mean_loss([*self.replayed(batch.generator), Part(index, batch.inputs, batch.labels)], heads)
+            return self.mean_loss([*self.replayed(batch), Part(index, batch.inputs, batch.labels)], heads)
 
         return loss
 

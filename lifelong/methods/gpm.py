@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.devices import exact, exact_device
 from lifelong.methods.method import Context
 from lifelong.methods.plain import plain_sgd
 from lifelong.methods.single import SingleNetworkMethod
@@ -96,11 +97,12 @@ class GPM(SingleNetworkMethod):
         """Algorithm 1 of the paper, "update memory": new directions of each layer."""
         index = len(self.tasks) - 1
         threshold = min(self.settings.gpm_threshold + self.settings.gpm_threshold_step * min(index, GROWING), 1.0)
+        types = {name: layer.weight.dtype for name, layer in layers(self._network())}
         for name, gram in self._grams(examples, derive_seed(context.seed, index, "bases")).items():
-            old = self.bases.get(name, gram.new_zeros(len(gram), 0)).to(gram.dtype)
+            old = exact(self.bases[name]) if name in self.bases else gram.new_zeros(len(gram), 0)
             both, _ = torch.linalg.qr(torch.cat([old, new_directions(gram, old, threshold)], dim=1))
             # Laid out as from a file, that a run that goes on from one gives the same bits.
-            self.bases[name] = both.float().contiguous()
+            self.bases[name] = both.to(types[name]).contiguous().to(examples.train.device)
 
     def memory(self) -> dict[str, int]:
         """Bytes of the bases."""
@@ -124,7 +126,7 @@ class GPM(SingleNetworkMethod):
         grams = {}
         for name, layer in found:
             d = layer.weight[0].numel()
-            grams[name] = torch.zeros(d, d, dtype=torch.float64, device=layer.weight.device)
+            grams[name] = torch.zeros(d, d, dtype=torch.float64, device=exact_device(layer.weight.device))
         for start in range(0, len(images), PART):
             part = images[start : start + PART]
             wanted = {name: max(0, count - start) for (name, _), count in zip(found, counts, strict=True)}
@@ -148,7 +150,7 @@ def adding(found: list[tuple[str, Layer]], grams: dict[str, Tensor], images: dic
     """A block in which each layer adds the patches of its inputs to its R Rᵀ: of the first images of each call, as many as are said."""
 
     def add(name: str, layer: Layer, inputs: Tensor) -> None:
-        columns = patches(layer, inputs[: images[name]]).double()
+        columns = exact(patches(layer, inputs[: images[name]]))
         grams[name] += columns.T @ columns
 
     handles = [layer.register_forward_pre_hook(lambda m, x, n=name: add(n, m, x[0])) for name, layer in found if images[name]]

@@ -49,8 +49,9 @@ class KeptImages:
     augmentation: Augmentation
 
     def rows(self, rows: Int64[Tensor, "k"]) -> "KeptImages":
-        """Copies of some of them."""
-        return KeptImages(self.images[rows], self.labels[rows], self.normalization, self.augmentation)
+        """Copies of some of them; the rows may be on the host, which does not wait for the device."""
+        there = rows.to(self.images.device, non_blocking=True)
+        return KeptImages(self.images[there], self.labels[there], self.normalization, self.augmentation)
 
     def part(self, task: int, generator: torch.Generator | None) -> Part:
         """All of them, prepared; augmented where there is a generator."""
@@ -72,14 +73,14 @@ class ImageStore:
         return sum(self.counts())
 
     def draw(self, count: int, generator: torch.Generator) -> Int64[Tensor, "k"]:
-        """Positions of `count` different images, all equally likely; of all images where there are no more."""
+        """Positions of `count` different images, all equally likely; of all images where there are no more. On the generator's device."""
         return torch.randperm(len(self), generator=generator, device=generator.device)[:count]
 
     def parts(self, positions: Int64[Tensor, "k"], generator: torch.Generator | None) -> list[Part]:
         """Images as the network takes them, a part for each task among them, in the order of tasks.
 
         Args:
-            positions: which; those of one task stay in their order.
+            positions: which; those of one task stay in their order. On the host, or it has to wait for them.
             generator: of random augmentation; None: no augmentation.
         """
         grouped = enumerate(zip(self.tasks, self._by_task(positions), strict=True))
@@ -135,12 +136,12 @@ class ImageStore:
         )
 
     def _by_task(self, positions: Int64[Tensor, "k"]) -> list[Int64[Tensor, "_"]]:
-        """Positions as rows of each task's images; those of one task in the order in which they were given."""
+        """Positions as rows of each task's images, on the host; those of one task in the order in which they were given."""
         *starts, _ = bounds = list(itertools.accumulate(self.counts(), initial=0))
-        ends = torch.tensor(bounds[1:], dtype=torch.int64, device=positions.device)
-        owners, order = torch.bucketize(positions, ends, right=True).sort(stable=True)
+        here = positions.cpu()
+        owners, order = torch.bucketize(here, torch.tensor(bounds[1:], dtype=torch.int64), right=True).sort(stable=True)
         counts = owners.bincount(minlength=len(self.tasks)).tolist()
-        return [rows - start for rows, start in zip(positions[order].split(counts), starts, strict=True)]
+        return [rows - start for rows, start in zip(here[order].split(counts), starts, strict=True)]
 
 
 def ring(labels: Int64[Tensor, "n"], quota: int) -> Int64[Tensor, "k"]:

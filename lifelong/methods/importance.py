@@ -13,23 +13,21 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, vmap
 
 from lifelong.methods.method import Context
 from lifelong.methods.single import SingleNetworkMethod
-from lifelong.networks.cells import CellNetwork
 from lifelong.networks.tasknorm import other_parameters, use_task
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, cross_entropy
+from lifelong.training.persample import Logits, Size, numbers_per_sample, sizes_of_one, summed_sizes
 
-SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**25
-"""Samples that are worked on side by side, and numbers in all their gradients (128 MiB). Fixed, because sums of floats depend on them."""
+SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**26
+"""Samples that are worked on at once, and numbers that are held for them (256 MiB). Fixed, because sums of floats depend on them."""
 
 Cotangents = Callable[[Tensor, Tensor], Tensor]
 """From the logits (c,) and the label () of one sample to rows (k, c), each of which is multiplied with the logits' Jacobian."""
-
-Parameters = dict[str, Tensor]
 
 
 def shared_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -44,7 +42,7 @@ def flat(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def logits_of(network: nn.Module, head: nn.Module) -> Callable[[Parameters, Tensor], Tensor]:
+def logits_of(network: nn.Module, head: nn.Module) -> Logits:
     """The logits (b, c) of prepared images (b, 3, h, w) as a function of the backbone's shared parameters too."""
     return lambda parameters, inputs: head(functional_call(network, parameters, (inputs,)))
 
@@ -55,12 +53,13 @@ def mean_over_samples(
     examples: Examples,
     labels: Int64[Tensor, "n"],
     cotangents: Cotangents,
-    size: Callable[[Tensor], Tensor],
+    size: Size,
 ) -> Float[Tensor, "p"]:
     """The mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
 
-    A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once a sample and
-    differentiated k times; samples are worked on side by side, in steps of bounded memory.
+    A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once and differentiated k times
+    for many samples at once, in steps of bounded memory; or for one after the other, if it has layers without a rule in
+    `lifelong.training.persample`.
 
     Args:
         network: the backbone, in evaluation mode.
@@ -68,51 +67,25 @@ def mean_over_samples(
         examples: all training images are used, un-augmented.
         labels: handed to `cotangents`, one a sample.
         cotangents: the same number of rows for every sample.
-        size: elementwise, such as the square.
+        size: such as the square.
     """
     parameters = {name: parameter.detach() for name, parameter in shared_parameters(network).items()}
+    logits, rows = logits_of(network, head), vmap(cotangents)
+    numbers = numbers_per_sample(network, logits, parameters, examples.prepare(examples.train[:2]))
+    step = 1 if numbers is None else min(SAMPLES_AT_ONCE, max(1, NUMBERS_AT_ONCE // numbers))
     total = torch.zeros_like(flat(parameters.values()))
-    # The cell network's own backward passes are unknown to torch.func: there, one sample after the other.
-    alone = isinstance(network, CellNetwork)
-    step = 1 if alone else min(SAMPLES_AT_ONCE, max(1, NUMBERS_AT_ONCE // len(total)))
-    sizes = (_sizes_of_one if alone else _sizes_side_by_side)(logits_of(network, head), parameters, cotangents, size)
     for images, ids in zip(examples.train.split(step), labels.split(step), strict=True):
-        total += flat(sizes(examples.prepare(images), ids))
+        inputs = examples.prepare(images)
+
+        def rows_of(outputs: Tensor, ids: Tensor = ids) -> Tensor:
+            return rows(outputs, ids)  # (b, k, c)
+
+        if numbers is None:
+            found = sizes_of_one(logits, parameters, inputs, rows_of, size)
+        else:
+            found = summed_sizes(network, logits, parameters, inputs, rows_of, size)
+        total += flat(found.values())
     return total / len(labels)
-
-
-Sizes = Callable[[Tensor, Tensor], Iterable[Tensor]]
-"""From prepared images and their labels to the sum over them of `size`, for each parameter."""
-
-
-def _sizes_side_by_side(
-    logits: Callable[[Parameters, Tensor], Tensor], parameters: Parameters, cotangents: Cotangents, size: Callable[[Tensor], Tensor]
-) -> Sizes:
-    def of_one(image: Tensor, label: Tensor) -> list[Tensor]:
-        outputs, pullback, *_ = vjp(lambda weights: logits(weights, image.unsqueeze(0))[0], parameters)
-        total = [torch.zeros_like(parameter) for parameter in parameters.values()]
-        for row in cotangents(outputs, label).unbind():
-            (gradients,) = pullback(row)
-            total = [before + size(gradient) for before, gradient in zip(total, gradients.values(), strict=True)]
-        return total
-
-    return lambda images, labels: (values.sum(dim=0) for values in vmap(of_one)(images, labels))
-
-
-def _sizes_of_one(
-    logits: Callable[[Parameters, Tensor], Tensor], parameters: Parameters, cotangents: Cotangents, size: Callable[[Tensor], Tensor]
-) -> Sizes:
-    variables = {name: parameter.requires_grad_(True) for name, parameter in parameters.items()}
-
-    def of_one(image: Tensor, label: Tensor) -> list[Tensor]:
-        outputs = logits(variables, image)[0]
-        total = [torch.zeros_like(parameter) for parameter in variables.values()]
-        for row in cotangents(outputs.detach(), label[0]).unbind():
-            gradients = torch.autograd.grad(outputs, list(variables.values()), row, retain_graph=True, materialize_grads=True)
-            total = [before + size(gradient) for before, gradient in zip(total, gradients, strict=True)]
-        return total
-
-    return of_one
 
 
 @dataclass(frozen=True)

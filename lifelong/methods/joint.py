@@ -53,7 +53,7 @@ class TaskByTask(Examples):
     counts: tuple[int, ...] = ()
 
     def epoch(self, size: int, generator: torch.Generator) -> list[Int64[Tensor, "_"]]:
-        """The training examples in random batches, which come in random order."""
+        """The training examples in random batches, which come in random order; on the generator's device, which should be the host."""
         device = generator.device
         starts = itertools.accumulate(self.counts, initial=0)
         orders = [
@@ -90,7 +90,7 @@ class Joint(SingleNetworkMethod):
             return mixed_features(network, parts, own_statistics=own, learning=range(len(heads))), parts
 
         def loss(batch: Batch) -> Tensor:
-            return mixed_cross_entropy(*features(train, batch.indices, batch.generator), heads)
+            return mixed_cross_entropy(*features(train, batch.host_indices, batch.generator), heads)
 
         def predict(positions: Int64[Tensor, "b"]) -> Float[Tensor, "b c"]:
             # Ascending positions come back in their order. Heads are as wide as the widest, where classes that are none never win.

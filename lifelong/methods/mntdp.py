@@ -26,6 +26,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
+from lifelong.devices import exact
 from lifelong.errors import LifelongError
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.single import load_head
@@ -122,7 +123,7 @@ class MNTDP(Method):
             body = nn.Sequential(*self._reused(path))
             features, queries = (batched(body, images, examples.prepare) for images in (examples.train[known], examples.valid[asked]))
             answers = nearest_labels(features, examples.train_labels[known], queries, self.settings.knn_neighbors)
-            right = (answers == examples.valid_labels[asked]).double().mean().item()
+            right = exact(answers == examples.valid_labels[asked]).mean().item()
             if right > score:
                 best, score = index, right
         return best, score

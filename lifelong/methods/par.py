@@ -69,7 +69,7 @@ class PAR(Method):
             return Recognized(None, None)
         recognition = self.relatedness.recognition
         squares = recognition.squared_distances(images, self.relatedness.bank, self._attached())
-        return Recognized(recognition.probabilities(squares), recognition.strangeness(squares))
+        return Recognized(recognition.probabilities(squares).to(images.device), recognition.strangeness(squares).to(images.device))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure, decide, and share an expert or make one."""

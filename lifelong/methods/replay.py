@@ -22,6 +22,7 @@ from lifelong.networks.tasknorm import use_task
 from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
+from lifelong.training.fit import Batch
 from lifelong.training.stages import derive_seed
 
 
@@ -117,9 +118,13 @@ class ReplayMethod(SingleNetworkMethod):
         """
         return order[ring(labels[order], self.settings.memory_per_class)]
 
-    def replayed(self, generator: torch.Generator) -> list[Part]:
-        """A memory batch: `memory_batch` different images, all equally likely, augmented; all of them where there are no more."""
-        return self.store.parts(self.store.draw(self.settings.memory_batch, generator), generator)
+    def replayed(self, batch: Batch) -> list[Part]:
+        """A memory batch: `memory_batch` different images, all equally likely, augmented; all of them where there are no more.
+
+        Args:
+            batch: whose random numbers are used: those of the host for which images, as the sizes of parts follow from them.
+        """
+        return self.store.parts(self.store.draw(self.settings.memory_batch, batch.host_generator), batch.generator)
 
     def mean_loss(self, parts: Sequence[Part], heads: Sequence[nn.Module]) -> Float[Tensor, ""]:
         """The mean cross-entropy of a mixed batch while the task after the last of `tasks` is being learned."""

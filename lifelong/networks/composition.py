@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.devices import exact
 from lifelong.networks.blocks import Chain
 
 EPSILON = 1e-8
@@ -134,8 +135,9 @@ class StructuralHead(nn.Module):
 
     def measured(self, features: Float[Tensor, "n d"]) -> None:
         """Become the auto-encoder with the least squared error on the features of a task: their principal components."""
-        mean = features.double().mean(dim=0)
-        centred = features.double() - mean
+        wide = exact(features)
+        mean = wide.mean(dim=0)
+        centred = wide - mean
         directions = torch.linalg.eigh(centred.T @ centred).eigenvectors.T  # (d, d), by ascending variance
         self.mean.copy_(mean)
         self.basis.copy_(directions[-len(self.basis) :])

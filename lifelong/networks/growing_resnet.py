@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lifelong.networks.frozen import Borrowed, freeze
 from lifelong.networks.resnet import LightResNet
+from lifelong.networks.strided import Pixelwise, pixelwise
 
 with torch.device("meta"):
     CONVOLUTIONS = tuple(name for name, module in LightResNet(1).named_modules() if isinstance(module, nn.Conv2d))
@@ -98,7 +99,7 @@ def _widened(weight: Float[Tensor, "o i 1 1"], size: int) -> Float[Tensor, "o i 
 
 def _adapter(conv: nn.Conv2d) -> nn.Conv2d:
     """A fresh adapter for a convolution and its variants."""
-    return nn.Conv2d(conv.in_channels, conv.out_channels, 1, stride=conv.stride[0], bias=False)
+    return Pixelwise(conv.in_channels, conv.out_channels, conv.stride[0])
 
 
 class Mixture(nn.Module):
@@ -137,6 +138,8 @@ class Mixture(nn.Module):
         # A variant is part of two choices, of the one that reuses it and of the one that adapts it.
         mixed = torch.tensordot(reuse + adapt, self.known, 1) + new * self.new.weight  # (o, i, k, k)
         mixed = mixed + _widened(torch.tensordot(adapt, adapters, 1), mixed.shape[-1])
+        if mixed.shape[-1] == 1:
+            return pixelwise(x, mixed, self.new.stride[0])
         return F.conv2d(x, mixed, stride=self.new.stride, padding=self.new.padding)
 
 

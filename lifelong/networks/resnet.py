@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.networks.strided import Pixelwise
 from lifelong.networks.wiring import Wire
 
 
@@ -24,7 +25,7 @@ class BasicBlock(nn.Module):
         self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != channels:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
+            self.downsample = nn.Sequential(Pixelwise(inputs, channels, stride), nn.BatchNorm2d(channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
         """The block's maps."""

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lifelong.data.task import Task
+from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
@@ -23,6 +24,9 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
         extractor: the frozen extractor.
         settings: `feature_split` is used here.
 
+    Returns:
+        Both where distances are computed, in float64: on the extractor's device, or on the CPU where that has none.
+
     Raises:
         LifelongError: the split has no images.
     """
@@ -34,6 +38,7 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
             "give it some (valid_per_class), or use --feature-split train"
         )
     features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
+    features = features.to(exact_device(features.device))
     return features, torch.cat([split.labels for split in splits]).to(features.device)
 
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
+from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 
 BLOCK = 2**22
@@ -122,10 +123,10 @@ class PrototypeBank:
 
     @classmethod
     def from_state(cls, state: Any, device: torch.device | str = "cpu") -> "PrototypeBank":
-        """The bank that `state` was taken from, on `device`."""
-        bank = cls()
+        """The bank that `state` was taken from, on `device`, or on the CPU where that has no float64."""
+        bank, place = cls(), exact_device(device)
         for task in state:
-            bank.add(Prototypes(task["means"].to(device), task["counts"].to(device)))
+            bank.add(Prototypes(task["means"].to(place), task["counts"].to(place)))
         return bank
 
     def squared_distances(self, features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes) -> SquaredDistances:

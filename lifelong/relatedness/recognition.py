@@ -21,6 +21,7 @@ from jaxtyping import Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.task import Normalization
+from lifelong.devices import exact
 from lifelong.relatedness.bank import PrototypeBank, Prototypes
 from lifelong.relatedness.extractor import Extractor
 from lifelong.storage import Tree
@@ -102,7 +103,7 @@ class Recognition:
             extractor: whose features they are means of.
         """
         wanted = list(dict.fromkeys(spread.normalization for spread in self.spreads))
-        features = {how: found.double() for how, found in zip(wanted, extractor.features_of_each(images, wanted), strict=True)}
+        features = {how: exact(found) for how, found in zip(wanted, extractor.features_of_each(images, wanted), strict=True)}
         columns = []
         for index, spread in enumerate(self.spreads):
             task = bank[index]

@@ -12,7 +12,7 @@ from lifelong.report.exports import comma_separated, escape_markdown, latex, mar
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.runs import Runs, by_stream
 from lifelong.report.tradeoff import tradeoff
-from lifelong.report.wording import ABSENT, accuracy, clean, duration, finite, parameters, size, spread
+from lifelong.report.wording import ABSENT, accuracy, clean, duration, finite, parameters, peak_memory, size, spread
 from lifelong.storage import write_text
 
 EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes")
@@ -171,7 +171,7 @@ def _listed(runs: list[Runs]) -> Grid:
             accuracy(summary.get("af")),
             parameters(summary.get("parameters")),
             duration(summary.get("seconds")),
-            size(summary.get("peak_memory_bytes")),
+            peak_memory(summary),
             in_words(summary.get("device")),
         ]
         for one in runs

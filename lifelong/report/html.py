@@ -22,6 +22,7 @@ from lifelong.report.wording import (
     learned_and_now,
     nearest,
     parameters,
+    peak_memory,
     sentence,
     short,
     size,
@@ -207,7 +208,7 @@ def _environment(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("device", in_words(summary.get("device"))),
         ("machine", in_words(summary.get("machine"))),
         ("threads", in_words(summary.get("threads"))),
-        ("peak memory", size(summary.get("peak_memory_bytes"))),
+        ("peak memory", peak_memory(summary)),
         ("feature extractor", in_words(summary.get("extractor"))),
         ("images of the stream (checksum)", in_words(summary.get("stream_fingerprint"))),
     ]

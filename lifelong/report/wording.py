@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ABSENT = "–"
@@ -31,6 +31,12 @@ def parameters(value: Any) -> str:
     if number < 1000:
         return f"{number:.0f}"
     return f"{number / 1e3:.1f} k" if number < 999_950 else f"{number / 1e6:.3f} M"
+
+
+def peak_memory(summary: Mapping[str, Any]) -> str:
+    """Of a run's process, and of its tensors on a GPU where that was counted: ``1.20 GB; 310.0 MB on the GPU``."""
+    device = summary.get("peak_device_memory_bytes")
+    return size(summary.get("peak_memory_bytes")) + ("" if device is None else f"; {size(device)} on the GPU")
 
 
 def size(value: Any) -> str:

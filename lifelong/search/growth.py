@@ -28,7 +28,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
-from lifelong.training.stages import Stage
+from lifelong.training.stages import Stage, derive_seed, go_on
 from lifelong.training.step_runner import StepRunner
 
 FEWEST = 4
@@ -174,4 +174,4 @@ class _Growth(Search):
         self.network.load_state_dict(saved["network"])
         self.optimizer.load(saved["momentum"])
         self.alpha_optimizer.load_state_dict(saved["adam"])
-        self.generator.set_state(saved["generator"].cpu())
+        go_on(self.generator, saved["generator"], derive_seed(self.stage.seed, len(saved["history"])))

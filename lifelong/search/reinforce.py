@@ -8,6 +8,9 @@ begins there. So a batch norm of a column sees the images of its path alone. Whi
 running ones for a single image, which has none). For rewards it takes its running statistics: the reward of an image then depends on
 that image's path and on no other's, as the estimate of the gradient assumes.
 
+The distribution is the host's, since it says which images go which way, and with that what is computed. So the host waits for the rewards
+of a batch before the next; while weights are learned, it never does.
+
 Source: Veniat et al., MNTDP (ICLR 2021), the stochastic variant and its code.
 """
 
@@ -18,9 +21,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
+from lifelong.devices import widest
 from lifelong.search.course import Search, outcome, stratified_halves
 from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
 from lifelong.settings.training import TrainingSettings
@@ -28,7 +32,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
-from lifelong.training.stages import Stage, derive_seed
+from lifelong.training.stages import Stage, derive_seed, go_on
 
 DECIDED = 1e-3
 """Entropy, in nats, below which a search ends: the paper's code."""
@@ -130,15 +134,18 @@ class _PathSearch(Search):
         count = math.ceil(len(self.halves[0]) / self.training.batch_size)
         # Batches of nearly equal size: batch norm and baseline would suffer from a last one of a few images.
         weights, rewards = (half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in self.halves)
-        total, correct = 0.0, 0
+        device = self.examples.train.device
+        total, correct = torch.zeros((), dtype=widest(device), device=device), torch.zeros((), dtype=torch.int64, device=device)
+        setting = f"lr {self.training.lr:g}"
         for step in range(count):
             total += self._learn_weights(weights[step])
             correct += self._learn_distribution(rewards[step])
-            # Either may be what is not finite.
-            self._check(total + self.logits.detach().sum().item(), f"lr {self.training.lr:g}")
-        return total / len(self.halves[0]), correct / len(self.halves[1]), entropy(self._log_p()).item()
+            self._check(self.logits.detach().sum().item(), setting)
+        loss = total.item()
+        self._check(loss, setting)
+        return loss / len(self.halves[0]), correct.item() / len(self.halves[1]), entropy(self._log_p()).item()
 
-    def _learn_weights(self, indices: Int64[Tensor, "b"]) -> float:
+    def _learn_weights(self, indices: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
         """A step of the weights; returns the sum of the images' losses."""
         self.columns.train()
         with self.precision():
@@ -150,23 +157,23 @@ class _PathSearch(Search):
             if self.training.clip_norm:
                 nn.utils.clip_grad_norm_(self.optimizer.parameters, self.training.clip_norm)
             self.optimizer.step()
-        return loss.item() * len(indices)
+        return loss.detach().to(widest(loss.device)) * len(indices)
 
-    def _learn_distribution(self, indices: Int64[Tensor, "b"]) -> int:
+    def _learn_distribution(self, indices: Int64[Tensor, "b"]) -> Int64[Tensor, ""]:
         """A step of the distribution; returns how many images were right."""
         self.columns.eval()
         with torch.no_grad(), self.precision():
             logits, labels, paths = self._answers(indices)
         rewards = -F.cross_entropy(logits.float(), labels, reduction="none")
-        loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.to("cpu", torch.float64))
+        loss = reinforce_loss(log_probabilities(self.logits), paths, rewards.cpu().double())
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
-        return int((logits.argmax(dim=1) == labels).sum())
+        return (logits.argmax(dim=1) == labels).sum()
 
     def _answers(self, indices: Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b c"], Int64[Tensor, "b"], Int64[Tensor, "b"]]:
         """Logits of training images, each on a path that is drawn for it; their labels; the paths."""
-        indices = indices.to(self.examples.train.device)
+        indices = indices.to(self.examples.train.device, non_blocking=True)
         inputs = self.examples.prepare_train(self.examples.train[indices], self.augmentation)
         paths = torch.multinomial(self._log_p().exp(), len(indices), replacement=True, generator=self.random)
         return walk(self.source, self.columns, inputs, paths), self.examples.train_labels[indices], paths
@@ -186,7 +193,7 @@ class _PathSearch(Search):
         self.logits.data = saved["logits"]
         self.adam.state[self.logits] = saved["adam"]
         for generator, state in zip((self.random, self.augmentation), saved["generators"], strict=True):
-            generator.set_state(state)
+            go_on(generator, state, derive_seed(self.stage.seed, len(saved["history"])))
 
 
 def walk(
@@ -198,7 +205,7 @@ def walk(
         source: the frozen modules of the source path.
         columns: the modules that follow after k of them, which for the last k may be none.
         inputs: prepared.
-        paths: for each sample, after how many modules of the source it leaves.
+        paths: for each sample, after how many modules of the source it leaves; on the host, wherever the networks are.
     """
     training = columns.training
     here, maps = torch.arange(len(paths)), inputs
@@ -207,10 +214,15 @@ def walk(
         leaving = paths[here] == reused
         if leaving.any():
             column.train(training and int(leaving.sum()) > 1)
-            answers.append(column(maps[leaving.to(maps.device)]))
+            answers.append(column(_where(maps, leaving)))
             places.append(here[leaving])
-        here, maps = here[~leaving], maps[~leaving.to(maps.device)]
+        here, maps = here[~leaving], _where(maps, ~leaving)
         if not len(here):
             break
         maps = source[reused](maps)
-    return torch.cat(answers)[torch.cat(places).argsort().to(inputs.device)]
+    return torch.cat(answers)[torch.cat(places).argsort().to(inputs.device, non_blocking=True)]
+
+
+def _where(maps: Float[Tensor, "b ..."], chosen: Bool[Tensor, "b"]) -> Float[Tensor, "_ ..."]:
+    """Some of the maps. They are chosen on the host: to count them on the device, the host would have to wait for it."""
+    return maps[chosen.nonzero().squeeze(1).to(maps.device, non_blocking=True)]

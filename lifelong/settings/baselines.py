@@ -81,9 +81,9 @@ class EWCSettings(SharedBackboneSettings):
         tunable=False,
     )
     gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
-    fisher: Literal["exact", "sampled", "empirical", "batched"] = setting(
+    fisher: Literal["exact", "signs", "sampled", "empirical", "batched"] = setting(
         "exact",
-        "estimator of the Fisher information: expectation over labels, one drawn label, the true label,"
+        "estimator of the Fisher information: expectation over labels, the same by random signs, one drawn label, the true label,"
         " or batch size times the squared mean gradient of a batch",
     )
     fisher_samples: Annotated[int, Ge(0)] = setting(0, "training images that the Fisher information is estimated from; 0: all")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lifelong.settings.device import Device
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TuningSettings
 
@@ -49,7 +50,7 @@ class Environment:
     Attributes:
         data: folder with one folder per image source; None: none.
         weights: file with the extractor's weights; None: none.
-        device: "cpu", "cuda" or "auto" (cuda where there is one).
+        device: where to compute; a name that `lifelong.settings.device.parse_device` knows.
         threads: threads of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones.
         at_once: how many runs share the cores; set by a sweep.
         save_every: seconds between two saves of the computation under way.
@@ -60,7 +61,7 @@ class Environment:
 
     data: Path | None = None
     weights: Path | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: int = 0
     at_once: int = 1
     save_every: float = 5.0

@@ -36,7 +36,7 @@ class Transform:
         if self.invert:
             images = 255 - images
         if self.background is not None:
-            colour = torch.tensor(self.background, device=images.device)[:, None, None]
+            colour = torch.tensor(self.background, dtype=torch.float32, device=images.device)[:, None, None]
             images = (images + (255 - images) * colour).round().to(torch.uint8)
         return images.contiguous()
 
@@ -69,7 +69,7 @@ def rotate_bilinear(images: UInt8[Tensor, "n 3 s s"], degrees: float) -> UInt8[T
     angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
     cos, sin = float(angle.cos()), float(angle.sin())
     # Each pixel of the result looks where it came from: its place, turned back. The y axis points down.
-    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], device=images.device).expand(len(images), 2, 3)
+    turn = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0]], dtype=torch.float32, device=images.device).expand(len(images), 2, 3)
     grid = functional.affine_grid(turn, list(images.shape), align_corners=False)
     turned = functional.grid_sample(images.to(torch.float32), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return turned.round_().clamp_(0, 255).to(torch.uint8)

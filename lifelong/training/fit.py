@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.devices import widest
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched
 from lifelong.training.optimizer import SGD
-from lifelong.training.precision import compiled, precise_float, use_precision
+from lifelong.training.precision import compiled, use_precision
 from lifelong.training.schedule import Schedule
-from lifelong.training.stages import Stage, derive_seed, seeded
-from lifelong.training.step_runner import StepRunner
+from lifelong.training.stages import Stage, derive_seed, go_on, seeded
+from lifelong.training.step_runner import HostSide, StepRunner
 
 Predict = Callable[[Tensor], Tensor]
 """From prepared inputs (b, ...) to logits (b, C)."""
@@ -36,8 +37,7 @@ class Batch:
         step: which step of the epoch it is, from 0, as a float on the training device (a recorded step sees a tensor change, not a number).
         steps: how many steps the epoch has.
         generator: of random numbers on the training device; what is drawn from it is drawn again when a fit is resumed.
-        host_generator: likewise of numbers that are needed on the host, such as which images are replayed; on a CPU the same generator.
-            A step that draws from it is never recorded (see `lifelong.training.step_runner`).
+        host: what the host knows of the step. A step that looks at it is never recorded (`lifelong.training.step_runner`).
     """
 
     inputs: Tensor
@@ -46,7 +46,17 @@ class Batch:
     step: Float[Tensor, ""]
     steps: int
     generator: torch.Generator
-    host_generator: torch.Generator
+    host: HostSide
+
+    @property
+    def host_generator(self) -> torch.Generator:
+        """Of random numbers that the host has to know, such as which images are replayed; on a CPU it is `generator`."""
+        return self.host.generator
+
+    @property
+    def host_indices(self) -> Tensor:
+        """`indices` on the host."""
+        return self.host.indices
 
 
 Loss = Callable[[Batch], Tensor]
@@ -158,11 +168,11 @@ class _Run:
         self.schedule = Schedule(self.optimizer, settings)
         device = examples.train.device
         self.precision = partial(use_precision, settings.precision, device)
-        self.generator = stage.generator(device)
-        self.host_generator = stage.host_generator(self.generator)
-        self.runner = StepRunner(device, (self.generator,), self.host_generator)
+        self.generator, host = stage.generators(device)
+        self.host = HostSide(host)
+        self.runner = StepRunner(device, (self.generator,), self.host)
         self.loss_sum = torch.zeros((), device=device)
-        self.step = torch.zeros((), dtype=precise_float(device), device=device)
+        self.step = torch.zeros((), dtype=widest(device), device=device)
         self.best = _Best()
         self.history: list[tuple[float, float, float]] = []
         self.seconds = 0.0
@@ -207,8 +217,11 @@ class _Run:
         """One pass over the training examples in random order; returns the mean loss."""
         self.loss_sum.zero_()
         self.step.zero_()
-        parts = self.examples.epoch(self.settings.batch_size, self.generator)
-        for indices in parts:
+        parts = self.examples.epoch(self.settings.batch_size, self.host.generator)
+        # One copy to the device for the whole epoch.
+        moved = torch.cat(parts).to(self.loss_sum.device, non_blocking=True).split([len(part) for part in parts])
+        for places, indices in zip(parts, moved, strict=True):
+            self.host.indices = places
             self.runner.run(len(parts), partial(self._step, len(parts)), indices)
         return self.loss_sum.item() / len(self.examples.train_labels)
 
@@ -216,7 +229,7 @@ class _Run:
         """A training step, all of it on the device: it may be recorded, and looks at no value."""
         examples = self.examples
         inputs = examples.prepare_train(examples.train[indices], self.generator)
-        batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host_generator)
+        batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host)
         with self.precision():
             loss = self.loss(batch)
         self.optimizer.zero_grad()
@@ -234,7 +247,7 @@ class _Run:
             "momentum": self.optimizer.state(),
             "schedule": self.schedule.state_dict(),
             "generator": self.generator.get_state(),
-            "host_generator": self.host_generator.get_state(),
+            "host_generator": self.host.generator.get_state(),
             "best": {"epoch": self.best.epoch, "accuracy": self.best.accuracy, "weights": self.best.weights},
             "history": self.history,
             "seconds": self.seconds,
@@ -244,9 +257,10 @@ class _Run:
         self.module.load_state_dict(saved["module"])
         self.optimizer.load(saved["momentum"])
         self.schedule.load_state_dict(saved["schedule"])
-        self.generator.set_state(saved["generator"])
-        # States of version 0.1 have none; on a CPU, where they were made, it is the generator itself.
-        self.host_generator.set_state(saved.get("host_generator", saved["generator"]))
+        # States of version 0.1 have one generator; it drew on the host too, where it was a CPU's.
+        states = {"host_generator": saved["generator"], **saved}
+        for name, generator in (("host_generator", self.host.generator), ("generator", self.generator)):
+            go_on(generator, states[name], derive_seed(self.stage.seed, name, len(saved["history"])))
         self.best = _Best(**saved["best"])
         self.history = saved["history"]
         self.seconds = saved["seconds"]

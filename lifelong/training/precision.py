@@ -104,11 +104,6 @@ def bf16_slowdown() -> float:
     return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
-def precise_float(device: torch.device) -> torch.dtype:
-    """The most precise type of float that a device computes with: float64, but float32 on Apple's GPUs."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 @contextmanager
 def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
     """A block in which the parts of a module run compiled (`torch.compile`), if that is wanted.

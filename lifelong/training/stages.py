@@ -11,12 +11,13 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from lifelong.errors import DivergedError
 from lifelong.storage import Tree, load_tree, save_tree
@@ -75,9 +76,13 @@ class Stage:
         """A fresh generator on `device` with the stage's seed."""
         return torch.Generator(device).manual_seed(self.seed)
 
-    def host_generator(self, generator: torch.Generator) -> torch.Generator:
-        """A generator for numbers that are needed on the host; `generator` itself if that is where it is."""
-        return generator if generator.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
+    def generators(self, device: torch.device | str) -> tuple[torch.Generator, torch.Generator]:
+        """Fresh generators on `device` and on the host; one and the same, where the device is the host.
+
+        What the host has to know, such as which images make a batch, it draws itself: it would have to wait for what a device draws.
+        """
+        own = self.generator(device)
+        return own, own if own.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
 
     def outcome(self) -> Tree | None:
         """What `finish` stored, if the stage has ended before."""
@@ -129,10 +134,27 @@ class Stage:
 @contextmanager
 def seeded(seed: int) -> Any:
     """Run a block with torch's global generators at `seed`, and put them back afterwards (initial weights, dropout)."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with ExitStack() as kept:
+        kept.enter_context(torch.random.fork_rng(devices=cards))
+        if torch.backends.mps.is_available():
+            kept.enter_context(torch.random.fork_rng(devices=[0], device_type="mps"))
         torch.manual_seed(seed)
         yield
+
+
+def go_on(generator: torch.Generator, saved: Tensor, seed: int) -> None:
+    """Let a generator go on where another one stopped.
+
+    Args:
+        generator: of the computation that goes on.
+        saved: the other's state, as from `get_state`.
+        seed: for a generator of another kind of device, whose states mean nothing to this one: it draws other numbers from here on.
+    """
+    if saved.numel() == generator.get_state().numel():
+        generator.set_state(saved.cpu())
+    else:
+        generator.manual_seed(seed)
 
 
 def clear(folder: Path) -> None:

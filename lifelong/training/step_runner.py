@@ -143,6 +143,39 @@ def can_record(device: torch.device) -> bool:
     return device.type == "cuda" and os.environ.get(SWITCH) != "0"
 
 
+class HostSide:
+    """What the host knows of a step, which a recording would not see. Whoever looks at it is noted.
+
+    Args:
+        generator: of random numbers that the host has to know, on the CPU.
+
+    Attributes:
+        indices: the positions of the step's samples, on the CPU.
+        used: whether a step has looked at any of this.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._indices = torch.zeros(0, dtype=torch.int64)
+        self.used = False
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of the host's random numbers."""
+        self.used = True
+        return self._generator
+
+    @property
+    def indices(self) -> Tensor:
+        """The positions of the samples of the step that comes next, or is under way."""
+        self.used = True
+        return self._indices
+
+    @indices.setter
+    def indices(self, indices: Tensor) -> None:
+        self._indices = indices
+
+
 @dataclass
 class _Known:
     """What is known of steps of one key and shape.
@@ -166,13 +199,12 @@ class StepRunner:
     Args:
         device: where the steps compute.
         generators: the generators on the device that steps draw from, besides torch's global one.
-        host: a generator on the host that steps may draw from; those that do are never recorded.
+        host: what steps may know of the host; those that look at it are never recorded.
     """
 
-    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = (), host: torch.Generator | None = None) -> None:
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator] = (), host: HostSide | None = None) -> None:
         self._recorder = recorder_for(device)
-        self._generators = generators
-        self._hosts = [torch.default_generator] if host is None else [torch.default_generator, host]
+        self._generators, self._host = generators, host
         self._known: dict[Hashable, _Known] = {}
 
     def run(self, key: Hashable, step: Step, *inputs: Tensor) -> None:
@@ -217,6 +249,9 @@ class StepRunner:
         return next((known.recording for known in reversed(self._known.values()) if known.recording is not None), None)
 
     def _observe(self, recorder: Recorder, step: Callable[[], None]) -> bool:
-        before = [generator.get_state() for generator in self._hosts]
+        before = torch.default_generator.get_state()
+        if self._host is not None:
+            self._host.used = False
         clean = recorder.observe(step)
-        return clean and all(torch.equal(old, generator.get_state()) for old, generator in zip(before, self._hosts, strict=True))
+        looked = self._host is not None and self._host.used
+        return clean and not looked and torch.equal(before, torch.default_generator.get_state())

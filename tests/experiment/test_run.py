@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +17,7 @@ from lifelong.data.task import RetiredTaskError, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
+from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain
 from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
@@ -75,6 +78,16 @@ def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> No
     assert summary["memory"] == {}
 
 
+def test_a_device_that_is_full_is_one_line(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(Finetune, "learn", full)
+    with pytest.raises(LifelongError, match=r"task 'a': the device 'cpu' has not enough memory; .*--workers") as caught:
+        run(config(stream), tmp_path / "run", HERE)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_finished_run_is_only_read(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     summary = run(config(stream), out, HERE)
@@ -98,6 +111,25 @@ def test_accuracies_kept_for_unchanged_tasks_are_right(stream: str, tmp_path: Pa
     fresh = [evaluate(lambda images, i=index: method.logits(images, i), tasks[index].test) for index in range(3)]
     assert fresh == summary["accuracy"][-1]
     assert summary["af"] == 0.0
+
+
+def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after its first task, and continued with another number of threads and by another processor."""
+    from lifelong.experiment import machine
+
+    class Stop(Progress):
+        def task_finished(self, index, record, accuracy) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config(stream), tmp_path / "run", replace(HERE, threads=1), Stop())
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    assert run(config(stream), tmp_path / "run", replace(HERE, threads=1))["notes"] == []
+    monkeypatch.setattr(machine, "processor_name", lambda: "Other")
+    (note,) = run(config(stream), tmp_path / "moved", replace(HERE, threads=2))["notes"]
+    assert re.fullmatch(
+        r"begun with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,13 @@ def test_a_sweep_that_is_ended_leaves_no_process_and_is_continued(end, code, str
     state = RunDirectory(tmp_path / "out" / f"finetune-seed{seed}").load()
     assert state is not None
     assert len(state["entries"]) >= 1
+
+
+def test_the_device_reaches_every_process(stream, tmp_path):
+    """A card that no machine has: each process asks for it, and none computes on another device instead."""
+    with pytest.raises(LifelongError, match="--device cuda:99: "):
+        compare([config(stream, seed) for seed in (0, 1)], tmp_path, replace(HERE, device="cuda:99"), workers=2)
+    assert not list(tmp_path.rglob("summary.json"))
 
 
 def test_bad_numbers_of_workers(stream, capsys):

@@ -46,7 +46,9 @@ def test_parameters_of_one_loss_only_count_as_zero_in_the_other() -> None:
 def test_what_does_not_point_against_the_memory_is_left_as_it_is() -> None:
     gradient = [torch.randn(20, generator=torch.Generator().manual_seed(0))]
     for reference in (gradient, [torch.zeros(20)], [None], [torch.full((20,), 1e-14) * -gradient[0].sign()]):
-        assert project(gradient, reference)[0] is gradient[0]
+        (followed,) = project(gradient, reference)
+        assert followed is not None
+        assert torch.equal(followed, gradient[0])
     assert project([None], [torch.ones(3)]) == [None]
 
 

@@ -93,9 +93,9 @@ def test_while_a_task_is_learned_the_memory_holds_earlier_ones_only() -> None:
     class Watched(ER):
         held: list[int]
 
-        def replayed(self, generator):
+        def replayed(self, batch):
             self.held.append(len(self.store))
-            drawn = super().replayed(generator)
+            drawn = super().replayed(batch)
             assert sum(len(part.labels) for part in drawn) == 8
             return drawn
 

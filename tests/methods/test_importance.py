@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from lifelong.methods.backbone import make_shared_backbone
-from lifelong.methods.importance import Quadratic, flat, mean_over_samples, shared_parameters
+from lifelong.methods.importance import Quadratic, flat, logits_of, mean_over_samples, shared_parameters
 from lifelong.networks.tasknorm import add_task, use_task
 from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.training.examples import Examples, image_examples
+from lifelong.training.persample import numbers_per_sample
 from tests.made import made_task
 
 
@@ -58,6 +59,7 @@ def gradients_one_by_one(network: nn.Module, head: nn.Module, examples: Examples
 POLICIES = ["shared", "per-task-stats", "per-task", "frozen"]
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize(
     ("batch_norm", "backbone"),
     [*((policy, "light-resnet18") for policy in POLICIES), *((policy, "cells") for policy in POLICIES[:2])],
@@ -72,13 +74,34 @@ def test_side_by_side_is_one_by_one_whatever_the_batch_norm(batch_norm: str, bac
         found[task] = mean_over_samples(
             network, head, examples, examples.train_labels, lambda z, y: torch.tensor([[1.0, 2.0, 0.0]]), torch.abs
         )
-        torch.testing.assert_close(found[task], torch.stack(plain).abs().mean(dim=0), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(found[task], torch.stack(plain).abs().mean(dim=0), rtol=1e-8, atol=1e-10)
     apart = batch_norm in ("per-task-stats", "per-task")
     assert torch.allclose(found[0], found[1]) is not apart
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not network.training
 
 
+def test_a_network_with_layers_of_its_own_takes_one_image_after_the_other() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 5)).eval()
+    head, examples = nn.Linear(5, 3), made_examples()
+    parameters = dict(shared_parameters(network))
+    assert numbers_per_sample(network, logits_of(network, head), parameters, examples.prepare(examples.train[:2])) is None
+    plain = gradients_one_by_one(network, head, examples, lambda logits, index: logits[0] + 2 * logits[1])
+    found = mean_over_samples(network, head, examples, examples.train_labels, lambda z, y: torch.tensor([[1.0, 2.0, 0.0]]), torch.abs)
+    torch.testing.assert_close(found, torch.stack(plain).abs().mean(dim=0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_norm", POLICIES)
+@pytest.mark.parametrize("backbone", ["light-resnet18", "cells", "alexnet-hat", "alexnet-gpm"])
+def test_no_backbone_takes_one_image_after_the_other(backbone: str, batch_norm: str) -> None:
+    network = make_shared_backbone(SharedBackboneSettings(init_channels=2, backbone=backbone, batch_norm=batch_norm)).eval()
+    add_task(network)
+    head, parameters = nn.Linear(network.feature_dim, 3), dict(shared_parameters(network))
+    assert numbers_per_sample(network, logits_of(network, head), parameters, torch.randn(2, 3, 24, 24)) is not None
+
+
+@pytest.mark.usefixtures("in_float64")
 def test_steps_of_bounded_memory_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     (network, head), examples = made_network(), made_examples()
     arguments = (network, head, examples, examples.train_labels, lambda z, y: z.unsqueeze(0), torch.square)

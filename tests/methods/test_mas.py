@@ -1,5 +1,6 @@
 """MAS: its importance against autograd by hand and against algebra, and how it adds up."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -12,13 +13,14 @@ from tests.methods.test_ewc import learned, regression
 from tests.methods.test_importance import gradients_one_by_one, made_examples, made_network
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_importance_is_the_mean_size_of_each_images_gradient() -> None:
     (network, head), examples = made_network(), made_examples()
     rows = torch.stack(gradients_one_by_one(network, head, examples, lambda logits, index: logits.square().sum()))
     found = output_sensitivity(network, head, examples)
-    torch.testing.assert_close(found, rows.abs().mean(dim=0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, rows.abs().mean(dim=0), rtol=1e-8, atol=1e-10)
     # The size of a batch's gradient is another: signs cancel.
-    assert (found >= rows.mean(dim=0).abs() - 1e-6).all()
+    assert (found >= rows.mean(dim=0).abs() - 1e-10).all()
     assert not torch.allclose(found, rows.mean(dim=0).abs(), rtol=1e-2)
 
 

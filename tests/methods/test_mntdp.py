@@ -154,6 +154,7 @@ def test_only_the_chosen_path_is_kept(method: MNTDP) -> None:
     assert not any(p.requires_grad or p.grad is not None for task in (0, 1) for m in method.modules(task) for p in m.parameters())
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_the_choice_is_that_of_plain_training_of_every_path() -> None:
     """Each path as one network whose first modules have no gradients, in textbook PyTorch; the best on validation."""
     method = MNTDPD(MNTDPSettings(init_channels=6))

@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lifelong import devices
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context, Method
 from lifelong.methods.registry import METHODS, make_method
+from lifelong.networks import strided
 from lifelong.networks.depthwise import Depthwise
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
@@ -25,11 +27,20 @@ from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Ex
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
+from lifelong.training.stages import Epoch, Stage, derive_seed
+from tests import pretend
 from tests.methods.test_conformance import small_settings
+from tests.steps import watched
 
 CPU = torch.device("cpu")
 TRAINING = TrainingSettings(epochs=2, batch_size=12, lr=0.05)
 TASKS = 3
+
+AT_AN_EPOCHS_END = 6
+"""Waits between the last step of an epoch and the first of the next, at most: for losses and accuracies."""
+
+MAY_WAIT = {"mntdp-s": ("search/reinforce.py", "_to_copy")}
+"""Where the steps of a search wait, and in which operation. MNTDP-S reads rewards, from which the next paths follow."""
 
 CLOSE = 1e-4
 """How far logits of the same weights may lie apart where the CPU takes branches of its own: sums of float32 in another order."""
@@ -37,10 +48,19 @@ CLOSE = 1e-4
 
 @contextmanager
 def branches_of_a_device() -> Generator[None]:
-    """A block in which the CPU takes the branches of all other devices: plain layouts, and PyTorch's own depthwise convolution."""
+    """A block in which the CPU takes the branches of all other devices.
+
+    These are: plain layouts, PyTorch's own depthwise and strided convolutions, and a generator of its own for what the host has to know.
+    """
+
+    def apart(stage: Stage, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+        return stage.generator(device), torch.Generator().manual_seed(derive_seed(stage.seed, "host"))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "generators", apart)
         patch.setattr(torch, "channels_last", torch.contiguous_format)
         patch.setattr(Depthwise, "forward", nn.Conv2d.forward)
+        patch.setattr(strided, "NARROW", 0)
         yield
 
 
@@ -48,8 +68,10 @@ def opener(device: torch.device) -> Callable[[str, str], Extractor]:
     return lambda name, feature_input: PixelExtractor(device)
 
 
-def learn(method: Method, device: torch.device, training: TrainingSettings = TRAINING, tasks: int = TASKS) -> list[dict[str, Any]]:
-    """Learn made tasks on a device, up to so many; what was noted of each, but for the time.
+def learn(
+    method: Method, device: torch.device, training: TrainingSettings = TRAINING, tasks: int = TASKS, **options: Any
+) -> list[dict[str, Any]]:
+    """Learn made tasks on a device, up to so many; what was noted of each, but for the time. Options are those of a `Context`.
 
     The second task's images are not augmented: what is computed once for all epochs then, and not otherwise, is computed too.
     """
@@ -62,6 +84,8 @@ def learn(method: Method, device: torch.device, training: TrainingSettings = TRA
             seed=0,
             device=device,
             open_extractor=opener(device),
+            save_every=0.0,
+            **options,
         )
         records.append(asdict(method.learn(made_task(index, 8).to(device), context)))
         del records[-1]["seconds"]
@@ -106,12 +130,17 @@ def assert_alike(records: list[dict[str, Any]], others: list[dict[str, Any]]) ->
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_a_method_comes_to_the_numbers_of_the_cpu(name: str, accelerator: torch.device, tmp_path: Path) -> None:
-    """Also where it goes on from a file before the last task."""
+    """Also where it goes on from a file before the last task. And no step waits for the device."""
     begun, method, reference, restored, elsewhere = (make_method(name, small_settings(name)) for _ in range(5))
-    records = learn(begun, accelerator, tasks=TASKS - 1)
-    save_tree(tmp_path / "begun", begun.state_dict())
-    method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
-    records += learn(method, accelerator)
+    with watched() as watch:
+        records = learn(begun, accelerator, tasks=TASKS - 1, on_epoch=watch.epoch)
+        save_tree(tmp_path / "begun", begun.state_dict())
+        method.load_state_dict(load_tree(tmp_path / "begun"), accelerator)
+        records += learn(method, accelerator, on_epoch=watch.epoch)
+    assert len(watch.within) >= 2 * TASKS
+    assert [sync for sync in watch.waits() if (sync.where.partition(":")[0], sync.operation) != MAY_WAIT.get(name)] == []
+    assert max(map(len, watch.within)) <= (1 if name in MAY_WAIT else 0)
+    assert max(map(len, watch.between)) <= AT_AN_EPOCHS_END
     answers = Answers.of(method, accelerator)
     with branches_of_a_device():
         assert_alike(records, learn(reference, CPU))
@@ -156,6 +185,43 @@ def test_options_of_methods_run_on_a_device(name: str, options: dict[str, Any], 
     method = make_method(name, small_settings(name, **options))
     learn(method, accelerator, TrainingSettings(epochs=1, batch_size=12, weight_decay_grid=(0.0, 0.01)), tasks=2)
     assert all(bool(logits.isfinite().all()) for logits in Answers.of(method, accelerator).logits)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_do_without_float64(name: str, accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Apple's GPUs."""
+    monkeypatch.setattr(devices, "WITHOUT_FLOAT64", {"pretend"})
+    method, restored = (make_method(name, small_settings(name)) for _ in range(2))
+    with pretend.without_float64():
+        learn(method, accelerator, TrainingSettings(epochs=1, batch_size=24), tasks=2)
+        restored.load_state_dict(method.state_dict(), accelerator)
+        restored.attach_extractor(opener(accelerator))
+        Answers.of(restored, accelerator).assert_like(Answers.of(method, accelerator))
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["learn-to-grow", "mntdp-s"])
+def test_a_search_is_continued_on_a_device(name: str, accelerator: torch.device, tmp_path: Path) -> None:
+    """The searches that have states of their own; those of trainings and of cells are continued in `tests/experiment/test_on_device.py`."""
+
+    def stop(epoch: Epoch) -> None:
+        if (epoch.stage, epoch.epoch) == ("search", 2):
+            raise StoppedError
+
+    training = TrainingSettings(epochs=6, batch_size=8)
+    method, again, straight = (make_method(name, small_settings(name)) for _ in range(3))
+    learn(straight, accelerator, training, tasks=1)
+    for other in (method, again):
+        other.load_state_dict(straight.state_dict(), accelerator)
+    learn(straight, accelerator, training, tasks=2)
+    with pytest.raises(StoppedError):
+        learn(method, accelerator, training, tasks=2, folder=tmp_path, on_epoch=stop)
+    learn(again, accelerator, training, tasks=2, folder=tmp_path)
+    for found, wanted in zip(tensors(again.state_dict()), tensors(straight.state_dict()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
 def test_cat_attends_on_a_device(accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

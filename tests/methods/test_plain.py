@@ -18,7 +18,7 @@ from tests.methods.test_conformance import small_settings
 from tests.methods.test_par import context
 
 TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.001, weight_decay=0.3, clip_norm=0.0, patience=0)
-"""Small steps, in which rounding does not grow; a decay that would be missed if it were left out."""
+"""Small steps; a decay that would be missed if it were left out."""
 
 OTHER_TRAINING = {"gpm": {"plain_sgd": False}}
 """Settings of methods that are published with another optimizer, by which they are trained as the others."""
@@ -35,6 +35,7 @@ def logits_of(network: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     return reduce(lambda x, module: module(x), network, inputs)
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("name", sorted(set(METHODS) - GATED))
 def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = {}
@@ -70,4 +71,4 @@ def test_one_task_is_plain_training(name: str, monkeypatch: pytest.MonkeyPatch) 
         score = accuracy(logits, examples.valid_labels)
         if score > best:
             best, expected = score, logits
-    torch.testing.assert_close(method.logits(task.valid.images, 0), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(method.logits(task.valid.images, 0), expected, rtol=1e-8, atol=1e-10)

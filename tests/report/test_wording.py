@@ -13,6 +13,12 @@ def test_accuracy_has_three_digits(value, text):
     assert wording.accuracy(value) == text
 
 
+def test_peak_memory():
+    assert wording.peak_memory({}) == "–"
+    assert wording.peak_memory({"peak_memory_bytes": 812_000_000, "peak_device_memory_bytes": None}) == "812.0 MB"
+    assert wording.peak_memory({"peak_memory_bytes": 1_200_000_000, "peak_device_memory_bytes": 0}) == "1.20 GB; 0 B on the GPU"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (650, "650"), (17_712, "17.7 k"), (999_949, "999.9 k"), (999_950, "1.000 M"), (607_050, "607.0 k"), (1_400_000, "1.400 M")],

@@ -101,4 +101,8 @@ def recording(patch: pytest.MonkeyPatch) -> Iterator[OpRecorder]:
 
 def apart(patch: pytest.MonkeyPatch) -> None:
     """Give the host a generator of its own, as on a GPU."""
-    patch.setattr(Stage, "host_generator", lambda self, generator: torch.Generator().manual_seed(derive_seed(self.seed, "host")))
+
+    def generators(self: Stage, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
+        return self.generator(device), torch.Generator().manual_seed(derive_seed(self.seed, "host"))
+
+    patch.setattr(Stage, "generators", generators)

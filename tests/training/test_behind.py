@@ -44,6 +44,7 @@ def examples(augmentation: Augmentation | None = None) -> Examples:
     return image_examples(made_task(augmentation=augmentation or Augmentation()))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_computed_once_or_always(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, once = module(), prefix()
     cached = fit_behind(once, ours, examples(), TRAINING, Stage("train", 0))
@@ -53,7 +54,7 @@ def test_computed_once_or_always(monkeypatch: pytest.MonkeyPatch) -> None:
     assert once.calls < 6 < 3 * 6 < always.calls
     assert [score for _, _, score in cached.history] == [score for _, _, score in computed.history]
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
 def test_augmented_images_are_not_cached() -> None:

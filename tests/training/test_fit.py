@@ -39,8 +39,9 @@ def equal(left: nn.Module, right: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values(), strict=True))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_equals_a_plain_loop() -> None:
-    """Same network, same batches, textbook PyTorch: same weights to float32 rounding."""
+    """Same network, same batches, textbook PyTorch: same weights to rounding."""
     feed = examples(Augmentation())
     ours, plain = network(), network()
     outcome = fit(ours, feed, ours, replace(SETTINGS, clip_norm=1.0), Stage("train", seed=5))
@@ -66,7 +67,7 @@ def test_equals_a_plain_loop() -> None:
     plain.load_state_dict(kept)
     assert outcome.accuracy == best
     for a, b in zip(ours.state_dict().values(), plain.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "plateau"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lifelong.errors import LifelongError
-from lifelong.training.stages import Stage, clear, derive_seed, seeded
+from lifelong.training.stages import Stage, clear, derive_seed, go_on, seeded
 
 
 def test_seeds_are_made_of_names() -> None:
@@ -28,6 +28,30 @@ def test_seeded_blocks_leave_the_generator_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
     with seeded(5):
         assert torch.equal(torch.rand(2), inside)
+
+
+def test_seeded_blocks_leave_the_generator_of_an_apple_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = ["before"]
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda device: state[0])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda saved, device: state.__setitem__(0, saved))
+    with seeded(5):
+        state[0] = "drawn from"
+    assert state == ["before"]
+
+
+def test_generators_go_on() -> None:
+    first, second = torch.Generator().manual_seed(1), torch.Generator()
+    torch.rand(3, generator=first)
+    go_on(second, first.get_state(), seed=7)
+    assert torch.equal(torch.rand(3, generator=second), torch.rand(3, generator=first))
+
+
+def test_a_generator_of_another_kind_of_device_starts_from_the_seed() -> None:
+    """A state of CUDA's has 16 bytes, one of the CPU's 5056."""
+    generator = torch.Generator().manual_seed(1)
+    go_on(generator, torch.zeros(16, dtype=torch.uint8), seed=7)
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=torch.Generator().manual_seed(7)))
 
 
 def test_states_are_saved_now_and_then(tmp_path: Path) -> None:

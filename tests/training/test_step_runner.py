@@ -16,7 +16,7 @@ from lifelong.training import step_runner
 from lifelong.training.examples import image_examples
 from lifelong.training.fit import fit
 from lifelong.training.stages import Epoch, Stage, seeded
-from lifelong.training.step_runner import KEPT, SWITCH, StepRunner, can_record
+from lifelong.training.step_runner import KEPT, SWITCH, HostSide, StepRunner, can_record
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
 from tests.training.op_recorder import OpRecorder, apart, recording
@@ -48,7 +48,9 @@ def test_every_method_replayed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_rate_of_a_plateau_reaches_recorded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accuracy is perfect from the first epochs on, so that the rate is cut again and again."""
     settings = TrainingSettings(epochs=14, batch_size=8, lr=0.05, schedule="plateau", patience=1, plateau_factor=0.3, momentum=0.0)
-    eager = fitted(settings)
+    with monkeypatch.context() as patch:
+        apart(patch)
+        eager = fitted(settings)
     with recording(monkeypatch) as recorder:
         replayed = fitted(settings)
     assert len({rate for rate, _, _ in eager[1]}) > 2
@@ -125,16 +127,19 @@ def test_the_recording_used_least_recently_makes_room(monkeypatch: pytest.Monkey
     assert counter.total == 3 * KEPT * 9
 
 
-@pytest.mark.parametrize("why", ["looks at a value", "draws on the host", "draws on the host's own generator"])
+@pytest.mark.parametrize("why", ["looks at a value", "draws on the host", "asks for the host's generator", "asks for the host's indices"])
 def test_a_step_that_depends_on_the_host_is_never_recorded(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, counter = torch.Generator(), Counter()
+    host, counter = HostSide(torch.Generator()), Counter()
+    what = {
+        "looks at a value": lambda: counter.total.item(),
+        "draws on the host": lambda: torch.rand(1),
+        "asks for the host's generator": lambda: host.generator,
+        "asks for the host's indices": lambda: host.indices,
+    }
 
     def step(numbers: torch.Tensor) -> None:
         counter(numbers)
-        if why == "looks at a value":
-            counter.total.item()
-        else:
-            torch.rand(1, generator=None if why == "draws on the host" else host)
+        what[why]()
 
     with recording(monkeypatch) as recorder:
         run(StepRunner(CPU, host=host), step, 6)

@@ -1,0 +1,24 @@
+"""What devices differ in that a computation must know of: Apple's GPUs (mps) have no float64."""
+
+import torch
+from jaxtyping import Float64, Shaped
+from torch import Tensor
+
+WITHOUT_FLOAT64 = {"mps"}
+"""Kinds of devices that have no float64."""
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The widest floating-point numbers that a device has: float64, or else float32."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
+
+def exact_device(device: torch.device | str) -> torch.device:
+    """Where to compute in float64 what lies on a device: there, or else on the CPU."""
+    place = torch.device(device)
+    return torch.device("cpu") if place.type in WITHOUT_FLOAT64 else place
+
+
+def exact(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """A tensor in float64: where it is, or on the CPU where its device has none. (That is a copy for which the host waits.)"""
+    return tensor.to(exact_device(tensor.device)).double()
