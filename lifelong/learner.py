@@ -217,7 +217,7 @@ def _encoded(image: Any) -> list[tuple[str, bytes]]:
     try:
         # Turned as its EXIF mark says, which a PNG would lose.
         picture = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else Image.fromarray(image)
-        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG")
+        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG", compress_level=0)
     except (AttributeError, TypeError, ValueError, OSError) as error:
         raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
     return [("an image", content.getvalue())]

@@ -46,9 +46,14 @@ def predict(
 ) -> None:
     """Say what images are, by name, with probabilities, and which are unlike anything the run has learned."""
     from lifelong.learner import Learner, image_files
+    from lifelong.training.denormals import flush_denormals
+    from lifelong.training.memory import keep_freed_memory
 
     if not images:
         raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
+    # As a run does; here the whole process is ours.
+    keep_freed_memory()
+    flush_denormals()
     learner = Learner.load(run, weights=weights, device=device, download=download)
     files = [file for given in images for file in image_files(given)]
     found = learner.predict(files, task, infer=infer)
