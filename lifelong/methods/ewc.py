@@ -24,17 +24,18 @@ estimator has a name (`fisher`), and a `penalty_weight` goes with one estimator:
     B times the square of a batch's mean gradient, true labels, B = `batch_size`. This is what PAR's authors' code computes (there in
     training mode, on augmented images). The code of HAT and FACIL divides once more by B.
 
-Choices: un-augmented images, evaluation mode, all training images unless `fisher_samples`. Backbone weights only, with the affine weights
-of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of `batch_norm`. The separate
-penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar, PNAS 2018, arXiv
-1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted as it is, and
-time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code of PAR's and
-HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
+Choices: un-augmented images, evaluation mode, all training images unless `fisher_samples`. `exact` is the definition, and `signs`, the
+default, estimates it at a price that grows with neither images nor classes; the same `penalty_weight` fits both. Backbone weights only,
+with the affine weights of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of
+`batch_norm`. The separate penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar,
+PNAS 2018, arXiv 1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted
+as it is, and time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code
+of PAR's and HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
 
 The step of the penalized loss is stable only while lr * penalty_weight * F_i < 2 (more with momentum): a larger `penalty_weight` makes the
 most important weights swing, held only by `clip_norm`.
 
-Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images as here.
+Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images, which `signs` estimates.
 """
 
 from collections.abc import Callable, Iterable
