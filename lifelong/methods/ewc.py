@@ -13,9 +13,9 @@ estimator has a name (`fisher`), and a `penalty_weight` goes with one estimator:
 ``exact``
     The expectation over y as it stands: C - 1 backward passes.
 ``signs``
-    Its estimate without bias by one backward pass: the gradient of a sum over classes and images under random signs is squared, in which
-    products of two images vanish on average, and those of two classes add up to what they should (Martens et al., curvature propagation,
-    ICML 2012, arXiv 1206.6464). Relative standard error sqrt(2 / `DRAWS`).
+    Its estimate without bias by one backward pass: the gradient of a sum over classes and a few images under random signs is squared, in
+    which products of two images vanish on average, and those of two classes add up to what they should (Martens et al., curvature
+    propagation, ICML 2012, arXiv 1206.6464). 64 such squares: a standard error of about 20 % for a weight.
 ``sampled``
     One label an image, drawn from the network's own prediction.
 ``empirical``
@@ -24,17 +24,18 @@ estimator has a name (`fisher`), and a `penalty_weight` goes with one estimator:
     B times the square of a batch's mean gradient, true labels, B = `batch_size`. This is what PAR's authors' code computes (there in
     training mode, on augmented images). The code of HAT and FACIL divides once more by B.
 
-Choices: un-augmented images, evaluation mode, all training images unless `fisher_samples`. Backbone weights only, with the affine weights
-of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of `batch_norm`. The separate
-penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar, PNAS 2018, arXiv
-1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted as it is, and
-time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code of PAR's and
-HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
+Choices: un-augmented images, evaluation mode, all training images unless `fisher_samples`. `exact` is the definition, and `signs`, the
+default, estimates it at a price that grows with neither images nor classes; the same `penalty_weight` fits both. Backbone weights only,
+with the affine weights of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of
+`batch_norm`. The separate penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar,
+PNAS 2018, arXiv 1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted
+as it is, and time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code
+of PAR's and HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
 
 The step of the penalized loss is stable only while lr * penalty_weight * F_i < 2 (more with momentum): a larger `penalty_weight` makes the
 most important weights swing, held only by `clip_norm`.
 
-Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images as here.
+Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images, which `signs` estimates.
 """
 
 from collections.abc import Callable, Iterable
@@ -57,8 +58,9 @@ from lifelong.methods.method import Context
 from lifelong.training.examples import Examples, batched
 from lifelong.training.stages import derive_seed
 
-DRAWS = 64
-"""Squared gradients that `signs` averages at least."""
+DRAWS, IMAGES_A_DRAW = 64, 8
+"""Squared gradients that `signs` averages, and images of each, at most. A square's relative variance is 2 by its signs, which more images
+do not lessen, and a few by its images, divided by their number."""
 
 
 class EWC(QuadraticPenaltyMethod):
@@ -148,14 +150,15 @@ def batched_fisher(
 
 
 def signed_fisher(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Float[Tensor, "p"]:
-    """The exact Fisher, but for chance: the mean of at least `DRAWS` squared gradients, each of a batch of images under random signs.
+    """The exact Fisher, but for chance: the mean of `DRAWS` squared gradients, each of a few images under random signs.
 
     Of fewer images than that it is exact, which costs little then.
     """
     count = len(examples.train)
     if count < DRAWS:
         return exact_fisher(network, head, examples)
-    order = torch.randperm(count, generator=generator, device=generator.device)
+    size = min(count // DRAWS, IMAGES_A_DRAW)
+    chosen = torch.randperm(count, generator=generator, device=generator.device)[: size * DRAWS]
 
     def cotangents(logits: Tensor, labels: Tensor) -> Tensor:
         # sum over y of +-sqrt(p_y) (e_y - p)
@@ -163,7 +166,7 @@ def signed_fisher(network: nn.Module, head: nn.Module, examples: Examples, gener
         signed = p.sqrt() * (2 * torch.randint(2, p.shape, generator=generator, device=generator.device) - 1)
         return signed - p * signed.sum(dim=1, keepdim=True)
 
-    return squared_sums(network, head, examples, order.split(count // DRAWS), cotangents) / count
+    return squared_sums(network, head, examples, chosen.split(size), cotangents) / len(chosen)
 
 
 def squared_sums(

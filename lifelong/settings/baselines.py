@@ -82,11 +82,13 @@ class EWCSettings(SharedBackboneSettings):
     )
     gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
     fisher: Literal["exact", "signs", "sampled", "empirical", "batched"] = setting(
-        "exact",
+        "signs",
         "estimator of the Fisher information: expectation over labels, the same by random signs, one drawn label, the true label,"
         " or batch size times the squared mean gradient of a batch",
     )
-    fisher_samples: Annotated[int, Ge(0)] = setting(0, "training images that the Fisher information is estimated from; 0: all")
+    fisher_samples: Annotated[int, Ge(0)] = setting(
+        0, "training images that the Fisher information is estimated from (signs: 512 of them at most); 0: all"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelong.methods.ewc import DRAWS, EWC, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
+from lifelong.methods.ewc import DRAWS, EWC, IMAGES_A_DRAW, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.importance import QuadraticPenaltyMethod, flat, shared_parameters
 from lifelong.methods.mas import MAS
@@ -126,12 +126,25 @@ def test_fisher_by_random_signs_is_the_exact_one_on_average(monkeypatch: pytest.
     torch.testing.assert_close(signed_fisher(network, nn.Identity(), many, generator()), fisher, rtol=0.12, atol=0.001)
 
 
+def test_fisher_by_random_signs_looks_at_so_many_images_however_many_there_are() -> None:
+    network, examples, _ = regression()
+    seen = []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    many = Examples(
+        torch.arange(6000.0).unsqueeze(1) + torch.zeros(3), torch.zeros(6000, dtype=torch.int64), examples.valid, examples.valid_labels
+    )
+    signed_fisher(network, nn.Identity(), many, generator())
+    assert [len(images) for images in seen] == [IMAGES_A_DRAW] * DRAWS
+    assert len(torch.cat(seen).unique(dim=0)) == DRAWS * IMAGES_A_DRAW
+
+
 def test_fisher_by_random_signs_is_near_the_exact_one_and_of_few_images_the_same() -> None:
     (network, head), few = made_network(), made_examples()
     examples = image_examples(made_task(train=50))
     exact = exact_fisher(network, head, examples)
     found = signed_fisher(network, head, examples, generator())
-    assert 0 < (found - exact).norm() / exact.norm() < 2 * (2 / DRAWS) ** 0.5
+    # The images of a draw are few, and add to the variance of its signs, 2.
+    assert 0 < (found - exact).norm() / exact.norm() < 2 * (4 / DRAWS) ** 0.5
     assert torch.equal(signed_fisher(network, head, few, generator()), exact_fisher(network, head, few))
 
 
