@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+GOLDEN := $(BIN)/python -m pytest -n 2 -m "not slow" tests/experiment/test_golden.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all lint docs bench clean
+.PHONY: help run test test-all golden lint docs bench clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -25,6 +26,11 @@ test: $(STAMP) ## the tests, without the slow ones
 
 test-all: $(STAMP) ## every test, also the scientific checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+golden: $(STAMP) ## every method's numbers, as processors with AVX-512 (where there is one), AVX2 and SSE4 compute them
+	OMP_NUM_THREADS=1 $(GOLDEN)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(GOLDEN)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 $(GOLDEN)
 
 lint: $(STAMP) ## style, format, types, and who may import whom
 	$(BIN)/ruff check .

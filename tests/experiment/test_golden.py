@@ -2,6 +2,10 @@
 
 A change that moves a method's accuracy, forgetting, size or memory moves its row, in whichever direction. After a change that is meant
 to: `python -m tests.experiment.test_golden METHOD ...` writes the rows anew (all methods without names); say why in the commit.
+
+Trainings are in float64, so that a change of the code moves a row and another processor does not: in float32, rows differed by up to 0.20
+in AP between instruction sets. And they are such as do not magnify rounding, where some settings would (`SETTINGS`). `make golden` computes
+the table as other processors do.
 """
 
 import csv
@@ -10,7 +14,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import pytest
@@ -20,35 +23,34 @@ from lifelong.methods.registry import METHODS
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
 from tests.methods.test_conformance import small_settings
+from tests.precision import float64
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "golden.csv"
 SEEDS = (0, 1, 2)
-TRAINING = TrainingSettings(epochs=16, batch_size=40, lr=0.05)
-"""Few, large batches: the fewer the steps of so small a network, the less a last bit grows."""
+TRAINING = TrainingSettings(epochs=24, batch_size=40, lr=0.05)
+GATED = TrainingSettings(epochs=24, batch_size=40, lr=0.01)
+"""For gates, whose plain SGD takes steps ten times as long."""
 
-GATED = TrainingSettings(epochs=5, batch_size=8, lr=0.02)
-"""For gates, which need many small steps of plain SGD, and units to choose from."""
-
-SEARCHING = TrainingSettings(epochs=32, batch_size=40, lr=0.05)
-"""Where half of the epochs go into a search."""
+SEARCHING = TrainingSettings(epochs=32, batch_size=60, lr=0.05)
+"""Where half of the epochs go into a search, in which a path gets a part of the batch."""
 
 TRAININGS = {"hat": GATED, "cat": GATED, "mntdp-s": SEARCHING}
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "ewc": {"fisher_samples": 24},
-    "hat": {"init_channels": 16},
-    "cat": {"init_channels": 16},
+    "ewc": {"fisher": "exact", "fisher_samples": 24, "penalty_weight": 3.0},  # lr * penalty * Fisher < 2: by the default it is 500
+    "mas": {"penalty_weight": 0.1},  # the same: by the default 16
+    "hat": {"init_channels": 16, "s_max": 5.0},  # gates that do not close to the last bit, whose gradient would be magnified
+    "cat": {"init_channels": 16, "s_max": 5.0},
     "expert-gate": {"gate_code": 16},
     "mntdp-s": {"arch_lr": 0.1},
     "learn-to-grow": {"search_epochs": 10, "search_lr": 0.05},
     "lmc": {"outlier_threshold": 1.5},
 }
-"""What would take too long, learn nothing, or leave out what is the method's own, at its default."""
+"""What would take too long, learn nothing, magnify rounding, or leave out what is the method's own, at its default."""
 
-# Another machine, or another order of pixels in memory, adds in another order. Tried so, single seeds moved by up to 0.08 in AP and 0.12
-# in AF.
-ONE_SEED, ALL_SEEDS = {"ap": 0.12, "af": 0.16}, {"ap": 0.07, "af": 0.09}
+TOLERANCE = 0.0101
+"""Of AP and AF: three of the 300 answers after the last task. As computed with AVX-512, AVX2 and SSE4, no row differed in any number."""
 
 
 def measure(method: str, seed: int, out: Path) -> dict[str, str]:
@@ -56,7 +58,8 @@ def measure(method: str, seed: int, out: Path) -> dict[str, str]:
     settings = replace(small_settings(method), **{"init_channels": 8, **SETTINGS.get(method, {})})
     training = TRAININGS.get(method, TRAINING)
     config = RunConfig(stream=str(HERE / "golden.toml"), method=method, seed=seed, preset="paper", training=training, settings=settings)
-    summary = run(config, out, Environment(device="cpu", threads=1))
+    with float64():
+        summary = run(config, out, Environment(device="cpu", threads=1))
     return {
         "method": method,
         "seed": str(seed),
@@ -90,18 +93,11 @@ def test_golden_of_three_seeds(method, tmp_path):
 
 
 def compare(method: str, seeds: Sequence[int], out: Path) -> None:
-    rows = [measure(method, seed, out / str(seed)) for seed in seeds]
-    wanted = [golden()[method, str(seed)] for seed in seeds]
-    for key in ("ap", "af"):
-        now, then = ([float(row[key]) for row in table] for table in (rows, wanted))
-        assert now == pytest.approx(then, abs=ONE_SEED[key]), f"{key} of single seeds"
-        if len(seeds) > 1:
-            assert mean(now) == pytest.approx(mean(then), abs=ALL_SEEDS[key]), f"mean {key}"
-    # What was searched, found similar, validated or kept of a basis follows decisions that rounding may turn.
-    if method not in ("par", "cat", "mntdp-d", "mntdp-s", "learn-to-grow", "sg-f", "lmc"):
-        assert [row["parameters"] for row in rows] == [row["parameters"] for row in wanted]
-    if method not in ("par", "cat", "gpm", "lmc"):
-        assert [row["memory"] for row in rows] == [row["memory"] for row in wanted]
+    for seed in seeds:
+        now, then = measure(method, seed, out / str(seed)), golden()[method, str(seed)]
+        for key in ("ap", "af"):
+            assert float(now[key]) == pytest.approx(float(then[key]), abs=TOLERANCE), f"{key} of seed {seed}"
+        assert (now["parameters"], now["memory"]) == (then["parameters"], then["memory"]), f"seed {seed}"
 
 
 def main(methods: list[str]) -> None:
