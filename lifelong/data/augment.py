@@ -92,18 +92,21 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
     """
     # While a program is traced for export its constants are its own.
     make = _factors.__wrapped__ if torch.compiler.is_compiling() else _factors
-    factors = make(tuple(normalization.mean), tuple(normalization.std), images.device, torch.get_default_dtype())
+    scale, shift = make(tuple(normalization.mean), tuple(normalization.std), images.device, torch.get_default_dtype())
     order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return torch.addcmul(factors[1], images.to(factors.dtype, memory_format=order), factors[0])
+    return torch.addcmul(shift, images.to(scale.dtype, memory_format=order), scale)
 
 
 @cache
 @torch.inference_mode(False)
-def _factors(means: tuple[float, ...], stds: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2 3 1 1"]:
+def _factors(
+    means: tuple[float, ...], stds: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
     """Return scale and shift of each channel, made once for a device: it would have to wait for those of every batch.
 
     They are kept for every task, since a recorded step reads them where they lie.
     """
     scale = [1 / (255 * std) for std in stds]
     shift = [-mean / std for mean, std in zip(means, stds, strict=True)]
-    return torch.tensor([scale, shift], dtype=dtype).view(2, 3, 1, 1).to(device, non_blocking=True)
+    scales, shifts = (torch.tensor(row, dtype=dtype).view(3, 1, 1).to(device, non_blocking=True) for row in (scale, shift))
+    return scales, shifts
