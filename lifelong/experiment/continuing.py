@@ -101,7 +101,7 @@ def learn_more(
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
-        stream.notes += check_training(saved.config.training, device)
+        stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
         threads = set_threads(environment.threads, images.describe()[0].image_size)
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()

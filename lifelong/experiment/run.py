@@ -59,7 +59,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         config.stream, config.seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     )
     settings, notes = resolve_extractor(config.settings, stream.name)
-    notes += check_training(config.training, device)
+    notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
     config = replace(config, settings=settings)
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()

@@ -18,6 +18,10 @@ from torch import nn
 from lifelong.errors import LifelongError
 from lifelong.settings.training import Precision, TrainingSettings
 
+SMALLEST = 16
+"""Pixels a side of images that may be learned from in bfloat16 on a processor. Smaller ones come to maps of a single pixel before the last
+stride, and there oneDNN's gradient of a strided convolution's weights reads memory that nobody has written (PyTorch 2.13)."""
+
 SLOW = 1.5
 """How many times as long as in float32 a convolution may take in bfloat16 before a run is warned."""
 
@@ -59,14 +63,20 @@ def exact_float32(device: torch.device) -> AbstractContextManager[object]:
     return use_precision("float32", device)
 
 
-def check_training(settings: TrainingSettings, device: torch.device) -> list[str]:
+def check_training(settings: TrainingSettings, device: torch.device, image_size: int) -> list[str]:
     """Check that a device can compute in the precision that training asks for, and that compiling can pay there.
+
+    Args:
+        settings: `precision` and `compile` are checked.
+        device: where networks train.
+        image_size: height and width of the smallest images, in pixels.
 
     Returns:
         What the user should know, a line each.
 
     Raises:
-        LifelongError: the device lacks the precision, or is no CUDA GPU and networks are to be compiled.
+        LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled elsewhere than on
+            a CUDA GPU.
     """
     if settings.compile and device.type != "cuda":
         raise LifelongError(f"--compile pays on a CUDA GPU only, and this run computes on {device.type}; leave it out")
@@ -77,6 +87,11 @@ def check_training(settings: TrainingSettings, device: torch.device) -> list[str
         return []
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         raise LifelongError(f"--precision bf16: {device} has no bfloat16 units (NVIDIA GPUs have them from Ampere on); use float32")
+    if device.type == "cpu" and image_size < SMALLEST:
+        raise LifelongError(
+            f"--precision bf16: on a processor images must be at least {SMALLEST} pixels a side, and some of these are {image_size};"
+            " use float32"
+        )
     if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
         return [f"--precision bf16: this processor computes in bfloat16 {slowdown:.0f} times slower than in float32"]
     return []

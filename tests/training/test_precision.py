@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import lifelong
+from lifelong.data.task import Split, Task
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.networks.cells import CellNetwork
@@ -85,12 +86,19 @@ def test_every_method_trains_in_bf16(name: str) -> None:
     """One task: no type meets another that it cannot be mixed with, and answers are float32."""
     from lifelong.methods.conformance import _Trial, made_task
 
+    def enlarged(index: int) -> Task:
+        """As large as images must be on a processor: `SMALLEST`."""
+        small = made_task(index, 8)
+        splits = {kind: getattr(small, kind) for kind in ("train", "valid", "test")}
+        twice = {kind: Split(split.images.repeat_interleave(2, 2).repeat_interleave(2, 3), split.labels) for kind, split in splits.items()}
+        return Task(small.name, small.classes, twice.__getitem__, augmentation=small.augmentation)
+
     training = TrainingSettings(epochs=2, batch_size=16, lr=0.05, precision="bf16")
     trial = _Trial(lambda: make_method(name, small_settings(name)), training, 8)
     method = trial.make()
     for index in range(2):
-        method.learn(made_task(index, 8), trial._context(index, None))
-        logits = method.logits(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), index)
+        method.learn(enlarged(index), trial._context(index, None))
+        logits = method.logits(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), index)
         assert logits.dtype == torch.float32
         assert bool(logits.isfinite().all())
 
@@ -140,13 +148,18 @@ class Card:
 def test_a_card_before_ampere_has_neither(name: precision.Precision, monkeypatch: pytest.MonkeyPatch) -> None:
     Card(monkeypatch, (7, 5))
     with pytest.raises(LifelongError, match=f"--precision {name}: cuda .*Ampere"):
-        check_training(TrainingSettings(precision=name), CUDA)
+        check_training(TrainingSettings(precision=name), CUDA, 32)
     Card(monkeypatch, (8, 0))
-    assert check_training(TrainingSettings(precision=name, compile=True), CUDA) == []
+    assert check_training(TrainingSettings(precision=name, compile=True), CUDA, 8) == []
 
 
 def test_what_a_cpu_cannot_do_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    for settings, message in (({"precision": "tf32"}, "--precision tf32: cpu"), ({"compile": True}, "--compile pays on a CUDA GPU only")):
+    refused = [
+        ({"precision": "tf32"}, "--precision tf32: cpu"),
+        ({"precision": "bf16"}, "at least 16 pixels a side, and some of these are 8"),
+        ({"compile": True}, "--compile pays on a CUDA GPU only"),
+    ]
+    for settings, message in refused:
         with pytest.raises(LifelongError, match=message):
             lifelong.run("digits", "finetune", out=tmp_path / "run", device="cpu", progress=False, **settings)
     assert not (tmp_path / "run").exists()
@@ -154,10 +167,10 @@ def test_what_a_cpu_cannot_do_is_refused_before_anything_is_written(tmp_path: Pa
 
 def test_a_slow_bf16_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "bf16_slowdown", lambda: 18.2)
-    (note,) = check_training(TrainingSettings(precision="bf16"), CPU)
+    (note,) = check_training(TrainingSettings(precision="bf16"), CPU, 16)
     assert "18 times slower" in note
     monkeypatch.setattr(precision, "bf16_slowdown", lambda: 0.5)
-    assert check_training(TrainingSettings(precision="bf16"), CPU) == []
+    assert check_training(TrainingSettings(precision="bf16"), CPU, 16) == []
 
 
 def test_the_probe_measures() -> None:
