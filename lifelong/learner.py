@@ -25,7 +25,7 @@ from lifelong.training.precision import exact_float32
 
 SMALL_BATCH_PIXELS = 2**14
 """Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
-one operation's into the cache. In larger batches an image takes twice as long."""
+one operation's into the cache. In larger batches an image takes up to twice as long."""
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
 """Files of a folder that are taken for images."""
@@ -81,6 +81,8 @@ class Learner:
         cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: int = 0
     ) -> "Learner":
         """Open a run directory; nothing is written to it.
+
+        Sets the process's number of threads. On a CPU glibc keeps up to 64 MB of freed memory from then on (`keep_small_blocks`).
 
         Args:
             run: the directory of a run that has learned a task at least.

@@ -68,7 +68,7 @@ def _for_each(count: int, work: Callable[[int], object]) -> dict[int, str]:
                 problems[position] = str(error)
 
     if count <= _CHUNK:
-        some(0)
+        some(0)  # there is nothing to share, and threads take longer to start than a small image to decode
     else:
         # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
