@@ -215,5 +215,5 @@ def test_the_precision_stands_in_the_run_and_old_runs_have_the_default(tmp_path:
     del stored["precision"], stored["compile"]
     identity.write_text(json.dumps(stored))
     assert same(lifelong.run("digits?tasks=1", "finetune", out=out, **small)["accuracy"], first["accuracy"])
-    with pytest.raises(LifelongError, match="precision = 'auto', not 'bf16'"):
-        lifelong.run("digits?tasks=1", "finetune", out=out, precision="bf16", **small)
+    with pytest.raises(LifelongError, match="precision = 'auto', not 'float32'"):
+        lifelong.run("digits?tasks=1", "finetune", out=out, precision="float32", **small)
