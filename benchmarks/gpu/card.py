@@ -4,6 +4,8 @@ A step of the cell network at 32x32 does little arithmetic for each byte that it
 operation of an eager step is asked what it reads and writes (tensors in and out, views left out); their bytes, divided by the bandwidth of
 a large copy on this very card, are the time that the step's operations would take if each ran at that bandwidth and nothing stood between
 them. Operations that are fused, or that find their input in the card's cache, can beat it.
+
+Rows named `kernel` are the profile: which kernels a step's time goes to.
 """
 
 from pathlib import Path
@@ -17,14 +19,18 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.steps import NORMALIZATION, POLICY, Clock, expert, made_examples, ours, recorded
+from benchmarks.gpu.steps import NORMALIZATION, POLICY, Clock, epochs_of, expert, made_examples, ours, recorded, steps_of
 from lifelong.data.augment import augment, normalize
 from lifelong.networks.cells import CellNetwork
 from lifelong.settings.training import Precision
+from lifelong.training.examples import Examples
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
 
 COPIES = 10
+
+KERNELS = 16
+"""Rows of the profile: the kernels that take longest."""
 
 
 class Traffic(TorchDispatchMode):
@@ -65,8 +71,22 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
             f" a step takes {1000 * seconds:.3f} ms"
         )
         report.add("card", f"share of the copy bandwidth, graph {precision}", bound / seconds, "", detail)
+        for name, spent, calls in profile(scale, examples, precision):
+            report.add("card", f"kernel, {precision}", 1000 * spent, "ms a step", f"{calls:.1f} a step: {name}")
     if device.type == "cuda":
         report.add("card", "peak memory", torch.cuda.max_memory_allocated(device) / 1e9, "GB", "of this process so far, graphs included")
+
+
+def profile(scale: Scale, examples: Examples, precision: Precision) -> list[tuple[str, float, float]]:
+    """The kernels (on a CPU the operations) that take longest: name, seconds of a step, calls of a step."""
+    cuda = examples.train.device.type == "cuda"
+    activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
+    steps = (1 + epochs_of(scale)) * steps_of(scale)
+    with recorded(True), torch.profiler.profile(activities=[activity]) as profiled:
+        ours(scale, examples, precision)
+    spent = [(row.key, row.self_device_time_total if cuda else row.self_cpu_time_total, row.count) for row in profiled.key_averages()]
+    longest = sorted(spent, key=lambda row: -row[1])[:KERNELS]
+    return [(name[:160], microseconds / 1e6 / steps, calls / steps) for name, microseconds, calls in longest]
 
 
 def copy_bandwidth(scale: Scale, device: torch.device) -> float:

@@ -48,9 +48,10 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
                 replayed = learned(name, device)
             loaded = small(name)
             loaded.load_state_dict(here.state_dict(), device)
-            report.add("parity", f"{name} loaded", difference(here, loaded), "relative")
-            report.add("parity", f"{name} trained", difference(here, eager), "relative")
-            report.add("parity", f"{name} replayed", difference(eager, replayed), "relative")
+            cpu, answers = logits(here, torch.device("cpu")), logits(eager, device)
+            report.add("parity", f"{name} loaded", difference(cpu, logits(loaded, device)), "relative")
+            report.add("parity", f"{name} trained", difference(cpu, answers), "relative")
+            report.add("parity", f"{name} replayed", difference(answers, logits(replayed, device)), "relative")
             report.add("parity", f"{name} waits", float(len(waits)), "times")
 
 
@@ -76,16 +77,15 @@ def learned(name: str, device: torch.device) -> Method:
     return method
 
 
-def difference(reference: Method, other: Method) -> float:
-    """The largest difference of the logits of two methods for some images, relative to the reference's largest logit."""
-    images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+def logits(method: Method, device: torch.device) -> list[Tensor]:
+    """What a method on a device answers for some images, a tensor for each task."""
+    images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).to(device)
+    return [method.logits(images, task).cpu() for task in range(TASKS)]
 
-    def logits(method: Method, task: int) -> Tensor:
-        device = next(method.modules(task)[0].parameters()).device
-        return method.logits(images.to(device), task).cpu()
 
-    pairs = [(logits(reference, task), logits(other, task)) for task in range(TASKS)]
-    return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+def difference(reference: list[Tensor], other: list[Tensor]) -> float:
+    """The largest difference of logits, relative to the largest logit of the reference."""
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(reference, other, strict=True))
 
 
 @contextmanager

@@ -35,4 +35,4 @@ class Scale:
 
 
 FULL = Scale(channels=64, size=32, batch=64, images=4500, steps=200, rounds=3, earlier=100, methods=0, copied=2**30, tasks=3, compiled=True)
-TINY = Scale(channels=4, size=8, batch=8, images=32, steps=3, rounds=1, earlier=3, methods=3, copied=2**20, tasks=2, compiled=False)
+TINY = Scale(channels=4, size=8, batch=8, images=32, steps=3, rounds=1, earlier=3, methods=0, copied=2**20, tasks=2, compiled=False)
