@@ -165,8 +165,8 @@ class Method(ABC):
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Learn the next task from its training and validation images alone.
 
-        Must be a deterministic function of the state before, the task and the context's seed; long computations are stages of
-        the context, so that they can be resumed.
+        Must be a deterministic function of the state before, the task and the context's seed, on one processor with one number of
+        threads; long computations are stages of the context, so that they can be resumed.
         """
 
     @abstractmethod

@@ -1,10 +1,10 @@
 """Named stages of learning one task: their seeds, their saved states, their progress.
 
-`Method.learn` is a deterministic function of the state before the task, the task and the seed; each long computation in it (a fit, a
-search) is a stage with a name. A stage draws its random numbers from a seed of its own, made of the run's seed, the task and the
-stage's name, so that a stage that is skipped on resume leaves no trace in the next one's numbers. Its state is saved every few
-seconds at an epoch's end, its outcome when it ends. Called again after a kill, `learn` finds finished stages finished and the
-running one where it was last saved.
+On one processor, with one number of threads, `Method.learn` is a deterministic function of the state before the task, the task and the
+seed (elsewhere sums are rounded otherwise: docs/resume.md). Each long computation in it (a fit, a search) is a stage with a name. A stage
+draws its random numbers from a seed of its own, made of the run's seed, the task and the stage's name, so that a stage that is skipped on
+resume leaves no trace in the next one's numbers. Its state is saved every few seconds at an epoch's end, its outcome when it ends. Called
+again after a kill, `learn` finds finished stages finished and the running one where it was last saved.
 """
 
 import hashlib
