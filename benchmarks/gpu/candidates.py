@@ -22,8 +22,8 @@ from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
 from benchmarks.gpu.steps import CLASSES, Clock, recorded
 from lifelong.networks.cells import CellNetwork
-from lifelong.networks.depthwise import Depthwise
 from lifelong.networks.genotype import DARTS_V2
+from lifelong.networks.operations import Pointwise
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
 from lifelong.training.step_runner import StepRunner
@@ -78,7 +78,7 @@ def group(network: nn.Module, groups: int) -> None:
     """Replace every pointwise convolution by one of `groups` groups; the stem, which reads three channels, stays."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Conv2d) and not isinstance(child, Depthwise) and child.kernel_size == (1, 1):
+            if isinstance(child, Pointwise):
                 setattr(module, name, nn.Conv2d(child.in_channels, child.out_channels, 1, groups=groups, bias=False))
 
 

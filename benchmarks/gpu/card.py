@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.steps import NORMALIZATION, POLICY, Clock, epochs_of, expert, made_examples, ours, recorded, steps_of
+from benchmarks.gpu.steps import NORMALIZATION, POLICY, WARM_UP, Clock, epochs_of, expert, made_examples, ours, recorded, steps_of
 from lifelong.data.augment import augment, normalize
 from lifelong.networks.cells import CellNetwork
 from lifelong.settings.training import Precision
@@ -81,7 +81,7 @@ def profile(scale: Scale, examples: Examples, precision: Precision) -> list[tupl
     """The kernels (on a CPU the operations) that take longest: name, seconds of a step, calls of a step."""
     cuda = examples.train.device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
-    steps = (1 + epochs_of(scale)) * steps_of(scale)
+    steps = (WARM_UP + epochs_of(scale)) * steps_of(scale)
     with recorded(True), torch.profiler.profile(activities=[activity]) as profiled:
         ours(scale, examples, precision)
     spent = [(row.key, row.self_device_time_total if cuda else row.self_cpu_time_total, row.count) for row in profiled.key_averages()]

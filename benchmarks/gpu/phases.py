@@ -9,7 +9,7 @@ from benchmarks.distances import CLASSES as TASK_CLASSES
 from benchmarks.distances import LENGTH, made_task
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.steps import CLASSES, NORMALIZATION, POLICY, Clock, expert, made_examples, recorded
+from benchmarks.gpu.steps import CLASSES, NORMALIZATION, POLICY, WARM_UP, Clock, expert, made_examples, recorded
 from lifelong.data.task import Split
 from lifelong.methods.distillation import distillation_loss
 from lifelong.networks.cells import CellNetwork
@@ -72,10 +72,10 @@ def distillation_epoch(scale: Scale, device: torch.device, precision: Precision)
     clock = Clock(device)
 
     def listener(epoch: Epoch) -> None:
-        if epoch.epoch in (1, 3):
+        if epoch.epoch in (WARM_UP, WARM_UP + 2):
             clock.mark()
 
-    settings = TrainingSettings(epochs=3, batch_size=scale.batch, patience=0, precision=precision)
+    settings = TrainingSettings(epochs=WARM_UP + 2, batch_size=scale.batch, patience=0, precision=precision)
     trained = nn.ModuleList([network, head])
     fit(trained, examples, lambda inputs: head(network(inputs)), settings, Stage("distill", 0, listener=listener), loss=loss)
     return clock.seconds() / 2

@@ -93,8 +93,12 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
     # While a program is traced for export its constants are its own.
     make = _factors.__wrapped__ if torch.compiler.is_compiling() else _factors
     scale, shift = make(tuple(normalization.mean), tuple(normalization.std), images.device, torch.get_default_dtype())
-    order = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-    return torch.addcmul(shift, images.to(scale.dtype, memory_format=order), scale)
+    return torch.addcmul(shift, images.to(scale.dtype, memory_format=order_of_images(images.device)), scale)
+
+
+def order_of_images(device: torch.device) -> torch.memory_format:
+    """How prepared images lie in memory: channels last on a CPU, elsewhere as they came."""
+    return torch.channels_last if device.type == "cpu" else torch.preserve_format
 
 
 @cache

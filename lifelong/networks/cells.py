@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.depthwise import dense_gradient, layout
+from lifelong.networks.depthwise import dense_gradient
 from lifelong.networks.genotype import NODES, CellPlan, Genotype
+from lifelong.networks.layout import layout
 from lifelong.networks.operations import Maps, operation, preprocess
 
 STEM_MULTIPLIER = 3

@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.networks.layout import on_cpu
+
 NARROW = 16
 """With as many input channels there is no overrun on any processor."""
 
 
 def pixelwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c 1 1"], stride: int) -> Float[Tensor, "n d _h _w"]:
     """Convolve every `stride`-th pixel with a 1x1 kernel."""
-    if stride > 1 and x.shape[1] < NARROW and x.device.type == "cpu":
+    if stride > 1 and x.shape[1] < NARROW and on_cpu(x):
         return F.conv2d(x[:, :, ::stride, ::stride], weight)
     return F.conv2d(x, weight, stride=stride)
 

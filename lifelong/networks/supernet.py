@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.networks.cells import reductions
-from lifelong.networks.depthwise import dense_gradient, layout
+from lifelong.networks.depthwise import dense_gradient
 from lifelong.networks.genotype import EDGES, NODES, OPERATIONS
+from lifelong.networks.layout import layout
 from lifelong.networks.operations import Maps, operation, preprocess
 
 Plan = tuple[int, ...]

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lifelong.data.augment import normalize
+from lifelong.data.augment import normalize, order_of_images
 from lifelong.data.task import Normalization
 from lifelong.errors import LifelongError, near_miss
 from lifelong.relatedness.weights import load_resnet18
@@ -113,8 +113,8 @@ class ResNet18Extractor:
     name = "resnet18"
 
     def __init__(self, network: nn.Module, digest: str, *, feature_input: Literal["task", "imagenet"], device: torch.device | str) -> None:
-        # On a CPU images come channels-last, and weights that lie so need not be brought into order at every call.
-        order = torch.channels_last if torch.device(device).type == "cpu" else torch.preserve_format
+        # Weights that lie as images do need not be brought into order at every call.
+        order = order_of_images(torch.device(device))
         self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
         self.feature_input = feature_input

@@ -164,7 +164,7 @@ class _CellSearch(Search):
         """Take a step on each batch; return the sum of the losses of all images."""
         self.loss_sum.zero_()
         for indices in batches:
-            self.runner.run((path, "train"), partial(self._step, path), indices)
+            self.runner.run((path, "train"), partial(self._step, path), indices, kind="train")
         return self.loss_sum.item()
 
     def _step(self, path: Path, indices: Tensor) -> None:
@@ -183,7 +183,7 @@ class _CellSearch(Search):
         """Count the images that the sampled network gets right."""
         self.right.zero_()
         for indices in batches:
-            self.runner.run((path, "judge"), partial(self._judge, path), indices)
+            self.runner.run((path, "judge"), partial(self._judge, path), indices, kind="judge")
         return int(self.right)
 
     @torch.no_grad()

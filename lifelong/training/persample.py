@@ -21,6 +21,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.grad import conv2d_weight
 
 from lifelong.networks.depthwise import Depthwise
+from lifelong.networks.operations import Pointwise
 from lifelong.networks.strided import Pixelwise
 
 Parameters = dict[str, Tensor]
@@ -250,6 +251,7 @@ RULES: dict[type[nn.Module], Callable[..., Sizes]] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
     Depthwise: _convolution,
+    Pointwise: _convolution,
     Pixelwise: _convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,

@@ -206,19 +206,22 @@ class StepRunner:
         self._recorder = recorder_for(device)
         self._generators, self._host = generators, host
         self._known: dict[Hashable, _Known] = {}
+        self._clean_kinds: set[Hashable] = set()
 
-    def run(self, key: Hashable, step: Step, *inputs: Tensor) -> None:
+    def run(self, key: Hashable, step: Step, *inputs: Tensor, kind: Hashable = None) -> None:
         """Run a step, or replay it.
 
         Args:
             key: names what is computed: steps of one key and of inputs of the same shapes and types do the same.
             step: takes the inputs. It must work in place on tensors that outlive it, and be equal at every call with this key.
             inputs: what changes from step to step.
+            kind: steps of one kind differ in the network alone. Once one of them was observed to keep device and host apart, the others
+                are recorded at once.
         """
         if self._recorder is None:
             step(*inputs)
             return
-        known = self._of((key, *((tensor.shape, tensor.dtype) for tensor in inputs)))
+        known = self._of((key, *((tensor.shape, tensor.dtype) for tensor in inputs)), kind)
         if known.recording is None and known.clean:
             known.inputs = tuple(tensor.clone() for tensor in inputs)
             known.recording = self._recorder.record(lambda: step(*known.inputs), self._generators, self._last_recording())
@@ -229,6 +232,8 @@ class StepRunner:
         elif known.observed < OBSERVATIONS:
             known.observed += 1
             known.clean = self._observe(self._recorder, lambda: step(*inputs))
+            if known.clean and kind is not None:
+                self._clean_kinds.add(kind)
         else:
             step(*inputs)
 
@@ -237,9 +242,9 @@ class StepRunner:
         """How many recordings there are now."""
         return sum(known.recording is not None for known in self._known.values())
 
-    def _of(self, key: Hashable) -> _Known:
+    def _of(self, key: Hashable, kind: Hashable) -> _Known:
         """What is known of a key, which becomes the one used last."""
-        known = self._known.pop(key, None) or _Known()
+        known = self._known.pop(key, None) or _Known(clean=kind in self._clean_kinds)
         self._known[key] = known
         if len(self._known) > KEPT:
             del self._known[next(iter(self._known))]

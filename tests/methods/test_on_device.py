@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lifelong import devices
+from lifelong.data import augment
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context, Method
 from lifelong.methods.registry import METHODS, make_method
-from lifelong.networks import strided
-from lifelong.networks.depthwise import Depthwise
+from lifelong.networks import depthwise, operations, strided
 from lifelong.networks.resnet import ImageNetResNet18
+from lifelong.relatedness import extractor
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Extractor
 from lifelong.settings.baselines import FinetuneSettings
@@ -50,7 +51,7 @@ CLOSE = 1e-4
 def branches_of_a_device() -> Generator[None]:
     """A block in which the CPU takes the branches of all other devices.
 
-    These are: plain layouts, PyTorch's own depthwise and strided convolutions, and a generator of its own for what the host has to know.
+    These are: images in the order in which they come, other ways to the same convolutions and pools, and a generator of its own for what the host has to know.
     """
 
     def apart(stage: Stage, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
@@ -58,9 +59,10 @@ def branches_of_a_device() -> Generator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stage, "generators", apart)
-        patch.setattr(torch, "channels_last", torch.contiguous_format)
-        patch.setattr(Depthwise, "forward", nn.Conv2d.forward)
-        patch.setattr(strided, "NARROW", 0)
+        for user in (augment, extractor):
+            patch.setattr(user, "order_of_images", lambda device: torch.preserve_format)
+        for user in (depthwise, operations, strided):
+            patch.setattr(user, "on_cpu", lambda x: False)
         yield
 
 

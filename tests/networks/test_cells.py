@@ -3,10 +3,12 @@ import torch
 from torch import nn
 
 from benchmarks.plain_cells import PlainCellNetwork
+from lifelong.networks import depthwise as depthwise_module
+from lifelong.networks import operations, strided
 from lifelong.networks.cells import CellNetwork, reductions
-from lifelong.networks.depthwise import Depthwise, depthwise
+from lifelong.networks.depthwise import Depthwise, depthwise, dilated
 from lifelong.networks.genotype import DARTS_V1, DARTS_V2, Genotype
-from lifelong.networks.operations import FactorizedReduce, Maps, OnMaps, operation
+from lifelong.networks.operations import FactorizedReduce, Maps, OnMaps, Pointwise, operation
 
 
 def count(module: nn.Module) -> int:
@@ -135,14 +137,14 @@ def test_depthwise(dilation, stride, size, form):
     torch.manual_seed(0)
     x = torch.randn(3, 5, *size, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
     weight = torch.randn(5, 1, 3, 3, dtype=torch.float64, requires_grad=True)
-    ours = depthwise(x, weight, stride, dilation)
     plain = nn.functional.conv2d(x, weight, stride=stride, padding=dilation, dilation=dilation, groups=5)
-    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     cotangent = torch.randn_like(plain)
-    for got, expected in zip(
-        torch.autograd.grad(ours, (x, weight), cotangent), torch.autograd.grad(plain, (x, weight), cotangent), strict=True
-    ):
-        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
+    wanted = torch.autograd.grad(plain, (x, weight), cotangent)
+    elsewhere = [dilated(x, weight, stride)] if dilation == 2 else []
+    for ours in [depthwise(x, weight, stride, dilation), *elsewhere]:
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+        for got, expected in zip(torch.autograd.grad(ours, (x, weight), cotangent), wanted, strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_depthwise_in_float32():
@@ -190,6 +192,55 @@ def test_operations_begin_with_a_relu_where_they_should():
     for name in ("max_pool_3x3", "avg_pool_3x3", "skip_connect"):
         assert torch.equal(operation(name, 4, 1)(negative), negative.raw), name
     assert not operation("skip_connect", 4, 2, reduce_bn=False)(negative).any()
+
+
+@pytest.fixture
+def another_device(monkeypatch):
+    """Networks take the branches of devices that are not a CPU."""
+    for user in (depthwise_module, operations, strided):
+        monkeypatch.setattr(user, "on_cpu", lambda x: False)
+
+
+@pytest.mark.parametrize("genotype", [DARTS_V1, DARTS_V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("size", [8, 9, 2])
+def test_another_device_computes_the_same_network(genotype, size, request):
+    """Features and gradients of the branches of a CPU and of other devices, in float64."""
+    torch.manual_seed(0)
+    network = CellNetwork(genotype, 4).double().train()
+    images = torch.randn(5, 3, size, size, dtype=torch.float64)
+
+    def computed():
+        network.zero_grad()
+        features = network(images)
+        features.square().sum().backward()
+        return features.detach(), [parameter.grad for parameter in network.parameters()]
+
+    expected = computed()
+    request.getfixturevalue("another_device")
+    torch.testing.assert_close(computed(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_equal_pools_are_computed_once_but_on_a_cpu(request):
+    pools = [operation("max_pool_3x3", 2, stride) for stride in (2, 2, 1)]
+
+    def pooled():
+        maps = Maps(torch.randn(1, 2, 4, 4))
+        return [pool(maps) for pool in pools]
+
+    one, same, other = pooled()
+    assert one is not same
+    request.getfixturevalue("another_device")
+    one, same, other = pooled()
+    assert one is same
+    assert other.shape[2:] == (4, 4)
+
+
+def test_a_pointwise_convolution_is_a_product_of_matrices(another_device):
+    layer = Pointwise(6, 4)
+    x = torch.randn(2, 6, 5, 3).contiguous(memory_format=torch.channels_last)
+    computed = layer(x)
+    torch.testing.assert_close(computed, nn.functional.conv2d(x, layer.weight))
+    assert computed.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_relu_is_computed_once():

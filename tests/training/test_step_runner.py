@@ -127,6 +127,31 @@ def test_the_recording_used_least_recently_makes_room(monkeypatch: pytest.Monkey
     assert counter.total == 3 * KEPT * 9
 
 
+def test_one_network_is_observed_for_all_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    with recording(monkeypatch) as recorder:
+        counter, runner = Counter(), StepRunner(CPU)
+        for network in range(3):
+            for number in range(3):
+                runner.run(f"path {network}", counter, torch.full((3,), float(number)), kind="train")
+    assert counter.total == 3 * 9
+    assert (recorder.observed, recorder.recordings) == ([True], 3)
+
+
+def test_a_kind_that_waits_is_not_recorded_on_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = Counter()
+
+    def step(numbers: torch.Tensor) -> None:
+        counter(numbers)
+        counter.total.item()
+
+    with recording(monkeypatch) as recorder:
+        runner = StepRunner(CPU)
+        for network in range(3):
+            for _ in range(3):
+                runner.run(f"path {network}", step, torch.ones(3), kind="train")
+    assert recorder.recordings == 0
+
+
 @pytest.mark.parametrize("why", ["looks at a value", "draws on the host", "asks for the host's generator", "asks for the host's indices"])
 def test_a_step_that_depends_on_the_host_is_never_recorded(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     host, counter = HostSide(torch.Generator()), Counter()
