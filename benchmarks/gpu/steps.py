@@ -3,8 +3,8 @@
 Ours is `lifelong.training.fit` on a task of made images, validation left out: eager and recorded, in every precision, with maps in either
 memory order, compiled. Plain loops train the same network of ordinary modules (`plain_cells.py`) with PyTorch's own SGD in two ways: with
 images that are augmented in batches on the device, which is the best simple way; and with a `DataLoader` that augments one image at a time
-on the host, which is the usual one. Each form is warmed up (ours by two epochs: in the second the last, smaller batch is recorded), and then
-timed over epochs between two synchronizations.
+on the host, which is the usual one. Each form is warmed up (ours by two epochs: in the second the last, smaller batch is recorded),
+and then timed over epochs between two synchronizations.
 """
 
 import os

@@ -51,7 +51,8 @@ CLOSE = 1e-4
 def branches_of_a_device() -> Generator[None]:
     """A block in which the CPU takes the branches of all other devices.
 
-    These are: images in the order in which they come, other ways to the same convolutions and pools, and a generator of its own for what the host has to know.
+    These are: images in the order in which they come, other ways to the same convolutions and pools, and a generator of its own for what
+    the host has to know.
     """
 
     def apart(stage: Stage, device: torch.device) -> tuple[torch.Generator, torch.Generator]:
