@@ -92,8 +92,9 @@ class CudaGraphs:
             graph.register_generator_state(generator)
         pool = before.pool() if isinstance(before, torch.cuda.CUDAGraph) else None
         with self._aside():
-            # Not `torch.cuda.graph`, which empties the allocator's cache each time: a search records hundreds of networks.
-            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            # Not `torch.cuda.graph`, which empties the allocator's cache each time: a search records hundreds of networks. Relaxed, since
+            # kernels are loaded when they are first used, and that may be in a recording.
+            graph.capture_begin(pool=pool, capture_error_mode="relaxed")
             try:
                 step()
                 graph.capture_end()

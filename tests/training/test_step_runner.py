@@ -266,11 +266,11 @@ def test_cuda_steps_are_recorded_on_a_stream_of_their_own(monkeypatch: pytest.Mo
     assert cuda.calls[2:] == [
         "register",
         "wait",
-        "begin None thread_local",
+        "begin None relaxed",
         "end",
         "wait",
         "wait",
-        "begin pool thread_local",
+        "begin pool relaxed",
         "end",
         "wait",
     ]
