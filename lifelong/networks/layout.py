@@ -1,7 +1,7 @@
 """What the kind of device decides about how cell networks compute: the order of maps in memory, and which of two equal ways is faster.
 
-Measured on an NVIDIA H100 (`results/gpu.csv`). In channels-last order PyTorch's depthwise convolutions there are four times as fast as in
-the plain one, and batch norm twice; what is slow, 1x1 convolutions in float32 and dilated depthwise ones, has a way around it.
+Measured on an NVIDIA H100 (`docs/devices.md`). In channels-last order PyTorch's depthwise convolutions are three to four times as fast
+there as in the plain one, and batch norm twice; what is slow, 1x1 convolutions in float32 and dilated depthwise ones, has a way around it.
 """
 
 import torch
