@@ -230,9 +230,9 @@ class _Run:
         examples = self.examples
         inputs = examples.prepare_train(examples.train[indices], self.generator)
         batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host)
+        self.optimizer.zero_grad()
         with self.precision():
             loss = self.loss(batch)
-        self.optimizer.zero_grad()
         loss.backward()
         with self.update(batch):
             if self.settings.clip_norm:
