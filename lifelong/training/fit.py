@@ -206,7 +206,7 @@ class _Run:
         if not math.isfinite(mean_loss):
             self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}")
         self.module.eval()
-        logits = batched(self.predict, self.examples.valid, self.examples.prepare)
+        logits = batched(self.predict, self.examples.valid, self.examples.prepare, together=self.examples.together)
         score = accuracy(logits, self.examples.valid_labels)
         self.schedule.end_epoch(score)
         self.history.append((rate, mean_loss, score))
