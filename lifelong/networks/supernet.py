@@ -73,11 +73,12 @@ class SearchCell(nn.Module):
 
 def _sum(terms: Iterator[Tensor]) -> Tensor | None:
     """The sum of maps, each of which is made when it is its turn and given up once it is added; None if there are none."""
-    total, fresh = next(terms, None), False
-    for term in terms:
+    total = next(terms, None)
+    if total is None:
+        return None
+    for number, term in enumerate(terms):
         # The first may be a state that others read; a sum of two is nobody else's, and no backward pass reads it.
-        total = total.add_(term) if fresh and total is not None else total + term
-        fresh = True
+        total = total.add_(term) if number else total + term
     return total
 
 
