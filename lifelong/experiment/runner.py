@@ -205,7 +205,7 @@ class Runner:
             test = self._test(index)
         except AbsentTaskError:
             return math.nan
-        return evaluate(lambda images: self.method.logits(images, index), test)
+        return evaluate(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent)
 
     def _test(self, index: int) -> Split:
         return self.stream[index].test.to(self.device)

@@ -105,7 +105,7 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
         told = method.recognize(test.images[:1])
         if told.probabilities is None:
             by = "confidence"
-        found = batched(lambda images: _found(method, images), test.images)
+        found = batched(lambda images: _found(method, images), test.images, together=method.batch_dependent)
         wanted = torch.tensor([names.index(name) for name in task_classes], device=device)[test.labels]
         # From the class's number within the task that was taken to the name's number.
         table = torch.full((len(classes), max(map(len, classes))), -1, device=device)

@@ -197,7 +197,7 @@ def _attempt(
     except DivergedError as error:
         return Trial(values, None, time.perf_counter() - started, error.epoch, str(error))
     learned = time.perf_counter()
-    accuracy = evaluate(lambda images: method.logits(images, context.task_index), task.valid)
+    accuracy = evaluate(lambda images: method.logits(images, context.task_index), task.valid, together=method.batch_dependent)
     save_tree(state, {"method": method.state_dict(), "record": asdict(record)})
     return Trial(values, accuracy, sum(record.seconds.values()) + time.perf_counter() - learned, record.epochs)
 

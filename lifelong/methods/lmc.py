@@ -124,7 +124,7 @@ class LMC(Method):
         """Add modules from the bottom up where they are needed, and train them."""
         before = self.num_parameters()
         record = LearnRecord()
-        examples = image_examples(task, augmented=context.training.augment)
+        examples = image_examples(task, augmented=context.training.augment, together=self.batch_dependent)
         with context.seeded("head"):
             head = StructuralHead(self.chain.feature_dim, len(task.classes)).to(context.device)
         growth = Growth(self.layers(), head)
@@ -139,7 +139,14 @@ class LMC(Method):
             for position, losses in enumerate(self.losses(growth.layers, examples)):
                 if position in growth.new:
                     growth.layers[position][-1].measured(losses[-1])
-            head.measured(batched(lambda inputs: compose(growth.layers, inputs, self.routing)[0], examples.train, examples.prepare))
+            head.measured(
+                batched(
+                    lambda inputs: compose(growth.layers, inputs, self.routing)[0],
+                    examples.train,
+                    examples.prepare,
+                    together=examples.together,
+                )
+            )
         for position in growth.new:
             self.library.add(position, growth.layers[position][-1])
         freeze(head)
@@ -164,7 +171,9 @@ class LMC(Method):
         def by_image(inputs: Tensor) -> Tensor:
             return torch.cat([step.losses for step in compose(layers, inputs, self.routing)[1]]).T  # (b, modules of all layers)
 
-        return list(batched(by_image, examples.train, examples.prepare).T.split([len(modules) for modules in layers]))
+        return list(
+            batched(by_image, examples.train, examples.prepare, together=examples.together).T.split([len(modules) for modules in layers])
+        )
 
     def _sweep(self, growth: Growth, examples: Examples, context: Context, record: LearnRecord) -> str:
         """Steps 1 and 2 for each layer from the bottom up; returns what was found."""

@@ -80,7 +80,7 @@ def _cut(network: LightResNet) -> list[nn.Module]:
 def _conv_block(inputs: int, channels: int, *, last: bool) -> nn.Module:
     end: dict[str, nn.Module] = {"side": nn.AdaptiveMaxPool2d(SIDE), "flat": nn.Flatten()} if last else {}
     conv = nn.Conv2d(inputs, channels, 3, padding=2)
-    return _named(conv=conv, bn=nn.BatchNorm2d(channels), relu=nn.ReLU(), pool=nn.MaxPool2d(2), **end)
+    return _named(conv=conv, bn=nn.BatchNorm2d(channels), relu=nn.ReLU(inplace=True), pool=nn.MaxPool2d(2), **end)
 
 
 def _named(**parts: nn.Module) -> nn.Sequential:

@@ -49,7 +49,8 @@ class Cell(nn.Module):
         for operations, sources in zip(self.nodes, self.sources, strict=True):
             first, second = (run(states[source]) for run, source in zip(operations, sources, strict=True))  # ty: ignore[invalid-argument-type]
             states.append(Maps(dense_gradient(first + second)))
-        return Maps(torch.cat([state.raw for state in states[2:]], dim=1))
+        # The next cells begin with its ReLU; what is behind the last one takes it as it is.
+        return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)
 
 
 class CellNetwork(nn.Module):
@@ -82,7 +83,7 @@ class CellNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of normalized images."""
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))))
+        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
         for cell in self.cells:
             before, previous = previous, cell(before, previous)
         return previous.raw.mean(dim=(2, 3))

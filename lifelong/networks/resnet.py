@@ -22,7 +22,8 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        # May overwrite their inputs, as all here: the backward pass of neither batch norm nor a sum reads what came out.
+        self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != channels:
             self.downsample = nn.Sequential(Pixelwise(inputs, channels, stride), nn.BatchNorm2d(channels))
@@ -54,7 +55,7 @@ class LightResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem_pool else nn.Identity()
         self.layers = nn.Sequential(*(_layer(channels, channels, stride) for stride in (1, 2, 2, 2)))
         self.feature_dim = channels
@@ -91,7 +92,7 @@ class ImageNetResNet18(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = _layer(64, 64, 1)
         self.layer2 = _layer(64, 128, 2)

@@ -36,7 +36,7 @@ class Gate(nn.Module):
 
 def _half(inputs: int, channels: int) -> nn.Sequential:
     """Maps of half the size."""
-    return nn.Sequential(nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class SoftPool(nn.Module):

@@ -4,6 +4,7 @@ Source: Zheng et al., MdeNAS (ICCV 2019); PAR's authors' code (par_basicmodel.py
 also after the pools.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -61,13 +62,25 @@ class SearchCell(nn.Module):
         states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
         edges = [(*where, edge, choice) for where, edge, choice in zip(EDGES, self.edges, plan, strict=True) if choice]
         for node in range(NODES):
-            terms = [edge[choice](states[source]) for to, source, edge, choice in edges if to == node]  # ty: ignore[not-subscriptable]
-            states.append(Maps(dense_gradient(sum(terms[1:], terms[0])) if terms else self._zeros(states[0].raw)))
-        return Maps(torch.cat([state.raw for state in states[2:]], dim=1))
+            terms = (edge[choice](states[source]) for to, source, edge, choice in edges if to == node)  # ty: ignore[not-subscriptable]
+            total = _sum(terms)
+            states.append(Maps(self._zeros(states[0].raw) if total is None else dense_gradient(total)))
+        return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)  # as in `Cell`
 
     def _zeros(self, x: Tensor) -> Tensor:
         """Zeros of a node's size, made of an input of the cell."""
         return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x))
+
+
+def _sum(terms: Iterator[Tensor]) -> Tensor | None:
+    """The sum of maps, each of which is made when it is its turn and given up once it is added; None if there are none."""
+    total = next(terms, None)
+    if total is None:
+        return None
+    for number, term in enumerate(terms):
+        # The first may be a state that others read; a sum of two is nobody else's, and no backward pass reads it.
+        total = total.add_(term) if number else total + term
+    return total
 
 
 class SuperNetwork(nn.Module):
@@ -94,7 +107,7 @@ class SuperNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"], path: Path) -> Float[Tensor, "n classes"]:
         """Logits of the network that has only the operations of `path`; nothing else is computed."""
         normal, reduce = path
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))))
+        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
         for cell in self.cells:
             before, previous = previous, cell(before, previous, reduce if cell.reduce else normal)
         return self.head(previous.raw.mean(dim=(2, 3)))

@@ -170,9 +170,9 @@ class _CellSearch(Search):
     def _step(self, path: Path, indices: Tensor) -> None:
         """Train the sampled network on a batch. What is not on the path gets no gradient and no step."""
         inputs, labels = self.images.batch(indices)
+        self.optimizer.zero_grad()
         with self.precision():
             loss = F.cross_entropy(self.network(inputs, path), labels)
-        self.optimizer.zero_grad()
         loss.backward()
         if self.settings.search_clip_norm:
             nn.utils.clip_grad_norm_(self.optimizer.parameters, self.settings.search_clip_norm)

@@ -148,11 +148,11 @@ class _PathSearch(Search):
     def _learn_weights(self, indices: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
         """A step of the weights; returns the sum of the images' losses."""
         self.columns.train()
+        self.optimizer.zero_grad()
         with self.precision():
             logits, labels, _ = self._answers(indices)
             loss = F.cross_entropy(logits, labels)
         if loss.requires_grad:  # not where all images follow the source to its end
-            self.optimizer.zero_grad()
             loss.backward()
             if self.training.clip_norm:
                 nn.utils.clip_grad_norm_(self.optimizer.parameters, self.training.clip_norm)

@@ -13,6 +13,9 @@ from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization, Spl
 EVALUATION_BATCH = 256
 """Inputs per step where no gradient is wanted. Fixed, because sums of floats depend on it in the last bit."""
 
+CPU_BATCH = 64
+"""The same on a CPU, which more inputs at once make no faster: maps of the size of a training step's find room where those were."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -24,6 +27,7 @@ class Examples:
         train_labels, valid_labels: class ids of shape (N,).
         normalization: of images; None: the inputs are no images and are used as they are.
         augmentation: of training images.
+        together: what is made of an input in evaluation may depend on the others of its batch.
     """
 
     train: Shaped[Tensor, "n ..."]
@@ -32,6 +36,7 @@ class Examples:
     valid_labels: Int64[Tensor, "m"]
     normalization: Normalization | None = None
     augmentation: Augmentation = NO_AUGMENTATION
+    together: bool = False
 
     @property
     def augmented(self) -> bool:
@@ -56,26 +61,29 @@ class Examples:
         Args:
             function: takes prepared inputs (b, ...), gives features (b, d).
         """
-        train, valid = (batched(function, inputs, self.prepare) for inputs in (self.train, self.valid))
+        train, valid = (batched(function, inputs, self.prepare, together=self.together) for inputs in (self.train, self.valid))
         return replace(self, train=train, valid=valid, normalization=None, augmentation=NO_AUGMENTATION)
 
 
-def image_examples(task: Task, *, augmented: bool = True) -> Examples:
+def image_examples(task: Task, *, augmented: bool = True, together: bool = False) -> Examples:
     """The training and validation images of a task.
 
     Args:
         task: the task that is being learned.
         augmented: whether its augmentation policy is applied.
+        together: as in `Examples`.
     """
     train, valid = task.train, task.valid
     policy = task.augmentation if augmented else NO_AUGMENTATION
-    return Examples(train.images, train.labels, valid.images, valid.labels, task.normalization, policy)
+    return Examples(train.images, train.labels, valid.images, valid.labels, task.normalization, policy, together)
 
 
 def batched(
     function: Callable[[Tensor], Tensor],
     inputs: Shaped[Tensor, "n ..."],
     prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
+    *,
+    together: bool = False,
 ) -> Shaped[Tensor, "n ..."]:
     """`function(prepare(inputs))` in steps of bounded memory, without gradients.
 
@@ -83,10 +91,12 @@ def batched(
         function: takes (b, ...), gives (b, k).
         inputs: of shape (N, ...); N may be 0.
         prepare: applied to each step first.
+        together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
     """
+    size = CPU_BATCH if inputs.device.type == "cpu" and not together else EVALUATION_BATCH
     with torch.no_grad():
         # An empty input still makes one empty step, which gives the result its shape.
-        return torch.cat([function(prepare(part)) for part in inputs.split(EVALUATION_BATCH)])
+        return torch.cat([function(prepare(part)) for part in inputs.split(size)])
 
 
 def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
@@ -104,11 +114,12 @@ def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
 
-def evaluate(logits: Callable[[Tensor], Tensor], split: Split) -> float:
+def evaluate(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> float:
     """Accuracy of a function from images to logits on a split.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
         split: the images to judge by.
+        together: as for `batched`.
     """
-    return accuracy(batched(logits, split.images), split.labels)
+    return accuracy(batched(logits, split.images, together=together), split.labels)

@@ -206,7 +206,7 @@ class _Run:
         if not math.isfinite(mean_loss):
             self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}")
         self.module.eval()
-        logits = batched(self.predict, self.examples.valid, self.examples.prepare)
+        logits = batched(self.predict, self.examples.valid, self.examples.prepare, together=self.examples.together)
         score = accuracy(logits, self.examples.valid_labels)
         self.schedule.end_epoch(score)
         self.history.append((rate, mean_loss, score))
@@ -230,9 +230,9 @@ class _Run:
         examples = self.examples
         inputs = examples.prepare_train(examples.train[indices], self.generator)
         batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host)
+        self.optimizer.zero_grad()
         with self.precision():
             loss = self.loss(batch)
-        self.optimizer.zero_grad()
         loss.backward()
         with self.update(batch):
             if self.settings.clip_norm:

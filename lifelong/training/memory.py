@@ -1,6 +1,7 @@
 """How the process keeps memory between training steps."""
 
 import ctypes
+from functools import cache
 
 import torch
 
@@ -22,7 +23,37 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     # Nothing by mmap, which is unmapped when freed; and never cut the top of the heap.
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+    told = bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+    _lay_small_blocks_aside()
+    return told
+
+
+SMALL_SIZES = range(24, 160, 16)
+"""Bytes of small blocks: one in each class of sizes that glibc has from the smallest up."""
+
+SMALL_BLOCKS = 4000
+"""Blocks of each of these sizes that are laid aside (5 MB, in 0.03 s)."""
+
+
+@cache
+def _lay_small_blocks_aside() -> None:
+    """Make many small free blocks, which later small requests take, instead of splinters between large blocks.
+
+    Measured (glibc 2.36, seven runs): a cell search with 64 channels peaks at 2.0 to 2.1 GB instead of 2.4; the training of an expert stays
+    as it is. The likely reason, not proven: tensors are aligned to 64 bytes, for which the C library cuts splinters off both ends of a
+    block, and where something small then lives in a splinter, the block beside it can never again hold a tensor of its own size.
+    """
+    library = ctypes.CDLL(None)
+    library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
+    library.free.argtypes, library.free.restype = [ctypes.c_void_p], None
+    blocks = []
+    for size in SMALL_SIZES:
+        for _ in range(SMALL_BLOCKS):
+            blocks.append(library.malloc(size))
+            library.malloc(SMALL_SIZES[0])  # stays, so that free neighbours do not become one
+    for block in blocks:
+        library.free(block)
+    library.free(library.malloc(1 << 20))  # a large request: the C library now sorts the small ones by size
 
 
 LARGEST_KEPT = 2**25 - 2**16

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.plain_cells import PlainCellNetwork
@@ -252,3 +253,28 @@ def test_a_relu_is_computed_once():
 def test_unknown_operation():
     with pytest.raises(ValueError, match="none"):
         operation("none", 4, 1)
+
+
+def test_maps_that_are_overwritten_change_no_gradient(monkeypatch):
+    """The same to the bit as with a ReLU that leaves its input alone."""
+
+    def gradients() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        network = CellNetwork(DARTS_V2, 8)
+        network(torch.randn(4, 3, 16, 16)).square().sum().backward()
+        return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+
+    overwritten = gradients()
+    rectified = F.relu
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: rectified(x))
+    left = gradients()
+    assert len(overwritten) > 50
+    assert all(torch.equal(one, other) for one, other in zip(overwritten, left, strict=True))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_whether_maps_are_overwritten(overwrite):
+    raw = torch.tensor([-1.0, 2.0]).view(1, 2, 1, 1)
+    maps = Maps(raw, overwrite=overwrite)
+    assert maps.rectified.flatten().tolist() == [0, 2]
+    assert maps.raw.flatten().tolist() == ([0, 2] if overwrite else [-1, 2])
