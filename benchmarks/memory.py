@@ -133,7 +133,9 @@ def _peak(phase: Callable[[], None]) -> int:
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     phase()
-    return peak_memory()
+    peak = peak_memory()
+    assert peak is not None, "this system does not say how large a process is"
+    return peak
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lifelong.errors import LifelongError
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
-BROKEN_PIPE = 128 + signal.SIGPIPE
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not have.
 
 
 class Terminated(KeyboardInterrupt):

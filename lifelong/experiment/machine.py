@@ -2,13 +2,17 @@
 
 import os
 import platform
-import resource
 from pathlib import Path
 
 import torch
 
 from lifelong.errors import LifelongError
 from lifelong.settings.device import ACCELERATORS, Device, parse_device
+
+try:
+    import resource
+except ImportError:  # Windows has none.
+    resource = None
 
 
 def choose_device(name: Device) -> torch.device:
@@ -102,8 +106,8 @@ def peak_device_memory(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
-def peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes."""
+def peak_memory() -> int | None:
+    """The largest resident memory of this process so far, in bytes; None where the system does not say."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: there, a program that a large one has started begins with that one's peak.
@@ -111,4 +115,4 @@ def peak_memory() -> int:
         if marks:
             return int(marks[0]) * 1024
     kilobytes = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes if resource else None

@@ -9,14 +9,14 @@
 `checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it.
 """
 
-import fcntl
 import json
 import math
-import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lifelong.errors import LifelongError
 from lifelong.storage import Tree, load_tree, save_tree, write_text
@@ -113,17 +113,16 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            lock = FileLock(self.path / ".lock", timeout=0, mode=0o644)
+            lock.acquire()
+        except Timeout as error:
+            raise LifelongError(f"another process is running in {self.path}; wait for it, or choose another --out") from error
         except OSError as error:
             raise LifelongError(f"cannot write to {self.path}: {error.strerror}; choose another folder with --out") from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise LifelongError(f"another process is running in {self.path}; wait for it, or choose another --out") from error
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def load(self) -> Tree | None:
         """The state after the last finished task; None before the first."""

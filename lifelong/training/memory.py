@@ -1,6 +1,7 @@
 """How the process keeps memory between training steps."""
 
 import ctypes
+import os
 from functools import cache
 
 import torch
@@ -19,7 +20,7 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether the C library can be told so (glibc on Linux).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
         return False
     # Nothing by mmap, which is unmapped when freed; and never cut the top of the heap.
