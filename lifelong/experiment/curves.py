@@ -57,11 +57,13 @@ class Curves:
         self._candidate = number
 
     def epoch(self, event: Epoch) -> None:
-        """Write a line.
+        """Write a line, if there is a loss to write.
 
         Raises:
             LifelongError: it cannot be written.
         """
+        if math.isnan(event.loss):
+            return
         place = (self._task, self._candidate, event.stage)
         if place in self._old:
             self._make_room(place, event.epoch)

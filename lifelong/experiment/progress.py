@@ -222,9 +222,11 @@ class ConsoleProgress(Progress):
         self._said, self._unsaid = self._clock(), False
 
     def _epoch_text(self, event: Epoch) -> str:
-        """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"."""
+        """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"; where nothing is trained, "3 of 30, 1 min 20 s left"."""
         left = (self._clock() - self._phase_began) / event.epoch * (event.epochs - event.epoch) if event.epoch else 0.0
-        text = f"epoch {event.epoch} of {event.epochs}, loss {event.loss:.3f}"
+        text = f"{event.epoch} of {event.epochs}"
+        if not math.isnan(event.loss):
+            text = f"epoch {text}, loss {event.loss:.3f}"
         if not math.isnan(event.accuracy):
             # What has no accuracy, an auto-encoder say, reports none.
             text += f", accuracy {event.accuracy:.3f}"

@@ -38,7 +38,7 @@ most important weights swing, held only by `clip_norm`.
 Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images, which `signs` estimates.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -56,7 +56,8 @@ from lifelong.methods.importance import (
 )
 from lifelong.methods.method import Context
 from lifelong.training.examples import Examples, batched
-from lifelong.training.stages import derive_seed
+from lifelong.training.stages import Stage, derive_seed
+from lifelong.training.sums import add_up
 
 DRAWS, IMAGES_A_DRAW = 64, 8
 """Squared gradients that `signs` averages, and images of each, at most. A square's relative variance is 2 by its signs, which more images
@@ -77,24 +78,25 @@ class EWC(QuadraticPenaltyMethod):
         if 0 < wanted < len(examples.train):
             chosen = torch.randperm(len(examples.train), generator=generator, device=device)[:wanted]
             examples = replace(examples, train=examples.train[chosen], train_labels=examples.train_labels[chosen])
+        stage = context.stage("importance")
         match self.settings.fisher:
             case "exact":
-                return exact_fisher(network, head, examples)
+                return exact_fisher(network, head, examples, stage)
             case "signs":
-                return signed_fisher(network, head, examples, generator)
+                return signed_fisher(network, head, examples, generator, stage)
             case "sampled":
-                return labelled_fisher(network, head, examples, sampled_labels(network, head, examples, generator))
+                return labelled_fisher(network, head, examples, sampled_labels(network, head, examples, generator), stage)
             case "empirical":
-                return labelled_fisher(network, head, examples, examples.train_labels)
+                return labelled_fisher(network, head, examples, examples.train_labels, stage)
             case _:
-                return batched_fisher(network, head, examples, context.training.batch_size, generator)
+                return batched_fisher(network, head, examples, context.training.batch_size, generator, stage)
 
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
         """The sum over tasks, or the running Fisher at the newest weights."""
         return old.plus(new) if self.settings.penalty == "separate" else old.moved(new, self.settings.gamma)
 
 
-def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples) -> Float[Tensor, "p"]:
+def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples, stage: Stage | None = None) -> Float[Tensor, "p"]:
     """mean over x of sum over y of p(y|x) (d log p(y|x) / d theta)^2, for the shared weights of a backbone.
 
     With J = dz/dtheta this is the diagonal of J' H J, H = diag(p) - p p', whose rank is C - 1: so many rows R with R'R = H do.
@@ -108,10 +110,12 @@ def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples) -> Flo
         reflection = torch.eye(len(s), device=s.device) - normal.outer(normal) / (1 + s[0])
         return reflection[1:] * s  # (c - 1, c)
 
-    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.square)
+    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.square, stage)
 
 
-def labelled_fisher(network: nn.Module, head: nn.Module, examples: Examples, labels: Int64[Tensor, "n"]) -> Float[Tensor, "p"]:
+def labelled_fisher(
+    network: nn.Module, head: nn.Module, examples: Examples, labels: Int64[Tensor, "n"], stage: Stage | None = None
+) -> Float[Tensor, "p"]:
     """mean over samples of (d log p(label|x) / d theta)^2, for the shared weights of a backbone.
 
     Args:
@@ -125,7 +129,7 @@ def labelled_fisher(network: nn.Module, head: nn.Module, examples: Examples, lab
         is_label = torch.arange(len(logits), device=logits.device) == label
         return (is_label.to(logits.dtype) - logits.softmax(dim=0)).unsqueeze(0)  # (1, c)
 
-    return mean_over_samples(network, head, examples, labels, rows, torch.square)
+    return mean_over_samples(network, head, examples, labels, rows, torch.square, stage)
 
 
 def sampled_labels(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Int64[Tensor, "n"]:
@@ -135,7 +139,12 @@ def sampled_labels(network: nn.Module, head: nn.Module, examples: Examples, gene
 
 
 def batched_fisher(
-    network: nn.Module, head: nn.Module, examples: Examples, batch_size: int, generator: torch.Generator
+    network: nn.Module,
+    head: nn.Module,
+    examples: Examples,
+    batch_size: int,
+    generator: torch.Generator,
+    stage: Stage | None = None,
 ) -> Float[Tensor, "p"]:
     """mean over batches of B (mean gradient of the cross-entropy)^2, for the shared weights of a backbone.
 
@@ -146,17 +155,19 @@ def batched_fisher(
     def cotangents(logits: Tensor, labels: Tensor) -> Tensor:
         return logits.softmax(dim=1) - F.one_hot(labels, logits.shape[1])
 
-    return squared_sums(network, head, examples, order.split(batch_size), cotangents) / len(order)
+    return squared_sums(network, head, examples, order.split(batch_size), cotangents, stage, generator) / len(order)
 
 
-def signed_fisher(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Float[Tensor, "p"]:
+def signed_fisher(
+    network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator, stage: Stage | None = None
+) -> Float[Tensor, "p"]:
     """The exact Fisher, but for chance: the mean of `DRAWS` squared gradients, each of a few images under random signs.
 
     Of fewer images than that it is exact, which costs little then.
     """
     count = len(examples.train)
     if count < DRAWS:
-        return exact_fisher(network, head, examples)
+        return exact_fisher(network, head, examples, stage)
     size = min(count // DRAWS, IMAGES_A_DRAW)
     chosen = torch.randperm(count, generator=generator, device=generator.device)[: size * DRAWS]
 
@@ -166,15 +177,17 @@ def signed_fisher(network: nn.Module, head: nn.Module, examples: Examples, gener
         signed = p.sqrt() * (2 * torch.randint(2, p.shape, generator=generator, device=generator.device) - 1)
         return signed - p * signed.sum(dim=1, keepdim=True)
 
-    return squared_sums(network, head, examples, chosen.split(size), cotangents) / len(chosen)
+    return squared_sums(network, head, examples, chosen.split(size), cotangents, stage, generator) / len(chosen)
 
 
 def squared_sums(
     network: nn.Module,
     head: nn.Module,
     examples: Examples,
-    parts: Iterable[Int64[Tensor, "_"]],
+    parts: Sequence[Int64[Tensor, "_"]],
     cotangents: Callable[[Tensor, Tensor], Tensor],
+    stage: Stage | None,
+    generator: torch.Generator,
 ) -> Float[Tensor, "p"]:
     """sum over parts of (sum over images of v . dz/dtheta)^2, for the shared weights of a backbone.
 
@@ -184,13 +197,18 @@ def squared_sums(
         examples: their training images are used.
         parts: positions of the images of each part.
         cotangents: from a part's logits (b, c) and labels (b,) to the v of its images, (b, c).
+        stage: as in `mean_over_samples`.
+        generator: what `cotangents` draws from, if it draws.
     """
     parameters = {name: parameter.detach().requires_grad_() for name, parameter in shared_parameters(network).items()}
     logits, weights = logits_of(network, head), list(parameters.values())
     total = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
-    for part in parts:
+
+    def add(part: Tensor) -> None:
         outputs = logits(parameters, examples.prepare(examples.train[part]))
         gradients = torch.autograd.grad(outputs, weights, cotangents(outputs.detach(), examples.train_labels[part]), materialize_grads=True)
         for before, gradient in zip(total, gradients, strict=True):
             before.addcmul_(gradient, gradient)
+
+    add_up(total, parts, add, stage or Stage("importance", 0), generator)
     return flat(total)

@@ -22,6 +22,8 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, cross_entropy
 from lifelong.training.persample import Logits, Size, numbers_per_sample, sizes_of_one, summed_sizes
+from lifelong.training.stages import Stage
+from lifelong.training.sums import add_up
 
 SAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 64, 2**26
 """Samples that are worked on at once, and numbers that are held for them (256 MiB). Fixed, because sums of floats depend on them."""
@@ -54,6 +56,7 @@ def mean_over_samples(
     labels: Int64[Tensor, "n"],
     cotangents: Cotangents,
     size: Size,
+    stage: Stage | None = None,
 ) -> Float[Tensor, "p"]:
     """The mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
 
@@ -68,23 +71,29 @@ def mean_over_samples(
         labels: handed to `cotangents`, one a sample.
         cotangents: the same number of rows for every sample.
         size: such as the square.
+        stage: names the computation, shows how far it is and keeps its state; None: nobody looks.
     """
     parameters = {name: parameter.detach() for name, parameter in shared_parameters(network).items()}
     logits, rows = logits_of(network, head), vmap(cotangents)
     numbers = numbers_per_sample(network, logits, parameters, examples.prepare(examples.train[:2]))
     step = 1 if numbers is None else min(SAMPLES_AT_ONCE, max(1, NUMBERS_AT_ONCE // numbers))
     total = torch.zeros_like(flat(parameters.values()))
-    for images, ids in zip(examples.train.split(step), labels.split(step), strict=True):
+
+    def add(part: tuple[Tensor, Tensor]) -> None:
+        images, ids = part
         inputs = examples.prepare(images)
 
-        def rows_of(outputs: Tensor, ids: Tensor = ids) -> Tensor:
+        def rows_of(outputs: Tensor) -> Tensor:
             return rows(outputs, ids)  # (b, k, c)
 
         if numbers is None:
             found = sizes_of_one(logits, parameters, inputs, rows_of, size)
         else:
             found = summed_sizes(network, logits, parameters, inputs, rows_of, size)
-        total += flat(found.values())
+        total.add_(flat(found.values()))
+
+    parts = list(zip(examples.train.split(step), labels.split(step), strict=True))
+    add_up([total], parts, add, stage or Stage("importance", 0))
     return total / len(labels)
 
 

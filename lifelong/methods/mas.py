@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, mean_over_samples
 from lifelong.methods.method import Context
 from lifelong.training.examples import Examples
+from lifelong.training.stages import Stage
 
 
 class MAS(QuadraticPenaltyMethod):
@@ -35,17 +36,17 @@ class MAS(QuadraticPenaltyMethod):
 
     def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
         """Omega of the task alone."""
-        return output_sensitivity(self._network(), head, examples)
+        return output_sensitivity(self._network(), head, examples, context.stage("importance"))
 
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
         """Importance adds up; the anchor is the newest."""
         return old.moved(new)
 
 
-def output_sensitivity(network: nn.Module, head: nn.Module, examples: Examples) -> Float[Tensor, "p"]:
+def output_sensitivity(network: nn.Module, head: nn.Module, examples: Examples, stage: Stage | None = None) -> Float[Tensor, "p"]:
     """mean over training images of |d ||logits||^2 / d theta|, for the shared weights of a backbone."""
 
     def rows(logits: Tensor, label: Tensor) -> Tensor:
         return 2 * logits.unsqueeze(0)  # d ||z||^2 / dz, (1, c)
 
-    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.abs)
+    return mean_over_samples(network, head, examples, examples.train_labels, rows, torch.abs, stage)

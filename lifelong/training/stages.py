@@ -34,8 +34,8 @@ class Epoch:
         stage: the stage's name.
         epoch: epochs done, from 1.
         epochs: epochs planned.
-        loss: mean training loss of the epoch.
-        accuracy: validation accuracy in [0, 1].
+        loss: mean training loss of the epoch; NaN where nothing is trained, such as while importance is measured.
+        accuracy: validation accuracy in [0, 1]; NaN where there is none.
     """
 
     stage: str

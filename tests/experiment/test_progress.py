@@ -65,6 +65,18 @@ def test_lines_where_there_is_no_terminal(clock):
     ]
 
 
+def test_what_trains_nothing_shows_how_far_it_is(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file, width=80), clock=clock)
+    with progress:
+        progress.run_started("digits", "ewc", 1, 0)
+        progress.task_started(0, "one")
+        progress.phase("train")
+        progress.epoch(Epoch("importance", 64, 64, float("nan"), float("nan")))
+        progress.phase("evaluate")
+    assert "  importance: 64 of 64" in file.getvalue().splitlines()
+
+
 def test_what_has_no_accuracy_shows_none(clock):
     file = io.StringIO()
     progress = ConsoleProgress(Console(file=file, width=80), clock=clock)
