@@ -4,14 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lifelong.data.catalog import PoolName
+from lifelong.data.words import SPLITS
 from lifelong.errors import LifelongError, near_miss
 
 Kind = Literal["named", "parquet", "csv", "folder", "hub"]
-
-SPLITS: tuple[PoolName, ...] = get_args(PoolName)
 
 KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
 """The kinds of sources of one's own, and what stands behind their colon."""
@@ -20,14 +19,14 @@ _COLUMNS = ("image", "label")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "named": ("flip",),
     "parquet": (*_COLUMNS, *SPLITS, "flip"),
-    "csv": (*_COLUMNS, *SPLITS, "flip"),
+    "csv": (*_COLUMNS, "split", *SPLITS, "flip"),
     "folder": (*SPLITS, "flip"),
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
 _OF_STREAMS = ("tasks", "size")
 """What a stream that is named by the address of its images may say besides (see `lifelong.streams.own`)."""
 
-_KNOWN = (*_OPTIONS["hub"], *_OF_STREAMS)
+_KNOWN = (*_OPTIONS["hub"], "split", *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
 
 
@@ -95,6 +94,10 @@ def parse_address(name: str, *, stream: bool = False) -> Address:
         key, _, value = item.partition("=")
         _check(name, kind, key, value, options, _OF_STREAMS if stream else ())
         options[key] = value
+    parts = [part for split in SPLITS if split in options for part in options[split].split("+")]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise LifelongError(f"source '{name}': '{twice}' is named twice, so that its images would be read twice; name each part once")
     if options.keys() & set(SPLITS) and "train" not in options:
         raise LifelongError(f"source '{name}': it names {', '.join(options.keys() & set(SPLITS))} but not train; add train=...")
     return Address(name, kind, where, options)  # ty: ignore[invalid-argument-type]

@@ -56,6 +56,7 @@ class FilePool:
         cache: where decoded images go.
         squeeze: whether oblong images are squeezed into squares, instead of cut.
         skip_broken: leave out the images that cannot be used; this looks at every image now, unless that was done before.
+        only: which of the rows are of this split, bool of shape (rows,); None: all of them.
 
     Raises:
         LifelongError: no image is left.
@@ -71,17 +72,18 @@ class FilePool:
         *,
         squeeze: bool = False,
         skip_broken: bool = False,
+        only: np.ndarray | None = None,
     ) -> None:
-        self.labels = labels
         self.notes: tuple[str, ...] = ()
         self._name = f"'{source}' ({pool})"
         self._kept_as = f"{split.place.name}-{pool}"
         self._split = split
         self._cache = cache
         self._squeeze = squeeze
-        self._kept = np.ones(split.rows, dtype=bool)
+        self._kept = np.ones(split.rows, dtype=bool) if only is None else only.copy()
         if skip_broken:
-            self._leave_out(find_problems(split, cache, self._sum))
+            self._leave_out([problem for problem in find_problems(split, cache, self._sum) if self._kept[problem.row]])
+        self.labels = labels[torch.from_numpy(self._kept)]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
@@ -105,11 +107,11 @@ class FilePool:
     def _leave_out(self, problems: list[Problem]) -> None:
         if not problems:
             return
+        count = int(self._kept.sum())
         self._kept[[problem.row for problem in problems]] = False
         if not self._kept.any():
-            raise LifelongError(f"{unusable(problems, self._split.rows, self._name, self._split.place)}; none is left; mend them")
-        self.labels = self.labels[torch.from_numpy(self._kept)]
-        left_out = unusable(problems, self._split.rows, self._name, and_so=" and are left out")
+            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; mend them")
+        left_out = unusable(problems, count, self._name, and_so=" and are left out")
         self.notes = (f"{left_out}.",)
         log.warning("%s", left_out)
         log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))
@@ -127,7 +129,7 @@ class FilePool:
                 yield images
         if found:
             raise LifelongError(
-                f"{unusable(found, self._split.rows, self._name, self._split.place)};"
+                f"{unusable(found, int(self._kept.sum()), self._name, self._split.place)};"
                 " mend or remove them, or leave them out with --skip-broken"
             )
         if self._split.checksum(self._cache) != self._sum:

@@ -218,9 +218,12 @@ def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[
 
 def _class_id(task: TaskSpec, source: Source, word: str | int) -> int:
     if isinstance(word, int):
-        if not 0 <= word < len(source.classes):
-            raise LifelongError(f"task '{task.name}', class {word}: source '{source.name}' has the class ids 0..{len(source.classes) - 1}")
-        return word
+        numbers = source.numbers
+        if word not in numbers:
+            known = f"0..{len(numbers) - 1}" if numbers == tuple(range(len(numbers))) else ", ".join(map(str, numbers[:10]))
+            more = ", ..." if len(numbers) > 10 and known[:3] != "0.." else ""
+            raise LifelongError(f"task '{task.name}', class {word}: source '{source.name}' has the class ids {known}{more}")
+        return numbers.index(word)
     if word not in source.classes:
         raise LifelongError(f"task '{task.name}': source '{source.name}' has no class '{word}'{near_miss(word, source.classes)}")
     return source.classes.index(word)

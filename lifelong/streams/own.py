@@ -11,6 +11,7 @@ from lifelong.data.address import Address, parse_address
 from lifelong.data.files import folders_in
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
+from lifelong.data.words import is_word
 from lifelong.errors import LifelongError
 from lifelong.streams.deal import even
 from lifelong.streams.drawing import generator
@@ -18,8 +19,6 @@ from lifelong.streams.spec import StreamSpec, TaskSpec
 
 IMAGE_SIZE = 64
 """Height and width where `size` does not say; photographs need more than the 32 of the benchmarks."""
-
-_SPLIT_NAMES = ("train", "valid", "validation", "val", "test")
 
 
 def own_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
@@ -50,7 +49,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     inside = folders_in(root)
     if not inside:
         raise LifelongError(f"stream '{address.name}': {root} holds no folders; make {root.name}/TASK/CLASS/* of it")
-    named = [name for name in inside if name.lower() in _SPLIT_NAMES]
+    named = [name for name in inside if is_word(name)]
     flat = [name for name in inside if not folders_in(root / name)]
     if named or len(flat) == len(inside):
         raise LifelongError(
