@@ -40,14 +40,16 @@ def list_streams() -> list[dict[str, Any]]:
 def describe_stream(
     name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
 ) -> dict[str, Any]:
-    """What the tasks of a stream hold; no image is decoded.
+    """What the tasks of a stream hold, and a check of its images.
+
+    Images of one's own are looked at, once for as long as their files stay the same; of the catalogue's sources none is decoded.
 
     Args:
         name, seed, data, download, skip_broken: see `open_stream`.
 
     Returns:
-        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`) and "tasks": for each its "name", "source",
-        "licence", "classes", images per split, ...
+        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`), "check": sentences about the images (see
+        `lifelong.streams.check`), and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
     """
     return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
@@ -89,6 +91,7 @@ def preview_stream(
 
 
 def _described(stream: Any, seed: int) -> dict[str, Any]:
+    from lifelong.streams.check import data_check
     from lifelong.streams.checksums import compare as compare_checksum
 
     tasks = [asdict(task) for task in stream.describe()]
@@ -98,6 +101,7 @@ def _described(stream: Any, seed: int) -> dict[str, Any]:
         "seed": seed,
         "fingerprint": stream.fingerprint(),
         "checksum": asdict(checksum) | {"verdict": compare_checksum(stream.name, seed, checksum)},
+        "check": data_check(stream, look_at_named=False),
         "tasks": plain(tasks),
     }
 

@@ -146,7 +146,7 @@ class Learner:
             return self._checked(images if images.ndim == 4 else images[None])
         many = images if isinstance(images, (list, tuple)) else [images]
         named = [pair for one in many for pair in _encoded(one)]
-        pixels, problems = decode_images([content for _, content in named], self.image_size)
+        pixels, problems, _ = decode_images([content for _, content in named], self.image_size)
         if problems:
             position, reason = next(iter(problems.items()))
             raise LifelongError(f"{named[position][0]}: cannot be used as an image ({reason}); leave it out")

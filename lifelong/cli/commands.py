@@ -203,7 +203,7 @@ def streams(
     preview: Annotated[Path | None, run_flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the streams, or describe one. No image is decoded, unless a contact sheet is asked for."""
+    """List the streams, or describe one and check its images: those of your own are looked at, once."""
     if name is None:
         if preview is not None:
             raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")

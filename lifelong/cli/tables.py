@@ -115,6 +115,8 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
     console.print(stream_table(stream))
     for note in notes(stream):
         _say(console, note)
+    for line in stream["check"] or ["nothing found"]:
+        _say(console, f"data check: {clean(line)}")
     for licence in licences(stream):
         _say(console, licence)
     checksum = stream["checksum"]

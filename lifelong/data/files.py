@@ -55,6 +55,10 @@ class FileSplit:
                 yield batch, lambda position, first=first: shown(self.names[first + position])
                 first, batch, held = number, [], 0
 
+    def called(self, row: int) -> str:
+        """The path of one of them below the root."""
+        return shown(self.names[row])
+
     def checksum(self, cache: Cache) -> str:
         """Of the files' bytes and their paths below the root."""
         return cache.checksum(self.files, self.names)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,12 +36,14 @@ class ParquetSplit:
         self.files = list(files)
         self.place = self.files[0].parent
         self.rows = 0
+        self._ends: list[int] = []  # of each file, the row of the split behind its last one
         self._columns: list[tuple[str, str]] = []
         self._names: list[tuple[str, ...] | None] = []
         for file in self.files:
             with _reading(file), pq.ParquetFile(file) as opened:
                 schema = opened.schema_arrow
-                self.rows += opened.metadata.num_rows
+                self._ends.append(self.rows + opened.metadata.num_rows)
+                self.rows = self._ends[-1]
             image = _column(file, schema.names, image_columns, "images")
             label = _column(file, schema.names, label_columns, "labels")
             self._columns.append((image, label))
@@ -108,6 +111,11 @@ class ParquetSplit:
                 parts.append(np.array(opened.read(columns=[name]).column(name).to_pylist(), dtype=object))
         words = np.concatenate(parts)
         return (name, words) if any(is_word(word or "") for word in dict.fromkeys(words.tolist())) else None
+
+    def called(self, row: int) -> str:
+        """Its file and its row there."""
+        number = bisect_right(self._ends, row)
+        return f"row {row - (self._ends[number - 1] if number else 0)} of {self.files[number].name}"
 
     def checksum(self, cache: Cache) -> str:
         """Of the files' bytes."""

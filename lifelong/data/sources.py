@@ -20,7 +20,7 @@ from lifelong.data.labels import Arranged, arrange
 from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
-from lifelong.data.problems import Rows
+from lifelong.data.problems import Findings, Rows
 from lifelong.data.shards import gaps, named_files, split_files, what_there_is
 from lifelong.errors import LifelongError, MissingDataError
 
@@ -84,6 +84,21 @@ class Source:
         digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
         """
         return self._pools[split].contents()
+
+    def findings(self, split: PoolName, look: bool) -> Findings | None:
+        """Which images of a split cannot be used, or lose something by being read.
+
+        Args:
+            split: which.
+            look: whether to look at every image now, if that was never done; else the answer may be None.
+        """
+        pool = self._pools[split]
+        return pool.findings(look) if isinstance(pool, FilePool) else Findings()
+
+    def called(self, split: PoolName, position: int) -> str:
+        """What names the image at a position of a split: its path, or its file and row; its number where it lies in no file."""
+        pool = self._pools[split]
+        return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
 
     def fingerprint(self, split: PoolName) -> str:
         """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""

@@ -33,6 +33,7 @@ from lifelong.settings.run import Environment
 from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_freed_memory
@@ -101,6 +102,7 @@ def learn_more(
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += [note for note in as_notes(data_check(images)) if note not in stream.notes]
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
         threads = set_threads(environment.threads, images.describe()[0].image_size)
         extractors = extractor_opener(environment, device)

@@ -10,6 +10,7 @@ from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.training.precision import exact_float32
 
 
@@ -65,5 +66,5 @@ def distances(
         "raw": [decision["divergences"] for decision in decisions],
         "decisions": decisions,
         "groups": relatedness.groups.members,
-        "notes": notes,
+        "notes": [*notes, *as_notes(data_check(stream))],
     }

@@ -23,6 +23,7 @@ from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_freed_memory
 from lifelong.training.precision import check_training, exact_float32
@@ -70,6 +71,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
     identity = _identity(config, stream, environment)
     stream.prepare()
+    notes += as_notes(data_check(stream))
     with directory.locked():
         directory.claim(identity, config_toml(config), default_values(config))
         listener, saves = progress or Progress(), environment.save_every

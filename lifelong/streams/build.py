@@ -108,6 +108,11 @@ class SpecStream:
             for index, drawn in enumerate(self._drawn)
         ]
 
+    @property
+    def drawn(self) -> list[Drawn]:
+        """What each task was dealt."""
+        return self._drawn
+
     def prepare(self) -> None:
         """Decode into the cache what is not there yet, so that an image that cannot be used is found before anything is learned."""
         wanted = {(drawn.spec.source, drawn.pool(split), drawn.spec.image_size): drawn.source for drawn in self._drawn for split in SPLITS}
