@@ -1,8 +1,8 @@
 """What a run has learned, put to use: images in, names of tasks and classes out."""
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.images import decode_images
+from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.run import extractor_opener
@@ -27,11 +27,7 @@ SMALL_BATCH_PIXELS = 2**14
 """Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
 one operation's into the cache. In larger batches an image takes up to twice as long."""
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".mpo")
-"""Files of a folder that are taken for images."""
-
-AS_PNG = {"CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA", "La": "LA"}
-"""What pictures become whose mode a PNG does not have."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,7 @@ class Prediction:
         tasks: the probability of every task, from the most likely down; None where the task was named.
         strange: whether the image is unlike anything learned: farther out than 95 % of the validation images of every task; None if the
             method cannot tell.
+        image: what the image is called: its path, or its place among those that were given.
     """
 
     task: str
@@ -54,6 +51,7 @@ class Prediction:
     classes: dict[str, float]
     tasks: dict[str, float] | None
     strange: bool | None
+    image: str = field(default="", compare=False)
 
     @property
     def task_probability(self) -> float | None:
@@ -106,25 +104,72 @@ class Learner:
                     module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
-    def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:
+    def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False) -> list[Prediction]:
         """What images are taken for.
 
         Args:
-            images: paths of files and folders; or PIL images, or uint8 arrays of shape (H, W, 3) or (H, W); or a uint8 tensor of shape
-                (N, 3, H, W). One alone may stand without a list. They are brought to `image_size` as a stream's are (but for
-                those of CelebA, which are squeezed: here the middle square is taken); a tensor must have it.
+            images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; uint8 arrays of shape (H, W),
+                (H, W, 3) or (H, W, 4), or batches of them (N, H, W, 3); or a uint8 tensor of shape (N, 3, H, W). One alone may stand
+                without a list. They are brought to `image_size` as a stream's are (but for those of CelebA, which are squeezed: here
+                the middle square is taken); a tensor (N, 3, H, W) must have it.
             task: the name of the task they belong to; None: it is inferred, image by image.
             infer: how: "method" by the method's own way (PAR: its prototypes), "confidence" by that of the heads, "auto" by the first if
                 there is one.
+            skip_broken: leave out images that cannot be used, with a warning in the log. Of those that a folder holds they always are.
+
+        Returns:
+            One for each image that can be used, in order; `Prediction.image` says which.
 
         Raises:
             LifelongError: an image cannot be used, no task has this name, or the method has no way of its own and is told to use it.
         """
-        pixels = self.read(images)
+        if isinstance(images, Tensor):
+            known = None if task is None else self._saved.task_index(task)
+            return self._answers(self.read(images), known, infer)
+        found: list[Prediction] = []
+        left_out: list[tuple[str, str]] = []
+        for name, answer in self.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
+            if isinstance(answer, str):
+                left_out.append((name, answer))
+            else:
+                found.append(answer)
+        if left_out:
+            log.warning("%s", unusable_line(left_out, len(left_out) + len(found)))
+        return found
+
+    def predict_each(
+        self, images: Sequence[Given], task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False
+    ) -> Iterator[tuple[str, Prediction | str]]:
+        """What each image is called and what it is taken for, or why it cannot be used; some hundred images are held at a time.
+
+        Args:
+            images: see `lifelong.data.given.given_images`.
+            task, infer, skip_broken: see `predict`.
+
+        Raises:
+            LifelongError: as `predict` does; after all images have been looked at, if some cannot be used, or if none can.
+        """
         known = None if task is None else self._saved.task_index(task)
-        with torch.inference_mode(), exact_float32(self.device):
-            parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
-        return [prediction for part in parts for prediction in part]
+        wrong: list[tuple[str, str]] = []
+        answered = 0
+        for start in range(0, len(images), EVALUATION_BATCH):
+            part = images[start : start + EVALUATION_BATCH]
+            pixels, problems = decode_given(part, self.image_size)
+            wrong += [(part[place].name, reason) for place, reason in problems.items() if not (skip_broken or part[place].found)]
+            kept = [place for place in range(len(part)) if place not in problems]
+            answers = iter([] if wrong else self._answers(pixels[kept], known, infer))
+            for place, one in enumerate(part):
+                if place in problems:
+                    yield one.name, problems[place]
+                elif not wrong:
+                    answered += 1
+                    yield one.name, replace(next(answers), image=one.name)
+        if wrong:
+            raise LifelongError(f"{unusable_line(wrong, len(images))}; leave them out, or give --skip-broken (skip_broken=True)")
+        if images and not answered:
+            _, problems = decode_given(images[:5], self.image_size)
+            first = [(images[place].name, reason) for place, reason in problems.items()]
+            raise LifelongError(f"none of {len(images)} images can be used: {', '.join(f'{name} ({why})' for name, why in first)}")
 
     def logits(self, images: UInt8[Tensor, "n 3 h w"], task: str) -> Float[Tensor, "n c"]:
         """Logits of the classes of a task.
@@ -144,12 +189,11 @@ class Learner:
         """
         if isinstance(images, Tensor):
             return self._checked(images if images.ndim == 4 else images[None])
-        many = images if isinstance(images, (list, tuple)) else [images]
-        named = [pair for one in many for pair in _encoded(one)]
-        pixels, problems, _ = decode_images([content for _, content in named], self.image_size)
+        given = given_images(images)
+        pixels, problems = decode_given(given, self.image_size)
         if problems:
-            position, reason = next(iter(problems.items()))
-            raise LifelongError(f"{named[position][0]}: cannot be used as an image ({reason}); leave it out")
+            wrong = [(given[place].name, reason) for place, reason in problems.items()]
+            raise LifelongError(f"{unusable_line(wrong, len(given))}; leave them out")
         return pixels
 
     def _checked(self, images: Tensor) -> UInt8[Tensor, "n 3 h w"]:
@@ -160,6 +204,11 @@ class Learner:
                 f" (N, {', '.join(map(str, wanted))}); give files, PIL images or arrays to have them resized"
             )
         return images
+
+    def _answers(self, pixels: UInt8[Tensor, "n 3 h w"], known: int | None, infer: Inference) -> list[Prediction]:
+        with torch.inference_mode(), exact_float32(self.device):
+            parts = [self._answer(part.to(self.device), known, infer) for part in pixels.split(EVALUATION_BATCH)] if len(pixels) else []
+        return [prediction for part in parts for prediction in part]
 
     def _answer(self, images: UInt8[Tensor, "n 3 h w"], known: int | None, infer: Inference) -> list[Prediction]:
         method, names = self._saved.method, list(self.tasks)
@@ -207,40 +256,3 @@ def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str
     ranked = shares.sort(dim=1, descending=True, stable=True)
     rows = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
     return [{names[position]: share for position, share in zip(*row, strict=True)} for row in rows]
-
-
-def _encoded(image: Any) -> list[tuple[str, bytes]]:
-    """The bytes of one image, or of all in a folder, each with what to call it in a message."""
-    if isinstance(image, (str, Path)):
-        return [(str(path), _bytes(path)) for path in image_files(Path(image))]
-    from PIL import Image, ImageOps
-
-    content = io.BytesIO()
-    try:
-        # Turned as its EXIF mark says, which a PNG would lose.
-        picture = ImageOps.exif_transpose(image) if isinstance(image, Image.Image) else Image.fromarray(image)
-        picture.convert(AS_PNG.get(picture.mode, picture.mode)).save(content, "PNG", compress_level=0)
-    except (AttributeError, TypeError, ValueError, OSError) as error:
-        raise LifelongError(f"a {type(image).__name__} is no image: give paths, PIL images, or uint8 arrays (H, W, 3) or (H, W)") from error
-    return [("an image", content.getvalue())]
-
-
-def image_files(path: Path) -> list[Path]:
-    """A file itself, or the images in a folder and the folders in it, by name.
-
-    Raises:
-        LifelongError: there is no such file, or the folder holds none.
-    """
-    if not path.is_dir():
-        return [path]
-    found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in IMAGE_ENDINGS and inner.is_file())
-    if not found:
-        raise LifelongError(f"{path}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)})")
-    return found
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LifelongError(f"{path}: {error.strerror}; give the path of an image") from error

@@ -51,6 +51,9 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
     for heading in ("image", "task", *(["probability"] if inferred else []), "class", "probability", "next", *([""] if inferred else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     for row in found:
+        if row["error"] is not None:
+            table.add_row(Text(clean(row["image"])), Text(clean(f"cannot be used ({row['error']})"), style="red"))
+            continue
         ranked = list(row["classes"].items())
         following = f"{clean(ranked[1][0])} {ranked[1][1]:.3f}" if len(ranked) > 1 else ""
         of_task = [] if not inferred else [f"{row['tasks'][row['task']]:.3f}"]

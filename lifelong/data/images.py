@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ def _truncation_found() -> Generator[None]:
         with _Strict.lock:
             _Strict.inside -= 1
             if not _Strict.inside:
-                ImageFile.LOAD_TRUNCATED_IMAGES = _Strict.before
+                ImageFile.LOAD_TRUNCATED_IMAGES = _Strict.before  # ty: ignore[invalid-assignment]
 
 
 def _open(image: Picture) -> tuple[np.ndarray, str]:
@@ -185,7 +185,7 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
     return pixels, remark
 
 
-def _opened(encoded: bytes) -> Image.Image:
+def _opened(encoded: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(encoded), formats=[*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)])
 
 
@@ -196,12 +196,12 @@ _OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
 def _stored(opened: Image.Image) -> str:
     """How the pixels lie in the file, in Pillow's words; empty where it does not say."""
     tiles = getattr(opened, "tile", None)
-    args = tiles[0].args if tiles else ""
+    args = tiles[0][3] if tiles else ""
     mode = args[0] if isinstance(args, tuple) and args else args
     return mode if isinstance(mode, str) else ""
 
 
-def _renamed(args: object, mode: str) -> object:
+def _renamed(args: tuple[Any, ...] | str | None, mode: str) -> tuple[Any, ...] | str:
     return (mode, *args[1:]) if isinstance(args, tuple) else mode
 
 
