@@ -1,7 +1,7 @@
 """How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -133,3 +133,27 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
         raise LifelongError(f"{where}: '{value}' is neither true nor false")
     if key in _OF_STREAMS and not re.fullmatch(r"[1-9][0-9]{0,5}", value):
         raise LifelongError(f"{where}: '{value}' is no whole number above 0")
+
+
+def meant_address(name: str, folders: Iterable[Path | None]) -> str:
+    """The end of an error line about a name that is really a path: the address of what lies there; empty where nothing does.
+
+    Args:
+        name: what was given where an address or a name is expected.
+        folders: where a relative path is looked for; None among them is passed over.
+    """
+    place, _, options = name.partition("?")
+    for folder in folders:
+        path = None if folder is None else folder / Path(place).expanduser()
+        if path is None or not path.exists():
+            continue
+        behind = f"?{options}" * bool(options)
+        if path.is_dir():
+            kind = "parquet" if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")) else "folder"
+            return f"; '{place}' is a folder: write {kind}:{place}{behind}"
+        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+            return f"; '{place}' is a list: write csv:{place}{behind}"
+        if path.suffix.lower() == ".parquet":
+            return f"; '{place}' is a file: write parquet:{Path(place).parent}?train={path.name}"
+        return f"; '{place}' is a file, and what is read are folders (folder:DIR), lists (csv:FILE) and parquet files (parquet:DIR)"
+    return ""

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from lifelong.data.address import Address, parse_address
+from lifelong.data.address import Address, meant_address, parse_address
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import Entry, Hub, PoolName, entry_of
+from lifelong.data.catalog import CATALOG, Entry, Hub, PoolName, entry_of
 from lifelong.data.files import Listing, list_folder
 from lifelong.data.hub import folder_name
 from lifelong.data.labels import Arranged, arrange
@@ -135,6 +135,10 @@ class Sources:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
         address = parse_address(name)
+        if address.kind == "named" and address.where not in CATALOG:
+            meant = meant_address(name, (self.data, base or Path.cwd()))
+            if meant:
+                raise LifelongError(f"unknown source '{name}'{meant}")
         place = self.place(address, base)
         key = (name, place)
         if key not in self._opened:

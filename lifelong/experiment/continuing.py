@@ -11,7 +11,7 @@ what was begun.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,10 @@ def learn_more(
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
-        added = _claim(saved, wanted)
+        own = _of_stream(saved, wanted.name, sources) if wanted.name in saved.names else None
+        if wanted == own:
+            return summary  # the run's own stream had this very task
+        added = _claim(saved, wanted, own)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             if environment.tensorboard:
@@ -134,8 +137,35 @@ def _images(name: str, source: str, saved: SavedRun, sources: Sources) -> SpecSt
     return SpecStream(StreamSpec(name, (spec,)), saved.config.seed, sources)
 
 
-def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
+def _of_stream(saved: SavedRun, name: str, sources: Sources) -> AddedTask | None:
+    """The task of this name in the run's own stream, as it would be if it were added now; None: it has none, or its images are not here.
+
+    Its fingerprint is empty where the images of the stream are not those that were learned.
+    """
+    try:
+        own = open_stream(saved.config.stream, saved.config.seed, sources)
+        if not isinstance(own, SpecStream):
+            return None
+        spec = next((task for task in own.spec.tasks if task.name == name), None)
+        if spec is None:
+            return None
+        address = parse_address(spec.source)
+        place = sources.place(address, own.spec.base)
+        source = spec.source if place is None else address.of_source(str(place.resolve()))
+        alone = SpecStream(StreamSpec(name, (replace(spec, source=source),)), saved.config.seed, sources)
+        as_learned = own.fingerprint() == saved.identity["stream images"]
+        return AddedTask(name, source, alone.fingerprint() if as_learned else "")
+    except LifelongError:
+        return None
+
+
+def _claim(saved: SavedRun, wanted: AddedTask, own: AddedTask | None) -> list[AddedTask]:
     """All added tasks with this one at their end, which is put down as the one that is learned next, unless it has been learned.
+
+    Args:
+        saved: the run.
+        wanted: the task.
+        own: the task of its name in the run's own stream, if there is one and its images are here.
 
     Raises:
         LifelongError: another task has this name.
@@ -151,8 +181,12 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
             _write(saved.directory, learned)
         return learned
     if wanted.name in names:
+        before = next((task for task in learned if task.name == wanted.name), own)
+        where = "other images"
+        if before is not None and before.source == wanted.source:
+            where = f"{wanted.source}, whose images have changed since or were divided in another way"
         raise LifelongError(
-            f"{saved.directory.path} has learned a task '{wanted.name}' before, from other images; give this one another name with --name"
+            f"{saved.directory.path} has learned a task '{wanted.name}' before, from {where}; give this one another name with --name"
         )
     claimed = [*learned, wanted]
     if claimed != known:

@@ -262,6 +262,9 @@ def test_what_is_refused(place, tmp_path):
     images_of_bars(tmp_path / "elsewhere" / "bars", seed=3)
     with pytest.raises(LifelongError, match="has learned a task 'bars' before, from other images"):
         learn_more(place / "par", f"folder:{tmp_path / 'elsewhere' / 'bars'}", HERE)
+    (place / "bars" / "left" / "0.png").unlink()
+    with pytest.raises(LifelongError, match=r"'bars' before, from folder:.*/bars, whose images have changed since"):
+        learn_more(place / "par", bars(place), HERE)
     with pytest.raises(LifelongError, match="no images for source"):
         learn_more(place / "par", "folder:nowhere", HERE)
     with pytest.raises(LifelongError, match="holds no run"):
@@ -271,6 +274,23 @@ def test_what_is_refused(place, tmp_path):
     (place / "finetune" / "summary.json").write_text(json.dumps(summary | {"complete": False}))
     with pytest.raises(LifelongError, match="is not finished"):
         learn_more(place / "finetune", bars(place), HERE)
+
+
+def test_the_very_folder_of_the_run(tmp_path, capsys):
+    """Nothing is learned again of images that the stream had; and it is said when they have changed."""
+    images_of_bars(tmp_path / "photos" / "bars")
+    images_of_bars(tmp_path / "photos" / "more", seed=5)
+    out = ["--out", str(tmp_path / "run"), "--threads", "1", "--preset", "quick", "--epochs", "1", "--init-channels", "4"]
+    assert main(["run", "--stream", f"folder:{tmp_path / 'photos'}?size=8", "--method", "finetune", *out]) == 0
+    before = read_summary(tmp_path / "run")
+    assert main(["learn", str(tmp_path / "run"), "--task", f"folder:{tmp_path / 'photos' / 'bars'}"]) == 0
+    assert read_summary(tmp_path / "run") == before
+    (tmp_path / "photos" / "bars" / "left" / "0.png").unlink()
+    capsys.readouterr()
+    assert main(["learn", str(tmp_path / "run"), "--task", f"folder:{tmp_path / 'photos' / 'bars'}"]) == 2
+    assert f"before, from folder:{tmp_path / 'photos' / 'bars'}, whose images have changed since" in capsys.readouterr().err
+    assert main(["learn", str(tmp_path / "run"), "--task", str(tmp_path / "photos" / "bars")]) == 2
+    assert f"is a folder: write folder:{tmp_path / 'photos' / 'bars'}" in capsys.readouterr().err
 
 
 def test_the_command(place, capsys):
