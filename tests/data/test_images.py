@@ -260,9 +260,18 @@ def tiff_32(values: list[int]) -> bytes:
     return encode(Image.fromarray(np.array([values], np.int32)), "TIFF")
 
 
+def tiff_12(first: int, second: int) -> bytes:
+    """A TIFF of one row of two pixels of 12 bits, written by hand."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    row = (first << 12 | second).to_bytes(3, "big")
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + row
+
+
 @pytest.mark.parametrize(
     ("encoded", "wanted", "remark"),
     [
+        (tiff_12(0x0F0, 0xFFF), [0x0F, 0xFF], ""),
         (raw_png(struct.pack(">3H", 0, 7, 255), 3, 16, GREY), [0, 7, 255], "values of 8 bits in a file of more, taken as they are"),
         (raw_png(struct.pack(">3H", 0, 7, 256), 3, 16, GREY), [0, 0, 1], "values from 0 to 256 of 65535: 2 of their levels of grey remain"),
         (
