@@ -151,7 +151,7 @@ class Learner:
         """
         known = None if task is None else self._saved.task_index(task)
         wrong: list[tuple[str, str]] = []
-        answered = 0
+        left_out: list[tuple[str, str]] = []
         for start in range(0, len(images), EVALUATION_BATCH):
             part = images[start : start + EVALUATION_BATCH]
             pixels, problems = decode_given(part, self.image_size)
@@ -160,16 +160,14 @@ class Learner:
             answers = iter([] if wrong else self._answers(pixels[kept], known, infer))
             for place, one in enumerate(part):
                 if place in problems:
-                    yield one.name, problems[place]
+                    left_out.append((one.name, problems[place]))
+                    yield left_out[-1]
                 elif not wrong:
-                    answered += 1
                     yield one.name, replace(next(answers), image=one.name)
         if wrong:
             raise LifelongError(f"{unusable_line(wrong, len(images))}; leave them out, or give --skip-broken (skip_broken=True)")
-        if images and not answered:
-            _, problems = decode_given(images[:5], self.image_size)
-            first = [(images[place].name, reason) for place, reason in problems.items()]
-            raise LifelongError(f"none of {len(images)} images can be used: {', '.join(f'{name} ({why})' for name, why in first)}")
+        if images and len(left_out) == len(images):
+            raise LifelongError(f"{unusable_line(left_out, len(images))}; none is left")
 
     def logits(self, images: UInt8[Tensor, "n 3 h w"], task: str) -> Float[Tensor, "n c"]:
         """Logits of the classes of a task.

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -228,6 +229,9 @@ def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
     assert said.err.endswith(f"{folder}: Passed over as no images: 1 .txt.\n")
     assert main(["predict", str(par), str(folder)]) == 0
     assert "cannot be used (truncated)" in capsys.readouterr().out
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff7.png")).write_bytes(b"x")  # a name that is no text
+    assert main(["predict", str(par), str(folder)]) == 0
+    assert "\N{REPLACEMENT CHARACTER}" in capsys.readouterr().out
     # A file that was asked for by name is missed, unless it may be.
     asked = [str(folder / "4.png"), str(good), str(folder / "none.png")]
     assert main(["predict", str(par), *asked]) == 2
@@ -237,7 +241,7 @@ def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
     assert "none.png (no such file or directory)" in line
     assert "--skip-broken" in line
     assert [answer.image for answer in learner.predict(asked, skip_broken=True)] == [str(good)]
-    with pytest.raises(LifelongError, match=r"none of 1 images can be used: .*4.png \(truncated\)"):
+    with pytest.raises(LifelongError, match=r"1 of 1 images cannot be used: .*4.png \(truncated\); none is left"):
         learner.predict(folder / "4.png", skip_broken=True)
 
 

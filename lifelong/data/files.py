@@ -236,7 +236,10 @@ def _walk(folder: Path, found: list[Path], passed: Counter[str]) -> None:
         else:
             _count(passed, [name])
     for name in inner:
-        _walk(folder / name, found, passed)
+        try:
+            _walk(folder / name, found, passed)
+        except LifelongError:  # may not be read: one such folder is no reason to look at none
+            passed["folders that cannot be read"] += 1
 
 
 def folders_in(root: Path) -> list[str]:

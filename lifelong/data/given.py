@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lifelong.data.files import find_images, read_file
 from lifelong.data.images import Picture, decode_images
+from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
 
 _BYTES = 64 * 2**20  # of encoded images read at a time, about
@@ -84,7 +85,7 @@ def decode_given(given: Sequence[Given], size: int) -> tuple[UInt8[Tensor, "n 3 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:
     """The beginning of a line about images that cannot be used: how many, and the first five with their reasons."""
-    named = ", ".join(f"{name} ({reason})" for name, reason in problems[:5])
+    named = ", ".join(f"{shown(name)} ({reason})" for name, reason in problems[:5])
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
     return f"{len(problems)} of {count} images cannot be used: {named}{more}"
 

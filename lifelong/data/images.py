@@ -32,6 +32,7 @@ _IF_THERE = ("AVIF", "HEIF")
 
 _CHUNK = 8  # images that one thread takes at a time
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
+_MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
 _FEW = 16  # levels of grey that are called few where the file has more
 
 Picture = bytes | Image.Image | np.ndarray | None
@@ -144,8 +145,9 @@ def _open(image: Picture) -> tuple[np.ndarray, str]:
         if isinstance(image, np.ndarray):
             pixels, remark = _upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
         elif isinstance(image, Image.Image):
+            stored = _stored(image)  # empty where it has been loaded
             image.load()
-            pixels, remark = _upright(image)
+            pixels, remark = _upright(image, stored)
         else:
             pixels, remark = _decoded(image)
     except UnusableError:
@@ -168,6 +170,8 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
     if not encoded:
         raise UnusableError("empty")
     with _opened(encoded) as opened:
+        if opened.width * opened.height > _MOST_PIXELS:
+            raise UnusableError("too many pixels")  # as Pillow says where the program has not switched that off
         # A phone's MPO is a photograph with previews or a second view behind it, no film.
         if opened.format != "MPO" and getattr(opened, "is_animated", False):
             raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")

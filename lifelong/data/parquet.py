@@ -12,6 +12,7 @@ import numpy as np
 
 from lifelong.data.cache import Cache
 from lifelong.data.catalog import PoolName
+from lifelong.data.naming import shown
 from lifelong.data.words import COLUMNS, SPLITS, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
@@ -149,16 +150,20 @@ class ParquetSplit:
                     first += len(column)
 
 
-def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> dict[PoolName, np.ndarray]:
+def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tuple[dict[PoolName, np.ndarray], tuple[str, ...]]:
     """For each split which rows of the only files are its own, bool of shape (rows,), where a column of theirs says so; else nothing.
 
     Args:
         place: where the files are, for error lines.
         splits: the files as their names divide them.
 
+    Returns:
+        The rows, and what is to be said of a column that is not used because it holds other words too.
+
     Raises:
-        LifelongError: the column contradicts the files, holds other words than those of splits, or leaves none to learn from.
+        LifelongError: the column contradicts the files, or leaves none to learn from.
     """
+    notes = []
     for part, split in splits.items():
         found = split.splits()
         if found is None:
@@ -168,12 +173,14 @@ def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> dict
         meant = {word: split_of(word or "") for word in distinct}
         if set(meant.values()) == {part}:
             continue
-        usual_splits(f"{place}, column '{column}'", [word for word in distinct if word])
-        strange = [word for word in distinct if meant[word] is None]
+        strange = [str(word) for word in distinct if not is_word(word or "")]
         if strange:
-            raise LifelongError(
-                f"{place}: column '{column}' holds '{strange[0]}', which is none of train, valid, test; mend it, or drop the column"
+            notes.append(
+                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(strange[0])}', which is none of train,"
+                f" valid, test; all rows are for {part}. To divide them, write a file for each split."
             )
+            continue
+        usual_splits(f"{place}, column '{column}'", [word for word in distinct if word])
         where = np.array([meant[word] for word in words], dtype=object)
         if set(splits) != {"train"}:
             row = int(np.flatnonzero(where != part)[0])
@@ -183,8 +190,8 @@ def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> dict
             )
         if "train" not in where:
             raise LifelongError(f"{place}: no row of column '{column}' is for train; mend it, or drop the column")
-        return {name: where == name for name in SPLITS if (where == name).any()}
-    return {}
+        return {name: where == name for name in SPLITS if (where == name).any()}, ()
+    return {}, tuple(notes)
 
 
 def _batch(metadata: Any, image: str) -> int:

@@ -237,12 +237,12 @@ class Sources:
             if parts:
                 split = ParquetSplit([file for part in parts for file in splits[part].files], *columns)
                 joined[pool] = (split, torch.cat([arranged.ids[part] for part in parts]))
-        divided = {} if entry.classes else divided_rows(folder, splits)
+        divided, unused = ({}, ()) if entry.classes else divided_rows(folder, splits)
         if divided:
             joined = dict.fromkeys(divided, joined["train"])
         holes = [name for part in files for name in gaps(files[part])]
         missing = (f"Files seem to be missing, by their numbers: {', '.join(holes[:5])}{', ...' * (len(holes) > 5)}.",) if holes else ()
-        return self._source(entry, folder, arranged, joined, (*arranged.notes, *missing), divided)
+        return self._source(entry, folder, arranged, joined, (*arranged.notes, *unused, *missing), divided)
 
     def _of_files(self, entry: Entry, folder: Path, listing: Listing) -> Source:
         """A source from images in files of their own."""

@@ -187,6 +187,14 @@ def test_bombs_are_refused(monkeypatch):
     assert decode_images([png(np.zeros((20, 20), np.uint8)), png(np.zeros((8, 8), np.uint8))], 4)[1] == {0: "too many pixels"}
 
 
+def test_bombs_are_refused_where_the_program_lets_them_pass(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    head = bytearray(raw_png(b"\0", 1, 8, GREY))
+    head[16:24] = struct.pack(">II", 20_000, 10_000)
+    head[29:33] = struct.pack(">I", zlib.crc32(bytes(head[12:29])))
+    assert decode_images([bytes(head)], 4).problems == {0: "too many pixels"}
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000"])
 @pytest.mark.filterwarnings("ignore")  # Pillow's own words about what it had to guess
 def test_damage_is_a_problem_never_a_crash(kind):

@@ -8,6 +8,7 @@ import torch
 from lifelong.data.shards import gaps
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
+from lifelong.streams.catalog import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 
@@ -119,7 +120,6 @@ def test_a_column_of_splits_divides_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["train", "extra"], "column 'split' holds 'extra', which is none of train, valid, test"),
         (["train", "eval"], "'eval' may mean validation or test"),
         (["valid", "test"], "no row of column 'split' is for train"),
     ],
@@ -128,6 +128,38 @@ def test_a_column_of_splits_that_cannot_be_used(tmp_path, words, line):
     write_parquet(tmp_path / "own" / "train.parquet", [png(pixels) for pixels in numbered(2)], {"label": [0, 1], "split": words})
     with pytest.raises(LifelongError, match=line):
         opened(tmp_path)
+
+
+def test_a_column_of_other_words_is_not_used(tmp_path):
+    columns = {"label": [0, 1, 0], "usage": ["Training", "PublicTest", None]}
+    write_parquet(tmp_path / "own" / "train.parquet", [png(pixels) for pixels in numbered(3)], columns)
+    source = opened(tmp_path)
+    assert len(source.labels("train")) == 3
+    (note,) = source.notes
+    assert note.startswith("Column 'usage' of train.parquet is not used: it holds 'PublicTest'")
+    columns = {"label": [0, 1, 0], "set": ["a", "b", "c"]}
+    write_parquet(tmp_path / "own" / "train.parquet", [png(pixels) for pixels in numbered(3)], columns)
+    assert opened(tmp_path).notes == (), "no word of a split in it"
+
+
+def test_a_stream_calls_classes_by_their_numbers(tmp_path):
+    encoded = [png(pixels) for pixels in numbered(40)]
+    write_parquet(tmp_path / "own" / "train.parquet", encoded, {"label": [[0, 3, 7, 20][number % 4] for number in range(40)]})
+    file = tmp_path / "own.toml"
+    file.write_text('[[task]]\nname = "a"\nsource = "parquet:own"\nclasses = [20, 3]\n')
+    stream = open_stream(str(file), 0, Sources(None, cache=tmp_path / "cache"))
+    assert stream[0].classes == ("20", "3")
+    assert {int(number) % 4 for number in stream[0].train.images[stream[0].train.labels == 0][:, 0, 0, 0]} == {3}
+    file.write_text(file.read_text().replace("20, 3", "20, 2"))
+    with pytest.raises(LifelongError, match="class 2: source 'parquet:own' has the class ids 0, 3, 7, 20"):
+        open_stream(str(file), 0, Sources(None, cache=tmp_path / "cache")).describe()
+
+
+def test_a_class_of_test_alone(tmp_path):
+    write_parquet(tmp_path / "own" / "train.parquet", [png(pixels) for pixels in numbered(20)], {"label": ["a", "b"] * 10})
+    write_parquet(tmp_path / "own" / "test.parquet", [png(pixels) for pixels in numbered(3, start=20)], {"label": ["a", "b", "c"]})
+    with pytest.raises(LifelongError, match=r"class 'c' of source .*: no image to learn from \(1 in test\)"):
+        open_stream(f"parquet:{tmp_path / 'own'}?tasks=1", 0, Sources(None, cache=tmp_path / "cache")).describe()
 
 
 def test_a_column_of_splits_against_the_files(tmp_path):
