@@ -82,7 +82,8 @@ def _cut_classes(address: Address, seed: int, sources: Sources) -> StreamSpec:
     order = generator(seed, "classes", *source.classes).permutation(classes).tolist()
     tasks, first = [], 0
     for number, share in enumerate(even(classes, count), 1):
-        tasks.append(TaskSpec(f"{_name(address)} {number}", where, tuple(order[first : first + share]), image_size=_size(address)))
+        ids = tuple(source.numbers[place] for place in order[first : first + share])
+        tasks.append(TaskSpec(f"{_name(address)} {number}", where, ids, image_size=_size(address)))
         first += share
     return StreamSpec(_name(address), tuple(tasks))
 

@@ -9,7 +9,7 @@ from lifelong.api import configure, default_out
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from lifelong.streams.catalog import open_stream
-from tests.parquet_files import made_folder
+from tests.parquet_files import made_folder, numbered, png, write_parquet
 from tests.photographs import TASKS, make_photographs, picture
 
 
@@ -94,6 +94,22 @@ def test_classes_cut_into_tasks(tmp_path):
     assert [one.name for one in first] == ["own 1", "own 2", "own 3"]
     with pytest.raises(LifelongError, match="7 classes make at most 3 tasks of 2 or more; lower tasks=4"):
         opened(f"parquet:{tmp_path / 'own'}?tasks=4", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [([1, 2, 3, 4], None), ([0, 3, 7, 20], None), ([3_000_000_000, 10_000_001, 10_000_002, 5], None), ([5, 1, 2, 4], "abcdef")],
+)
+def test_classes_that_are_not_numbered_through(labels, names, tmp_path):
+    encoded = [png(pixels) for pixels in numbered(80)]
+    given = None if names is None else {"label": names}
+    write_parquet(tmp_path / "own" / "train.parquet", encoded, {"label": [labels[number % 4] for number in range(80)]}, names=given)
+    stream = opened(f"parquet:{tmp_path / 'own'}?tasks=2&size=8", tmp_path / "cache")
+    called = [str(label) if names is None else names[label] for label in labels]
+    assert sorted(name for one in stream.describe() for name in one.classes) == sorted(called)
+    for task in stream:
+        for image, label in zip(task.train.images, task.train.labels, strict=True):
+            assert task.classes[int(label)] == called[int(image[0, 0, 0]) % 4], "each image under its own label"
 
 
 @pytest.mark.parametrize(
