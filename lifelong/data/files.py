@@ -13,7 +13,7 @@ import numpy as np
 from lifelong.data.cache import Cache
 from lifelong.data.catalog import PoolName
 from lifelong.data.naming import class_name, natural, shown
-from lifelong.data.words import is_word, split_of, usual_splits
+from lifelong.data.words import are_splits, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError, near_miss
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Listing:
 def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     """The images of `root/<class>/*`, or of `root/<split>/<class>/*`.
 
-    The folders below `root` are splits if they have the names of two or more (see `words`), or if one that is called `train` holds
+    The folders below `root` are splits if their names say so (see `words.are_splits`), or if one that is called `train` holds
     folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
     counted. Links are followed, also out of the folder; there is no level below the classes, so a link that leads in a circle is no
     trouble.
@@ -141,7 +141,7 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
         raise LifelongError(f"{root}: no folders in it; put the images of each class into a folder of its own")
     named = [name for name in inside if is_word(name)]
     holding = [name for name in named if folders_in(root / name)]
-    if len({split_of(name) or name for name in named}) < 2 and not any(split_of(name) == "train" for name in holding):
+    if not are_splits(inside) and not any(split_of(name) == "train" for name in holding):
         return {"train": [""]}
     if not holding:
         raise LifelongError(

@@ -1,6 +1,6 @@
 """The words by which folders, files, rows and parts of the hub say which split they belong to: one vocabulary for all of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from lifelong.data.catalog import PoolName
@@ -36,6 +36,12 @@ def split_of(word: str) -> PoolName | None:
 def is_word(word: str) -> bool:
     """Whether a word names a split, be it clear which."""
     return split_of(word) is not None or word.strip().lower() in UNCLEAR
+
+
+def are_splits(names: Sequence[str]) -> bool:
+    """Whether names that stand side by side are those of splits: two different ones, and either train is among them or nothing else is."""
+    words = {split_of(name) or name for name in names if is_word(name)}
+    return len(words) > 1 and ("train" in words or all(map(is_word, names)))
 
 
 def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:

@@ -11,7 +11,7 @@ from lifelong.data.address import Address, parse_address
 from lifelong.data.files import folders_in
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
-from lifelong.data.words import is_word
+from lifelong.data.words import are_splits, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.streams.deal import even
 from lifelong.streams.drawing import generator
@@ -49,7 +49,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     inside = folders_in(root)
     if not inside:
         raise LifelongError(f"stream '{address.name}': {root} holds no folders; make {root.name}/TASK/CLASS/* of it")
-    named = [name for name in inside if is_word(name)]
+    named = [name for name in inside if is_word(name)] if are_splits(inside) or any(split_of(name) == "train" for name in inside) else []
     flat = [name for name in inside if not folders_in(root / name)]
     if named or len(flat) == len(inside):
         raise LifelongError(

@@ -71,6 +71,14 @@ def test_problem_images_are_counted_or_left_out(photographs, tmp_path):
     assert any("2" in note and "moving.gif" in note for note in described.notes)
 
 
+def test_a_task_may_be_called_test(tmp_path):
+    for number, (task, label) in enumerate(itertools.product(("birds", "dev", "test"), "ab")):
+        (tmp_path / "s" / task / label).mkdir(parents=True)
+        for each in range(4):
+            picture(10 * number + each, 1).save(tmp_path / "s" / task / label / f"{each}.png")
+    assert [one.name for one in opened(f"folder:{tmp_path / 's'}", tmp_path / "cache").describe()] == ["birds", "dev", "test"]
+
+
 def test_splits_that_are_there_are_taken(tmp_path):
     counter = itertools.count()
     for task, (split, count), label in itertools.product(("one", "two"), (("train", 5), ("val", 2), ("test", 3)), ("a", "b")):
