@@ -4,6 +4,7 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 """
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,32 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
         config: of the run.
         kind: "compare" or "distances", for what is no run of one method.
     """
-    place = config.stream.partition(":")[2].partition("?")[0] or config.stream
-    # What a person typed is no path of ours before it is made one.
-    stream = re.sub(r"[^\w.-]+", "-", place if config.stream.startswith("hub:") else Path(place).stem).strip(".-") or "stream"
+    where, mark, options = config.stream.partition("?")
+    place = where.partition(":")[2] or where
+    last = place if where.startswith("hub:") else Path(place).name
+    stream = last.removesuffix(".toml").removesuffix(".csv") + (mark + options if where == place else "")
+    # Earlier versions left out a file's options, and of a folder's name what stands behind its last dot.
+    whole = config.stream if where == place else place
+    earlier = whole if where.startswith("hub:") else Path(whole).stem
     seed = "" if kind == "compare" else f"-seed{config.seed}"
     method = config.method if config.tuning is None else f"{config.method}-tuned"
-    return Path("runs") / f"{stream}-{kind or method}{seed}"
+    folder, before = (Path("runs") / f"{_plain(name)}-{kind or method}{seed}" for name in (stream, earlier))
+    return before if not folder.exists() and _holds(before, config.stream) else folder
+
+
+def _plain(words: str) -> str:
+    """What a person typed as a part of a path of ours."""
+    return re.sub(r"[^\w.-]+", "-", words).strip(".-") or "stream"
+
+
+def _holds(folder: Path, stream: str) -> bool:
+    """Whether a folder holds a run of a stream, or a comparison on it."""
+    for file in [folder / "config.toml", *sorted(folder.glob("*/config.toml"))]:
+        try:
+            return tomllib.loads(file.read_text(encoding="utf-8")).get("stream") == stream
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def run(
@@ -332,12 +353,15 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
         out: the folder for the comparison's report; None writes nothing.
 
     Raises:
-        LifelongError: a folder holds no run.
+        LifelongError: a folder holds no run, or the copy of another.
     """
-    from lifelong.experiment.compare import read_summaries
+    from lifelong.experiment.compare import read_summaries, run_directories
     from lifelong.report.comparison import write_comparison
+    from lifelong.report.runs import check_distinct
 
-    summaries = read_summaries([Path(run) for run in runs])
+    folders = run_directories([Path(run) for run in runs])
+    summaries = read_summaries(folders)
+    check_distinct(dict(zip(map(str, folders), summaries, strict=True)))
     if out is not None:
         write_comparison(Path(out), summaries)
     return summaries

@@ -25,7 +25,7 @@ from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, read_summary
-from lifelong.experiment.run import extractor_opener
+from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.tuning import check_tuning
@@ -50,12 +50,14 @@ class AddedTask:
     Attributes:
         name: of the task.
         source: where its images are: an address whose path is absolute.
-        fingerprint: checksum of its images and labels.
+        fingerprint: checksum of its images and labels, as the run's seed drew them.
+        content: checksum of them whatever the seed; empty in runs of earlier versions.
     """
 
     name: str
     source: str
     fingerprint: str
+    content: str = ""
 
 
 def learn_more(
@@ -106,8 +108,10 @@ def learn_more(
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
-        events = environment.tensorboard
-        runner = Runner(config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events)
+        events, origin = environment.tensorboard, origin_of(stream.content, saved.identity)
+        runner = Runner(
+            config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events, origin=origin
+        )
         with exact_float32(device):
             return runner.to_end()
 
@@ -123,7 +127,8 @@ def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
     images = _images(called, source, saved, sources)
     images.prepare()
-    return AddedTask(called, source, images.fingerprint()), images
+    content = hashlib.sha256(json.dumps(images.content()).encode()).hexdigest()[:16]
+    return AddedTask(called, source, images.fingerprint(), content), images
 
 
 def _images(name: str, source: str, saved: SavedRun, sources: Sources) -> SpecStream:
@@ -189,6 +194,7 @@ class GrownStream:
 
     Attributes:
         notes: which tasks' images are not here.
+        content: see `SpecStream.content`; "added" has that of each task that was added. None where it is not known.
     """
 
     def __init__(self, saved: SavedRun, summary: dict[str, Any], added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
@@ -199,6 +205,9 @@ class GrownStream:
         names, config = saved.names, saved.config
         base = len(names) - sum(task.name in names for task in added)
         own = self._present(self.name, saved.identity["stream images"], lambda: open_stream(config.stream, config.seed, sources))
+        # A run of an earlier version does not say what its stream is made of.
+        made_of = summary.get("stream_content") or (None if own is None else content_of(own))
+        self.content = None if made_of is None else made_of | {"added": [task.content for task in added]}
         self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
         for task in added[:-1]:
             part = self._present(task.name, task.fingerprint, lambda task=task: _images(task.name, task.source, saved, sources))

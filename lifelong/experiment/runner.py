@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -32,7 +32,11 @@ from lifelong.training.stages import Epoch, clear
 
 
 class Runner:
-    """One run under way."""
+    """One run under way.
+
+    Args:
+        origin: what the summary says besides of where the numbers come from (see `lifelong.experiment.run.origin_of`).
+    """
 
     def __init__(
         self,
@@ -47,11 +51,12 @@ class Runner:
         save_every: float,
         *,
         tensorboard: bool = False,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves, self.tensorboard = Curves(directory.curves), tensorboard
+        self.curves, self.tensorboard, self.origin = Curves(directory.curves), tensorboard, dict(origin or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
@@ -249,6 +254,7 @@ class Runner:
             "version": __version__,
             "stream": self.stream.name,
             "stream_fingerprint": self.stream.fingerprint(),
+            **self.origin,
             "method": self.config.method,
             "preset": self.config.preset,
             "seed": self.config.seed,

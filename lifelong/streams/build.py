@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,6 +127,18 @@ class SpecStream:
                 total.update(drawn.rows[split].tobytes())
                 total.update(drawn.labels[split].tobytes())
         return total.hexdigest()
+
+    def content(self) -> dict[str, Any]:
+        """What the stream is made of, whatever the seed draws from it; runs of it with other seeds belong together.
+
+        Returns:
+            "definition": a checksum over what its tasks ask for; "sources": by the name of each, a checksum over its images and labels.
+        """
+        sources = {}
+        for drawn in self._drawn:
+            pools = [drawn.source.fingerprint(pool) for pool in SPLITS if drawn.source.has_split(pool)]
+            sources[drawn.spec.drawn_by] = hashlib.sha256(json.dumps(pools).encode()).hexdigest()[:16]
+        return {"definition": self.spec.definition(), "sources": sources}
 
     def checksum(self) -> Checksum:
         """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""

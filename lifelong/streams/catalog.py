@@ -1,6 +1,7 @@
 """Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,5 +71,5 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         hint = "(your own: a file that ends in .toml, or folder:PATH)"
         raise LifelongError(f"unknown stream '{stream}'{near_miss(stream, _STREAMS)} {hint}")
     module, function, _ = _STREAMS[stream]
-    spec = getattr(importlib.import_module(module), function)(seed)
+    spec = replace(getattr(importlib.import_module(module), function)(seed), drawn_from=name)
     return SpecStream(reduced(spec, name, reduction) if reduction else spec, seed, sources)
