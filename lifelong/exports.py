@@ -87,7 +87,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
                 raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
 
         write_file(file, write)
-    return {"file": str(file), "task": task, "classes": entry["classes"], "image_size": size, "largest_difference": difference}
+    return {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size, "largest_difference": difference}
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lifelong.data.catalog import Entry, PoolName
-from lifelong.data.naming import natural
+from lifelong.data.naming import natural, unique
 from lifelong.errors import LifelongError
 
 Names = tuple[str, ...]
@@ -64,7 +64,7 @@ def _own_classes(place: object, names: Mapping[PoolName, Names | None], stored: 
         if others != named:
             raise LifelongError(f"{place}: the classes of {part} are not those of train; write both with the same class names")
     if named:
-        return named
+        return unique(named)
     if len({labels.dtype for labels in stored.values()}) > 1:
         raise LifelongError(f"{place}: its splits hold labels in different forms, numbers and names; use one form")
     labels = np.concatenate(list(stored.values()))

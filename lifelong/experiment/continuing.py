@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.address import KINDS, parse_address
+from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
-from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
+from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import drop_task
 from lifelong.experiment.events import check_tensorboard, write_events
@@ -104,7 +104,7 @@ def learn_more(
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
-        threads = set_threads(environment.threads, images.describe()[0].image_size)
+        threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
@@ -118,23 +118,31 @@ def learn_more(
 
 def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
     """The task that an address means, its images whole and readable."""
-    address = parse_address(text)
+    address = parse_address(text, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
-    source = text if place is None else address.of_source(str(place.resolve()))
-    given = name if name is not None else (address.where if place is None else place.resolve().stem)
+    source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
+    usual = address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
+    # What was learned from this place keeps its name, also if an earlier version made another of it.
+    given = name if name is not None else next((task.name for task in _read(saved.directory) if task.source == source), usual)
     called = class_name(given)
     if called is None:
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
-    images = _images(called, source, saved, sources)
+    images = _images(called, source, _size(saved, called, address), saved, sources)
     images.prepare()
     content = hashlib.sha256(json.dumps(images.content()).encode()).hexdigest()[:16]
     return AddedTask(called, source, images.fingerprint(), content), images
 
 
-def _images(name: str, source: str, saved: SavedRun, sources: Sources) -> SpecStream:
-    """A stream of one task, as images of the run are."""
-    spec = TaskSpec(name, source, image_size=saved.entries[0]["image_size"])
-    return SpecStream(StreamSpec(name, (spec,)), saved.config.seed, sources)
+def _size(saved: SavedRun, name: str, address: Address) -> int:
+    """Height and width of a task's images: as its address says, or as they were learned, or else as those of the last task."""
+    if "size" in address.options:
+        return int(address.options["size"])
+    return saved.entries[saved.names.index(name) if name in saved.names else -1]["image_size"]
+
+
+def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources) -> SpecStream:
+    """A stream of one task."""
+    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources)
 
 
 def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
@@ -209,8 +217,9 @@ class GrownStream:
         made_of = summary.get("stream_content") or (None if own is None else content_of(own))
         self.content = None if made_of is None else made_of | {"added": [task.content for task in added]}
         self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
-        for task in added[:-1]:
-            part = self._present(task.name, task.fingerprint, lambda task=task: _images(task.name, task.source, saved, sources))
+        for task, entry in zip(added[:-1], saved.entries[base:], strict=False):
+            size = entry["image_size"]
+            part = self._present(task.name, task.fingerprint, lambda at=task, size=size: _images(at.name, at.source, size, saved, sources))
             self._parts.append((part, 0))
         self._parts.append((newest, 0))
 
@@ -236,6 +245,13 @@ class GrownStream:
         if stream is None:
             raise AbsentTaskError
         return stream[position]
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task as squares of another size than its own."""
+        stream, position = self._parts[index]
+        if not isinstance(stream, SpecStream):
+            raise AbsentTaskError
+        return stream.test_at(position, size)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))

@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from lifelong import __version__
+from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription, alive
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
@@ -18,7 +19,7 @@ from lifelong.experiment.machine import arithmetic, machine_name, peak_device_me
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
-from lifelong.experiment.taskfree import judge_task_free
+from lifelong.experiment.taskfree import Shown, judge_task_free
 from lifelong.experiment.tuning import method_after, tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
@@ -29,6 +30,15 @@ from lifelong.storage import Tree
 from lifelong.training.examples import evaluate
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
+
+
+@runtime_checkable
+class InSizes(Protocol):
+    """A stream that can give the test images of a task in the size of another's."""
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task, in their order, as squares of so many pixels a side."""
+        ...
 
 
 class Runner:
@@ -284,11 +294,20 @@ class Runner:
         if len(self.entries) != len(self.stream):
             return {}
         self.progress.phase("evaluate without task names")
-        classes = [entry["classes"] for entry in self.entries]
+        classes = [unique(entry["classes"]) for entry in self.entries]
+        several = len({entry["image_size"] for entry in self.entries}) > 1
+        if several and not isinstance(self.stream, InSizes):
+            return {}
         try:
-            return {"task_free": judge_task_free(self.method, self._test, classes)}
+            return {"task_free": judge_task_free(self.method, self._test, classes, self._shown if several else None)}
         except AbsentTaskError:
             return {}
+
+    def _shown(self, index: int) -> Shown:
+        """The test images of a task in the size of every task's."""
+        assert isinstance(self.stream, InSizes)
+        sizes = tuple(entry["image_size"] for entry in self.entries)
+        return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
 
     def _tuned(self) -> dict[str, Any]:
         """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lifelong.data.naming import unique
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import STATE_VERSION, digest_file
@@ -42,8 +43,12 @@ class SavedRun:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tasks, in order."""
-        return [entry["name"] for entry in self.entries]
+        """The names of its tasks, in order; no name twice."""
+        return list(unique([entry["name"] for entry in self.entries]))
+
+    def classes(self, index: int) -> tuple[str, ...]:
+        """The names of a task's classes, in label order; no name twice."""
+        return unique(self.entries[index]["classes"])
 
     def task_index(self, name: str) -> int:
         """The position of a task.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -87,6 +87,11 @@ class SpecStream:
     def __getitem__(self, index: int) -> Task:
         drawn = self._drawn[index]
         return Task(drawn.spec.name, drawn.classes, drawn.load, normalization=drawn.spec.normalization, augmentation=drawn.augmentation)
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task, in their order, as squares of another size than its own."""
+        drawn = self._drawn[index]
+        return replace(drawn, spec=replace(drawn.spec, image_size=size)).load("test")
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
