@@ -102,9 +102,10 @@ def test_the_facts(data_folder):
 def test_two_classes_of_one_name_stay_two(tmp_path):
     """ImageNet has two cranes and two mailots: a bird and a machine are no one class, wherever names are keys."""
     names = ["crane", "dog", "crane", "fox"]
-    content = [png(each) for each in numbered(8)]
-    for split in ("train", "test"):
-        write_parquet(tmp_path / "own" / f"{split}-0.parquet", content, {"label": [0, 1, 2, 3] * 2}, names={"label": names})
+    content = [png(each) for each in numbered(48)]
+    for split, part in (("train", content[:40]), ("test", content[40:])):
+        labels = [number % 4 for number in range(len(part))]
+        write_parquet(tmp_path / "own" / f"{split}-0.parquet", part, {"label": labels}, names={"label": names})
     stream = open_stream(f"parquet:{tmp_path / 'own'}?tasks=2&size=8", 0, Sources(tmp_path, cache=tmp_path / "cache"))
     assert sorted(name for task in stream.describe() for name in task.classes) == ["crane", "crane (2)", "dog", "fox"]
 
