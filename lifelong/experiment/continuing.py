@@ -11,9 +11,11 @@ what was begun.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
@@ -31,6 +33,7 @@ from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
 from lifelong.storage import write_text
+from lifelong.streams.apart import Contents, Learned
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
 from lifelong.streams.spec import StreamSpec, TaskSpec
@@ -51,13 +54,14 @@ class AddedTask:
         name: of the task.
         source: where its images are: an address whose path is absolute.
         fingerprint: checksum of its images and labels, as the run's seed drew them.
-        content: checksum of them whatever the seed; empty in runs of earlier versions.
+        content: checksum of them whatever the seed; empty if an earlier version began it, which did not keep copies of earlier tasks'
+            images out of it.
     """
 
     name: str
     source: str
     fingerprint: str
-    content: str = ""
+    content: str = field(default="", compare=False)
 
 
 def learn_more(
@@ -95,7 +99,7 @@ def learn_more(
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
-        added = _claim(saved, wanted)
+        added = _claim(saved, wanted, images)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             if environment.tensorboard:
@@ -103,6 +107,7 @@ def learn_more(
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += _unknown(saved, sources)
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
         threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
@@ -127,7 +132,10 @@ def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -
     called = class_name(given)
     if called is None:
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
-    images = _images(called, source, _size(saved, called, address), saved, sources)
+    position = saved.names.index(called) if called in saved.names else len(saved.names)
+    begun = next((task for task in _read(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None)
+    learned = () if begun is not None and not begun.content else _learned(saved, position, sources)
+    images = _images(called, source, _size(saved, called, address), saved, sources, learned)
     images.prepare()
     content = hashlib.sha256(json.dumps(images.content()).encode()).hexdigest()[:16]
     return AddedTask(called, source, images.fingerprint(), content), images
@@ -140,13 +148,45 @@ def _size(saved: SavedRun, name: str, address: Address) -> int:
     return saved.entries[saved.names.index(name) if name in saved.names else -1]["image_size"]
 
 
-def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources) -> SpecStream:
-    """A stream of one task."""
-    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources)
+def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
+    """A stream of one task, without what conflicts with the tasks learned before it."""
+    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
 
 
-def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
+def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
+    """The first tasks of a run with the content of their images, as far as it is known.
+
+    A run of an earlier version does not have it: then it is asked of the images, if those of the run's stream are here.
+    """
+    if saved.state.get("contents"):
+        return saved.learned(count)
+    try:
+        own = open_stream(saved.config.stream, saved.config.seed, sources)
+        if not isinstance(own, SpecStream) or own.fingerprint() != saved.identity["stream images"]:
+            return []
+        return [Learned(task.name, own.contents(index)) for index, task in enumerate(own.describe()[:count])]
+    except LifelongError:
+        return []
+
+
+def _unknown(saved: SavedRun, sources: Sources) -> list[str]:
+    """What a person should know of learned tasks that the new one could not be kept apart from."""
+    known = {task.name for task in _learned(saved, len(saved.names), sources)}
+    missing = [name for name in saved.names if name not in known]
+    if not missing:
+        return []
+    return [
+        f"images of {', '.join(missing)} are not known by content (an earlier version learned them): copies of them were not looked for"
+    ]
+
+
+def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[AddedTask]:
     """All added tasks with this one at their end, which is put down as the one that is learned next, unless it has been learned.
+
+    Args:
+        saved: the run.
+        wanted: the task.
+        images: of the task.
 
     Raises:
         LifelongError: another task has this name.
@@ -158,12 +198,14 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
     if before is not None:
         if before != wanted:
             # The same images at another place: from now on they are looked for there.
-            learned[learned.index(before)] = wanted
+            learned[learned.index(before)] = replace(wanted, content=before.content)
             _write(saved.directory, learned)
         return learned
     if wanted.name in names:
+        which = "from these images" if _same_images(saved, wanted.name, images) else "from other images"
         raise LifelongError(
-            f"{saved.directory.path} has learned a task '{wanted.name}' before, from other images; give this one another name with --name"
+            f"{saved.directory.path} has learned a task '{wanted.name}' before, {which}; "
+            + ("nothing is left to learn" if which == "from these images" else "give this one another name with --name")
         )
     claimed = [*learned, wanted]
     if claimed != known:
@@ -172,6 +214,15 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
         drop_task(saved.directory.curves, len(names))
         _write(saved.directory, claimed)
     return claimed
+
+
+def _same_images(saved: SavedRun, name: str, images: SpecStream) -> bool:
+    """Whether a task was learned from the images that are given again, in whatever splits."""
+    before = next((task for task in saved.learned() if task.name == name), None)
+    if before is None:
+        return False
+    old, new = (np.concatenate(list(contents.values())) for contents in (before.contents, images.contents(0)))
+    return set(new.tolist()) <= set(old.tolist())
 
 
 def _file(directory: RunDirectory) -> Path:
@@ -219,7 +270,12 @@ class GrownStream:
         self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
         for task, entry in zip(added[:-1], saved.entries[base:], strict=False):
             size = entry["image_size"]
-            part = self._present(task.name, task.fingerprint, lambda at=task, size=size: _images(at.name, at.source, size, saved, sources))
+            before = saved.learned(names.index(task.name)) if task.content else []
+            part = self._present(
+                task.name,
+                task.fingerprint,
+                lambda at=task, size=size, before=before: _images(at.name, at.source, size, saved, sources, before),
+            )
             self._parts.append((part, 0))
         self._parts.append((newest, 0))
 
@@ -252,6 +308,14 @@ class GrownStream:
         if not isinstance(stream, SpecStream):
             raise AbsentTaskError
         return stream.test_at(position, size)
+
+    def contents(self, index: int) -> Contents:
+        """The content of a task's images: as recorded where it has been learned; empty where it is not known."""
+        stream, position = self._parts[index]
+        if index < len(self._saved.names) and self._saved.state.get("contents"):
+            known = {task.name: task.contents for task in self._saved.learned()}
+            return known.get(self._saved.names[index], {})
+        return stream.contents(position) if isinstance(stream, SpecStream) else {}
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))

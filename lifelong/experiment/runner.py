@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from lifelong import __version__
 from lifelong.data.naming import unique
-from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription, alive
+from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
@@ -38,6 +39,15 @@ class InSizes(Protocol):
 
     def test_at(self, index: int, size: int) -> Split:
         """The test images of a task, in their order, as squares of so many pixels a side."""
+        ...
+
+
+@runtime_checkable
+class KnowsContents(Protocol):
+    """A stream that knows its images by their content."""
+
+    def contents(self, index: int) -> Mapping[SplitName, np.ndarray]:
+        """A 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
         ...
 
 
@@ -72,6 +82,7 @@ class Runner:
         self.entries: list[dict[str, Any]] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
+        self.contents: list[Tree] = []
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
@@ -140,6 +151,7 @@ class Runner:
         entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
         entry["seconds"] = sum(entry["seconds_by_phase"].values())
         self.entries.append(entry)
+        self.contents.append(self._contents(index))
         self.directory.save(self._state())
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
@@ -225,18 +237,27 @@ class Runner:
     def _test(self, index: int) -> Split:
         return self.stream[index].test.to(self.device)
 
+    def _contents(self, index: int) -> Tree:
+        """The content of a task's images, by which a later task is kept apart from them."""
+        known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
+        # As int64: a file of tensors has no uint64 in all versions of its format.
+        return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
+
     def _state(self) -> Tree:
         return {
             "method": self.method.state_dict(),
             "entries": self.entries,
             "accuracy": self.accuracy,
             "digests": self.digests,
+            "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
         }
 
     def _restore(self, saved: Tree) -> None:
         self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+        # A state of an earlier version does not have them.
+        self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
         self.method = method_after(self.config, self.entries)
         self.method.load_state_dict(saved["method"], self.device)
         self.method.attach_extractor(self.extractors)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lifelong.data.naming import unique
@@ -16,6 +17,7 @@ from lifelong.methods.registry import METHODS
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
+from lifelong.streams.apart import Learned
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class SavedRun:
     def classes(self, index: int) -> tuple[str, ...]:
         """The names of a task's classes, in label order; no name twice."""
         return unique(self.entries[index]["classes"])
+
+    def learned(self, count: int | None = None) -> list[Learned]:
+        """The first `count` tasks with the content of their images; those of which it is not known are left out."""
+        stored = self.state.get("contents") or []
+        return [
+            Learned(name, {split: hashes.numpy().view(np.uint64) for split, hashes in contents.items()})
+            for name, contents in list(zip(self.names, stored, strict=False))[:count]
+            if contents
+        ]
 
     def task_index(self, name: str) -> int:
         """The position of a task.

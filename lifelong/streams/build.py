@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from lifelong.data.sources import PoolName, Source, Sources
 from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.apart import keep_apart
+from lifelong.streams.apart import Learned, contents_of, keep_apart, keep_off
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
 from lifelong.streams.drawing import SPLITS, Holdings, Taken, generator
@@ -70,16 +70,18 @@ class SpecStream:
         spec: what its tasks are made of.
         seed: decides which images are drawn, and which classes where the specification leaves that open.
         sources: opens the image sources.
+        learned: tasks that a method has learned before: what conflicts with them is left out.
 
     Raises:
         LifelongError: on first use, when data are missing or the specification asks for what they do not hold.
     """
 
-    def __init__(self, spec: StreamSpec, seed: int, sources: Sources) -> None:
+    def __init__(self, spec: StreamSpec, seed: int, sources: Sources, learned: Sequence[Learned] = ()) -> None:
         self.name = spec.name
         self.spec = spec
         self.seed = int(seed)
         self._sources = sources
+        self._learned = learned
 
     def __len__(self) -> int:
         return len(self.spec.tasks)
@@ -92,6 +94,10 @@ class SpecStream:
         """The test images of a task, in their order, as squares of another size than its own."""
         drawn = self._drawn[index]
         return replace(drawn, spec=replace(drawn.spec, image_size=size)).load("test")
+
+    def contents(self, index: int) -> dict[SplitName, np.ndarray]:
+        """A 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
+        return contents_of(self._drawn[index].source, self._drawn[index].rows)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
@@ -179,6 +185,11 @@ class SpecStream:
             taken.update(zip(asking, parts, strict=True))
         sources = [self._opened[task.source] for task in self.spec.tasks]
         apart = keep_apart(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
+        if self._learned:
+            apart = [
+                keep_off(task, contents_of(source, part.rows), part, self._learned)
+                for task, source, part in zip(self.spec.tasks, sources, apart, strict=True)
+            ]
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
     def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Taken) -> Drawn:
