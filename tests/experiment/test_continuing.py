@@ -308,8 +308,7 @@ def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(place)
     assert (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes() == state
 
 
-def test_the_images_of_the_run_s_own_stream_are_kept_apart_too(place):
-    """As files they have other bytes than the embedded digits: here the same files are learned twice, in both orders of their roles."""
+def test_the_same_folder_again_is_no_new_task(place):
     learn_more(place / "finetune", bars(place), HERE)
     with pytest.raises(LifelongError, match="has learned a task 'bars' before, from these images; nothing is left to learn"):
         learn_more(place / "finetune", f"folder:{place / 'bars'}?size=16", HERE)
