@@ -13,8 +13,9 @@ from lifelong.catalog import describe_method, describe_stream, list_methods, lis
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS, method_entry
 from lifelong.places import Device, Place, environment
+from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
-from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.run import Environment, Preset, RunConfig
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -44,12 +45,13 @@ DEFAULT_METHODS = ("par", "finetune", "independent")
 """What `compare` compares unless told otherwise: PAR, and the lower and upper bounds."""
 
 
+@checked
 def configure(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     compared: Sequence[str] = (),
     **hyper_parameters: Any,
@@ -68,6 +70,20 @@ def configure(
     Raises:
         LifelongError: a setting, a name or a value is not accepted.
     """
+    return configured(stream, method, seed, preset=preset, config=config, compared=compared, **hyper_parameters)
+
+
+def configured(
+    stream: Place | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    *,
+    preset: str | None = None,
+    config: Place | None = None,
+    compared: Sequence[str] = (),
+    **hyper_parameters: Any,
+) -> RunConfig:
+    """As `configure`, for what flags gave: complaints name the flag."""
     return resolve(
         None if stream is None else str(stream),
         method,
@@ -117,20 +133,21 @@ def _holds(folder: Path, stream: str) -> bool:
     return False
 
 
+@checked
 def run(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -158,11 +175,12 @@ def run(
     Raises:
         LifelongError: something given cannot be used; the message says what and how to mend it.
     """
-    resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
+    resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
 
+@checked
 def learn(
     run: Place,
     task: str,
@@ -172,8 +190,8 @@ def learn(
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -207,23 +225,24 @@ def start_learning(run: Path, task: str, name: str | None, place: Environment, p
     return summary
 
 
+@checked
 def tune(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     grid: str | Mapping[str, Any] | None = None,
-    tolerance: float | None = None,
-    trials: int | None = None,
+    tolerance: Share | None = None,
+    trials: Count | None = None,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -246,7 +265,7 @@ def tune(
         LifelongError: something given cannot be used; the message says what and how to mend it.
     """
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
-    resolved = to_tune(configure(stream, method, seed, preset=preset, config=config, **chosen))
+    resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
@@ -273,22 +292,23 @@ def start(config: RunConfig, out: Path, place: Environment, progress: Any = True
     return summary
 
 
+@checked
 def compare(
     stream: Place | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[Seed] = (0,),
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
@@ -326,7 +346,7 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
             raise LifelongError(f"--{name} {','.join(map(str, values))}: give at least one, and none twice")
     for method in methods:
         method_entry(method)
-    return [configure(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
+    return [configured(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
 
 
 def start_comparison(
@@ -345,6 +365,7 @@ def start_comparison(
     return summaries
 
 
+@checked
 def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, Any]]:
     """The summaries of runs that were made before, and their comparison if `out` says where.
 
@@ -367,19 +388,20 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
     return summaries
 
 
+@checked
 def distances(
     stream: Place | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
@@ -397,7 +419,7 @@ def distances(
     Raises:
         LifelongError: something given cannot be used.
     """
-    resolved = configure(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
+    resolved = configured(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved, "distances")
     return measure(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
@@ -425,4 +447,6 @@ def _listener(progress: Any) -> Any:
 
     if isinstance(progress, Progress):
         return progress
+    if not isinstance(progress, bool):
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.experiment.progress.Progress")
     return ConsoleProgress(Console()) if progress else Progress()

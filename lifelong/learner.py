@@ -18,6 +18,7 @@ from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.taskfree import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
 from lifelong.places import Device, Place, environment
+from lifelong.settings.arguments import Threads, checked
 from lifelong.settings.run import Environment
 from lifelong.training.examples import EVALUATION_BATCH
 from lifelong.training.memory import keep_small_blocks
@@ -90,8 +91,9 @@ class Learner:
         return sizes[0]
 
     @classmethod
+    @checked
     def load(
-        cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: int = 0
+        cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: Threads = 0
     ) -> "Learner":
         """Open a run directory; nothing is written to it.
 
@@ -119,6 +121,7 @@ class Learner:
                     module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
+    @checked
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto") -> list[Prediction]:
         """What images are taken for.
 
@@ -141,11 +144,12 @@ class Learner:
             parts = [self._answer(self._moved(part), known, infer) for part in pixels.split(EVALUATION_BATCH) if len(part.of(0))]
         return [prediction for part in parts for prediction in part]
 
-    def logits(self, images: Tensor, task: str) -> Float[Tensor, "n c"]:
+    @checked
+    def logits(self, images: Any, task: str) -> Float[Tensor, "n c"]:
         """Logits of the classes of a task.
 
         Args:
-            images: uint8 RGB of shape (N, 3, S, S), S being the size of the task's images.
+            images: a uint8 tensor, RGB, of shape (N, 3, S, S), S being the size of the task's images.
             task: its name.
 
         Raises:
@@ -156,6 +160,7 @@ class Learner:
         with exact_float32(self.device):
             return self._saved.method.logits(checked.to(self.device), index)
 
+    @checked
     def read(self, images: Any, task: str | None = None) -> UInt8[Tensor, "n 3 h w"]:
         """Images as `predict` takes them, as one tensor.
 

@@ -93,7 +93,7 @@ def check(hint: Any, value: Any) -> Any:
 
     Args:
         hint: the type; may be `Annotated` with bounds.
-        value: what was given. An integer passes for a number, a list for a tuple.
+        value: what was given. An integer passes for a number, a list for a tuple, and numpy's values for Python's.
 
     Returns:
         The value, as the type has it.
@@ -103,6 +103,7 @@ def check(hint: Any, value: Any) -> Any:
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+    value = unboxed(value)
     if isinstance(value, list) and get_origin(hint) is tuple:
         value = tuple(value)
     try:
@@ -110,6 +111,11 @@ def check(hint: Any, value: Any) -> Any:
     except ValidationError:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         raise ValueError("expected " + expected(hint) + _suggestion(value, choices)) from None
+
+
+def unboxed(value: Any) -> Any:
+    """A number of numpy as one of Python, an array as a list; everything else as it is."""
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
 def _suggestion(value: Any, choices: Iterable[Any]) -> str:
