@@ -13,7 +13,8 @@ import torch
 from lifelong import __version__
 from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
-from lifelong.errors import LifelongError
+from lifelong.devices import all_finite
+from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
 from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
@@ -340,9 +341,21 @@ class Runner:
 
 
 def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Make a method learn a task; the time that its record does not name is the phase "other"."""
+    """Make a method learn a task; the time that its record does not name is the phase "other".
+
+    Raises:
+        DivergedError: weights that answer for a task are not finite.
+    """
     started = time.perf_counter()
     record = method.learn(task, context)
+    for index, learned in enumerate(method.tasks):
+        kept = (tensor for module in method.modules(index) for tensor in module.state_dict().values())
+        if not all_finite(kept):
+            raise DivergedError(
+                f"task '{task.name}': weights that answer for task '{learned.name}' became NaN or infinite,"
+                f" with lr {context.training.lr:g}; lower it and run again",
+                record.epochs,
+            )
     # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
