@@ -441,12 +441,10 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
 def _listener(progress: Any) -> Any:
     """The listener that was asked for."""
-    from rich.console import Console
-
     from lifelong.experiment.progress import ConsoleProgress, Progress
 
     if isinstance(progress, Progress):
         return progress
     if not isinstance(progress, bool):
         raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.experiment.progress.Progress")
-    return ConsoleProgress(Console()) if progress else Progress()
+    return ConsoleProgress() if progress else Progress()

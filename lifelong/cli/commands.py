@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
-from rich.console import Console
 
 from lifelong import __version__, api
 from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
+from lifelong.experiment.console import make_console
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import Environment
@@ -251,11 +251,11 @@ def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> N
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        table(Console() if sys.stdout.isatty() else Console(width=120), found, *more)
+        table(make_console(width=None if sys.stdout.isatty() else 120), found, *more)
 
 
 def console_progress(as_json: bool) -> Any:
     """Progress on stdout, or on stderr where stdout is for JSON."""
     from lifelong.experiment.progress import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=as_json))
+    return ConsoleProgress(make_console(stderr=as_json))

@@ -106,7 +106,7 @@ class Cache:
         """
         path = self._place("problems", name, [key, count], "json")
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(path.read_text(encoding="utf-8"))
             if all(0 <= row < count and isinstance(who, str) and isinstance(why, str) for row, who, why in known):
                 return known
         except (OSError, ValueError, TypeError):
@@ -153,7 +153,7 @@ class Cache:
 
     def _known(self) -> dict[str, Any]:
         try:
-            known = json.loads(self._sums.read_text())
+            known = json.loads(self._sums.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # nothing remembered, or not readably: the files are hashed again
         return known if isinstance(known, dict) else {}

@@ -236,7 +236,7 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 def _read(directory: RunDirectory) -> list[AddedTask]:
     file = _file(directory)
     try:
-        return [AddedTask(**task) for task in json.loads(file.read_text())] if file.exists() else []
+        return [AddedTask(**task) for task in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
     except (OSError, ValueError, TypeError) as error:
         raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
 

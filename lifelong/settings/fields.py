@@ -104,6 +104,8 @@ def check(hint: Any, value: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     value = unboxed(value)
+    if isinstance(value, str) and not value.isascii() and _torn(value):
+        raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
     if isinstance(value, list) and get_origin(hint) is tuple:
         value = tuple(value)
     try:
@@ -111,6 +113,15 @@ def check(hint: Any, value: Any) -> Any:
     except ValidationError:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         raise ValueError("expected " + expected(hint) + _suggestion(value, choices)) from None
+
+
+def _torn(text: str) -> bool:
+    """Whether a text holds bytes that are no character, as names of files can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def unboxed(value: Any) -> Any:
