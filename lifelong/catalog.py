@@ -6,11 +6,13 @@ from typing import Any
 
 from lifelong.methods.registry import METHODS, method_entry
 from lifelong.places import Place, environment
+from lifelong.settings.arguments import Seed, checked
 from lifelong.settings.fields import Setting, expected, plain, settings_of
 from lifelong.settings.training import TrainingSettings
 
 
-def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
+@checked
+def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
     """A stream by its name or from its TOML file.
 
     Args:
@@ -37,8 +39,9 @@ def list_streams() -> list[dict[str, Any]]:
     return [{"name": name, "text": text} for name, text in stream_names().items()]
 
 
+@checked
 def describe_stream(
-    name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
+    name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
 ) -> dict[str, Any]:
     """What the tasks of a stream hold, and a check of its images.
 
@@ -54,10 +57,11 @@ def describe_stream(
     return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
 
+@checked
 def preview_stream(
     name: Place,
     out: Place,
-    seed: int = 0,
+    seed: Seed = 0,
     *,
     data: Place | None = None,
     download: bool = False,
@@ -111,6 +115,7 @@ def list_methods() -> list[dict[str, Any]]:
     return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in METHODS.values()]
 
 
+@checked
 def describe_method(name: str) -> dict[str, Any]:
     """A method and all its settings: for each "name", "flag", "accepts", "default" and "help".
 

@@ -15,6 +15,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.methods.method import Method
 from lifelong.places import Place
+from lifelong.settings.arguments import checked
 from lifelong.storage import write_file
 
 Format = Literal["onnx", "torch"]
@@ -46,6 +47,7 @@ class TaskNetwork(nn.Module):
         return self._method.predict(normalize(images, self._method.tasks[self._task].normalization), self._task)
 
 
+@checked
 def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> dict[str, Any]:
     """Write a task's network to a file, and check that it gives the method's logits.
 
@@ -87,7 +89,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
                 raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
 
         write_file(file, write)
-    return {"file": str(file), "task": task, "classes": entry["classes"], "image_size": size, "largest_difference": difference}
+    return {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size, "largest_difference": difference}
 
 
 def _plain(name: str) -> str:

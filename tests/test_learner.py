@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner, Prediction
 from lifelong.methods.finetune import Finetune
 from lifelong.relatedness.extractor import open_extractor
+from lifelong.storage import load_tree, save_tree
 from tests.learned import small_run
 from tests.parquet_files import png
 
@@ -64,6 +66,20 @@ def test_of_a_named_task(par):
         assert answer.probability == pytest.approx(float(shares.max()))
         assert [answer.classes[name] for name in "012"] == pytest.approx(shares.tolist())
         assert list(answer.classes.values()) == sorted(answer.classes.values(), reverse=True)
+
+
+def test_two_classes_of_one_name_are_two_answers(finetune, tmp_path):
+    """A run of an earlier version may hold them."""
+    run = shutil.copytree(finetune, tmp_path / "run")
+    state = load_tree(run / "checkpoint/run.safetensors")
+    state["entries"][0]["classes"] = ["crane", "dog", "crane"]
+    save_tree(run / "checkpoint/run.safetensors", state)
+    learner, images = Learner.load(run), digits(finetune)
+    assert learner.tasks["a"] == ("crane", "dog", "crane (2)")
+    shares = learner.logits(images, "a").softmax(dim=1)
+    for answer, each in zip(learner.predict(images, "a"), shares, strict=True):
+        assert [answer.classes[name] for name in learner.tasks["a"]] == pytest.approx(each.tolist(), abs=1e-6)
+        assert answer.probability == pytest.approx(float(each.max()))
 
 
 def test_the_task_is_inferred(par):

@@ -29,15 +29,15 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
 
 def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
     """The tasks of each run that decides something, then, stream by stream, one row for each method."""
+    from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
     for summary in summaries:
         if any(task.get("decision") for task in summary["tasks"]):
             _print_tasks(console, summary)
-    streams = list(dict.fromkeys(summary["stream"] for summary in summaries))
-    for stream in streams:
-        members = [summary for summary in summaries if summary["stream"] == stream]
-        console.print(comparison_table(members, title=stream if len(streams) > 1 else None))
+    streams = by_stream(list(summaries))
+    for stream, runs in streams.items():
+        console.print(comparison_table([summary for one in runs for summary in one.summaries], title=stream if len(streams) > 1 else None))
     if report is not None:
         _print_place(console, "report", report)
 

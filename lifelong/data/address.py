@@ -70,7 +70,7 @@ class Address:
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 
 
-def parse_address(name: str, *, stream: bool = False) -> Address:
+def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Address:
     """Read the name of a source, or of a stream that is made from one.
 
     The options begin at the first question mark that is followed by the name of an option, so that paths may hold question marks.
@@ -78,6 +78,7 @@ def parse_address(name: str, *, stream: bool = False) -> Address:
     Args:
         name: for example `mnist`, `folder:photos/birds` or `csv:list.csv?image=file&label=kind&flip=true`.
         stream: whether the options of a stream are accepted too.
+        sized: whether the size of its images is.
 
     Raises:
         LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
@@ -92,7 +93,7 @@ def parse_address(name: str, *, stream: bool = False) -> Address:
     options: dict[str, str] = {}
     for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
         key, _, value = item.partition("=")
-        _check(name, kind, key, value, options, _OF_STREAMS if stream else ())
+        _check(name, kind, key, value, options, _OF_STREAMS if stream else ("size",) if sized else ())
         options[key] = value
     parts = [part for split in SPLITS if split in options for part in options[split].split("+")]
     twice = next((part for part in parts if parts.count(part) > 1), None)

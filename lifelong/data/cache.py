@@ -104,7 +104,7 @@ class Cache:
             count: how many images the set has.
         """
         try:
-            known = json.loads(self._place("problems", name, [key, count], "json").read_text())
+            known = json.loads(self._place("problems", name, [key, count], "json").read_text(encoding="utf-8"))
             return known if all(0 <= row < count and all(isinstance(text, str) for text in (a, b, c)) for row, a, b, c in known) else None
         except (OSError, ValueError, TypeError):
             return None  # nothing remembered, or not readably
@@ -151,7 +151,7 @@ class Cache:
 
     def _known(self) -> dict[str, Any]:
         try:
-            known = json.loads(self._sums.read_text())
+            known = json.loads(self._sums.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # nothing remembered, or not readably: the files are hashed again
         return known if isinstance(known, dict) else {}

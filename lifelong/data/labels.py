@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lifelong.data.catalog import Entry, PoolName
-from lifelong.data.naming import natural
+from lifelong.data.naming import natural, unique
 from lifelong.errors import LifelongError
 
 Names = tuple[str, ...]
@@ -73,7 +73,8 @@ def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | No
     numbered = {part: _ids(labels, named, place, part).numpy() for part, labels in stored.items()}
     present = np.unique(np.concatenate(list(numbered.values())))
     ids = {part: torch.from_numpy(np.searchsorted(present, labels)) for part, labels in numbered.items()}
-    classes = tuple(str(number) if named is None else named[number] for number in present.tolist())
+    called = None if named is None else unique(named)
+    classes = tuple(str(number) if called is None else called[number] for number in present.tolist())
     notes: tuple[str, ...] = ()
     if named is not None and len(classes) < len(named):
         absent = [name for number, name in enumerate(named) if number not in set(present.tolist())]

@@ -63,7 +63,9 @@ def processor_name() -> str:
     """Return the processor's model, such as "AMD EPYC"."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
+        ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()
@@ -107,7 +109,7 @@ def peak_memory() -> int:
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: there, a program that a large one has started begins with that one's peak.
-        marks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        marks = [line.split()[1] for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
         if marks:
             return int(marks[0]) * 1024
     kilobytes = 1 if platform.system() == "Darwin" else 1024

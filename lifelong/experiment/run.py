@@ -1,7 +1,7 @@
 """Run a method over a stream, and continue where it was stopped."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
+from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.training.denormals import flush_denormals
@@ -75,7 +76,8 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     with directory.locked():
         directory.claim(identity, config_toml(config), default_values(config))
         listener, saves = progress or Progress(), environment.save_every
-        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=environment.tensorboard)
+        events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin)
         with exact_float32(device):
             return runner.to_end()
 
@@ -109,6 +111,21 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
     return identity
+
+
+def content_of(stream: Stream) -> dict[str, Any] | None:
+    """What a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
+    return stream.content() if isinstance(stream, SpecStream) else None
+
+
+def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
+
+    Args:
+        content: of its stream.
+        identity: of the run.
+    """
+    return {"stream_content": content, "extractor_weights": identity.get("extractor weights")}
 
 
 def digest_file(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,5 +75,5 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         raise LifelongError(f"unknown stream '{place}'{near_miss(place, _STREAMS)} {hint}")
     stream, reduction = parse_reduction(name)
     module, function, _ = _STREAMS[stream]
-    spec = getattr(importlib.import_module(module), function)(seed)
+    spec = replace(getattr(importlib.import_module(module), function)(seed), drawn_from=name)
     return SpecStream(reduced(spec, name, reduction) if reduction else spec, seed, sources)

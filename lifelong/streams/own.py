@@ -85,7 +85,8 @@ def _cut_classes(address: Address, seed: int, sources: Sources) -> StreamSpec:
         ids = tuple(source.numbers[place] for place in order[first : first + share])
         tasks.append(TaskSpec(f"{_name(address)} {number}", where, ids, image_size=_size(address)))
         first += share
-    return StreamSpec(_name(address), tuple(tasks))
+    options = "&".join(f"{key}={value}" for key, value in sorted(address.options.items()))
+    return StreamSpec(_name(address), tuple(tasks), drawn_from=f"{address.kind}:{options}")
 
 
 def _size(address: Address) -> int:
@@ -93,5 +94,6 @@ def _size(address: Address) -> int:
 
 
 def _name(address: Address) -> str:
-    """What the stream is called: the last part of where it lies."""
-    return address.where if address.kind == "hub" else Path(address.where).expanduser().resolve().stem
+    """What the stream is called: the last part of where it lies, a file's without its ending."""
+    place = Path(address.where).expanduser().resolve()
+    return address.where if address.kind == "hub" else place.stem if address.kind == "csv" else place.name

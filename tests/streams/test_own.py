@@ -1,6 +1,7 @@
 """Streams named by where a person's images lie."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,41 @@ def test_what_makes_no_stream(make, name, line, tmp_path):
         ("folder:../../..", "runs/stream-par-seed0"),
         ("hub:some/one?tasks=5", "runs/some-one-par-seed0"),
         ("lists/my list.toml", "runs/my-list-par-seed0"),
+        ("lists/my list.toml?tasks=2", "runs/my-list-tasks-2-par-seed0"),
+        ("csv:lists/birds.v1.csv?tasks=2", "runs/birds.v1-par-seed0"),
+        ("folder:data/dataset.v1?tasks=2", "runs/dataset.v1-par-seed0"),
+        ("folder:data/dataset.v2?tasks=2", "runs/dataset.v2-par-seed0"),
     ],
 )
 def test_the_folder_of_a_run_stays_below_runs(stream, out):
     assert default_out(configure(stream)).as_posix() == out
+
+
+def test_what_a_stream_is_made_of_depends_neither_on_the_seed_nor_on_the_place(photographs, tmp_path):
+    """But on its images, and on what its tasks ask for."""
+
+    def content(name: str, seed: int = 0) -> dict:
+        return opened(name, tmp_path / "cache", seed).content()
+
+    moved = Path(shutil.copytree(photographs, tmp_path / "elsewhere" / "album"))
+    whole = content(f"folder:{photographs}?size=16")
+    assert content(f"folder:{photographs}?size=16", seed=1) == content(f"folder:{moved}?size=16") == whole
+    assert content(f"folder:{photographs}?size=8")["definition"] != whole["definition"]
+    made_folder(tmp_path / "own", [20] * 4, [5] * 4)
+    cut = f"parquet:{tmp_path / 'own'}?tasks=2&size=16"
+    assert content(cut) == content(cut, seed=1) != content(cut.replace("=2", "=1"))
+    lines = f"[[task]]\nname = 'a'\nsource = 'folder:{photographs / next(iter(TASKS))}'\nimage_size = 16\n"
+    (tmp_path / "my.toml").write_text(lines)
+    before = content(str(tmp_path / "my.toml"))
+    assert content(str(tmp_path / "my.toml"), seed=1) == before
+    (tmp_path / "my.toml").write_text(f"{lines}test_per_class = 1\n")
+    assert content(str(tmp_path / "my.toml"))["definition"] != before["definition"]
+    picture(0, 200).save(next(file for file in (moved / sorted(TASKS)[0]).rglob("*") if file.is_file()).with_name("more.png"))
+    other = content(f"folder:{moved}?size=16")
+    assert (other["definition"], len(set(other["sources"].items()) ^ set(whole["sources"].items()))) == (whole["definition"], 2)
+
+
+def test_names_keep_what_tells_folders_apart(tmp_path):
+    for version in ("set.v1", "set.v2"):
+        made_folder(tmp_path / version, [20] * 4, [5] * 4)
+    assert [opened(f"parquet:{tmp_path / name}?tasks=2", tmp_path / "cache").name for name in ("set.v1", "set.v2")] == ["set.v1", "set.v2"]
