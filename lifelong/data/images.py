@@ -177,14 +177,16 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
             raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
         stored = _stored(opened)
         opened.load()
+        empty = stored in _OTHER_BYTES and not np.asarray(opened).any()
         pixels, remark = _upright(opened, stored)
-    if stored in _OTHER_BYTES and not pixels.any():
+    if empty:
         # Of two bytes a value Pillow takes the upper one; here the numbers were small, and all of them are in the lower.
         with _opened(encoded) as opened:
             opened.tile = [tile._replace(args=_renamed(tile.args, _OTHER_BYTES[stored])) for tile in opened.tile]
             opened.load()
+            some = np.asarray(opened).any()
             lower, _ = _upright(opened, _OTHER_BYTES[stored])
-        if lower.any():
+        if some:
             return lower, "values of 8 bits in a file of 16, taken as they are"
     return pixels, remark
 
@@ -193,7 +195,7 @@ def _opened(encoded: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(encoded), formats=[*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)])
 
 
-_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
+_OTHER_BYTES = {f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")}
 """How the lower bytes of 16-bit colours are had, by how the upper ones are."""
 
 

@@ -1,5 +1,6 @@
 """Images that cannot be used, or lose something by being read: found in one pass over a split, all of them, and named in one line."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ import PIL
 
 from lifelong.data.cache import Cache
 from lifelong.data.images import CHECK_VERSION, check_images
+
+log = logging.getLogger(__name__)
 
 _NAMED = 5  # how many are named in a line
 
@@ -110,6 +113,7 @@ def look_at(split: Rows, cache: Cache, checksum: str) -> Findings:
     known = remembered(split, cache, checksum)
     if known is not None:
         return known
+    log.info("looking at %d images of %s, once", split.rows, split.place.name)
     found = Findings()
     first = 0
     for encoded, where in split.images():
