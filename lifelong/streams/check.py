@@ -82,8 +82,8 @@ def _of_single_images(source: Source, look: bool) -> list[str]:
 def _of_contents(source: Source) -> list[str]:
     """The same file under two labels, or many times."""
     splits = [split for split in SPLITS if source.has_split(split)]
-    contents = np.concatenate([source.contents(split) for split in splits])
-    labels = np.concatenate([source.labels(split).numpy() for split in splits])
+    each = [(source.contents(split), source.labels(split).numpy()) for split in splits]
+    contents, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
     starts = np.cumsum([0, *(len(source.labels(split)) for split in splits)])
     order = np.lexsort((labels, contents))
     same = contents[order][1:] == contents[order][:-1]
@@ -100,7 +100,7 @@ def _of_contents(source: Source) -> list[str]:
         one, other = (f"{called(place)} as '{_short(source.classes[labels[place]])}'" for place in order[at : at + 2].tolist())
         subject = "1 picture of" if pictures == 1 else f"{pictures} pictures of"
         said.append(f"{subject} '{source.name}' {'has' if pictures == 1 else 'have'} more than one label, for example {one} and {other}.")
-    doubled = [_doubled(source.contents(split), source.labels(split).numpy()) for split in splits]
+    doubled = [_doubled(*of_split) for of_split in each]
     count = sum(map(len, doubled))
     if count >= max(1, len(contents) // 50):
         split, pair = next((split, pairs[0]) for split, pairs in zip(splits, doubled, strict=True) if pairs)
