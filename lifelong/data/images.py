@@ -35,6 +35,9 @@ _LONGEST = 8  # of an image that is longer than this many times its short side, 
 _MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
 _FEW = 16  # levels of grey that are called few where the file has more
 
+ONE_COLOUR = "all of one colour"
+"""What is remarked of an image whose pixels are all equal."""
+
 Picture = bytes | Image.Image | np.ndarray | None
 """An image as it comes: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
 
@@ -162,7 +165,7 @@ def _open(image: Picture) -> tuple[np.ndarray, str]:
         reason = " ".join(str(error).split())
         raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
     if not remark and pixels.shape[0] * pixels.shape[1] > 1 and _constant(pixels):
-        remark = "all of one colour"
+        remark = ONE_COLOUR
     return pixels, remark
 
 
