@@ -35,6 +35,9 @@ _LONGEST = 8  # of an image that is longer than this many times its short side, 
 _MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
 _FEW = 16  # levels of grey that are called few where the file has more
 
+ONE_COLOUR = "all of one colour"
+"""What is remarked of an image whose pixels are all equal."""
+
 Picture = bytes | Image.Image | np.ndarray | None
 """An image as it comes: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
 
@@ -162,7 +165,7 @@ def _open(image: Picture) -> tuple[np.ndarray, str]:
         reason = " ".join(str(error).split())
         raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
     if not remark and pixels.shape[0] * pixels.shape[1] > 1 and _constant(pixels):
-        remark = "all of one colour"
+        remark = ONE_COLOUR
     return pixels, remark
 
 
@@ -177,25 +180,45 @@ def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
             raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
         stored = _stored(opened)
         opened.load()
-        empty = stored in _OTHER_BYTES and not np.asarray(opened).any()
-        pixels, remark = _upright(opened, stored)
-    if empty:
-        # Of two bytes a value Pillow takes the upper one; here the numbers were small, and all of them are in the lower.
-        with _opened(encoded) as opened:
-            opened.tile = [tile._replace(args=_renamed(tile.args, _OTHER_BYTES[stored])) for tile in opened.tile]
-            opened.load()
-            some = np.asarray(opened).any()
-            lower, _ = _upright(opened, _OTHER_BYTES[stored])
-        if some:
-            return lower, "values of 8 bits in a file of 16, taken as they are"
-    return pixels, remark
+        if stored in _OTHER_BYTES and not np.asarray(opened)[..., :3].any():
+            small = _of_lower_bytes(encoded, stored, np.asarray(opened))
+            if small is not None:
+                return _upright(small, _OTHER_BYTES[stored])[0], "values of 8 bits in a file of 16, taken as they are"
+        return _upright(opened, stored)
+
+
+def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Image | None:
+    """The picture in the lower bytes of colours of 16 bits, of which Pillow takes the upper ones; None where these are empty as well.
+
+    Args:
+        encoded: the file.
+        stored: how its pixels lie in it.
+        upper: what Pillow makes of it: colours of zeros, and perhaps opacity.
+    """
+    with _opened(encoded) as opened:
+        opened.tile = [tile._replace(args=_renamed(tile.args, _OTHER_BYTES[stored])) for tile in opened.tile]
+        opened.load()
+        lower = np.array(opened)
+        info = dict(opened.info)
+    if stored == "LA;16B":  # read as four bytes, of which the second is the grey and the last the opacity
+        lower = lower[..., [1, 1, 1, 3]]
+    if not lower[..., :3].any():
+        return None
+    if lower.shape[2] == 4 and upper[..., 3].any():
+        lower[..., 3] = upper[..., 3]  # opacity did use its 16 bits
+    picture = Image.fromarray(lower)
+    picture.info.update(info)
+    return picture
 
 
 def _opened(encoded: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(encoded), formats=[*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)])
 
 
-_OTHER_BYTES = {f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")}
+_OTHER_BYTES = {
+    **{f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")},
+    "LA;16B": "RGBA",
+}
 """How the lower bytes of 16-bit colours are had, by how the upper ones are."""
 
 

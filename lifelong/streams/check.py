@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lifelong.data.address import parse_address
+from lifelong.data.images import ONE_COLOUR
 from lifelong.data.naming import shown
 from lifelong.data.sources import Source
 from lifelong.data.task import Stream
@@ -44,14 +45,26 @@ def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
     if not isinstance(stream, SpecStream):
         return []
     sources = {drawn.spec.source: drawn.source for drawn in stream.drawn}
-    said: list[str] = []
+    said: dict[str, list[str]] = {}
     for name, source in sources.items():
         look = look_at_named or parse_address(name).kind != "named"
-        said += [*_of_single_images(source, look), *_of_contents(source), *_of_names(source)]
-    return [*said, *_of_few(stream.drawn), *_of_uneven(stream.drawn)]
+        for kind, line in (*_of_single_images(source, look), *_of_contents(source), *_of_names(source)):
+            said.setdefault(kind, []).append(line)
+    lines = [line for kind, some in said.items() for line in _first_of(kind, some)]
+    return [*lines, *_of_few(stream.drawn), *_of_uneven(stream.drawn)]
 
 
-def _of_single_images(source: Source, look: bool) -> list[str]:
+Line = tuple[str, str]
+"""A kind of trouble, and what is to be said of it in one source."""
+
+
+def _first_of(kind: str, lines: Sequence[str]) -> list[str]:
+    """What is said of a kind of trouble that many sources have: of the first few, and how many others there are."""
+    more = len(lines) - _NAMED
+    return [*lines[:_NAMED], *([f"{kind}: {more} more source{'s' * (more > 1)} of the stream too."] if more > 0 else [])]
+
+
+def _of_single_images(source: Source, look: bool) -> list[Line]:
     """Images that cannot be used, those of one colour, and those that lose something else."""
     problems: list[str] = []
     flat: list[str] = []
@@ -66,24 +79,27 @@ def _of_single_images(source: Source, look: bool) -> list[str]:
         total += len(source.labels(split))
         problems += map(str, found.problems)
         for one in found.remarks:
-            (flat if one.reason == "all of one colour" else lossy).append(one.name if one.reason == "all of one colour" else str(one))
+            if one.reason == ONE_COLOUR:
+                flat.append(one.name)
+            else:
+                lossy.append(str(one))
     said = []
-    for some, what in (
-        (problems, "cannot be used (mend or remove them, or leave them out with --skip-broken)"),
-        (flat, "of one colour"),
-        (lossy, "changed by being read"),
+    for kind, some, what in (
+        ("Images that cannot be used", problems, "cannot be used (mend or remove them, or leave them out with --skip-broken)"),
+        ("Images of one colour", flat, "of one colour"),
+        ("Images that are changed by being read", lossy, "changed by being read"),
     ):
         if some:
             verb = "" if some is problems else "is " if len(some) == 1 else "are "
-            said.append(f"{len(some)} of {total} images of '{source.name}' {verb}{what}: {_some(some)}.")
+            said.append((kind, f"{len(some)} of {total} images of '{source.name}' {verb}{what}: {_some(some)}."))
     return said
 
 
-def _of_contents(source: Source) -> list[str]:
+def _of_contents(source: Source) -> list[Line]:
     """The same file under two labels, or many times."""
     splits = [split for split in SPLITS if source.has_split(split)]
-    contents = np.concatenate([source.contents(split) for split in splits])
-    labels = np.concatenate([source.labels(split).numpy() for split in splits])
+    each = [(source.contents(split), source.labels(split).numpy()) for split in splits]
+    contents, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
     starts = np.cumsum([0, *(len(source.labels(split)) for split in splits)])
     order = np.lexsort((labels, contents))
     same = contents[order][1:] == contents[order][:-1]
@@ -99,13 +115,16 @@ def _of_contents(source: Source) -> list[str]:
         at = min(np.flatnonzero(torn).tolist(), key=lambda place: order[place])
         one, other = (f"{called(place)} as '{_short(source.classes[labels[place]])}'" for place in order[at : at + 2].tolist())
         subject = "1 picture of" if pictures == 1 else f"{pictures} pictures of"
-        said.append(f"{subject} '{source.name}' {'has' if pictures == 1 else 'have'} more than one label, for example {one} and {other}.")
-    doubled = [_doubled(source.contents(split), source.labels(split).numpy()) for split in splits]
+        have = "has" if pictures == 1 else "have"
+        line = f"{subject} '{source.name}' {have} more than one label, for example {one} and {other}."
+        said.append(("Pictures of more than one label", line))
+    doubled = [_doubled(*of_split) for of_split in each]
     count = sum(map(len, doubled))
     if count >= max(1, len(contents) // 50):
         split, pair = next((split, pairs[0]) for split, pairs in zip(splits, doubled, strict=True) if pairs)
         names = " and ".join(source.called(split, position) for position in pair)
-        said.append(f"{count} of {len(contents)} images of '{source.name}' are there twice in one split, such as {names}.")
+        line = f"{count} of {len(contents)} images of '{source.name}' are there twice in one split, such as {names}."
+        said.append(("Images that are there twice", line))
     return said
 
 
@@ -116,13 +135,15 @@ def _doubled(contents: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
     return sorted((int(order[at]), int(order[at + 1])) for at in np.flatnonzero(same))
 
 
-def _of_names(source: Source) -> list[str]:
+def _of_names(source: Source) -> list[Line]:
     """Class names that a person would take for one."""
     alike: dict[str, list[str]] = {}
     for name in source.classes:
         alike.setdefault(_plain(name), []).append(name)
     pairs = [" and ".join(f"'{_short(name)}'" for name in names) for names in alike.values() if len(names) > 1]
-    return [f"Class names of '{source.name}' that hardly differ: {_some(pairs, '; ')}."] if pairs else []
+    return (
+        [("Class names that hardly differ", f"Class names of '{source.name}' that hardly differ: {_some(pairs, '; ')}.")] if pairs else []
+    )
 
 
 def _plain(name: str) -> str:

@@ -302,6 +302,21 @@ def tiff_12(first: int, second: int) -> bytes:
             [[1, 2, 3], [255, 255, 255]],
             "values of 8 bits in a file of 16, taken as they are",
         ),
+        (
+            raw_png(struct.pack(">8H", 1, 2, 3, 0xFFFF, 40, 50, 60, 0), 2, 16, 6),
+            [[1, 2, 3], [255, 255, 255]],
+            "values of 8 bits in a file of 16, taken as they are",
+        ),
+        (
+            raw_png(struct.pack(">4H", 100, 255, 50, 0), 2, 16, 4),
+            [[100, 100, 100], [255, 255, 255]],
+            "values of 8 bits in a file of 16, taken as they are",
+        ),
+        (
+            raw_png(struct.pack(">6H", 1, 2, 3, 4, 5, 6), 2, 16, COLOUR, struct.pack(">3H", 4, 5, 6)),
+            [[1, 2, 3], [255, 255, 255]],
+            "values of 8 bits in a file of 16, taken as they are",
+        ),
         (raw_png(struct.pack(">6H", *[0x8001, 0x8002, 0x8003] * 2), 2, 16, COLOUR), [[128] * 3] * 2, "all of one colour"),
         (raw_png(bytes([5, 5, 5, 5]), 4, 8, GREY), [5, 5, 5, 5], "all of one colour"),
         (raw_png(bytes([5, 5, 5, 6]), 4, 8, GREY), [5, 5, 5, 6], ""),

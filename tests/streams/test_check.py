@@ -75,6 +75,14 @@ def test_every_kind_of_trouble_is_said_once(tmp_path):
     assert check(tmp_path, name, skip_broken=True)[0].startswith("1 of 376 images"), "what is left out is said by the source"
 
 
+def test_of_many_sources_the_first_are_named(tmp_path):
+    for number in range(6):
+        lay(tmp_path / "tasks" / f"task {number}", a=30, A=30)
+    said = check(tmp_path, f"folder:{tmp_path / 'tasks'}?size=8")
+    assert [line.partition("' that ")[2] for line in said[:3]] == ["hardly differ: 'A' and 'a'."] * 3
+    assert said[3:] == ["Class names that hardly differ: 3 more sources of the stream too."]
+
+
 def test_images_are_looked_at_once(tmp_path, monkeypatch):
     lay(tmp_path / "photos", a=20, b=20)
     Image.new("RGB", (8, 8), "navy").save(tmp_path / "photos" / "a" / "flat.png")
