@@ -17,6 +17,7 @@ from lifelong.cli.commands import (
     WhereFlags,
     app,
     console_progress,
+    own_process,
     run_flag,
     show,
 )
@@ -47,16 +48,17 @@ def predict(
     """Say what images are, by name, with probabilities, and which are unlike anything the run has learned."""
     from lifelong.learner import Learner, image_files
     from lifelong.training.denormals import flush_denormals
-    from lifelong.training.memory import keep_freed_memory
+    from lifelong.training.process import as_found
 
     if not images:
         raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
-    # As a run does; here the whole process is ours.
-    keep_freed_memory()
-    flush_denormals()
-    learner = Learner.load(run, weights=weights, device=device, download=download)
-    files = [file for given in images for file in image_files(given)]
-    found = learner.predict(files, task, infer=infer)
+    own_process()
+    with as_found():
+        # As a run does.
+        flush_denormals()
+        learner = Learner.load(run, weights=weights, device=device, download=download)
+        files = [file for given in images for file in image_files(given)]
+        found = learner.predict(files, task, infer=infer)
     rows = [{"image": str(file)} | asdict(prediction) for file, prediction in zip(files, found, strict=True)]
     show(rows, as_json, tables.print_predictions)
 
@@ -73,6 +75,7 @@ def learn(
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
+    own_process()
     summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 
