@@ -216,12 +216,15 @@ def learn(
 
 def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `learn` does once everything is decided."""
-    from lifelong.experiment.continuing import learn_more
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summary = learn_more(run, task, place, listener, name=name)
-    write_report(run, summary)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.continuing import learn_more
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = learn_more(run, task, place, listener, name=name)
+            write_report(run, summary)
     return summary
 
 
@@ -283,12 +286,15 @@ def to_tune(config: RunConfig) -> RunConfig:
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `run` does once everything is decided."""
-    from lifelong.experiment.run import run as run_experiment
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summary = run_experiment(config, out, place, listener)
-    write_report(out, summary)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.run import run as run_experiment
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = run_experiment(config, out, place, listener)
+            write_report(out, summary)
     return summary
 
 
@@ -353,15 +359,18 @@ def start_comparison(
     configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
 ) -> list[dict[str, Any]]:
     """What `compare` does once everything is decided."""
-    from lifelong.experiment.compare import compare as compare_experiments
-    from lifelong.report.comparison import write_comparison
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summaries = compare_experiments(configs, out, place, listener, workers)
-    for one, summary in zip(configs, summaries, strict=True):
-        write_report(out / f"{one.method}-seed{one.seed}", summary)
-    write_comparison(out, summaries)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.report.comparison import write_comparison
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summaries = compare_experiments(configs, out, place, listener, workers)
+            for one, summary in zip(configs, summaries, strict=True):
+                write_report(out / f"{one.method}-seed{one.seed}", summary)
+            write_comparison(out, summaries)
     return summaries
 
 
@@ -384,7 +393,10 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
     summaries = read_summaries(folders)
     check_distinct(dict(zip(map(str, folders), summaries, strict=True)))
     if out is not None:
-        write_comparison(Path(out), summaries)
+        from lifelong.training.process import as_found
+
+        with as_found():
+            write_comparison(Path(out), summaries)
     return summaries
 
 
@@ -428,14 +440,17 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
     """What `distances` does once everything is decided."""
     import json
 
-    from lifelong.experiment.distances import distances as measure_distances
-    from lifelong.report.figures import distance_heatmap
-    from lifelong.storage import write_text
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        result = measure_distances(config.stream, config.seed, config.settings, place, listener)
-    write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
-    distance_heatmap(result, out / "distances.png")
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.distances import distances as measure_distances
+        from lifelong.report.figures import distance_heatmap
+        from lifelong.storage import write_text
+
+        with _listener(progress) as listener:
+            result = measure_distances(config.stream, config.seed, config.settings, place, listener)
+            write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
+            distance_heatmap(result, out / "distances.png")
     return result
 
 

@@ -17,6 +17,7 @@ from lifelong.methods.method import Method
 from lifelong.places import Place
 from lifelong.settings.arguments import checked
 from lifelong.storage import write_file
+from lifelong.training.process import as_found
 
 Format = Literal["onnx", "torch"]
 
@@ -66,12 +67,17 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
             the file's logits differ.
     """
-    saved = open_run(Path(run))
+    with as_found():
+        return _export(Path(run), task, format, out)
+
+
+def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str, Any]:
+    saved = open_run(run)
     index = saved.task_index(task)
     entry = saved.entries[index]
     size = entry["image_size"]
     network = TaskNetwork(saved.method, index).eval()
-    file = Path(out) if out is not None else Path(run) / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     # What the exporters of PyTorch warn of is their own use of themselves.
     with torch.no_grad(), warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError
-from lifelong.experiment.machine import choose_device, set_threads
+from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.taskfree import Inference, Shown, recognize
@@ -23,6 +24,7 @@ from lifelong.settings.run import Environment
 from lifelong.training.examples import EVALUATION_BATCH
 from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import exact_float32
+from lifelong.training.process import as_found, threads_of
 
 SMALL_BATCH_PIXELS = 2**14
 """Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
@@ -95,22 +97,22 @@ class Learner:
     ) -> "Learner":
         """Open a run directory; nothing is written to it.
 
-        Sets the process's number of threads. On a CPU glibc keeps up to 64 MB of freed memory from then on (`keep_small_blocks`).
+        On a CPU glibc keeps up to 64 MB of freed memory from then on (`keep_small_blocks`); all else in the process stays as it was.
 
         Args:
             run: the directory of a run that has learned a task at least.
             weights: file of the feature extractor, for PAR and Expert Gate, where tasks are to be inferred; by default LIFELONG_WEIGHTS.
             device: where to compute: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
             download: fetch missing weights from the hub.
-            threads: of the processor; 0 lets the library choose.
+            threads: of the processor, while it answers; 0: one for images of up to 16 pixels a side, else as many as the program has.
 
         Raises:
             LifelongError: there is no such run, another version made it, or there is no such device.
         """
         chosen = choose_device(device)
-        saved = open_run(Path(run), chosen)
+        with as_found():
+            saved = open_run(Path(run), chosen)
         learner = cls(saved, environment(None, weights, device, download, threads), chosen)
-        set_threads(threads, max(learner.image_sizes.values()))
         if chosen.type == "cpu":
             keep_small_blocks()
             for task in range(len(learner.tasks)):
@@ -203,8 +205,13 @@ class Learner:
         """
         index = self._saved.task_index(task)
         checked = _checked(images, self.image_sizes[self._saved.names[index]])
-        with exact_float32(self.device):
+        with exact_float32(self.device), self._threads():
             return self._saved.method.logits(checked.to(self.device), index)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        """A block with the learner's number of threads."""
+        small = max(self.image_sizes.values()) <= SMALL_IMAGES and threads_of_environment() is None
+        return threads_of(self._place.threads or (1 if small else torch.get_num_threads()))
 
     @checked
     def read(self, images: Any, task: str | None = None) -> UInt8[Tensor, "n 3 h w"]:
@@ -244,7 +251,7 @@ class Learner:
         return sizes if known is None else (sizes[known],) * len(sizes)
 
     def _answers(self, images: Shown, known: int | None, infer: Inference) -> list[Prediction]:
-        with torch.inference_mode(), exact_float32(self.device):
+        with torch.inference_mode(), exact_float32(self.device), self._threads():
             parts = [self._answer(self._moved(part), known, infer) for part in images.split(EVALUATION_BATCH) if len(part.of(0))]
         return [prediction for part in parts for prediction in part]
 

@@ -137,6 +137,7 @@ def run(
     """Learn a stream with a method. Stopped at any moment, the same command continues."""
     resolved = api.configured(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
+    own_process()
     summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -159,6 +160,7 @@ def tune(
     """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
+    own_process()
     summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -187,6 +189,7 @@ def compare(
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
+        own_process()
         summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers)
     show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 
@@ -242,8 +245,16 @@ def distances(
     """Say how far each task of a stream lies from those before it, and what PAR would decide. Nothing is trained."""
     resolved = api.configured(stream, "par", seed, preset=preset, config=config, **given(related))
     folder = out or api.default_out(resolved, "distances")
+    own_process()
     result = api.measure(resolved, folder, where.environment(), console_progress(as_json))
     show(result, as_json, tables.print_distances, folder / "distances.png")
+
+
+def own_process() -> None:
+    """Let the process, which is the command's own, keep all freed memory for the next step: what a library call may not do to another's."""
+    from lifelong.training.memory import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app
+from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
 from lifelong.cli.flags import LIST, ONE
 from lifelong.experiment.console import make_console
 
@@ -49,6 +49,7 @@ def reproduce(
     def say(line: str) -> None:
         progress.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    own_process()
     made = reproduction.make(
         what,
         choice,

@@ -19,6 +19,7 @@ from lifelong.cli.commands import (
     WhereFlags,
     app,
     console_progress,
+    own_process,
     run_flag,
     show,
 )
@@ -58,20 +59,21 @@ def predict(
     from lifelong.data.given import given_images
     from lifelong.learner import Learner
     from lifelong.training.denormals import flush_denormals
-    from lifelong.training.memory import keep_freed_memory
+    from lifelong.training.process import as_found
 
     if not images:
         raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
-    # As a run does; here the whole process is ours.
-    keep_freed_memory()
-    flush_denormals()
-    learner = Learner.load(run, weights=weights, device=device, download=download)
+    own_process()
     rows = []
-    for name, answer in learner.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
-        if isinstance(answer, str):
-            rows.append({"image": name} | dict.fromkeys(EMPTY) | {"error": answer})
-        else:
-            rows.append({"image": name} | asdict(answer) | {"error": None})
+    with as_found():
+        # As a run does.
+        flush_denormals()
+        learner = Learner.load(run, weights=weights, device=device, download=download)
+        for name, answer in learner.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
+            if isinstance(answer, str):
+                rows.append({"image": name} | dict.fromkeys(EMPTY) | {"error": answer})
+            else:
+                rows.append({"image": name} | asdict(answer) | {"error": None})
     passed = [f"{given}: {said}" for given in images if (said := find_images(given)[1])]
     show(rows, as_json, tables.print_predictions)
     for line in passed:
@@ -90,6 +92,7 @@ def learn(
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
+    own_process()
     summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 

@@ -39,8 +39,9 @@ from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
+from lifelong.training.process import as_found
 from lifelong.training.stages import clear
 
 AWAY = "images are not here: "
@@ -83,9 +84,14 @@ def learn_more(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
+    with as_found():
+        return _learn_more(path, address, environment, progress, name)
+
+
+def _learn_more(path: Path, address: str, environment: Environment, progress: Progress | None, name: str | None) -> dict[str, Any]:
     if environment.tensorboard:
         check_tensorboard()
-    keep_freed_memory()
+    keep_small_blocks()
     flush_denormals()
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.

@@ -26,8 +26,9 @@ from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
+from lifelong.training.process import as_found
 
 STATE_VERSION = 2
 """Raised when saved states of older versions can no longer be continued."""
@@ -36,8 +37,8 @@ STATE_VERSION = 2
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
 
-    Sets the process's number of threads, lets it keep freed memory for the next step (`keep_freed_memory`), and takes numbers below
-    the smallest normal float for zero (`flush_denormals`).
+    Meanwhile the process has the run's number of threads, and takes numbers below the smallest normal float for zero
+    (`flush_denormals`); afterwards it is as it was.
 
     Args:
         config: what decides the numbers.
@@ -51,9 +52,14 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
+    with as_found():
+        return _run(config, out, environment, progress)
+
+
+def _run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None) -> dict[str, Any]:
     if environment.tensorboard:
         check_tensorboard()
-    keep_freed_memory()
+    keep_small_blocks()
     flush_denormals()
     directory = RunDirectory(out)
     device = choose_device(environment.device)

@@ -17,6 +17,7 @@ from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.arguments import checked
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.training.process import as_found
 from lifelong.training.stages import Epoch
 
 CLASSES = (3, 2, 4)
@@ -50,6 +51,11 @@ def check_method(make: Any, *, training: TrainingSettings | None = None, images:
     """
     if isinstance(make, Method) or not callable(make):
         raise LifelongError(f"check_method: {make!r}: give a function that makes a fresh method, such as lambda: Mine(settings)")
+    with as_found():
+        _check(make, training, images)
+
+
+def _check(make: Callable[[], Method], training: TrainingSettings | None, images: int) -> None:
     trial = _Trial(make, training or TrainingSettings(epochs=3, batch_size=8, lr=0.05), images)
     straight = trial.run()
     _same(straight, trial.run(), "the same seed gave another result")

@@ -213,7 +213,7 @@ class _Run:
         self.schedule.end_epoch(score)
         self.history.append((rate, mean_loss, score))
         self.best.offer(epoch + 1, score, self.module)
-        if self.best.epoch == epoch + 1 and not all_finite([logits, *self.best.weights.values()]):
+        if self.best.epoch == epoch + 1 and (bool(logits.isnan().any()) or not all_finite(self.best.weights.values())):
             # A step can ruin weights after the last loss was computed: what is kept is looked at, not only how it came about.
             self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}", "weights or answers")
         self.stage.report(epoch + 1, self.settings.epochs, mean_loss, score)
