@@ -4,6 +4,7 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 """
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from lifelong.catalog import describe_method, describe_stream, list_methods, lis
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS, method_entry
 from lifelong.places import Device, Place, environment
+from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
-from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.run import Environment, Preset, RunConfig
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -43,12 +45,13 @@ DEFAULT_METHODS = ("par", "finetune", "independent")
 """What `compare` compares unless told otherwise: PAR, and the lower and upper bounds."""
 
 
+@checked
 def configure(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     compared: Sequence[str] = (),
     **hyper_parameters: Any,
@@ -67,6 +70,20 @@ def configure(
     Raises:
         LifelongError: a setting, a name or a value is not accepted.
     """
+    return configured(stream, method, seed, preset=preset, config=config, compared=compared, **hyper_parameters)
+
+
+def configured(
+    stream: Place | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    *,
+    preset: str | None = None,
+    config: Place | None = None,
+    compared: Sequence[str] = (),
+    **hyper_parameters: Any,
+) -> RunConfig:
+    """As `configure`, for what flags gave: complaints name the flag."""
     return resolve(
         None if stream is None else str(stream),
         method,
@@ -88,28 +105,49 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
         config: of the run.
         kind: "compare" or "distances", for what is no run of one method.
     """
-    place = config.stream.partition(":")[2].partition("?")[0] or config.stream
-    # What a person typed is no path of ours before it is made one.
-    stream = re.sub(r"[^\w.-]+", "-", place if config.stream.startswith("hub:") else Path(place).stem).strip(".-") or "stream"
+    where, mark, options = config.stream.partition("?")
+    place = where.partition(":")[2] or where
+    last = place if where.startswith("hub:") else Path(place).name
+    stream = last.removesuffix(".toml").removesuffix(".csv") + (mark + options if where == place else "")
+    # Earlier versions left out a file's options, and of a folder's name what stands behind its last dot.
+    whole = config.stream if where == place else place
+    earlier = whole if where.startswith("hub:") else Path(whole).stem
     seed = "" if kind == "compare" else f"-seed{config.seed}"
     method = config.method if config.tuning is None else f"{config.method}-tuned"
-    return Path("runs") / f"{stream}-{kind or method}{seed}"
+    folder, before = (Path("runs") / f"{_plain(name)}-{kind or method}{seed}" for name in (stream, earlier))
+    return before if not folder.exists() and _holds(before, config.stream) else folder
 
 
+def _plain(words: str) -> str:
+    """What a person typed as a part of a path of ours."""
+    return re.sub(r"[^\w.-]+", "-", words).strip(".-") or "stream"
+
+
+def _holds(folder: Path, stream: str) -> bool:
+    """Whether a folder holds a run of a stream, or a comparison on it."""
+    for file in [folder / "config.toml", *sorted(folder.glob("*/config.toml"))]:
+        try:
+            return tomllib.loads(file.read_text(encoding="utf-8")).get("stream") == stream
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+@checked
 def run(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -137,11 +175,12 @@ def run(
     Raises:
         LifelongError: something given cannot be used; the message says what and how to mend it.
     """
-    resolved = configure(stream, method, seed, preset=preset, config=config, **hyper_parameters)
+    resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
 
+@checked
 def learn(
     run: Place,
     task: str,
@@ -151,8 +190,8 @@ def learn(
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -177,32 +216,36 @@ def learn(
 
 def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `learn` does once everything is decided."""
-    from lifelong.experiment.continuing import learn_more
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summary = learn_more(run, task, place, listener, name=name)
-    write_report(run, summary)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.continuing import learn_more
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = learn_more(run, task, place, listener, name=name)
+            write_report(run, summary)
     return summary
 
 
+@checked
 def tune(
     stream: Place | None = None,
     method: str | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     grid: str | Mapping[str, Any] | None = None,
-    tolerance: float | None = None,
-    trials: int | None = None,
+    tolerance: Share | None = None,
+    trials: Count | None = None,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
     progress: Any = True,
@@ -225,7 +268,7 @@ def tune(
         LifelongError: something given cannot be used; the message says what and how to mend it.
     """
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
-    resolved = to_tune(configure(stream, method, seed, preset=preset, config=config, **chosen))
+    resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
     folder = Path(out) if out is not None else default_out(resolved)
     return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
 
@@ -243,31 +286,35 @@ def to_tune(config: RunConfig) -> RunConfig:
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `run` does once everything is decided."""
-    from lifelong.experiment.run import run as run_experiment
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summary = run_experiment(config, out, place, listener)
-    write_report(out, summary)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.run import run as run_experiment
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = run_experiment(config, out, place, listener)
+            write_report(out, summary)
     return summary
 
 
+@checked
 def compare(
     stream: Place | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[Seed] = (0,),
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
@@ -305,25 +352,29 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
             raise LifelongError(f"--{name} {','.join(map(str, values))}: give at least one, and none twice")
     for method in methods:
         method_entry(method)
-    return [configure(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
+    return [configured(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
 
 
 def start_comparison(
     configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
 ) -> list[dict[str, Any]]:
     """What `compare` does once everything is decided."""
-    from lifelong.experiment.compare import compare as compare_experiments
-    from lifelong.report.comparison import write_comparison
-    from lifelong.report.html import write_report
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        summaries = compare_experiments(configs, out, place, listener, workers)
-    for one, summary in zip(configs, summaries, strict=True):
-        write_report(out / f"{one.method}-seed{one.seed}", summary)
-    write_comparison(out, summaries)
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.report.comparison import write_comparison
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summaries = compare_experiments(configs, out, place, listener, workers)
+            for one, summary in zip(configs, summaries, strict=True):
+                write_report(out / f"{one.method}-seed{one.seed}", summary)
+            write_comparison(out, summaries)
     return summaries
 
 
+@checked
 def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, Any]]:
     """The summaries of runs that were made before, and their comparison if `out` says where.
 
@@ -332,30 +383,37 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
         out: the folder for the comparison's report; None writes nothing.
 
     Raises:
-        LifelongError: a folder holds no run.
+        LifelongError: a folder holds no run, or the copy of another.
     """
-    from lifelong.experiment.compare import read_summaries
+    from lifelong.experiment.compare import read_summaries, run_directories
     from lifelong.report.comparison import write_comparison
+    from lifelong.report.runs import check_distinct
 
-    summaries = read_summaries([Path(run) for run in runs])
+    folders = run_directories([Path(run) for run in runs])
+    summaries = read_summaries(folders)
+    check_distinct(dict(zip(map(str, folders), summaries, strict=True)))
     if out is not None:
-        write_comparison(Path(out), summaries)
+        from lifelong.training.process import as_found
+
+        with as_found():
+            write_comparison(Path(out), summaries)
     return summaries
 
 
+@checked
 def distances(
     stream: Place | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     *,
     out: Place | None = None,
-    preset: str | None = None,
+    preset: Preset | None = None,
     config: Place | None = None,
     data: Place | None = None,
     weights: Place | None = None,
     device: Device = "auto",
     download: bool = False,
-    threads: int = 0,
-    save_every: float = 5.0,
+    threads: Threads = 0,
+    save_every: Seconds = 5.0,
     skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
@@ -373,7 +431,7 @@ def distances(
     Raises:
         LifelongError: something given cannot be used.
     """
-    resolved = configure(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
+    resolved = configured(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved, "distances")
     return measure(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
@@ -382,23 +440,26 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
     """What `distances` does once everything is decided."""
     import json
 
-    from lifelong.experiment.distances import distances as measure_distances
-    from lifelong.report.figures import distance_heatmap
-    from lifelong.storage import write_text
+    from lifelong.training.process import as_found
 
-    with _listener(progress) as listener:
-        result = measure_distances(config.stream, config.seed, config.settings, place, listener)
-    write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
-    distance_heatmap(result, out / "distances.png")
+    with as_found():  # what is imported draws random numbers, too
+        from lifelong.experiment.distances import distances as measure_distances
+        from lifelong.report.figures import distance_heatmap
+        from lifelong.storage import write_text
+
+        with _listener(progress) as listener:
+            result = measure_distances(config.stream, config.seed, config.settings, place, listener)
+            write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
+            distance_heatmap(result, out / "distances.png")
     return result
 
 
 def _listener(progress: Any) -> Any:
     """The listener that was asked for."""
-    from rich.console import Console
-
     from lifelong.experiment.progress import ConsoleProgress, Progress
 
     if isinstance(progress, Progress):
         return progress
-    return ConsoleProgress(Console()) if progress else Progress()
+    if not isinstance(progress, bool):
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.experiment.progress.Progress")
+    return ConsoleProgress() if progress else Progress()

@@ -6,11 +6,13 @@ from typing import Any
 
 from lifelong.methods.registry import METHODS, method_entry
 from lifelong.places import Place, environment
+from lifelong.settings.arguments import Seed, checked
 from lifelong.settings.fields import Setting, expected, plain, settings_of
 from lifelong.settings.training import TrainingSettings
 
 
-def open_stream(name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
+@checked
+def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
     """A stream by its name or from its TOML file.
 
     Args:
@@ -37,25 +39,29 @@ def list_streams() -> list[dict[str, Any]]:
     return [{"name": name, "text": text} for name, text in stream_names().items()]
 
 
+@checked
 def describe_stream(
-    name: Place, seed: int = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
+    name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
 ) -> dict[str, Any]:
-    """What the tasks of a stream hold; no image is decoded.
+    """What the tasks of a stream hold, and a check of its images.
+
+    Images of one's own are looked at, once for as long as their files stay the same; of the catalogue's sources none is decoded.
 
     Args:
         name, seed, data, download, skip_broken: see `open_stream`.
 
     Returns:
-        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`) and "tasks": for each its "name", "source",
-        "licence", "classes", images per split, ...
+        "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`), "check": sentences about the images (see
+        `lifelong.streams.check`), and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
     """
     return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
 
+@checked
 def preview_stream(
     name: Place,
     out: Place,
-    seed: int = 0,
+    seed: Seed = 0,
     *,
     data: Place | None = None,
     download: bool = False,
@@ -89,6 +95,7 @@ def preview_stream(
 
 
 def _described(stream: Any, seed: int) -> dict[str, Any]:
+    from lifelong.streams.check import data_check
     from lifelong.streams.checksums import compare as compare_checksum
 
     tasks = [asdict(task) for task in stream.describe()]
@@ -98,6 +105,7 @@ def _described(stream: Any, seed: int) -> dict[str, Any]:
         "seed": seed,
         "fingerprint": stream.fingerprint(),
         "checksum": asdict(checksum) | {"verdict": compare_checksum(stream.name, seed, checksum)},
+        "check": data_check(stream, look_at_named=False),
         "tasks": plain(tasks),
     }
 
@@ -107,6 +115,7 @@ def list_methods() -> list[dict[str, Any]]:
     return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in METHODS.values()]
 
 
+@checked
 def describe_method(name: str) -> dict[str, Any]:
     """A method and all its settings: for each "name", "flag", "accepts", "default" and "help".
 

@@ -1,5 +1,7 @@
 """What devices differ in that a computation must know of: Apple's GPUs (mps) have no float64."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float64, Shaped
 from torch import Tensor
@@ -22,3 +24,9 @@ def exact_device(device: torch.device | str) -> torch.device:
 def exact(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
     """A tensor in float64: where it is, or on the CPU where its device has none. (That is a copy for which the host waits.)"""
     return tensor.to(exact_device(tensor.device)).double()
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no number among tensors of one device is NaN or infinite; integers always are. The host waits for the device once."""
+    found = [tensor.detach().isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return not found or bool(torch.stack(found).all())

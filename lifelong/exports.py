@@ -15,7 +15,9 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.methods.method import Method
 from lifelong.places import Place
+from lifelong.settings.arguments import checked
 from lifelong.storage import write_file
+from lifelong.training.process import as_found
 
 Format = Literal["onnx", "torch"]
 
@@ -46,6 +48,7 @@ class TaskNetwork(nn.Module):
         return self._method.predict(normalize(images, self._method.tasks[self._task].normalization), self._task)
 
 
+@checked
 def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> dict[str, Any]:
     """Write a task's network to a file, and check that it gives the method's logits.
 
@@ -64,12 +67,17 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
             the file's logits differ.
     """
-    saved = open_run(Path(run))
+    with as_found():
+        return _export(Path(run), task, format, out)
+
+
+def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str, Any]:
+    saved = open_run(run)
     index = saved.task_index(task)
     entry = saved.entries[index]
     size = entry["image_size"]
     network = TaskNetwork(saved.method, index).eval()
-    file = Path(out) if out is not None else Path(run) / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     # What the exporters of PyTorch warn of is their own use of themselves.
     with torch.no_grad(), warnings.catch_warnings():
@@ -87,7 +95,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
                 raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
 
         write_file(file, write)
-    return {"file": str(file), "task": task, "classes": entry["classes"], "image_size": size, "largest_difference": difference}
+    return {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size, "largest_difference": difference}
 
 
 def _plain(name: str) -> str:

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 from lifelong.errors import LifelongError
+from lifelong.settings.arguments import Place
 from lifelong.settings.device import Device, parse_device
 from lifelong.settings.fields import flag
 from lifelong.settings.run import Environment
 
-Place = str | os.PathLike[str]
+__all__ = ["Device", "Place", "environment"]
 
 
 def environment(

@@ -56,8 +56,8 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Create or replace a UTF-8 text file in one step (see `write_file`)."""
-    write_bytes(path, text.encode())
+    """Create or replace a UTF-8 text file in one step (see `write_file`); of a file's name that is no text, what is none is replaced."""
+    write_bytes(path, text.encode(errors="replace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -80,7 +80,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
         LifelongError: the file cannot be read.
     """
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return [], True
     except OSError as error:

@@ -52,7 +52,7 @@ def said(capsys, *words):
     return out
 
 
-def test_a_stream_is_described_without_decoding(capsys, monkeypatch, own):
+def test_a_stream_is_described_without_loading_its_images(capsys, monkeypatch, own):
     def never(*arguments):
         raise AssertionError("an image was decoded")
 

@@ -1,20 +1,28 @@
 """A run put to use: what it answers, and what it refuses."""
 
+import io
+import json
+import os
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 import lifelong
 from lifelong.cli import main
+from lifelong.data import given as reading
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner, Prediction
 from lifelong.methods.finetune import Finetune
 from lifelong.relatedness.extractor import open_extractor
+from lifelong.storage import load_tree, save_tree
 from tests.learned import small_run
+from tests.parquet_files import png
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +66,20 @@ def test_of_a_named_task(par):
         assert answer.probability == pytest.approx(float(shares.max()))
         assert [answer.classes[name] for name in "012"] == pytest.approx(shares.tolist())
         assert list(answer.classes.values()) == sorted(answer.classes.values(), reverse=True)
+
+
+def test_two_classes_of_one_name_are_two_answers(finetune, tmp_path):
+    """A run of an earlier version may hold them."""
+    run = shutil.copytree(finetune, tmp_path / "run")
+    state = load_tree(run / "checkpoint/run.safetensors")
+    state["entries"][0]["classes"] = ["crane", "dog", "crane"]
+    save_tree(run / "checkpoint/run.safetensors", state)
+    learner, images = Learner.load(run), digits(finetune)
+    assert learner.tasks["a"] == ("crane", "dog", "crane (2)")
+    shares = learner.logits(images, "a").softmax(dim=1)
+    for answer, each in zip(learner.predict(images, "a"), shares, strict=True):
+        assert [answer.classes[name] for name in learner.tasks["a"]] == pytest.approx(each.tolist(), abs=1e-6)
+        assert answer.probability == pytest.approx(float(each.max()))
 
 
 def test_the_task_is_inferred(par):
@@ -158,6 +180,107 @@ def test_images_of_every_kind(par, folder):
     assert large.label == wanted[0].label
 
 
+def test_images_as_programs_have_them(par, folder, tmp_path):
+    """All of these are the same four images."""
+    learner, images = Learner.load(par), digits(par)[:4]
+    batch = images.permute(0, 2, 3, 1).numpy()
+    encoded = [png(array) for array in batch]
+    opened = [(tmp_path / f"{number}.bin") for number in range(4)]
+    for file, content in zip(opened, encoded, strict=True):
+        file.write_bytes(content)
+    rgba = np.concatenate([batch, np.full((4, 8, 8, 1), 255, np.uint8)], axis=3)
+    written = [io.BytesIO(content) for content in encoded]
+    for one in written:
+        one.seek(0, io.SEEK_END)  # as a program leaves it that has just written the image
+    wanted = learner.predict(images)
+    files = ExitStack()
+    for four in (
+        batch,
+        list(batch),
+        np.asfortranarray(batch),
+        rgba,
+        batch[..., :1],
+        encoded,
+        written,
+        map(bytearray, encoded),
+        (files.enter_context(file.open("rb")) for file in opened),
+        list(images),
+        folder.parent / "images",
+        sorted(folder.rglob("*.png")),
+        map(Image.fromarray, batch),
+    ):
+        assert learner.predict(four) == wanted
+    files.close()
+    assert [answer.image for answer in learner.predict(folder)] == [
+        str(folder / name) for name in ("0.png", "1.png", "2.png", "inner/3.png")
+    ]
+    assert [answer.image for answer in learner.predict(batch)] == [f"the image, number {number}" for number in range(4)]
+    assert [answer.image for answer in learner.predict(encoded)] == [f"image {number}" for number in range(4)]
+    assert learner.predict(batch > 300) == learner.predict(torch.zeros_like(images))
+
+
+def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
+    learner, images = Learner.load(par), digits(par)[:4]
+    good = folder / "0.png"
+    (folder / "._1.png").write_bytes(b"Mac OS X")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "hidden.png").write_bytes(good.read_bytes())
+    (folder / "4.png").write_bytes(good.read_bytes()[:50])
+    with Image.open(good) as picture:
+        picture.save(folder / "5.jfif", "JPEG")
+        picture.save(folder / "6.avif", "AVIF" if features.check("avif") else "PNG")
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("WARNING", "lifelong"):
+        patch.setattr("lifelong.learner.EVALUATION_BATCH", 2)  # answers do not depend on where a batch ends
+        found = learner.predict(folder)
+    assert [Path(answer.image).name for answer in found] == ["0.png", "1.png", "2.png", "5.jfif", "6.avif", "3.png"]
+    check_alike([*found[:3], found[5]], learner.predict(images))
+    assert "1 of 7 images cannot be used: " in caplog.text
+    assert "4.png (truncated)" in caplog.text
+    assert main(["predict", str(par), str(folder), "--json"]) == 0
+    said = capsys.readouterr()
+    rows = {Path(row["image"]).name: row for row in json.loads(said.out)}
+    assert list(rows) == ["0.png", "1.png", "2.png", "4.png", "5.jfif", "6.avif", "3.png"]
+    assert (rows["4.png"]["error"], rows["4.png"]["label"]) == ("truncated", None)
+    assert rows["0.png"]["error"] is None
+    assert said.err.endswith(f"{folder}: Passed over as no images: 1 .txt.\n")
+    assert main(["predict", str(par), str(folder)]) == 0
+    assert "cannot be used (truncated)" in capsys.readouterr().out
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff7.png")).write_bytes(b"x")  # a name that is no text
+    assert main(["predict", str(par), str(folder)]) == 0
+    assert "\N{REPLACEMENT CHARACTER}" in capsys.readouterr().out
+    # A file that was asked for by name is missed, unless it may be.
+    asked = [str(folder / "4.png"), str(good), str(folder / "none.png")]
+    assert main(["predict", str(par), *asked]) == 2
+    line = capsys.readouterr().err
+    assert "2 of 3 images cannot be used" in line
+    assert "4.png (truncated)" in line
+    assert "none.png (no such file or directory)" in line
+    assert "--skip-broken" in line
+    assert [answer.image for answer in learner.predict(asked, skip_broken=True)] == [str(good)]
+    with pytest.raises(LifelongError, match=r"1 of 1 images cannot be used: .*4.png \(truncated\); none is left"):
+        learner.predict(folder / "4.png", skip_broken=True)
+
+
+def test_of_many_photographs_some_are_held_at_a_time(par, tmp_path, monkeypatch):
+    noise = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    for number in range(40):
+        (tmp_path / f"{number}.png").write_bytes(noise)
+    shown = []
+    decode = reading.decode_images
+    monkeypatch.setattr(reading, "decode_images", lambda pictures, size: shown.append(len(pictures)) or decode(pictures, size))
+    monkeypatch.setattr(reading, "_BYTES", 4 * len(noise))
+    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 10)
+    assert len(Learner.load(par).predict(tmp_path)) == 40
+    assert shown == [4, 4, 2] * 4
+
+
+def test_opened_pictures_are_not_encoded_again(par, monkeypatch):
+    monkeypatch.setattr(Image.Image, "save", lambda *args, **more: pytest.fail("encoded"))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8))
+    pixels = Learner.load(par).read([picture, np.asarray(picture)])
+    assert torch.equal(pixels[0], pixels[1])
+
+
 def test_a_picture_stands_upright_as_its_file_does(par, tmp_path):
     learner = Learner.load(par)
     sideways = Image.fromarray(digits(par)[0].permute(1, 2, 0).numpy()).transpose(Image.Transpose.ROTATE_90)
@@ -185,16 +308,22 @@ def test_what_is_refused(par, tmp_path):
     (tmp_path / "empty").mkdir()
     for given, task, line in [
         (digits(par), "aa", "has learned no task 'aa'; did you mean 'a'"),
-        (tmp_path / "none.png", None, "none.png: No such file"),
-        (tmp_path / "broken.png", None, "broken.png: cannot be used as an image"),
+        (tmp_path / "none.png", None, r"none.png \(no such file or directory\)"),
+        (tmp_path / "broken.png", None, r"broken.png \(no image, or of an unknown format\)"),
         (tmp_path / "empty", None, "no image in this folder"),
         (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8), None, "takes uint8"),
-        (np.zeros((8, 8, 3)), None, "is no image"),
-        (np.zeros((8, 8), dtype=np.float32), None, "is no image"),
-        (np.zeros((8, 8), dtype=np.int32), None, "is no image"),
-        (Image.new("F", (8, 8)), None, "is no image"),
+        (np.zeros((8, 8, 3)), None, r"an array of shape \(8, 8, 3\) and type float64: .*\(x \* 255\).round"),
+        (np.zeros((8, 8), dtype=np.int32), None, r"an array of shape \(8, 8\) and type int32"),
+        (np.zeros((3, 8, 8), dtype=np.uint8), None, r"an array of shape \(3, 8, 8\) and type uint8"),
+        (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"an array of shape \(2, 0, 8, 3\)"),
+        ([torch.zeros(8, 8, 3, dtype=torch.uint8)], None, r"a tensor of shape \(8, 8, 3\) and type torch.uint8"),
+        (Image.new("F", (8, 8)), None, "floating-point pixels"),
         (7, None, "a int is no image"),
+        ([tmp_path / "broken.png", None], None, "image 1: a NoneType is no image"),
+        ({"image": 3}, None, "a dict is no image"),
+        (b"", None, r"the image \(empty\)"),
+        (io.StringIO("text"), None, "open it in binary mode"),
     ]:
         with pytest.raises(LifelongError, match=line) as caught:
             learner.predict(given, task)
@@ -214,8 +343,6 @@ def test_a_run_of_another_version(par, tmp_path):
 
 
 def test_the_command(par, folder, capsys):
-    import json
-
     assert main(["predict", str(par), str(folder)]) == 0
     shown = capsys.readouterr().out
     assert "probability" in shown

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
-from rich.console import Console
 
 from lifelong import __version__, api
 from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
+from lifelong.experiment.console import make_console
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import Environment
@@ -135,8 +135,9 @@ def run(
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Learn a stream with a method. Stopped at any moment, the same command continues."""
-    resolved = api.configure(stream, method, seed, preset=preset, config=config, **given(hyper))
+    resolved = api.configured(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
+    own_process()
     summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -157,8 +158,9 @@ def tune(
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
-    resolved = api.to_tune(api.configure(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
+    resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
+    own_process()
     summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -187,6 +189,7 @@ def compare(
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
+        own_process()
         summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers)
     show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 
@@ -203,7 +206,7 @@ def streams(
     preview: Annotated[Path | None, run_flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the streams, or describe one. No image is decoded, unless a contact sheet is asked for."""
+    """List the streams, or describe one and check its images: those of your own are looked at, once."""
     if name is None:
         if preview is not None:
             raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")
@@ -240,10 +243,18 @@ def distances(
     related: RelatedFlags = RELATED,
 ) -> None:
     """Say how far each task of a stream lies from those before it, and what PAR would decide. Nothing is trained."""
-    resolved = api.configure(stream, "par", seed, preset=preset, config=config, **given(related))
+    resolved = api.configured(stream, "par", seed, preset=preset, config=config, **given(related))
     folder = out or api.default_out(resolved, "distances")
+    own_process()
     result = api.measure(resolved, folder, where.environment(), console_progress(as_json))
     show(result, as_json, tables.print_distances, folder / "distances.png")
+
+
+def own_process() -> None:
+    """Let the process, which is the command's own, keep all freed memory for the next step: what a library call may not do to another's."""
+    from lifelong.training.memory import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
@@ -251,11 +262,11 @@ def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> N
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        table(Console() if sys.stdout.isatty() else Console(width=120), found, *more)
+        table(make_console(width=None if sys.stdout.isatty() else 120), found, *more)
 
 
 def console_progress(as_json: bool) -> Any:
     """Progress on stdout, or on stderr where stdout is for JSON."""
     from lifelong.experiment.progress import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=as_json))
+    return ConsoleProgress(make_console(stderr=as_json))

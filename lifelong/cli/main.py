@@ -11,11 +11,11 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
-from rich.console import Console
 
 from lifelong.cli import reproduce, use  # noqa: F401  (their commands join the others)
 from lifelong.cli.commands import app
 from lifelong.errors import LifelongError
+from lifelong.experiment.console import make_console
 
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
-            app(words, console=Console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            app(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)

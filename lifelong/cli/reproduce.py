@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app
+from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
 from lifelong.cli.flags import LIST, ONE
+from lifelong.experiment.console import make_console
 
 WHERE = Where()
 
@@ -44,11 +44,12 @@ def reproduce(
     reproduction.check_what(what)
     chosen = (tuple(names or ()) for names in (methods, streams, without))
     choice = Choice(read_scale(scale), check_seeds(SEEDS if seeds is None else seeds), *chosen)
-    progress = Console(stderr=as_json)
+    progress = make_console(stderr=as_json)
 
     def say(line: str) -> None:
         progress.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    own_process()
     made = reproduction.make(
         what,
         choice,
@@ -64,7 +65,7 @@ def reproduce(
         return
     from lifelong.report.tables import grid_table
 
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = make_console(width=None if sys.stdout.isatty() else 120)
     for title, grid in made.grids:
         console.print(grid_table(title, grid))
     for line in (made.said, *made.notes, f"page: {made.page}"):

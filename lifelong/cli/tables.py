@@ -29,15 +29,15 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
 
 def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
     """The tasks of each run that decides something, then, stream by stream, one row for each method."""
+    from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
     for summary in summaries:
         if any(task.get("decision") for task in summary["tasks"]):
             _print_tasks(console, summary)
-    streams = list(dict.fromkeys(summary["stream"] for summary in summaries))
-    for stream in streams:
-        members = [summary for summary in summaries if summary["stream"] == stream]
-        console.print(comparison_table(members, title=stream if len(streams) > 1 else None))
+    streams = by_stream(list(summaries))
+    for stream, runs in streams.items():
+        console.print(comparison_table([summary for one in runs for summary in one.summaries], title=stream if len(streams) > 1 else None))
     if report is not None:
         _print_place(console, "report", report)
 
@@ -51,6 +51,9 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
     for heading in ("image", "task", *(["probability"] if inferred else []), "class", "probability", "next", *([""] if inferred else [])):
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     for row in found:
+        if row["error"] is not None:
+            table.add_row(Text(clean(row["image"])), Text(clean(f"cannot be used ({row['error']})"), style="red"))
+            continue
         ranked = list(row["classes"].items())
         following = f"{clean(ranked[1][0])} {ranked[1][1]:.3f}" if len(ranked) > 1 else ""
         of_task = [] if not inferred else [f"{row['tasks'][row['task']]:.3f}"]
@@ -115,6 +118,8 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
     console.print(stream_table(stream))
     for note in notes(stream):
         _say(console, note)
+    for line in stream["check"] or ["nothing found"]:
+        _say(console, f"data check: {clean(line)}")
     for licence in licences(stream):
         _say(console, licence)
     checksum = stream["checksum"]

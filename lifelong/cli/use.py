@@ -1,5 +1,6 @@
 """The commands that use what was learned: predict, learn one more task, export."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,11 +13,13 @@ from lifelong.cli.commands import (
     DeviceFlag,
     DownloadFlag,
     JsonFlag,
+    SkipBrokenFlag,
     TensorBoardFlag,
     Where,
     WhereFlags,
     app,
     console_progress,
+    own_process,
     run_flag,
     show,
 )
@@ -27,6 +30,9 @@ RunArgument = Annotated[Path, Parameter(help="directory of a run")]
 WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
 
 WHERE = Where()
+
+EMPTY = ("task", "label", "probability", "classes", "tasks", "strange")
+"""What is not known of an image that cannot be used."""
 
 
 @app.command(usage="Usage: lifelong predict RUN IMAGE ... [FLAGS]")
@@ -42,23 +48,36 @@ def predict(
     weights: WeightsFlag = None,
     device: DeviceFlag = "auto",
     download: DownloadFlag = False,
+    skip_broken: SkipBrokenFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what images are, by name, with probabilities, and which are unlike anything the run has learned."""
-    from lifelong.learner import Learner, image_files
+    """Say what images are, by name, with probabilities, and which are unlike anything the run has learned.
+
+    Images of a folder that cannot be used are named and left out.
+    """
+    from lifelong.data.files import find_images
+    from lifelong.data.given import given_images
+    from lifelong.learner import Learner
     from lifelong.training.denormals import flush_denormals
-    from lifelong.training.memory import keep_freed_memory
+    from lifelong.training.process import as_found
 
     if not images:
         raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
-    # As a run does; here the whole process is ours.
-    keep_freed_memory()
-    flush_denormals()
-    learner = Learner.load(run, weights=weights, device=device, download=download)
-    files = [file for given in images for file in image_files(given)]
-    found = learner.predict(files, task, infer=infer)
-    rows = [{"image": str(file)} | asdict(prediction) for file, prediction in zip(files, found, strict=True)]
+    own_process()
+    rows = []
+    with as_found():
+        # As a run does.
+        flush_denormals()
+        learner = Learner.load(run, weights=weights, device=device, download=download)
+        for name, answer in learner.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
+            if isinstance(answer, str):
+                rows.append({"image": name} | dict.fromkeys(EMPTY) | {"error": answer})
+            else:
+                rows.append({"image": name} | asdict(answer) | {"error": None})
+    passed = [f"{given}: {said}" for given in images if (said := find_images(given)[1])]
     show(rows, as_json, tables.print_predictions)
+    for line in passed:
+        print(line, file=sys.stderr)
 
 
 @app.command(usage="Usage: lifelong learn RUN --task folder:PATH [FLAGS]")
@@ -73,6 +92,7 @@ def learn(
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
+    own_process()
     summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 

@@ -1,17 +1,16 @@
 """How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lifelong.data.catalog import PoolName
+from lifelong.data.words import SPLITS
 from lifelong.errors import LifelongError, near_miss
 
 Kind = Literal["named", "parquet", "csv", "folder", "hub"]
-
-SPLITS: tuple[PoolName, ...] = get_args(PoolName)
 
 KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
 """The kinds of sources of one's own, and what stands behind their colon."""
@@ -20,14 +19,14 @@ _COLUMNS = ("image", "label")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "named": ("flip",),
     "parquet": (*_COLUMNS, *SPLITS, "flip"),
-    "csv": (*_COLUMNS, *SPLITS, "flip"),
+    "csv": (*_COLUMNS, "split", *SPLITS, "flip"),
     "folder": (*SPLITS, "flip"),
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
 _OF_STREAMS = ("tasks", "size")
 """What a stream that is named by the address of its images may say besides (see `lifelong.streams.own`)."""
 
-_KNOWN = (*_OPTIONS["hub"], *_OF_STREAMS)
+_KNOWN = (*_OPTIONS["hub"], "split", *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
 
 
@@ -71,7 +70,7 @@ class Address:
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 
 
-def parse_address(name: str, *, stream: bool = False) -> Address:
+def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Address:
     """Read the name of a source, or of a stream that is made from one.
 
     The options begin at the first question mark that is followed by the name of an option, so that paths may hold question marks.
@@ -79,6 +78,7 @@ def parse_address(name: str, *, stream: bool = False) -> Address:
     Args:
         name: for example `mnist`, `folder:photos/birds` or `csv:list.csv?image=file&label=kind&flip=true`.
         stream: whether the options of a stream are accepted too.
+        sized: whether the size of its images is.
 
     Raises:
         LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
@@ -93,8 +93,12 @@ def parse_address(name: str, *, stream: bool = False) -> Address:
     options: dict[str, str] = {}
     for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
         key, _, value = item.partition("=")
-        _check(name, kind, key, value, options, _OF_STREAMS if stream else ())
+        _check(name, kind, key, value, options, _OF_STREAMS if stream else ("size",) if sized else ())
         options[key] = value
+    parts = [part for split in SPLITS if split in options for part in options[split].split("+")]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise LifelongError(f"source '{name}': '{twice}' is named twice, so that its images would be read twice; name each part once")
     if options.keys() & set(SPLITS) and "train" not in options:
         raise LifelongError(f"source '{name}': it names {', '.join(options.keys() & set(SPLITS))} but not train; add train=...")
     return Address(name, kind, where, options)  # ty: ignore[invalid-argument-type]
@@ -130,3 +134,27 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
         raise LifelongError(f"{where}: '{value}' is neither true nor false")
     if key in _OF_STREAMS and not re.fullmatch(r"[1-9][0-9]{0,5}", value):
         raise LifelongError(f"{where}: '{value}' is no whole number above 0")
+
+
+def meant_address(name: str, folders: Iterable[Path | None]) -> str:
+    """The end of an error line about a name that is really a path: the address of what lies there; empty where nothing does.
+
+    Args:
+        name: what was given where an address or a name is expected.
+        folders: where a relative path is looked for; None among them is passed over.
+    """
+    place, _, options = name.partition("?")
+    for folder in folders:
+        path = None if folder is None else folder / Path(place).expanduser()
+        if path is None or not path.exists():
+            continue
+        behind = f"?{options}" * bool(options)
+        if path.is_dir():
+            kind = "parquet" if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")) else "folder"
+            return f"; '{place}' is a folder: write {kind}:{place}{behind}"
+        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+            return f"; '{place}' is a list: write csv:{place}{behind}"
+        if path.suffix.lower() == ".parquet":
+            return f"; '{place}' is a file: write parquet:{Path(place).parent}?train={path.name}"
+        return f"; '{place}' is a file, and what is read are folders (folder:DIR), lists (csv:FILE) and parquet files (parquet:DIR)"
+    return ""

@@ -95,25 +95,23 @@ class Cache:
             self._write(lambda: write_file(path, lambda part: _save(part, numbers)))
         return numbers
 
-    def findings(self, name: str, key: str, count: int, look: Callable[[], list[list[int | str]]]) -> list[Any]:
-        """What was found wrong with the images of a set: lists of a position, a name and a reason; looked for when it has not been before.
+    def findings(self, name: str, key: str, count: int) -> list[Any] | None:
+        """What was found out of the images of a set: lists of a position and three texts; None where that is not remembered.
 
         Args:
             name: what the file is called by, besides its key.
             key: a checksum of the set's content.
             count: how many images the set has.
-            look: finds it out.
         """
-        path = self._place("problems", name, [key, count], "json")
         try:
-            known = json.loads(path.read_text())
-            if all(0 <= row < count and isinstance(who, str) and isinstance(why, str) for row, who, why in known):
-                return known
+            known = json.loads(self._place("problems", name, [key, count], "json").read_text(encoding="utf-8"))
+            return known if all(0 <= row < count and all(isinstance(text, str) for text in (a, b, c)) for row, a, b, c in known) else None
         except (OSError, ValueError, TypeError):
-            pass  # nothing remembered, or not readably
-        found = look()
-        self._write(lambda: write_text(path, json.dumps(found)))
-        return found
+            return None  # nothing remembered, or not readably
+
+    def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
+        """Remember what was found out of a set; see `findings`."""
+        self._write(lambda: write_text(self._place("problems", name, [key, count], "json"), json.dumps(found)))
 
     def rows(
         self,
@@ -153,7 +151,7 @@ class Cache:
 
     def _known(self) -> dict[str, Any]:
         try:
-            known = json.loads(self._sums.read_text())
+            known = json.loads(self._sums.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # nothing remembered, or not readably: the files are hashed again
         return known if isinstance(known, dict) else {}

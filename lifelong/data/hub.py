@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -9,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.data.catalog import Hub, PoolName
+from lifelong.data.words import usual_splits
 from lifelong.errors import LifelongError
 from lifelong.storage import write_file
 
+log = logging.getLogger(__name__)
+
 _SECONDS = 10  # how long the first knock at the hub may take
 _BATCH = 1000  # rows written at a time
-
-
-_USUAL: dict[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("validation", "valid", "val", "dev"), "test": ("test",)}
-"""What data sets of the hub call their splits."""
 
 
 def folder_name(hub: Hub) -> str:
@@ -68,12 +68,15 @@ def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
 def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[PoolName, tuple[str, ...]]:
     if len(there) == 1:
         return {"train": (there[0],)}
-    found = {split: next(((word,) for word in words if word in there), None) for split, words in _USUAL.items()}
-    if found["train"] is None:
+    found = usual_splits(f"source '{name}' ({hub.id})", there)
+    if "train" not in found:
         raise LifelongError(
             f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them make train: hub:{hub.id}?train=SPLIT"
         )
-    return {split: parts for split, parts in found.items() if parts}
+    left = [split for split in there if split not in found.values()]
+    if left:
+        log.warning("source '%s': its other splits are left out: %s", name, ", ".join(left))
+    return {split: (part,) for split, part in found.items()}
 
 
 def _writer(rows: Any) -> Callable[[Path], None]:

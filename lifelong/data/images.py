@@ -2,94 +2,157 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-RESIZE_VERSION = 2
+with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or come with the first image that asks for them
+    from PIL import AvifImagePlugin  # noqa: F401
+
+RESIZE_VERSION = 3
 """Counted up whenever the same bytes would become other pixels, so that cached tensors of the old rule are not used."""
 
-CHECK_VERSION = 1
-"""Counted up whenever other images would be called unusable."""
+CHECK_VERSION = 2
+"""Counted up whenever other images would be called unusable, or something else would be remarked of them."""
+
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "TGA")
+"""What Pillow is asked to read: pictures, and nothing that starts another program (EPS) or reads what is no picture."""
+
+_IF_THERE = ("AVIF", "HEIF")
+"""What it is asked to read where it can; HEIF comes with a package of its own."""
 
 _CHUNK = 8  # images that one thread takes at a time
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
+_MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
+_FEW = 16  # levels of grey that are called few where the file has more
+
+ONE_COLOUR = "all of one colour"
+"""What is remarked of an image whose pixels are all equal."""
+
+Picture = bytes | Image.Image | np.ndarray | None
+"""An image as it comes: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
 
 
 class UnusableError(ValueError):
     """Why an image cannot be used, in a few words."""
 
 
-def decode_images(encoded: Sequence[bytes | None], size: int, squeeze: bool = False) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
+class Decoded(NamedTuple):
+    """Images as they are learned from, and what is to be said of them.
+
+    Attributes:
+        images: RGB squares; those that cannot be used are black.
+        problems: by their positions, in order, those that cannot be used, with the reason.
+        remarks: by their positions, in order, those that lost something by being read, with what; one colour is such a loss.
+    """
+
+    images: UInt8[Tensor, "n 3 s s"]
+    problems: dict[int, str]
+    remarks: dict[int, str]
+
+
+def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) -> Decoded:
     """Decode images on all cores, as RGB squares.
 
-    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8, transparency is laid on white,
-    a camera's rotation mark is obeyed, of a phone's several pictures (MPO) the first is taken.
+    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8 (or are taken as they are where none is
+    above 255), transparency is laid on white, a camera's rotation mark is obeyed, of a phone's several pictures (MPO) the first is taken.
 
     Args:
-        encoded: the bytes of each image.
+        encoded: each image.
         size: height and width of the result in pixels.
         squeeze: whether an oblong image is squeezed into the square whole; else the middle of its long side is kept.
 
     Returns:
-        The images; and by their positions, in order, those that cannot be used, with the reason: they are missing, broken, too large
-        to be true, or a film. These are black.
+        The images, and those that cannot be used: they are missing, broken, too large to be true, or a film.
     """
     images = np.zeros((len(encoded), size, size, 3), dtype=np.uint8)
 
-    def place(position: int) -> None:
-        pixels = _open(encoded[position])
+    def place(position: int) -> str:
+        pixels, remark = _open(encoded[position])
         images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
+        return remark
 
-    problems = _for_each(len(encoded), place)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), problems
-
-
-def check_images(encoded: Sequence[bytes | None]) -> dict[int, str]:
-    """The images that cannot be used, by their positions, with the reason (see `decode_images`)."""
-    return _for_each(len(encoded), lambda position: _open(encoded[position]))
+    problems, remarks = _for_each(len(encoded), place)
+    return Decoded(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), problems, remarks)
 
 
-def _for_each(count: int, work: Callable[[int], object]) -> dict[int, str]:
-    """Do the work at every position; the positions at which it could not be done, in order, with the reason."""
+def check_images(encoded: Sequence[Picture]) -> tuple[dict[int, str], dict[int, str]]:
+    """The problems and the remarks of `decode_images`, without its images."""
+    return _for_each(len(encoded), lambda position: _open(encoded[position])[1])
+
+
+def _for_each(count: int, work: Callable[[int], str]) -> tuple[dict[int, str], dict[int, str]]:
+    """Do the work at every position; the positions at which it could not be done, with the reason, and what it gives, where not empty."""
     problems: dict[int, str] = {}
+    remarks: dict[int, str] = {}
 
     def some(first: int) -> None:
         for position in range(first, min(first + _CHUNK, count)):
             try:
-                work(position)
+                remark = work(position)
             except UnusableError as error:
                 problems[position] = str(error)
+            else:
+                if remark:
+                    remarks[position] = remark
 
-    if count <= _CHUNK:
-        some(0)  # there is nothing to share, and threads take longer to start than a small image to decode
-    else:
-        # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(some, range(0, count, _CHUNK)):
-                pass
-    return dict(sorted(problems.items()))
+    with _truncation_found():
+        if count <= _CHUNK:
+            some(0)  # there is nothing to share, and threads take longer to start than a small image to decode
+        else:
+            # Pillow lets go of the interpreter's lock while it decodes and resizes, so threads do run side by side.
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                for _ in pool.map(some, range(0, count, _CHUNK)):
+                    pass
+    return dict(sorted(problems.items())), dict(sorted(remarks.items()))
 
 
-def _open(encoded: bytes | None) -> np.ndarray:
-    """The decoded image: bytes of shape (h, w) if it is grey, else (h, w, 3)."""
-    if encoded is None:
-        raise UnusableError("no image bytes, only a path")
-    if not encoded:
-        raise UnusableError("empty")
+class _Strict:
+    """How many are decoding just now, and what the program had told Pillow before the first of them."""
+
+    lock = threading.Lock()
+    inside = 0
+    before = False
+
+
+@contextmanager
+def _truncation_found() -> Generator[None]:
+    """Pillow's switch that lets truncated files pass is off meanwhile, whatever the program has set it to; then as it was."""
+    with _Strict.lock:
+        if not _Strict.inside:
+            _Strict.before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+        _Strict.inside += 1
     try:
-        with Image.open(io.BytesIO(encoded)) as opened:
-            # A phone's MPO is a photograph with previews or a second view behind it, no film.
-            if opened.format != "MPO" and getattr(opened, "is_animated", False):
-                raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
-            opened.load()
-            return _upright(opened)
+        yield
+    finally:
+        with _Strict.lock:
+            _Strict.inside -= 1
+            if not _Strict.inside:
+                ImageFile.LOAD_TRUNCATED_IMAGES = _Strict.before  # ty: ignore[invalid-assignment]
+
+
+def _open(image: Picture) -> tuple[np.ndarray, str]:
+    """The decoded image, bytes of shape (h, w) if it is grey, else (h, w, 3); and what it lost, empty for nothing."""
+    if image is None:
+        raise UnusableError("no image bytes, only a path")
+    try:
+        if isinstance(image, np.ndarray):
+            pixels, remark = _upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
+        elif isinstance(image, Image.Image):
+            stored = _stored(image)  # empty where it has been loaded
+            image.load()
+            pixels, remark = _upright(image, stored)
+        else:
+            pixels, remark = _decoded(image)
     except UnusableError:
         raise
     except UnidentifiedImageError as error:
@@ -101,24 +164,139 @@ def _open(encoded: bytes | None) -> np.ndarray:
     except Exception as error:  # damaged bytes make the decoders fail in every way there is
         reason = " ".join(str(error).split())
         raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
+    if not remark and pixels.shape[0] * pixels.shape[1] > 1 and _constant(pixels):
+        remark = ONE_COLOUR
+    return pixels, remark
 
 
-def _upright(image: Image.Image) -> np.ndarray:
+def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
+    if not encoded:
+        raise UnusableError("empty")
+    with _opened(encoded) as opened:
+        if opened.width * opened.height > _MOST_PIXELS:
+            raise UnusableError("too many pixels")  # as Pillow says where the program has not switched that off
+        # A phone's MPO is a photograph with previews or a second view behind it, no film.
+        if opened.format != "MPO" and getattr(opened, "is_animated", False):
+            raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
+        stored = _stored(opened)
+        opened.load()
+        if stored in _OTHER_BYTES and not np.asarray(opened)[..., :3].any():
+            small = _of_lower_bytes(encoded, stored, np.asarray(opened))
+            if small is not None:
+                return _upright(small, _OTHER_BYTES[stored])[0], "values of 8 bits in a file of 16, taken as they are"
+        return _upright(opened, stored)
+
+
+def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Image | None:
+    """The picture in the lower bytes of colours of 16 bits, of which Pillow takes the upper ones; None where these are empty as well.
+
+    Args:
+        encoded: the file.
+        stored: how its pixels lie in it.
+        upper: what Pillow makes of it: colours of zeros, and perhaps opacity.
+    """
+    with _opened(encoded) as opened:
+        opened.tile = [tile._replace(args=_renamed(tile.args, _OTHER_BYTES[stored])) for tile in opened.tile]
+        opened.load()
+        lower = np.array(opened)
+        info = dict(opened.info)
+    if stored == "LA;16B":  # read as four bytes, of which the second is the grey and the last the opacity
+        lower = lower[..., [1, 1, 1, 3]]
+    if not lower[..., :3].any():
+        return None
+    if lower.shape[2] == 4 and upper[..., 3].any():
+        lower[..., 3] = upper[..., 3]  # opacity did use its 16 bits
+    picture = Image.fromarray(lower)
+    picture.info.update(info)
+    return picture
+
+
+def _opened(encoded: bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(encoded), formats=[*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)])
+
+
+_OTHER_BYTES = {
+    **{f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")},
+    "LA;16B": "RGBA",
+}
+"""How the lower bytes of 16-bit colours are had, by how the upper ones are."""
+
+
+def _stored(opened: Image.Image) -> str:
+    """How the pixels lie in the file, in Pillow's words; empty where it does not say."""
+    tiles = getattr(opened, "tile", None)
+    args = tiles[0][3] if tiles else ""
+    mode = args[0] if isinstance(args, tuple) and args else args
+    return mode if isinstance(mode, str) else ""
+
+
+def _renamed(args: tuple[Any, ...] | str | None, mode: str) -> tuple[Any, ...] | str:
+    return (mode, *args[1:]) if isinstance(args, tuple) else mode
+
+
+def _constant(pixels: np.ndarray) -> bool:
+    """Whether all pixels are equal; nearly always a few of them say no."""
+    first = pixels[:1, :1]
+    return bool((pixels[::37, ::37] == first).all() and (pixels == first).all())
+
+
+def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
+    """The pixels as they are looked at, and what was lost.
+
+    Args:
+        image: decoded.
+        stored: how its pixels lie in the file, in Pillow's words; empty where there is none.
+    """
     image = _turned(image)
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
     if image.mode == "F":
         raise UnusableError("floating-point pixels")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        colours = image.convert("RGBA")
-        white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(white, colours).convert("RGB"))
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
     if image.mode.startswith("I"):
-        # Sixteen bits: Pillow's own conversion would clip everything above 255 to white.
-        return (np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)
-    return np.asarray(image.convert("RGB"))
+        return _of_deep_grey(image, stored)
+    if "transparency" in image.info:
+        image.info["transparency"] = _as_decoded(image.info["transparency"], stored)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        colours = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
+        return np.asarray(Image.alpha_composite(white, colours).convert("RGB")), ""
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L")), ""
+    return np.asarray(image.convert("RGB")), ""
+
+
+def _as_decoded(clear: object, stored: str) -> object:
+    """The colour that stands for transparency, in the numbers of the decoded image: the file gives it in its own."""
+    if isinstance(clear, int) and stored in ("L;2", "L;4"):
+        return clear * (85 if stored == "L;2" else 17)
+    if isinstance(clear, tuple) and stored.startswith("RGB;16"):
+        return tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in clear)
+    return clear
+
+
+def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
+    """Grey of 12, 16 or 32 bits as 8; Pillow's own conversion would make everything above 255 white.
+
+    Of values up to 65535 the upper 8 bits count. Where none is above 255 they were 8 bits from the start: a picture that uses no more
+    than a 256th of its range would be black.
+    """
+    values = np.asarray(image).astype(np.int64)
+    clear = values == image.info["transparency"] if isinstance(image.info.get("transparency"), int) else None
+    if stored == "I;12":
+        values = values << 4
+    low, high = int(values.min()), int(values.max())
+    remark = ""
+    if low >= 0 and high <= 255:
+        grey = values
+        remark = "values of 8 bits in a file of more, taken as they are" if low < high else ""
+    else:
+        grey = values.clip(0, 65535) >> 8
+        levels = int((np.bincount(grey.ravel(), minlength=256) > 0).sum())
+        if low < 0 or high > 65535:
+            remark = f"values from {low} to {high}, cut to 0..65535"
+        elif levels <= _FEW and len(np.unique(values)) > levels:
+            remark = f"values from {low} to {high} of 65535: {levels} of their levels of grey remain"
+    if clear is not None:
+        grey = np.where(clear, 255, grey)
+    return grey.astype(np.uint8), remark
 
 
 def _turned(image: Image.Image) -> Image.Image:

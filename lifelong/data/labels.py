@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from lifelong.data.catalog import Entry, PoolName
-from lifelong.data.naming import natural
+from lifelong.data.naming import natural, unique
 from lifelong.errors import LifelongError
 
 Names = tuple[str, ...]
@@ -24,12 +24,14 @@ class Arranged:
         classes: class names in label order.
         ids: for each part of the files the class id of each image.
         pools: for each split of the source, the parts that make it.
+        numbers: by which number a stream may call each class: where labels are numbers the label itself, else the place among the classes.
         notes: things a person should know.
     """
 
     classes: Names
     ids: Mapping[PoolName, Int64[Tensor, "_"]]
     pools: Mapping[PoolName, tuple[PoolName, ...]]
+    numbers: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -46,31 +48,39 @@ def arrange(entry: Entry, place: object, names: Mapping[PoolName, Names | None],
         LifelongError: the labels are not those of the source, or contradict each other.
     """
     if not entry.classes:
-        classes = _own_classes(place, names, stored)
-        return Arranged(classes, {part: _ids(stored[part], classes, place, part) for part in stored}, entry.pools)
+        return _as_present(entry, place, names, stored)
     notes: tuple[str, ...] = ()
     if entry.parts and all(names[part] is None and labels.dtype != object for part, labels in stored.items()):
         ids = _numbered_parts(entry, place, stored)
         notes = ("The files do not name their classes: they are taken to be in the usual order.",)
     else:
         ids = {part: _known_ids(entry, place, part, names[part], labels) for part, labels in stored.items()}
-    return Arranged(entry.classes, ids, _pools(entry, place, ids), notes)
+    return Arranged(entry.classes, ids, _pools(entry, place, ids), tuple(range(len(entry.classes))), notes)
 
 
-def _own_classes(place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Names:
-    """The class names that the files give, else the labels themselves."""
+def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Arranged:
+    """Data of one's own: its classes are the labels that occur, in the order of their numbers, or of their names where there are none."""
     named = names["train"]
     for part, others in names.items():
         if others != named:
             raise LifelongError(f"{place}: the classes of {part} are not those of train; write both with the same class names")
-    if named:
-        return named
     if len({labels.dtype for labels in stored.values()}) > 1:
         raise LifelongError(f"{place}: its splits hold labels in different forms, numbers and names; use one form")
-    labels = np.concatenate(list(stored.values()))
-    if labels.dtype == object:
-        return tuple(sorted(set(labels.tolist()), key=natural))
-    return tuple(str(number) for number in range(int(labels.max()) + 1))
+    if named is None and stored["train"].dtype == object:
+        known: Names = tuple(sorted(set(np.concatenate(list(stored.values())).tolist()), key=natural))
+        ids = {part: _ids(labels, known, place, part) for part, labels in stored.items()}
+        return Arranged(known, ids, entry.pools, tuple(range(len(known))))
+    numbered = {part: _ids(labels, named, place, part).numpy() for part, labels in stored.items()}
+    present = np.unique(np.concatenate(list(numbered.values())))
+    ids = {part: torch.from_numpy(np.searchsorted(present, labels)) for part, labels in numbered.items()}
+    called = None if named is None else unique(named)
+    classes = tuple(str(number) if called is None else called[number] for number in present.tolist())
+    notes: tuple[str, ...] = ()
+    if named is not None and len(classes) < len(named):
+        absent = [name for number, name in enumerate(named) if number not in set(present.tolist())]
+        some = f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+        notes = (f"{len(absent)} of the {len(named)} classes that the files name have no image and are left out: {some}.",)
+    return Arranged(classes, ids, entry.pools, tuple(present.tolist()), notes)
 
 
 def _known_ids(entry: Entry, place: object, part: PoolName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
@@ -125,16 +135,19 @@ def _pools(entry: Entry, place: object, ids: Mapping[PoolName, Tensor]) -> Mappi
     return {"train": tuple(ids)}
 
 
-def _ids(labels: np.ndarray, classes: Names, place: object, part: PoolName) -> Int64[Tensor, "n"]:
-    """Labels as class ids, each checked."""
+def _ids(labels: np.ndarray, classes: Names | None, place: object, part: PoolName) -> Int64[Tensor, "n"]:
+    """Labels as class ids, each checked; without known classes any number from 0 is one."""
     if labels.dtype == object:
+        assert classes is not None
         known = {name: number for number, name in enumerate(classes)}
         unknown = next((label for label in labels if label not in known), None)
         if unknown is not None:
             raise LifelongError(f"{place}: a label of {part} is '{unknown}', which is none of the classes {', '.join(classes[:10])}")
-        return torch.tensor([known[label] for label in labels])
-    outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+        return torch.tensor([known[label] for label in labels], dtype=torch.int64)
+    outside = np.flatnonzero((labels < 0) | (labels >= (np.inf if classes is None else len(classes))))
     if len(outside):
         row = int(outside[0])
-        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, outside 0..{len(classes) - 1}; mend or drop such rows")
+        allowed = "below 0" if classes is None else f"outside 0..{len(classes) - 1}"
+        every = f"; all of {part} are so: leave it out by naming the others (?train=...)" if len(outside) == len(labels) else ""
+        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, {allowed}; mend or drop such rows{every}")
     return torch.from_numpy(labels)

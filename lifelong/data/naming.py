@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -19,3 +21,17 @@ def class_name(folder: str) -> str | None:
     """The class that a folder stands for, its letters composed as usual (systems differ); None where it cannot be printed."""
     name = unicodedata.normalize("NFC", folder)
     return name if name.isprintable() and name.strip() else None
+
+
+def unique(names: Sequence[str]) -> tuple[str, ...]:
+    """The same names, a second one of a kind with its number: two cranes, a bird and a machine, are "crane" and "crane (2)"."""
+    taken, result = set(names), []
+    seen: Counter[str] = Counter()
+    for name in names:
+        seen[name] += 1
+        called, number = name, seen[name]
+        while number > 1 and called in taken:
+            called, number = f"{name} ({number})", number + 1
+        taken.add(called)
+        result.append(called)
+    return tuple(result)

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +12,12 @@ import numpy as np
 
 from lifelong.data.cache import Cache
 from lifelong.data.catalog import PoolName
+from lifelong.data.naming import shown
+from lifelong.data.words import COLUMNS, SPLITS, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
 _BATCH = 1024  # images decoded at a time, at most
 _BATCH_BYTES = 64 * 2**20  # and about so many bytes of them
-
-
-_BEGINNINGS: dict[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("valid", "validation"), "test": ("test",)}
-
-
-def split_files(folder: Path) -> dict[PoolName, list[Path]]:
-    """The files `train-*.parquet`, `valid-*` or `validation-*` and `test-*` of a folder, in name order; a split without files is absent.
-
-    Raises:
-        LifelongError: there are `valid-*` and `validation-*` files side by side.
-    """
-    found: dict[PoolName, list[Path]] = {}
-    for split, beginnings in _BEGINNINGS.items():
-        sets = [files for files in (sorted(folder.glob(f"{beginning}-*.parquet")) for beginning in beginnings) if files]
-        if len(sets) > 1:
-            raise LifelongError(f"{folder}: holds {sets[0][0].name} and {sets[1][0].name}, two names for one split; keep one of them")
-        if sets:
-            found[split] = sets[0]
-    return found
-
-
-def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[PoolName, list[Path]]:
-    """The files of the splits that were named, by their beginnings (`training` for `training-*.parquet`) or as files (`a.parquet`).
-
-    Raises:
-        LifelongError: there is no such file.
-    """
-    found: dict[PoolName, list[Path]] = {}
-    for split, names in parts.items():
-        found[split] = []
-        for name in names:
-            files = [folder / name] if name.endswith(".parquet") else sorted(folder.glob(f"{escape(name)}-*.parquet"))
-            if not files or not files[0].is_file():
-                there = ", ".join(sorted(file.name for file in folder.glob("*.parquet"))[:10])
-                wanted = name if name.endswith(".parquet") else f"{name}-*.parquet"
-                raise LifelongError(f"{folder}: no {wanted} for {split}" + (f"; there are {there}" if there else ""))
-            found[split] += files
-    return found
 
 
 class ParquetSplit:
@@ -73,12 +37,14 @@ class ParquetSplit:
         self.files = list(files)
         self.place = self.files[0].parent
         self.rows = 0
+        self._ends: list[int] = []  # of each file, the row of the split behind its last one
         self._columns: list[tuple[str, str]] = []
         self._names: list[tuple[str, ...] | None] = []
         for file in self.files:
             with _reading(file), pq.ParquetFile(file) as opened:
                 schema = opened.schema_arrow
-                self.rows += opened.metadata.num_rows
+                self._ends.append(self.rows + opened.metadata.num_rows)
+                self.rows = self._ends[-1]
             image = _column(file, schema.names, image_columns, "images")
             label = _column(file, schema.names, label_columns, "labels")
             self._columns.append((image, label))
@@ -112,6 +78,8 @@ class ParquetSplit:
             kind = column.type
             if pa.types.is_dictionary(kind):
                 column, kind = column.cast(kind.value_type), kind.value_type
+            if pa.types.is_string_view(kind):
+                column, kind = column.cast(pa.string()), pa.string()
             if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
                 # Neither `pq.read_table` nor `to_numpy`: both import pandas, a second of every start.
                 chunks = column.cast(pa.int64(), safe=False).chunks
@@ -123,6 +91,32 @@ class ParquetSplit:
         if len({part.dtype for part in parts}) > 1:
             raise LifelongError(f"{self.files[0].parent}: some files hold labels as numbers and some as names; use one form")
         return np.concatenate(parts)
+
+    def splits(self) -> tuple[str, np.ndarray] | None:
+        """The column that says by words which split a row belongs to: its name and its values (dtype object); None: there is none."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        parts = []
+        name = ""
+        for file in self.files:
+            with _reading(file), pq.ParquetFile(file) as opened:
+                schema = opened.schema_arrow
+                name = next((column for column in schema.names if column.lower() in COLUMNS), "")
+                if not name:
+                    return None
+                kind = schema.field(name).type
+                kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+                    return None
+                parts.append(np.array(opened.read(columns=[name]).column(name).to_pylist(), dtype=object))
+        words = np.concatenate(parts)
+        return (name, words) if any(is_word(word or "") for word in dict.fromkeys(words.tolist())) else None
+
+    def called(self, row: int) -> str:
+        """Its file and its row there."""
+        number = bisect_right(self._ends, row)
+        return f"row {row - (self._ends[number - 1] if number else 0)} of {self.files[number].name}"
 
     def checksum(self, cache: Cache) -> str:
         """Of the files' bytes."""
@@ -148,10 +142,56 @@ class ParquetSplit:
                     column: Any = batch.column(0)
                     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
                         column = column.flatten()[column.type.get_field_index("bytes")]
-                    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+                    kind = column.type
+                    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+                    if not any(is_kind(kind) for is_kind in binary):
                         raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
                     yield column.to_pylist(), lambda position, name=file.name, first=first: f"row {first + position} of {name}"
                     first += len(column)
+
+
+def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tuple[dict[PoolName, np.ndarray], tuple[str, ...]]:
+    """For each split which rows of the only files are its own, bool of shape (rows,), where a column of theirs says so; else nothing.
+
+    Args:
+        place: where the files are, for error lines.
+        splits: the files as their names divide them.
+
+    Returns:
+        The rows, and what is to be said of a column that is not used because it holds other words too.
+
+    Raises:
+        LifelongError: the column contradicts the files, or leaves none to learn from.
+    """
+    notes = []
+    for part, split in splits.items():
+        found = split.splits()
+        if found is None:
+            continue
+        column, words = found
+        distinct = list(dict.fromkeys(words.tolist()))
+        meant = {word: split_of(word or "") for word in distinct}
+        if set(meant.values()) == {part}:
+            continue
+        strange = [str(word) for word in distinct if not is_word(word or "")]
+        if strange:
+            notes.append(
+                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(strange[0])}', which is none of train,"
+                f" valid, test; all rows are for {part}. To divide them, write a file for each split."
+            )
+            continue
+        usual_splits(f"{place}, column '{column}'", [word for word in distinct if word])
+        where = np.array([meant[word] for word in words], dtype=object)
+        if set(splits) != {"train"}:
+            row = int(np.flatnonzero(where != part)[0])
+            raise LifelongError(
+                f"{place}: row {row} of {split.files[0].name} is for {where[row]} by its column '{column}', but the file is read as {part};"
+                " name the files of train alone (?train=FILE), or drop the column"
+            )
+        if "train" not in where:
+            raise LifelongError(f"{place}: no row of column '{column}' is for train; mend it, or drop the column")
+        return {name: where == name for name in SPLITS if (where == name).any()}, ()
+    return {}, tuple(notes)
 
 
 def _batch(metadata: Any, image: str) -> int:

@@ -16,7 +16,7 @@ from lifelong.data.cache import Cache
 from lifelong.data.catalog import PoolName
 from lifelong.data.images import RESIZE_VERSION, decode_images, square_grey
 from lifelong.data.parquet import content_hash
-from lifelong.data.problems import Problem, Rows, find_problems, unusable
+from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, unusable
 from lifelong.errors import LifelongError
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class FilePool:
         cache: where decoded images go.
         squeeze: whether oblong images are squeezed into squares, instead of cut.
         skip_broken: leave out the images that cannot be used; this looks at every image now, unless that was done before.
+        only: which of the rows are of this split, bool of shape (rows,); None: all of them.
 
     Raises:
         LifelongError: no image is left.
@@ -71,17 +72,18 @@ class FilePool:
         *,
         squeeze: bool = False,
         skip_broken: bool = False,
+        only: np.ndarray | None = None,
     ) -> None:
-        self.labels = labels
         self.notes: tuple[str, ...] = ()
         self._name = f"'{source}' ({pool})"
         self._kept_as = f"{split.place.name}-{pool}"
         self._split = split
         self._cache = cache
         self._squeeze = squeeze
-        self._kept = np.ones(split.rows, dtype=bool)
+        self._kept = np.ones(split.rows, dtype=bool) if only is None else only.copy()
         if skip_broken:
-            self._leave_out(find_problems(split, cache, self._sum))
+            self._leave_out(look_at(split, cache, self._sum).among(self._kept).problems)
+        self.labels = labels[torch.from_numpy(self._kept)]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
@@ -91,6 +93,19 @@ class FilePool:
     def contents(self) -> np.ndarray:
         """A hash of each image's encoded bytes; no image is decoded, and the second time no file read."""
         return self._split.contents(self._cache)[self._kept]
+
+    def findings(self, look: bool) -> Findings | None:
+        """What is to be said of single images.
+
+        Args:
+            look: whether to look at every image now, if that was never done; else there may be no answer.
+        """
+        found = look_at(self._split, self._cache, self._sum) if look else remembered(self._split, self._cache, self._sum)
+        return None if found is None else found.among(self._kept)
+
+    def called(self, position: int) -> str:
+        """What names the image at a position."""
+        return self._split.called(int(np.flatnonzero(self._kept)[position]))
 
     def fingerprint(self) -> str:
         """A checksum over the files' bytes as they were when they were first looked at, and over what is left out of them."""
@@ -105,32 +120,35 @@ class FilePool:
     def _leave_out(self, problems: list[Problem]) -> None:
         if not problems:
             return
+        count = int(self._kept.sum())
         self._kept[[problem.row for problem in problems]] = False
         if not self._kept.any():
-            raise LifelongError(f"{unusable(problems, self._split.rows, self._name, self._split.place)}; none is left; mend them")
-        self.labels = self.labels[torch.from_numpy(self._kept)]
-        left_out = unusable(problems, self._split.rows, self._name, and_so=" and are left out")
+            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; mend them")
+        left_out = unusable(problems, count, self._name, and_so=" and are left out")
         self.notes = (f"{left_out}.",)
         log.warning("%s", left_out)
         log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))
 
     def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
         """All images that are kept; those that cannot be used are all found before the first of them is complained of."""
-        found: list[Problem] = []
+        found = Findings()
         first = 0
         for encoded, where in self._split.images():
             kept = np.flatnonzero(self._kept[first : first + len(encoded)])
-            images, problems = decode_images([encoded[position] for position in kept], size, self._squeeze)
-            found += [Problem(first + int(kept[place]), where(int(kept[place])), reason) for place, reason in problems.items()]
+            images, problems, remarks = decode_images([encoded[position] for position in kept], size, self._squeeze)
+            found.add((first + kept).tolist(), lambda place, kept=kept, where=where: where(int(kept[place])), problems, remarks)
             first += len(encoded)
-            if not found:
+            if not found.problems:
                 yield images
-        if found:
+        changed = self._split.checksum(self._cache) != self._sum
+        if self._kept.all() and not changed:
+            remember(self._split, self._cache, self._sum, found)
+        if found.problems:
             raise LifelongError(
-                f"{unusable(found, self._split.rows, self._name, self._split.place)};"
+                f"{unusable(found.problems, int(self._kept.sum()), self._name, self._split.place)};"
                 " mend or remove them, or leave them out with --skip-broken"
             )
-        if self._split.checksum(self._cache) != self._sum:
+        if changed:
             raise LifelongError(f"{self._split.place}: files changed while they were read; run again")
 
 

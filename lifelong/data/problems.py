@@ -1,7 +1,8 @@
-"""Images that cannot be used: found in one pass over a split, all of them, and named in one line."""
+"""Images that cannot be used, or lose something by being read: found in one pass over a split, all of them, and named in one line."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,8 @@ import PIL
 
 from lifelong.data.cache import Cache
 from lifelong.data.images import CHECK_VERSION, check_images
+
+log = logging.getLogger(__name__)
 
 _NAMED = 5  # how many are named in a line
 
@@ -30,6 +33,10 @@ class Rows(Protocol):
         """All of them, a batch at a time, with what names the image at a position of the batch."""
         ...
 
+    def called(self, row: int) -> str:
+        """What names one of them."""
+        ...
+
     def checksum(self, cache: Cache) -> str:
         """Of their bytes."""
         ...
@@ -41,12 +48,12 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that cannot be used.
+    """An image that cannot be used, or of which something is lost.
 
     Attributes:
         row: its position in the split.
         name: what it is called.
-        reason: why, in a few words.
+        reason: why, or what, in a few words.
     """
 
     row: int
@@ -58,19 +65,66 @@ class Problem:
         return f"{self.name} ({self.reason})"
 
 
-def find_problems(split: Rows, cache: Cache, checksum: str) -> list[Problem]:
+@dataclass
+class Findings:
+    """What a pass over a split has found.
+
+    Attributes:
+        problems: images that cannot be used.
+        remarks: those that lose something by being read.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
+
+    def add(self, rows: Sequence[int], where: Callable[[int], str], problems: Mapping[int, str], remarks: Mapping[int, str]) -> None:
+        """Take in those of a batch.
+
+        Args:
+            rows: the position in the split of each image that was looked at.
+            where: what an image of the batch is called, by its place.
+            problems, remarks: by their places, the reasons.
+        """
+        self.problems += [Problem(rows[place], where(place), reason) for place, reason in problems.items()]
+        self.remarks += [Problem(rows[place], where(place), reason) for place, reason in remarks.items()]
+
+    def among(self, kept: np.ndarray) -> "Findings":
+        """Those of the rows that are kept, bool of shape (rows,)."""
+        return Findings([one for one in self.problems if kept[one.row]], [one for one in self.remarks if kept[one.row]])
+
+
+def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
+    """What an earlier pass over the same files with the same Pillow has found; None where there was none."""
+    known = cache.findings(split.place.name, _key(checksum), split.rows)
+    if known is None:
+        return None
+    return Findings(*([Problem(row, name, why) for row, name, why, what in known if what == kind] for kind in ("problem", "remark")))
+
+
+def remember(split: Rows, cache: Cache, checksum: str, found: Findings) -> None:
+    """Keep what a whole pass has found."""
+    kinds = {"problem": found.problems, "remark": found.remarks}
+    rows: list[list[int | str]] = [[one.row, one.name, one.reason, kind] for kind, some in kinds.items() for one in some]
+    cache.keep_findings(split.place.name, _key(checksum), split.rows, rows)
+
+
+def look_at(split: Rows, cache: Cache, checksum: str) -> Findings:
     """Look at every image of a split; done once for the same files and the same Pillow."""
+    known = remembered(split, cache, checksum)
+    if known is not None:
+        return known
+    log.info("looking at %d images of %s, once", split.rows, split.place.name)
+    found = Findings()
+    first = 0
+    for encoded, where in split.images():
+        found.add(range(first, first + len(encoded)), where, *check_images(encoded))
+        first += len(encoded)
+    remember(split, cache, checksum, found)
+    return found
 
-    def look() -> list[list[int | str]]:
-        found: list[list[int | str]] = []
-        first = 0
-        for encoded, where in split.images():
-            found += [list(astuple(Problem(first + at, where(at), reason))) for at, reason in check_images(encoded).items()]
-            first += len(encoded)
-        return found
 
-    known = cache.findings(split.place.name, f"{checksum}-{CHECK_VERSION}-{PIL.__version__}", split.rows, look)
-    return [Problem(row, name, reason) for row, name, reason in known]
+def _key(checksum: str) -> str:
+    return f"{checksum}-{CHECK_VERSION}-{PIL.__version__}"
 
 
 def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | None = None, and_so: str = "") -> str:

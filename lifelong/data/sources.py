@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from lifelong.data.address import Address, parse_address
+from lifelong.data.address import Address, meant_address, parse_address
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import Entry, Hub, PoolName, entry_of
-from lifelong.data.files import Listing, list_csv, list_folder
+from lifelong.data.catalog import CATALOG, Entry, Hub, PoolName, entry_of
+from lifelong.data.files import Listing, list_folder
 from lifelong.data.hub import folder_name
-from lifelong.data.labels import arrange
-from lifelong.data.parquet import ParquetSplit, named_files, split_files
+from lifelong.data.labels import Arranged, arrange
+from lifelong.data.lists import list_csv
+from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
-from lifelong.data.problems import Rows
+from lifelong.data.problems import Findings, Rows
+from lifelong.data.shards import gaps, named_files, split_files, what_there_is
 from lifelong.errors import LifelongError, MissingDataError
 
 DATA_VARIABLE = "LIFELONG_DATA"
@@ -36,6 +38,7 @@ class Source:
         pools: its splits; `train` is there always, `valid` and `test` where the source has them.
         folder: where its files lie; None where it has none.
         notes: things a person should know, one sentence each (images that were left out, ...).
+        numbers: by which number a stream may call each class; None: by its place.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class Source:
         pools: Mapping[PoolName, Pool],
         folder: Path | None = None,
         notes: tuple[str, ...] = (),
+        numbers: tuple[int, ...] | None = None,
     ) -> None:
         self.name = name
         self.classes = classes
+        self.numbers = tuple(range(len(classes))) if numbers is None else numbers
         self.mirror = mirror
         self.licence = licence
         self.folder = folder
@@ -79,6 +84,21 @@ class Source:
         digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
         """
         return self._pools[split].contents()
+
+    def findings(self, split: PoolName, look: bool) -> Findings | None:
+        """Which images of a split cannot be used, or lose something by being read.
+
+        Args:
+            split: which.
+            look: whether to look at every image now, if that was never done; else the answer may be None.
+        """
+        pool = self._pools[split]
+        return pool.findings(look) if isinstance(pool, FilePool) else Findings()
+
+    def called(self, split: PoolName, position: int) -> str:
+        """What names the image at a position of a split: its path, or its file and row; its number where it lies in no file."""
+        pool = self._pools[split]
+        return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
 
     def fingerprint(self, split: PoolName) -> str:
         """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
@@ -115,6 +135,10 @@ class Sources:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
         address = parse_address(name)
+        if address.kind == "named" and address.where not in CATALOG:
+            meant = meant_address(name, (self.data, base or Path.cwd()))
+            if meant:
+                raise LifelongError(f"unknown source '{name}'{meant}")
         place = self.place(address, base)
         key = (name, place)
         if key not in self._opened:
@@ -147,7 +171,8 @@ class Sources:
         if address.kind == "parquet":
             return self._of_parquet(entry, place, named_files(place, parts) if parts else split_files(place))
         if address.kind == "csv":
-            return self._of_files(entry, place.parent, list_csv(place, entry.image_columns, entry.label_columns, parts))
+            listing = list_csv(place, entry.image_columns, entry.label_columns, parts, address.options.get("split"))
+            return self._of_files(entry, place.parent, listing)
         return self._of_files(entry, place, list_folder(place, parts))
 
     def place(self, address: Address, base: Path | None = None) -> Path | None:
@@ -169,6 +194,8 @@ class Sources:
             whole = f"{address.kind}:DIR" + ("?train=FILE.parquet" if address.kind == "parquet" else "")
             raise LifelongError(f"source '{address.name}': {files[0]} is a file; name its folder: {whole}")
         what = {"csv": "no such file", "folder": "no such folder", "parquet": "no train-*.parquet"}[address.kind]
+        if address.kind == "parquet":
+            places += next((found for place in tried if place.is_dir() and (found := what_there_is(place))), "")
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
     def _folder(self, entry: Entry, name: str) -> Path:
@@ -210,23 +237,35 @@ class Sources:
             if parts:
                 split = ParquetSplit([file for part in parts for file in splits[part].files], *columns)
                 joined[pool] = (split, torch.cat([arranged.ids[part] for part in parts]))
-        return self._source(entry, folder, arranged.classes, joined, arranged.notes)
+        divided, unused = ({}, ()) if entry.classes else divided_rows(folder, splits)
+        if divided:
+            joined = dict.fromkeys(divided, joined["train"])
+        holes = [name for part in files for name in gaps(files[part])]
+        missing = (f"Files seem to be missing, by their numbers: {', '.join(holes[:5])}{', ...' * (len(holes) > 5)}.",) if holes else ()
+        return self._source(entry, folder, arranged, joined, (*arranged.notes, *unused, *missing), divided)
 
     def _of_files(self, entry: Entry, folder: Path, listing: Listing) -> Source:
         """A source from images in files of their own."""
         arranged = arrange(entry, folder, dict.fromkeys(listing.splits), {part: split.labels for part, split in listing.splits.items()})
         pools: dict[PoolName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
-        return self._source(entry, folder, arranged.classes, pools, listing.notes)
+        return self._source(entry, folder, arranged, pools, (*arranged.notes, *listing.notes))
 
     def _source(
-        self, entry: Entry, folder: Path, classes: tuple[str, ...], splits: Mapping[PoolName, tuple[Rows, Tensor]], notes: tuple[str, ...]
+        self,
+        entry: Entry,
+        folder: Path,
+        arranged: Arranged,
+        splits: Mapping[PoolName, tuple[Rows, Tensor]],
+        notes: tuple[str, ...],
+        only: Mapping[PoolName, np.ndarray] | None = None,
     ) -> Source:
+        options = {"squeeze": entry.squeeze, "skip_broken": self.skip_broken}
         pools = {
-            pool: FilePool(entry.name, pool, split, ids, self.cache, squeeze=entry.squeeze, skip_broken=self.skip_broken)
+            pool: FilePool(entry.name, pool, split, ids, self.cache, **options, only=(only or {}).get(pool))
             for pool, (split, ids) in splits.items()
         }
         every_note = (*notes, *(note for pool in pools.values() for note in pool.notes))
-        return Source(entry.name, classes, entry.mirror, entry.licence, pools, folder, every_note)
+        return Source(entry.name, arranged.classes, entry.mirror, entry.licence, pools, folder, every_note, arranged.numbers)
 
 
 _IMAGE_COLUMNS = (("image", "img"), ("image", "img", "file", "filename", "file_name", "path"))

@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from lifelong.errors import LifelongError
+from lifelong.settings.arguments import checked
+
 SplitName = Literal["train", "valid", "test"]
 
 
@@ -24,6 +27,15 @@ class Split:
 
     images: UInt8[Tensor, "n 3 h w"]
     labels: Int64[Tensor, "n"]
+
+    def __post_init__(self) -> None:
+        for name, value, dtype, fits in (
+            ("images", self.images, torch.uint8, lambda shape: len(shape) == 4 and shape[1] == 3),
+            ("labels", self.labels, torch.int64, lambda shape: shape == self.images.shape[:1]),
+        ):
+            if not isinstance(value, Tensor) or value.dtype != dtype or not fits(value.shape):
+                given = f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+                raise LifelongError(f"Split: {name} ({given}): expected uint8 images (N, 3, H, W) and int64 labels (N,)")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,6 +86,7 @@ class Task:
         augmentation: what is done to training images.
     """
 
+    @checked
     def __init__(
         self,
         name: str,

@@ -35,13 +35,18 @@ def compare(
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
-    """The summaries of run directories, in order and each once; a folder of run directories stands for all of them, sorted by name.
+    """The summaries of run directories, as `run_directories` finds them.
 
     Raises:
-        LifelongError: a path holds neither.
+        LifelongError: a path holds none.
     """
+    return [read_summary(run) for run in run_directories(paths)]
+
+
+def run_directories(paths: list[Path]) -> list[Path]:
+    """Run directories, in order and each once; a folder of run directories stands for all of them, sorted by name."""
     runs: dict[Path, Path] = {}
     for path in paths:
         inner = sorted(file.parent for file in Path(path).glob("*/summary.json"))
         runs |= {run.resolve(): run for run in (inner or [Path(path)])}
-    return [read_summary(run) for run in runs.values()]
+    return list(runs.values())

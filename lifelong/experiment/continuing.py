@@ -11,32 +11,37 @@ what was begun.
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.address import KINDS, parse_address
+import numpy as np
+
+from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
-from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
+from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import drop_task
 from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, read_summary
-from lifelong.experiment.run import extractor_opener
+from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
 from lifelong.storage import write_text
+from lifelong.streams.apart import Contents, Learned
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
+from lifelong.training.process import as_found
 from lifelong.training.stages import clear
 
 AWAY = "images are not here: "
@@ -50,12 +55,15 @@ class AddedTask:
     Attributes:
         name: of the task.
         source: where its images are: an address whose path is absolute.
-        fingerprint: checksum of its images and labels.
+        fingerprint: checksum of its images and labels, as the run's seed drew them.
+        content: checksum of them whatever the seed; empty if an earlier version began it, which did not keep copies of earlier tasks'
+            images out of it.
     """
 
     name: str
     source: str
     fingerprint: str
+    content: str = field(default="", compare=False)
 
 
 def learn_more(
@@ -76,9 +84,14 @@ def learn_more(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
+    with as_found():
+        return _learn_more(path, address, environment, progress, name)
+
+
+def _learn_more(path: Path, address: str, environment: Environment, progress: Progress | None, name: str | None) -> dict[str, Any]:
     if environment.tensorboard:
         check_tensorboard()
-    keep_freed_memory()
+    keep_small_blocks()
     flush_denormals()
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
@@ -93,7 +106,7 @@ def learn_more(
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
-        added = _claim(saved, wanted)
+        added = _claim(saved, wanted, images)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             if environment.tensorboard:
@@ -101,39 +114,87 @@ def learn_more(
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += _unknown(saved, sources)
+        stream.notes += [note for note in as_notes(data_check(images)) if note not in stream.notes]
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
-        threads = set_threads(environment.threads, images.describe()[0].image_size)
+        threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
         listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
-        events = environment.tensorboard
-        runner = Runner(config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events)
+        events, origin = environment.tensorboard, origin_of(stream.content, saved.identity)
+        runner = Runner(
+            config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events, origin=origin
+        )
         with exact_float32(device):
             return runner.to_end()
 
 
 def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
     """The task that an address means, its images whole and readable."""
-    address = parse_address(text)
+    address = parse_address(text, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
-    source = text if place is None else address.of_source(str(place.resolve()))
-    given = name if name is not None else (address.where if place is None else place.resolve().stem)
+    source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
+    usual = address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
+    # What was learned from this place keeps its name, also if an earlier version made another of it.
+    given = name if name is not None else next((task.name for task in _read(saved.directory) if task.source == source), usual)
     called = class_name(given)
     if called is None:
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
-    images = _images(called, source, saved, sources)
+    position = saved.names.index(called) if called in saved.names else len(saved.names)
+    begun = next((task for task in _read(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None)
+    learned = () if begun is not None and not begun.content else _learned(saved, position, sources)
+    images = _images(called, source, _size(saved, called, address), saved, sources, learned)
     images.prepare()
-    return AddedTask(called, source, images.fingerprint()), images
+    content = hashlib.sha256(json.dumps(images.content()).encode()).hexdigest()[:16]
+    return AddedTask(called, source, images.fingerprint(), content), images
 
 
-def _images(name: str, source: str, saved: SavedRun, sources: Sources) -> SpecStream:
-    """A stream of one task, as images of the run are."""
-    spec = TaskSpec(name, source, image_size=saved.entries[0]["image_size"])
-    return SpecStream(StreamSpec(name, (spec,)), saved.config.seed, sources)
+def _size(saved: SavedRun, name: str, address: Address) -> int:
+    """Height and width of a task's images: as its address says, or as they were learned, or else as those of the last task."""
+    if "size" in address.options:
+        return int(address.options["size"])
+    return saved.entries[saved.names.index(name) if name in saved.names else -1]["image_size"]
 
 
-def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
+def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
+    """A stream of one task, without what conflicts with the tasks learned before it."""
+    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
+
+
+def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
+    """The first tasks of a run with the content of their images, as far as it is known.
+
+    A run of an earlier version does not have it: then it is asked of the images, if those of the run's stream are here.
+    """
+    if saved.state.get("contents"):
+        return saved.learned(count)
+    try:
+        own = open_stream(saved.config.stream, saved.config.seed, sources)
+        if not isinstance(own, SpecStream) or own.fingerprint() != saved.identity["stream images"]:
+            return []
+        return [Learned(task.name, own.contents(index)) for index, task in enumerate(own.describe()[:count])]
+    except LifelongError:
+        return []
+
+
+def _unknown(saved: SavedRun, sources: Sources) -> list[str]:
+    """What a person should know of learned tasks that the new one could not be kept apart from."""
+    known = {task.name for task in _learned(saved, len(saved.names), sources)}
+    missing = [name for name in saved.names if name not in known]
+    if not missing:
+        return []
+    return [
+        f"images of {', '.join(missing)} are not known by content (an earlier version learned them): copies of them were not looked for"
+    ]
+
+
+def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[AddedTask]:
     """All added tasks with this one at their end, which is put down as the one that is learned next, unless it has been learned.
+
+    Args:
+        saved: the run.
+        wanted: the task.
+        images: of the task.
 
     Raises:
         LifelongError: another task has this name.
@@ -145,12 +206,14 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
     if before is not None:
         if before != wanted:
             # The same images at another place: from now on they are looked for there.
-            learned[learned.index(before)] = wanted
+            learned[learned.index(before)] = replace(wanted, content=before.content)
             _write(saved.directory, learned)
         return learned
     if wanted.name in names:
+        which = "from these images" if _same_images(saved, wanted.name, images) else "from other images"
         raise LifelongError(
-            f"{saved.directory.path} has learned a task '{wanted.name}' before, from other images; give this one another name with --name"
+            f"{saved.directory.path} has learned a task '{wanted.name}' before, {which}; "
+            + ("nothing is left to learn" if which == "from these images" else "give this one another name with --name")
         )
     claimed = [*learned, wanted]
     if claimed != known:
@@ -159,6 +222,15 @@ def _claim(saved: SavedRun, wanted: AddedTask) -> list[AddedTask]:
         drop_task(saved.directory.curves, len(names))
         _write(saved.directory, claimed)
     return claimed
+
+
+def _same_images(saved: SavedRun, name: str, images: SpecStream) -> bool:
+    """Whether a task was learned from the images that are given again, in whatever splits."""
+    before = next((task for task in saved.learned() if task.name == name), None)
+    if before is None:
+        return False
+    old, new = (np.concatenate(list(contents.values())) for contents in (before.contents, images.contents(0)))
+    return set(new.tolist()) <= set(old.tolist())
 
 
 def _file(directory: RunDirectory) -> Path:
@@ -172,7 +244,7 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 def _read(directory: RunDirectory) -> list[AddedTask]:
     file = _file(directory)
     try:
-        return [AddedTask(**task) for task in json.loads(file.read_text())] if file.exists() else []
+        return [AddedTask(**task) for task in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
     except (OSError, ValueError, TypeError) as error:
         raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
 
@@ -189,6 +261,7 @@ class GrownStream:
 
     Attributes:
         notes: which tasks' images are not here.
+        content: see `SpecStream.content`; "added" has that of each task that was added. None where it is not known.
     """
 
     def __init__(self, saved: SavedRun, summary: dict[str, Any], added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
@@ -199,9 +272,18 @@ class GrownStream:
         names, config = saved.names, saved.config
         base = len(names) - sum(task.name in names for task in added)
         own = self._present(self.name, saved.identity["stream images"], lambda: open_stream(config.stream, config.seed, sources))
+        # A run of an earlier version does not say what its stream is made of.
+        made_of = summary.get("stream_content") or (None if own is None else content_of(own))
+        self.content = None if made_of is None else made_of | {"added": [task.content for task in added]}
         self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
-        for task in added[:-1]:
-            part = self._present(task.name, task.fingerprint, lambda task=task: _images(task.name, task.source, saved, sources))
+        for task, entry in zip(added[:-1], saved.entries[base:], strict=False):
+            size = entry["image_size"]
+            before = saved.learned(names.index(task.name)) if task.content else []
+            part = self._present(
+                task.name,
+                task.fingerprint,
+                lambda at=task, size=size, before=before: _images(at.name, at.source, size, saved, sources, before),
+            )
             self._parts.append((part, 0))
         self._parts.append((newest, 0))
 
@@ -227,6 +309,21 @@ class GrownStream:
         if stream is None:
             raise AbsentTaskError
         return stream[position]
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task as squares of another size than its own."""
+        stream, position = self._parts[index]
+        if not isinstance(stream, SpecStream):
+            raise AbsentTaskError
+        return stream.test_at(position, size)
+
+    def contents(self, index: int) -> Contents:
+        """The content of a task's images: as recorded where it has been learned; empty where it is not known."""
+        stream, position = self._parts[index]
+        if index < len(self._saved.names) and self._saved.state.get("contents"):
+            known = {task.name: task.contents for task in self._saved.learned()}
+            return known.get(self._saved.names[index], {})
+        return stream.contents(position) if isinstance(stream, SpecStream) else {}
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))

@@ -70,7 +70,7 @@ class Curves:
         line: dict[str, Any] = {"task": self._task} | ({} if self._candidate is None else {"candidate": self._candidate})
         line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
         try:
-            with self._file.open("a") as file:
+            with self._file.open("a", encoding="utf-8") as file:
                 file.write(f"{json.dumps(line)}\n")
                 file.flush()
                 if time.monotonic() - self._synced_at >= SYNC_EVERY:

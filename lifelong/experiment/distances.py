@@ -10,7 +10,9 @@ from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.training.precision import exact_float32
+from lifelong.training.process import as_found
 
 
 def distances(
@@ -34,7 +36,11 @@ def distances(
     Raises:
         LifelongError: bad input, missing data or weights.
     """
-    progress = progress or Progress()
+    with as_found():
+        return _distances(stream_name, seed, settings, environment, progress or Progress())
+
+
+def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Progress) -> dict[str, Any]:
     device = choose_device(environment.device)
     stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
     settings, notes = resolve_extractor(settings, stream.name)
@@ -65,5 +71,5 @@ def distances(
         "raw": [decision["divergences"] for decision in decisions],
         "decisions": decisions,
         "groups": relatedness.groups.members,
-        "notes": notes,
+        "notes": [*notes, *as_notes(data_check(stream))],
     }

@@ -53,21 +53,35 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
     Networks on tiny images run slower on several threads than on one, and many times slower on a machine that has other work.
 
     Args:
-        threads: how many; 0: one for images of up to 16 pixels a side, all cores for larger ones.
+        threads: how many; 0: as the variable OMP_NUM_THREADS says, else one for images of up to 16 pixels a side, all cores for larger
+            ones.
         image_size: height and width of the stream's largest images.
         at_once: how many runs share the cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = threads or (1 if image_size <= SMALL_IMAGES else max(1, cores // at_once))
+    shared = max(1, cores // at_once)
+    allowed = threads_of_environment()
+    # Runs at once share the cores also where the environment says how many one may have.
+    own = shared if allowed is None or at_once > 1 else allowed
+    usual = min(own, allowed) if allowed is not None else 1 if image_size <= SMALL_IMAGES else own
+    chosen = threads or usual
     torch.set_num_threads(chosen)
     return chosen
+
+
+def threads_of_environment() -> int | None:
+    """How many threads the variable OMP_NUM_THREADS allows; None where it does not say, or nothing that is a number above 0."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
 
 
 def processor_name() -> str:
     """Return the processor's model, such as "AMD EPYC"."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
+        ]
         if names:
             return names[0]
     return platform.processor() or platform.machine()
@@ -111,7 +125,7 @@ def peak_memory() -> int | None:
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: there, a program that a large one has started begins with that one's peak.
-        marks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        marks = [line.split()[1] for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
         if marks:
             return int(marks[0]) * 1024
     kilobytes = 1 if platform.system() == "Darwin" else 1024

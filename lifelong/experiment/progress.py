@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from lifelong.experiment.console import make_console
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
 
@@ -91,12 +92,12 @@ class ConsoleProgress(Progress):
     long as those of this start did on average.
 
     Args:
-        console: where to.
+        console: where to; None: stdout, whatever characters it can take.
         clock: gives seconds; for tests.
     """
 
-    def __init__(self, console: Console, clock: Any = time.monotonic) -> None:
-        self._console = console
+    def __init__(self, console: Console | None = None, clock: Any = time.monotonic) -> None:
+        self._console = console or make_console()
         self._clock = clock
         self._live: Any = None
         self._bars: dict[str, Any] = {}
@@ -295,7 +296,7 @@ def along(items: Iterable[Item], total: int) -> Iterable[Item]:
     """The same items; where stderr is a terminal, a bar there shows how many of `total` have been asked for."""
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     return track(items, "tasks", total, console=console, transient=True, disable=not console.is_terminal)
 
 

@@ -84,7 +84,7 @@ class RunDirectory:
             LifelongError: the folder holds no run.
         """
         try:
-            return json.loads(self._identity.read_text())
+            return json.loads(self._identity.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
         except (OSError, ValueError) as error:
@@ -92,7 +92,7 @@ class RunDirectory:
 
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> None:
         try:
-            stored = json.loads(self._identity.read_text())
+            stored = json.loads(self._identity.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
         stored = json.loads(json.dumps(dict(defaults))) | stored
@@ -147,7 +147,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """
     file = Path(path) / "summary.json"
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Run a method over a stream, and continue where it was stopped."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,10 +22,13 @@ from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
+from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
+from lifelong.streams.check import as_notes, data_check
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
+from lifelong.training.process import as_found
 
 STATE_VERSION = 2
 """Raised when saved states of older versions can no longer be continued."""
@@ -34,8 +37,8 @@ STATE_VERSION = 2
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
 
-    Sets the process's number of threads, lets it keep freed memory for the next step (`keep_freed_memory`), and takes numbers below
-    the smallest normal float for zero (`flush_denormals`).
+    Meanwhile the process has the run's number of threads, and takes numbers below the smallest normal float for zero
+    (`flush_denormals`); afterwards it is as it was.
 
     Args:
         config: what decides the numbers.
@@ -49,9 +52,14 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
+    with as_found():
+        return _run(config, out, environment, progress)
+
+
+def _run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None) -> dict[str, Any]:
     if environment.tensorboard:
         check_tensorboard()
-    keep_freed_memory()
+    keep_small_blocks()
     flush_denormals()
     directory = RunDirectory(out)
     device = choose_device(environment.device)
@@ -70,10 +78,12 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
     identity = _identity(config, stream, environment)
     stream.prepare()
+    notes += as_notes(data_check(stream))
     with directory.locked():
         directory.claim(identity, config_toml(config), default_values(config))
         listener, saves = progress or Progress(), environment.save_every
-        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=environment.tensorboard)
+        events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin)
         with exact_float32(device):
             return runner.to_end()
 
@@ -107,6 +117,21 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
     return identity
+
+
+def content_of(stream: Stream) -> dict[str, Any] | None:
+    """What a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
+    return stream.content() if isinstance(stream, SpecStream) else None
+
+
+def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
+
+    Args:
+        content: of its stream.
+        identity: of the run.
+    """
+    return {"stream_content": content, "extractor_weights": identity.get("extractor weights")}
 
 
 def digest_file(path: Path) -> str:

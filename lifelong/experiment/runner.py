@@ -3,22 +3,25 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from lifelong import __version__
-from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription, alive
-from lifelong.errors import LifelongError
+from lifelong.data.naming import unique
+from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
+from lifelong.devices import all_finite
+from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
 from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
-from lifelong.experiment.taskfree import judge_task_free
+from lifelong.experiment.taskfree import Shown, judge_task_free
 from lifelong.experiment.tuning import method_after, tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
@@ -31,8 +34,30 @@ from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
 
 
+@runtime_checkable
+class InSizes(Protocol):
+    """A stream that can give the test images of a task in the size of another's."""
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task, in their order, as squares of so many pixels a side."""
+        ...
+
+
+@runtime_checkable
+class KnowsContents(Protocol):
+    """A stream that knows its images by their content."""
+
+    def contents(self, index: int) -> Mapping[SplitName, np.ndarray]:
+        """A 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
+        ...
+
+
 class Runner:
-    """One run under way."""
+    """One run under way.
+
+    Args:
+        origin: what the summary says besides of where the numbers come from (see `lifelong.experiment.run.origin_of`).
+    """
 
     def __init__(
         self,
@@ -47,16 +72,18 @@ class Runner:
         save_every: float,
         *,
         tensorboard: bool = False,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves, self.tensorboard = Curves(directory.curves), tensorboard
+        self.curves, self.tensorboard, self.origin = Curves(directory.curves), tensorboard, dict(origin or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
+        self.contents: list[Tree] = []
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
@@ -125,6 +152,7 @@ class Runner:
         entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
         entry["seconds"] = sum(entry["seconds_by_phase"].values())
         self.entries.append(entry)
+        self.contents.append(self._contents(index))
         self.directory.save(self._state())
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
@@ -210,18 +238,27 @@ class Runner:
     def _test(self, index: int) -> Split:
         return self.stream[index].test.to(self.device)
 
+    def _contents(self, index: int) -> Tree:
+        """The content of a task's images, by which a later task is kept apart from them."""
+        known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
+        # As int64: a file of tensors has no uint64 in all versions of its format.
+        return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
+
     def _state(self) -> Tree:
         return {
             "method": self.method.state_dict(),
             "entries": self.entries,
             "accuracy": self.accuracy,
             "digests": self.digests,
+            "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
         }
 
     def _restore(self, saved: Tree) -> None:
         self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+        # A state of an earlier version does not have them.
+        self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
         self.method = method_after(self.config, self.entries)
         self.method.load_state_dict(saved["method"], self.device)
         self.method.attach_extractor(self.extractors)
@@ -249,6 +286,7 @@ class Runner:
             "version": __version__,
             "stream": self.stream.name,
             "stream_fingerprint": self.stream.fingerprint(),
+            **self.origin,
             "method": self.config.method,
             "preset": self.config.preset,
             "seed": self.config.seed,
@@ -278,11 +316,20 @@ class Runner:
         if len(self.entries) != len(self.stream):
             return {}
         self.progress.phase("evaluate without task names")
-        classes = [entry["classes"] for entry in self.entries]
+        classes = [unique(entry["classes"]) for entry in self.entries]
+        several = len({entry["image_size"] for entry in self.entries}) > 1
+        if several and not isinstance(self.stream, InSizes):
+            return {}
         try:
-            return {"task_free": judge_task_free(self.method, self._test, classes)}
+            return {"task_free": judge_task_free(self.method, self._test, classes, self._shown if several else None)}
         except AbsentTaskError:
             return {}
+
+    def _shown(self, index: int) -> Shown:
+        """The test images of a task in the size of every task's."""
+        assert isinstance(self.stream, InSizes)
+        sizes = tuple(entry["image_size"] for entry in self.entries)
+        return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
 
     def _tuned(self) -> dict[str, Any]:
         """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
@@ -294,9 +341,21 @@ class Runner:
 
 
 def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Make a method learn a task; the time that its record does not name is the phase "other"."""
+    """Make a method learn a task; the time that its record does not name is the phase "other".
+
+    Raises:
+        DivergedError: weights that answer for a task are not finite.
+    """
     started = time.perf_counter()
     record = method.learn(task, context)
+    for index, learned in enumerate(method.tasks):
+        kept = (tensor for module in method.modules(index) for tensor in module.state_dict().values())
+        if not all_finite(kept):
+            raise DivergedError(
+                f"task '{task.name}': weights that answer for task '{learned.name}' became NaN or infinite,"
+                f" with lr {context.training.lr:g}; lower it and run again",
+                record.epochs,
+            )
     # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)

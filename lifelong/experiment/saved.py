@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from lifelong.data.naming import unique
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import STATE_VERSION, digest_file
@@ -15,6 +17,7 @@ from lifelong.methods.registry import METHODS
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
+from lifelong.streams.apart import Learned
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,21 @@ class SavedRun:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tasks, in order."""
-        return [entry["name"] for entry in self.entries]
+        """The names of its tasks, in order; no name twice."""
+        return list(unique([entry["name"] for entry in self.entries]))
+
+    def classes(self, index: int) -> tuple[str, ...]:
+        """The names of a task's classes, in label order; no name twice."""
+        return unique(self.entries[index]["classes"])
+
+    def learned(self, count: int | None = None) -> list[Learned]:
+        """The first `count` tasks with the content of their images; those of which it is not known are left out."""
+        stored = self.state.get("contents") or []
+        return [
+            Learned(name, {split: hashes.numpy().view(np.uint64) for split, hashes in contents.items()})
+            for name, contents in list(zip(self.names, stored, strict=False))[:count]
+            if contents
+        ]
 
     def task_index(self, name: str) -> int:
         """The position of a task.

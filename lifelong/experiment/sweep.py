@@ -19,6 +19,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.run import run
 from lifelong.settings.run import Environment, RunConfig
+from lifelong.training.memory import keep_freed_memory
 
 Planned = tuple[RunConfig, Path]
 """What is run, and its directory."""
@@ -136,6 +137,7 @@ def _work(connection: Connection, config: RunConfig, out: Path, environment: Env
     # Ctrl-C reaches all processes of a terminal; the sweep says when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
+    keep_freed_memory()
     try:
         connection.send(("summary", run(config, out, environment, _Teller(connection))))
     except LifelongError as error:

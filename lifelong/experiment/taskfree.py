@@ -5,7 +5,8 @@ reconstruction). For any other, and on demand, the confidence of the heads decid
 as far as it lies above chance (Hendrycks & Gimpel, ICLR 2017), divided by the sum over tasks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from lifelong.data.task import Split
 from lifelong.devices import exact
 from lifelong.methods.method import Method, Recognized
-from lifelong.training.examples import batched
+from lifelong.training.examples import evaluation_batch
 
 Inference = Literal["auto", "method", "confidence"]
 """How a task is found: by the method's own way, by the confidence of its heads, or by the first of these that it has."""
@@ -33,8 +34,50 @@ class TaskFree(NamedTuple):
     labels: Int64[Tensor, "n"]
 
 
-def recognize(method: Method, images: UInt8[Tensor, "n 3 h w"], by: Inference = "auto") -> Recognized:
+@dataclass(frozen=True)
+class Shown:
+    """The same pictures as each task looks at them: in the size of its own images.
+
+    Attributes:
+        views: uint8 RGB by height and width in pixels.
+        sizes: of each task.
+    """
+
+    views: Mapping[int, Tensor]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def alike(cls, images: UInt8[Tensor, "n 3 h w"], tasks: int) -> "Shown":
+        """All tasks look at the same tensor."""
+        return cls({images.shape[-1]: images}, (images.shape[-1],) * tasks)
+
+    def of(self, task: int) -> UInt8[Tensor, "n 3 h w"]:
+        """What a task looks at."""
+        return self.views[self.sizes[task]]
+
+    def rows(self, which: Tensor) -> "Shown":
+        """Some of the pictures."""
+        return replace(self, views={size: images[which] for size, images in self.views.items()})
+
+    def split(self, count: int) -> list["Shown"]:
+        """The pictures in parts of so many; nothing makes one empty part."""
+        parts = zip(*(images.split(count) for images in self.views.values()), strict=True)
+        return [replace(self, views=dict(zip(self.views, part, strict=True))) for part in parts]
+
+
+Images = Tensor | Shown
+"""What all tasks look at, uint8 RGB of shape (N, 3, H, W), or what each does."""
+
+
+def _shown(method: Method, images: Images) -> Shown:
+    return images if isinstance(images, Shown) else Shown.alike(images, len(method.tasks))
+
+
+def recognize(method: Method, images: Images, by: Inference = "auto") -> Recognized:
     """How likely each learned task is for each image, and how unlike anything learned each is.
+
+    Where tasks look at images of several sizes, the method is asked at each size: of a task counts what it says at the task's own, in
+    proportion, and of strangeness the least.
 
     Args:
         method: has learned a task at least.
@@ -44,29 +87,45 @@ def recognize(method: Method, images: UInt8[Tensor, "n 3 h w"], by: Inference = 
     Returns:
         As `Method.recognize`; probabilities are None only if `by` is "method" and the method has no way.
     """
+    shown = _shown(method, images)
     if by == "confidence":
-        return Recognized(confidence(method, images), method.strangeness(images))
-    own = method.recognize(images)
-    return own if own.probabilities is not None or by == "method" else own._replace(probabilities=confidence(method, images))
+        return Recognized(confidence(method, shown), _least([method.strangeness(view) for view in shown.views.values()]))
+    told = {size: method.recognize(view) for size, view in shown.views.items()}
+    own = Recognized(_of_own_size(told, shown.sizes), _least([found.strangeness for found in told.values()]))
+    return own if own.probabilities is not None or by == "method" else own._replace(probabilities=confidence(method, shown))
 
 
-def confidence(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
+def _of_own_size(told: Mapping[int, Recognized], sizes: Sequence[int]) -> Float[Tensor, "n t"] | None:
+    """The probability of each task at the size of its images, scaled to a sum of 1 if there are several."""
+    found = {size: each.probabilities for size, each in told.items() if each.probabilities is not None}
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    columns = torch.stack([found[size][:, task] for task, size in enumerate(sizes)], dim=1).clamp_min(1e-12)
+    return columns / columns.sum(dim=1, keepdim=True)
+
+
+def _least(strangeness: Sequence[Float[Tensor, "n"] | None]) -> Float[Tensor, "n"] | None:
+    known = [each for each in strangeness if each is not None]
+    return torch.stack(known).amin(dim=0) if known else None
+
+
+def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
     """The share of each task in the confidence of all heads; equal shares where no head is above chance.
 
     Args:
         method: has learned a task at least.
         images: uint8 RGB.
     """
-    above = []
+    above, shown = [], _shown(method, images)
     for task, learned in enumerate(method.tasks):
         chance = 1 / learned.classes
-        largest = method.logits(images, task).softmax(dim=1).amax(dim=1)
+        largest = method.logits(shown.of(task), task).softmax(dim=1).amax(dim=1)
         above.append((largest - chance).clamp_min(1e-6) / (1 - chance))
     stacked = torch.stack(above, dim=1)
     return stacked / stacked.sum(dim=1, keepdim=True)
 
 
-def answer(method: Method, images: UInt8[Tensor, "n 3 h w"], probabilities: Float[Tensor, "n t"]) -> TaskFree:
+def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> TaskFree:
     """What images are taken for: each is answered by its most likely task.
 
     Args:
@@ -74,21 +133,27 @@ def answer(method: Method, images: UInt8[Tensor, "n 3 h w"], probabilities: Floa
         images: uint8 RGB.
         probabilities: of its tasks, as from `recognize`.
     """
-    tasks = probabilities.argmax(dim=1)
+    tasks, shown = probabilities.argmax(dim=1), _shown(method, images)
     labels = torch.zeros_like(tasks)
     for task in tasks.unique().tolist():
         rows = tasks == task
-        labels[rows] = method.logits(images[rows], task).argmax(dim=1)
+        labels[rows] = method.logits(shown.of(task)[rows], task).argmax(dim=1)
     return TaskFree(tasks, labels)
 
 
-def judge_task_free(method: Method, test_split: Callable[[int], Split], classes: Sequence[Sequence[str]]) -> dict[str, Any]:
+def judge_task_free(
+    method: Method,
+    test_split: Callable[[int], Split],
+    classes: Sequence[Sequence[str]],
+    show: Callable[[int], Shown] | None = None,
+) -> dict[str, Any]:
     """Judge by the test images of every task, in batches of one task, without the task's name.
 
     Args:
         method: has learned the whole stream.
         test_split: gives the test images of a task, on the method's device.
-        classes: the names of each task's classes.
+        classes: the names of each task's classes; no name twice in a task.
+        show: gives the test images of a task as every task looks at them, where sizes differ; None: all look at the same.
 
     Returns:
         ``by``: "method" or "confidence", how tasks were found; ``routing``: for each task the share of its test images that are taken for
@@ -105,7 +170,10 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
         told = method.recognize(test.images[:1])
         if told.probabilities is None:
             by = "confidence"
-        found = batched(lambda images: _found(method, images), test.images, together=method.batch_dependent)
+        shown = Shown.alike(test.images, len(classes)) if show is None else show(index)
+        step = evaluation_batch(device, together=method.batch_dependent)
+        with torch.no_grad():
+            found = torch.cat([_found(method, part) for part in shown.split(step)])
         wanted = torch.tensor([names.index(name) for name in task_classes], device=device)[test.labels]
         # From the class's number within the task that was taken to the name's number.
         table = torch.full((len(classes), max(map(len, classes))), -1, device=device)
@@ -119,7 +187,7 @@ def judge_task_free(method: Method, test_split: Callable[[int], Split], classes:
     return {"by": by} | judged | {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
 
 
-def _found(method: Method, images: UInt8[Tensor, "n 3 h w"]) -> Int64[Tensor, "n 3"]:
+def _found(method: Method, images: Shown) -> Int64[Tensor, "n 3"]:
     """The task and the class of each image, and whether it is unlike anything learned: 0 also where the method cannot tell."""
     probabilities, strangeness = recognize(method, images)
     assert probabilities is not None

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from lifelong.errors import LifelongError
 from lifelong.networks.alexnet import AlexNet
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import DARTS_V1
@@ -11,9 +12,16 @@ from lifelong.settings.baselines import BackboneSettings, SharedBackboneSettings
 
 
 def feature_dim(network: nn.Module) -> int:
-    """Length of the features that a backbone or an expert gives."""
-    dim = network.feature_dim
-    assert isinstance(dim, int)
+    """Length of the features that a backbone or an expert gives.
+
+    Raises:
+        LifelongError: it does not say.
+    """
+    dim = getattr(network, "feature_dim", None)
+    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
+        raise LifelongError(
+            f"the network {type(network).__name__} has feature_dim = {dim!r}; set it to the length of the features that it gives"
+        )
     return dim
 
 

@@ -3,17 +3,21 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from lifelong.data.task import Augmentation, Split, Task, alive
+from lifelong.errors import LifelongError
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.networks.library import ModuleLibrary
 from lifelong.relatedness.extractor import Extractor, open_extractor
+from lifelong.settings.arguments import checked
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.training.process import as_found
 from lifelong.training.stages import Epoch
 
 CLASSES = (3, 2, 4)
@@ -27,7 +31,8 @@ class ConformanceError(AssertionError):
     """A method breaks the contract."""
 
 
-def check_method(make: Callable[[], Method], *, training: TrainingSettings | None = None, images: int = 8) -> None:
+@checked
+def check_method(make: Any, *, training: TrainingSettings | None = None, images: Annotated[int, Ge(1)] = 8) -> None:
     """Try a method on three small made tasks, twice and with interruptions.
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
@@ -36,13 +41,21 @@ def check_method(make: Callable[[], Method], *, training: TrainingSettings | Non
     the same seed gives the same result; an interrupted `learn` continues to the same bits.
 
     Args:
-        make: gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
+        make: a function that gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
         training: how it is trained; by default 3 epochs in batches of 8, augmented.
         images: training images per class.
 
     Raises:
         ConformanceError: what is broken, and at which task.
+        LifelongError: `make` makes no method.
     """
+    if isinstance(make, Method) or not callable(make):
+        raise LifelongError(f"check_method: {make!r}: give a function that makes a fresh method, such as lambda: Mine(settings)")
+    with as_found():
+        _check(make, training, images)
+
+
+def _check(make: Callable[[], Method], training: TrainingSettings | None, images: int) -> None:
     trial = _Trial(make, training or TrainingSettings(epochs=3, batch_size=8, lr=0.05), images)
     straight = trial.run()
     _same(straight, trial.run(), "the same seed gave another result")
@@ -62,7 +75,7 @@ class _Trial:
 
     def run(self, *, through_files: bool = False, interrupted: bool = False) -> Tree:
         """The state and all logits after each task."""
-        method = self.make()
+        method = self._made()
         _require(not method.tasks, "a fresh method knows tasks already")
         results = []
         with tempfile.TemporaryDirectory() as folder:
@@ -94,8 +107,18 @@ class _Trial:
                 results[-1] = load_tree(place / "result")
         return results
 
+    def _made(self) -> Method:
+        """A fresh method."""
+        try:
+            method = self.make()
+        except TypeError as error:
+            raise LifelongError(f"check_method: {self.make!r} makes no method ({error}); give lambda: Mine(settings)") from error
+        if not isinstance(method, Method):
+            raise LifelongError(f"check_method: {self.make!r} gives {method!r}, which is no lifelong.Method")
+        return method
+
     def _restored(self, path: Path) -> Method:
-        method = self.make()
+        method = self._made()
         method.load_state_dict(load_tree(path))
         method.attach_extractor(_open_extractor)
         return method

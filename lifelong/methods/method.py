@@ -116,7 +116,7 @@ class LearnRecord:
             "weight_decay": outcome.weight_decay,
             "best_epoch": outcome.best_epoch,
             "valid_accuracy": outcome.accuracy,
-        }
+        } | ({"diverged_weight_decays": outcome.diverged} if outcome.diverged else {})
 
 
 @dataclass(frozen=True)

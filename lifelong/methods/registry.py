@@ -1,11 +1,14 @@
 """The methods by name: what each is, and where it stands. Knows their settings, and imports their code only when one is made."""
 
+import dataclasses
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.arguments import checked
 from lifelong.settings.baselines import (
     AGEMSettings,
     CATSettings,
@@ -19,6 +22,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
+from lifelong.settings.fields import check, settings_of
 from lifelong.settings.growing import (
     ExpertGateSettings,
     LearnToGrowSettings,
@@ -29,6 +33,9 @@ from lifelong.settings.growing import (
     SGFSettings,
 )
 from lifelong.settings.par import PARSettings
+from lifelong.settings.resolve import RUN_KEYS
+from lifelong.settings.training import TrainingSettings
+from lifelong.settings.tuning import TUNING_KEYS
 
 if TYPE_CHECKING:
     from lifelong.methods.method import Method
@@ -55,6 +62,9 @@ class MethodEntry:
 
 METHODS: dict[str, MethodEntry] = {}
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+"""The form of a method's name."""
+
 
 def register(entry: MethodEntry) -> None:
     """Make a method known by its name; a third party's too.
@@ -67,7 +77,8 @@ def register(entry: MethodEntry) -> None:
     METHODS[entry.name] = entry
 
 
-def register_method(method: "type[Method]", settings: type[Any], *, summary: str = "", source: str = "") -> None:
+@checked
+def register_method(method: Any, settings: Any, *, summary: str = "", source: str = "") -> None:
     """Make a method of your own known by its `name`, to `run`, `compare`, `tune` and, in the same process, to the command line.
 
     Args:
@@ -77,14 +88,45 @@ def register_method(method: "type[Method]", settings: type[Any], *, summary: str
         source: its paper.
 
     Raises:
-        LifelongError: another method has this name, or the class is not at the top level of its module.
+        LifelongError: another method has this name, or it is no name; the class is no whole method, or not at the top level of its module;
+            the settings are no such dataclass.
     """
+    _check_class(method)
     where = f"{method.__module__}:{method.__qualname__}"
+    _check_settings(where, settings)
     if "." in method.__qualname__:
         raise LifelongError(f"{where}: a method is found by its module and name; define the class at the top level of the module")
     if method.name in METHODS:
         raise LifelongError(f"{where}: a method named '{method.name}' is registered already; give it another `name`")
     register(MethodEntry(method.name, where, settings, summary, source))
+
+
+def _check_class(method: Any) -> None:
+    from lifelong.methods.method import Method
+
+    if not isinstance(method, type) or not issubclass(method, Method):
+        raise LifelongError(f"register_method: {method!r} is no method; give the class itself, a subclass of lifelong.Method")
+    where = f"{method.__module__}:{method.__qualname__}"
+    name = getattr(method, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise LifelongError(f"{where}: name = {name!r} must be letters, digits, '-' and '_', such as 'my-method'")
+    if method.__abstractmethods__:
+        raise LifelongError(f"{where}: lacks {', '.join(sorted(method.__abstractmethods__))}, which every method has")
+
+
+def _check_settings(where: str, settings: Any) -> None:
+    if not isinstance(settings, type) or not dataclasses.is_dataclass(settings):
+        raise LifelongError(f"{where}: its settings are {settings!r}; give the dataclass itself, each field made by setting(default, text)")
+    reserved = {*settings_of(TrainingSettings), *RUN_KEYS, *TUNING_KEYS}
+    for name, item in settings_of(settings).items():
+        if item.default is dataclasses.MISSING:
+            raise LifelongError(f"{where}: its setting '{name}' has no default; make it by setting(default, text)")
+        if name in reserved:
+            raise LifelongError(f"{where}: its setting '{name}' is one of every run; give it another name")
+        try:
+            check(item.hint, item.default)
+        except ValueError as error:
+            raise LifelongError(f"{where}: its setting '{name}' has the default {item.default!r}: {error}") from None
 
 
 def method_entry(name: str) -> MethodEntry:
@@ -98,6 +140,7 @@ def method_entry(name: str) -> MethodEntry:
     return METHODS[name]
 
 
+@checked
 def make_method(name: str, settings: Any = None) -> "Method":
     """A fresh method.
 
@@ -106,9 +149,11 @@ def make_method(name: str, settings: Any = None) -> "Method":
         settings: an instance of the entry's settings; None: their defaults.
 
     Raises:
-        LifelongError: no method has this name.
+        LifelongError: no method has this name, or the settings are those of another.
     """
     entry = method_entry(name)
+    if settings is not None and not isinstance(settings, entry.settings):
+        raise LifelongError(f"make_method: the settings of '{name}' are a {entry.settings.__name__}, not {settings!r}")
     module, _, attribute = entry.target.partition(":")
     return getattr(importlib.import_module(module), attribute)(settings if settings is not None else entry.settings())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish, readable_on, task_ticks
-from lifelong.report.wording import decision, finite, kind
+from lifelong.report.wording import decision, finite, kind, threshold_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
     rows = [[finite(value) for value in row] for row in summary["accuracy"]]
     digits = 3 if len(rows) <= 12 else 2
     drawing, frame, right = _square(summary["tasks"], theme)
-    _draw(frame, rows, colormaps["cividis"], lambda value: f"{value:.{digits}f}", theme)
+    _draw(frame, rows, lambda row, value: colormaps["cividis"](value), lambda value: f"{value:.{digits}f}", theme)
     frame.set_xlabel("accuracy on task", color=theme.muted, fontsize=9, fontfamily=FONT)
     frame.set_title("Accuracy after each task", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     width, height = drawing.get_size_inches()
@@ -60,33 +60,43 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
     Returns:
         The PNG.
     """
-    tasks, rows, (alpha, beta) = _distances(result)
+    tasks, rows, thresholds = _distances(result)
     drawing, frame, _ = _square(tasks, theme)
     # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
-    _draw(frame, rows, lambda value: _shade(_mapped(value), alpha, beta), _compact, theme)
+    _draw(frame, rows, lambda row, value: _shade(_mapped(value), *thresholds[row]), _compact, theme)
     frame.set_xlabel(
         "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
     )
     frame.set_title("Distances and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     _decisions(frame, tasks, theme)
-    _band_legend(drawing, frame, alpha, beta, theme)
+    _band_legend(drawing, frame, thresholds, theme)
     return finish(drawing, path)
 
 
-def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, tuple[float, float]]:
-    """Records of the tasks, the lower triangle of Eq. 4, and the thresholds: of a summary or of `distances`."""
+def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, list[tuple[float, float]]]:
+    """Records of the tasks, the lower triangle of Eq. 4, and each task's thresholds: of a summary or of `distances`."""
     if "raw" in result:
         decisions = result.get("decisions") or [{}] * len(result["tasks"])
         tasks = [{**record, "name": name} for name, record in zip(result["tasks"], decisions, strict=True)]
         rows = [list(row[:index]) for index, row in enumerate(result["raw"])]
-        thresholds = [result]
+        records = [result | record for record in decisions]
     else:
         tasks = result["tasks"]
         rows = [list(task.get("distances") or []) for task in tasks]
-        thresholds = tasks
-    alpha = next((value for record in thresholds if (value := finite(record.get("alpha"))) is not None), DEFAULT_THRESHOLDS[0])
-    beta = next((value for record in thresholds if (value := finite(record.get("beta"))) is not None), DEFAULT_THRESHOLDS[1])
-    return tasks, [[finite(value) for value in row] for row in rows], (alpha, max(alpha, beta))
+        records = tasks
+    return tasks, [[finite(value) for value in row] for row in rows], _thresholds(records)
+
+
+def _thresholds(records: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """What each task was held against: a tuned run may choose others for each. A task that was not held against any has the next one's."""
+    found: list[tuple[float, float]] = []
+    last = DEFAULT_THRESHOLDS
+    for record in reversed(records):
+        known = (finite(record.get("alpha")), finite(record.get("beta")))
+        alpha, beta = (value if own is None else own for own, value in zip(known, last, strict=True))
+        last = (alpha, max(alpha, beta))
+        found.append(last)
+    return found[::-1]
 
 
 def _mapped(value: float) -> float:
@@ -127,7 +137,7 @@ def _label(index: int, task: dict[str, Any]) -> str:
     return f"{drawable(task.get('name', ''))}  {index + 1}"
 
 
-def _draw(frame: "Axes", rows: Rows, colour: Callable[[float], Colour], form: Callable[[float], str], theme: Theme) -> None:
+def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], form: Callable[[float], str], theme: Theme) -> None:
     """A lower triangle of coloured cells, with numbers where they can be read."""
     import numpy as np
 
@@ -137,10 +147,11 @@ def _draw(frame: "Axes", rows: Rows, colour: Callable[[float], Colour], form: Ca
         for column, value in enumerate(values):
             if value is None:
                 continue
-            picture[row, column] = colour(value)
+            shade = colour(row, value)
+            picture[row, column] = shade
             if count <= FEW:
                 size = 8.5 if count <= 12 else 7
-                ink = readable_on(colour(value))
+                ink = readable_on(shade)
                 frame.text(column, row, form(value), ha="center", va="center", fontsize=size, color=ink, fontfamily=FONT)
     frame.imshow(picture, interpolation="nearest", aspect="auto", extent=(-0.5, count - 0.5, count - 0.5, -0.5))
     if count <= FEW:
@@ -181,13 +192,15 @@ def _decisions(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None
             )
 
 
-def _band_legend(drawing: "Figure", frame: "Axes", alpha: float, beta: float, theme: Theme) -> None:
-    """The three bands with their thresholds by name."""
+def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme) -> None:
+    """The three bands with their thresholds by name; the colours are those of the first task's."""
     from matplotlib.patches import Patch
 
+    alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS
+    alphas, betas = (threshold_words(each) for each in zip(*(thresholds or [DEFAULT_THRESHOLDS]), strict=True))
     bands = [
-        Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alpha:g}: near, shares an expert"),
-        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {beta:g}: related, reuses its cell"),
+        Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
+        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
         Patch(facecolor=_shade((beta + max(beta, 1.0)) / 2 + 1e-6, alpha, beta), label="> β: far, a cell is searched"),
     ]
     height = drawing.get_size_inches()[1]

@@ -40,7 +40,7 @@ class Picture:
     def draw(cls, path: Path, figure: Callable[[Path, Theme], bytes]) -> "Picture":
         """Draw it into a PNG and an SVG file, and take the SVG."""
         figure(path, LIGHT)
-        return cls(inlined(path.with_suffix(".svg").read_text(), path.stem))
+        return cls(inlined(path.with_suffix(".svg").read_text(encoding="utf-8"), path.stem))
 
 
 def inlined(drawing: str, name: str) -> str:

@@ -1,12 +1,21 @@
-"""Runs side by side: those that differ in nothing but their seed belong together."""
+"""Runs side by side: those that differ in nothing but their seed belong together.
+
+What a run is stands in its summary: method, settings, and by checksums the images that it learned, never the name of a stream or a folder.
+"""
 
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lifelong.errors import LifelongError
 from lifelong.report.wording import clean
 
 NOT_A_SETTING = ("stream", "method", "seed", "preset")
+
+CIRCUMSTANCES = ("device", "precision", "machine", "threads", "torch", "version")
+"""What tells two runs of one seed apart, if nothing else does."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,17 @@ class Runs:
 
 
 def group(summaries: list[dict[str, Any]]) -> list[Runs]:
-    """The runs by configuration, in order of first appearance.
+    """The runs by configuration, in order of first appearance; no row has a seed twice.
 
     Args:
         summaries: of any streams, methods, presets and seeds.
     """
-    traits = _told_by_length([_traits(summary) for summary in summaries], summaries)
+    streams = stream_names(summaries)
+    traits = [{**_traits(summary), "stream": stream} for summary, stream in zip(summaries, streams, strict=True)]
+    traits = _told_by_length(traits, summaries)
+    for trait in CIRCUMSTANCES:
+        traits = _told_by(trait, traits, summaries)
+    traits = _counted(traits, summaries)
     found: dict[str, list[int]] = {}
     for position, own in enumerate(traits):
         found.setdefault(_key(own), []).append(position)
@@ -56,28 +70,132 @@ def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
         summaries: of any streams, methods, presets and seeds.
 
     Returns:
-        By the stream's clean name, in order of first appearance.
+        By the stream's clean name, with what tells it from others of this name, in order of first appearance.
     """
-    streams = list(dict.fromkeys(summary["stream"] for summary in summaries))
-    return {clean(stream): group([summary for summary in summaries if summary["stream"] == stream]) for stream in streams}
+    names = stream_names(summaries)
+    return {name: group([summary for summary, own in zip(summaries, names, strict=True) if own == name]) for name in dict.fromkeys(names)}
+
+
+def stream_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    """The stream of each summary: its clean name, and where streams of one name are others by their images, what tells them apart.
+
+    Two runs learned one stream if it was made from the same definition and images (`SpecStream.content`). Runs of versions that did not
+    record this learned the same, as far as one knows, unless two of one seed have other fingerprints: then each fingerprint is one stream.
+    """
+    members: list[list[int]] = []
+    for position, summary in enumerate(summaries):
+        place = next((known for known in members if _one_stream([summaries[at] for at in known], summary)), None)
+        if place is None:
+            members.append([position])
+        else:
+            place.append(position)
+    named = [clean(summaries[known[0]]["stream"]) for known in members]
+    result = [""] * len(summaries)
+    for name, known in zip(named, members, strict=True):
+        alike = [[summaries[at] for at in other] for title, other in zip(named, members, strict=True) if title == name]
+        label = name if len(alike) == 1 else f"{name} ({_told_apart([summaries[at] for at in known], alike)})"
+        for at in known:
+            result[at] = label
+    return result
+
+
+def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
+    """See that no run is there twice: a copy is no second seed.
+
+    Args:
+        runs: summaries by what their runs are called.
+
+    Raises:
+        LifelongError: two are the same.
+    """
+    seen: dict[str, str] = {}
+    for name, summary in runs.items():
+        what = json.dumps([summary.get(key) for key in ("settings", "seed", "stream_fingerprint", "tasks", "accuracy")], default=str)
+        other = seen.setdefault(what, name)
+        if other != name:
+            raise LifelongError(
+                f"{other} and {name} are the same run ({clean(summary['method'])}, seed {summary['seed']}, with equal times): "
+                "a copy is no second seed; leave one out"
+            )
+
+
+def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> bool:
+    """Whether a run learned the stream that others learned."""
+    if known[0]["stream"] != summary["stream"]:
+        return False
+    mine, theirs = summary.get("stream_content"), [other["stream_content"] for other in known if other.get("stream_content")]
+    if mine and theirs:
+        return all(_same_content(mine, other) for other in theirs)
+    if mine or theirs:
+        return any(other.get("stream_fingerprint") == summary.get("stream_fingerprint") for other in known)
+    return not any(_other_images(other, summary) for other in known)
+
+
+def _same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two streams are made from one definition, and from the same images where they use the same sources."""
+    sources = other["sources"]
+    return one["definition"] == other["definition"] and all(sources.get(name, what) == what for name, what in one["sources"].items())
+
+
+def _other_images(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs of one stream and one seed learned other images, and not because tasks were added to one of them."""
+    grown = one.get("complete") and other.get("complete") and len(one["tasks"]) != len(other["tasks"])
+    prints = {summary["stream_fingerprint"] for summary in (one, other) if summary.get("stream_fingerprint")}
+    return len(prints) > 1 and one.get("seed") == other.get("seed") and not grown
+
+
+def _told_apart(own: Sequence[dict[str, Any]], alike: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """What tells a stream from others of its name: where it lies, else the checksum of its images."""
+    places = [(runs[0].get("settings") or {}).get("stream") for runs in alike]
+    place = (own[0].get("settings") or {}).get("stream")
+    if place and Counter(places)[place] == 1:
+        return clean(place)
+    return f"images {str(own[0].get('stream_fingerprint'))[:8]}"
 
 
 def _traits(summary: dict[str, Any]) -> dict[str, Any]:
     """Everything that tells configurations apart, but the seed."""
     settings = {key: value for key, value in (summary.get("settings") or {}).items() if key not in NOT_A_SETTING}
-    return {**{key: summary.get(key) for key in ("method", "stream", "preset")}, **settings}
+    learned = {
+        "weights": summary.get("extractor_weights"),
+        "added": (summary.get("stream_content") or {}).get("added", []),
+    }
+    return {**{key: summary.get(key) for key in ("method", "preset")}, **settings, **{key: what for key, what in learned.items() if what}}
 
 
 def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The traits, with the number of tasks where finished runs that are otherwise alike differ in it: tasks were added to one."""
     lengths = [len(summary["tasks"]) if summary.get("complete", True) else None for summary in summaries]
     by_key: dict[str, set[int]] = {}
-    for own, length in zip(traits, lengths, strict=True):
+    bare = [{key: value for key, value in own.items() if key != "added"} for own in traits]
+    for own, length in zip(bare, lengths, strict=True):
         by_key.setdefault(_key(own), set()).update(() if length is None else (length,))
     return [
-        own if length is None or len(by_key[_key(own)]) < 2 else {**own, "tasks": length}
-        for own, length in zip(traits, lengths, strict=True)
+        own if length is None or len(by_key[_key(key)]) < 2 else {**own, "tasks": length}
+        for own, key, length in zip(traits, bare, lengths, strict=True)
     ]
+
+
+def _told_by(trait: str, traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The traits, with one more where it tells runs apart that are alike in all others and have one seed."""
+    values: dict[str, set[Any]] = {}
+    for own, summary in zip(traits, summaries, strict=True):
+        values.setdefault(_key({**own, "seed": summary.get("seed")}), set()).add(summary.get(trait))
+    torn = {
+        _key(own) for own, summary in zip(traits, summaries, strict=True) if len(values[_key({**own, "seed": summary.get("seed")})]) > 1
+    }
+    return [{**own, trait: summary.get(trait)} if _key(own) in torn else own for own, summary in zip(traits, summaries, strict=True)]
+
+
+def _counted(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The traits, numbered where a seed is there again and nothing tells its runs apart."""
+    seen: Counter[str] = Counter()
+    result = []
+    for own, summary in zip(traits, summaries, strict=True):
+        key = _key({**own, "seed": summary.get("seed")})
+        seen[key] += 1
+        result.append(own if seen[key] == 1 else {**own, "again": seen[key]})
+    return result
 
 
 def _key(traits: dict[str, Any]) -> str:
@@ -89,8 +207,25 @@ def _label(own: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
     label = clean(own["method"])
     if len({other["stream"] for other in everyone}) > 1:
         label += f" on {clean(own['stream'])}"
-    alike = [other for other in everyone if other["method"] == own["method"]]
-    # What one run chooses for each task and the other has given is told by the word "tuned".
-    differing = [key for key in own if key not in ("method", "stream") and any(other.get(key, own[key]) != own[key] for other in alike)]
-    words = [*(["tuned"] if "grid" in own else []), *(f"{key} {clean(own[key])}" for key in differing)]
+    alike = [other for other in everyone if (other["method"], other["stream"]) == (own["method"], own["stream"])]
+    words = [*(["tuned"] if "grid" in own else []), *(_said(key, own[key]) for key in own if _differs(key, own, alike))]
     return f"{label} ({', '.join(words)})" if words else label
+
+
+def _differs(key: str, own: dict[str, Any], alike: list[dict[str, Any]]) -> bool:
+    """Whether a trait tells a configuration from others of its method."""
+    if key in ("method", "stream"):
+        return False
+    if key == "added":
+        # The number of tasks says it already, unless others have as many.
+        alike = [other for other in alike if other.get("tasks") == own.get("tasks")]
+    # A setting that another does not have is one that it tunes, which the word "tuned" says.
+    absent = None if key in ("added", "weights", "again") else own[key]
+    return any(other.get(key, absent) != own[key] for other in alike)
+
+
+def _said(key: str, value: Any) -> str:
+    """A trait in words."""
+    if key == "added":
+        return f"added {' '.join(str(content)[:8] for content in value)}"
+    return f"run {value}" if key == "again" else f"{key} {clean(value)}"

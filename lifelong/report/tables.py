@@ -23,6 +23,7 @@ from lifelong.report.wording import (
     short,
     size,
     spread,
+    threshold_words,
 )
 
 NAME = 28
@@ -145,8 +146,10 @@ def decision_table(result: dict[str, Any]) -> Table:
 
 def _thresholds(tasks: list[dict[str, Any]]) -> str:
     """The thresholds in words, if any task was held against some."""
-    held = next((task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None), None)
-    return "" if held is None else f" (α {held['alpha']:g}, β {held['beta']:g})"
+    held = [task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None]
+    if not held:
+        return ""
+    return f" (α {threshold_words(task['alpha'] for task in held)}, β {threshold_words(task['beta'] for task in held)})"
 
 
 def _nearest_tasks(row: list[Any]) -> str:

@@ -114,6 +114,12 @@ def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
     return distance(value)
 
 
+def threshold_words(values: Iterable[float]) -> str:
+    """A threshold of all tasks, or the range of those that were chosen for each: ``0.5``, ``0.3 to 0.5``."""
+    found = sorted(set(values))
+    return f"{found[0]:g}" + (f" to {found[-1]:g}" if len(found) > 1 else "")
+
+
 def kind(record: dict[str, Any]) -> str | None:
     """ "search", "reuse-cell", "reuse-expert", or None: of a task's record, or of a decision without a run."""
     return record.get("decision") or record.get("action")

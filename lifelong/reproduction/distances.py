@@ -84,7 +84,7 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
     scale = choice.scale
     values = scale.values("par", stream.name)
     reduced = scale.stream(stream.name, without, measured=True)
-    config = api.configure(reduced, "par", seed, preset=scale.preset, compared=list(METHODS), **values)
+    config = api.configured(reduced, "par", seed, preset=scale.preset, compared=list(METHODS), **values)
     place = "-".join([stream.name, *(["without", *without] if without else [])])
     file = out / place / f"distances-seed{seed}.json"
     if file.is_file():

@@ -120,7 +120,7 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
     scale = choice.scale
     values = {**scale.values(method, stream), **differing}
     # A setting that only other methods have is passed over, as in a comparison.
-    config = api.configure(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(METHODS), **values)
+    config = api.configured(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(METHODS), **values)
     place = "-".join([stream, *(["without", *without] if without else [])])
     return Job(row, label, stream, seed, config, Path(place) / f"{row}-seed{seed}")
 

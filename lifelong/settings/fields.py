@@ -93,7 +93,7 @@ def check(hint: Any, value: Any) -> Any:
 
     Args:
         hint: the type; may be `Annotated` with bounds.
-        value: what was given. An integer passes for a number, a list for a tuple.
+        value: what was given. An integer passes for a number, a list for a tuple, and numpy's values for Python's.
 
     Returns:
         The value, as the type has it.
@@ -103,6 +103,9 @@ def check(hint: Any, value: Any) -> Any:
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+    value = unboxed(value)
+    if isinstance(value, str) and not value.isascii() and _torn(value):
+        raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
     if isinstance(value, list) and get_origin(hint) is tuple:
         value = tuple(value)
     try:
@@ -110,6 +113,20 @@ def check(hint: Any, value: Any) -> Any:
     except ValidationError:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         raise ValueError("expected " + expected(hint) + _suggestion(value, choices)) from None
+
+
+def _torn(text: str) -> bool:
+    """Whether a text holds bytes that are no character, as names of files can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def unboxed(value: Any) -> Any:
+    """A number of numpy as one of Python, an array as a list; everything else as it is."""
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
 def _suggestion(value: Any, choices: Iterable[Any]) -> str:

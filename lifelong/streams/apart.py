@@ -1,7 +1,7 @@
-"""No picture to learn from is one to be judged by, not even as a second file of the same content."""
+"""No picture to learn from is one to be judged by, not even as a second file of the same content, nor in a task that is learned later."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +11,22 @@ from lifelong.data.task import SplitName
 from lifelong.errors import LifelongError
 from lifelong.streams.drawing import SPLITS, Taken
 from lifelong.streams.spec import TaskSpec
+
+Contents = Mapping[SplitName, np.ndarray]
+"""The content of each image of each split, as `Source.contents` hashes it, uint64."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A task that was learned before.
+
+    Attributes:
+        name: the task's name.
+        contents: of its images.
+    """
+
+    name: str
+    contents: Contents
 
 
 def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Taken]) -> list[Taken]:
@@ -28,7 +44,7 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
         LifelongError: nothing of a split is left.
     """
     known = cache(Source.contents)  # asked once per pool, not once per task
-    contents = [_contents(source, part, known) for source, part in zip(sources, taken, strict=True)]
+    contents = [contents_of(source, part.rows, known) for source, part in zip(sources, taken, strict=True)]
     tests = np.unique(np.concatenate([each["test"] for each in contents]))
     judged = np.union1d(tests, np.concatenate([each["valid"] for each in contents]))
     result = []
@@ -38,9 +54,63 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
     return result
 
 
-def _contents(source: Source, part: Taken, known: Callable[[Source, PoolName], np.ndarray]) -> dict[SplitName, np.ndarray]:
-    """The content of each image of each split."""
-    return {split: known(source, split if source.has_split(split) else "train")[part.rows[split]] for split in SPLITS}
+def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[Learned]) -> Taken:
+    """Leave out of a new task what conflicts with tasks that a method has learned, which cannot be changed any more.
+
+    That are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
+    that they were trained on or chosen by. Validation images that they were trained on stay, and are counted in a note.
+
+    Args:
+        task: the new task.
+        contents: of its images.
+        part: its images.
+        learned: the tasks learned before.
+
+    Raises:
+        LifelongError: nothing of a split is left.
+    """
+    against: dict[SplitName, tuple[tuple[SplitName, ...], str]] = {
+        "train": (("valid", "test"), "task '{}' is judged by"),
+        "valid": (("test",), "task '{}' is judged by"),
+        "test": (("train", "valid"), "task '{}' was trained on or chosen by"),
+    }
+    rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
+    for split, (others, words) in against.items():
+        keep = np.ones(len(rows[split]), dtype=bool)
+        for before in learned:
+            hit = keep & np.isin(contents[split], np.concatenate([before.contents[other] for other in others]))
+            if not hit.any():
+                continue
+            keep &= ~hit
+            what = f"{_counted(hit, split)} left out: the same content is among what {words.format(before.name)}."
+            if not keep.any():
+                raise LifelongError(
+                    f"task '{task.name}', source '{task.source}': no {_WORDS[split]} image is left ({what.rstrip('.')});"
+                    " give images that the run has not seen"
+                )
+            notes.append(what)
+        rows[split], ids[split] = rows[split][keep], ids[split][keep]
+    for before in learned:
+        hit = np.isin(contents["valid"], before.contents["train"])
+        if hit.any():
+            notes.append(f"{_counted(hit, 'valid')} with content that task '{before.name}' was trained on: choices by them are optimistic.")
+    return replace(part, rows=rows, ids=ids, notes=tuple(notes))
+
+
+_WORDS = {"train": "training", "valid": "validation", "test": "test"}
+
+
+def _counted(which: np.ndarray, split: SplitName) -> str:
+    """Such as "3 training images"."""
+    count = int(which.sum())
+    return f"{count} {_WORDS[split]} image{'s' if count > 1 else ''}"
+
+
+def contents_of(
+    source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, PoolName], np.ndarray] = Source.contents
+) -> dict[SplitName, np.ndarray]:
+    """The content of each image of each split, by their rows in the source."""
+    return {split: known(source, split if source.has_split(split) else "train")[rows[split]] for split in SPLITS}
 
 
 def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from lifelong.data.sources import PoolName, Source, Sources
 from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.apart import keep_apart
+from lifelong.streams.apart import Learned, contents_of, keep_apart, keep_off
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
 from lifelong.streams.drawing import SPLITS, Holdings, Taken, generator
@@ -69,16 +70,18 @@ class SpecStream:
         spec: what its tasks are made of.
         seed: decides which images are drawn, and which classes where the specification leaves that open.
         sources: opens the image sources.
+        learned: tasks that a method has learned before: what conflicts with them is left out.
 
     Raises:
         LifelongError: on first use, when data are missing or the specification asks for what they do not hold.
     """
 
-    def __init__(self, spec: StreamSpec, seed: int, sources: Sources) -> None:
+    def __init__(self, spec: StreamSpec, seed: int, sources: Sources, learned: Sequence[Learned] = ()) -> None:
         self.name = spec.name
         self.spec = spec
         self.seed = int(seed)
         self._sources = sources
+        self._learned = learned
 
     def __len__(self) -> int:
         return len(self.spec.tasks)
@@ -86,6 +89,15 @@ class SpecStream:
     def __getitem__(self, index: int) -> Task:
         drawn = self._drawn[index]
         return Task(drawn.spec.name, drawn.classes, drawn.load, normalization=drawn.spec.normalization, augmentation=drawn.augmentation)
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task, in their order, as squares of another size than its own."""
+        drawn = self._drawn[index]
+        return replace(drawn, spec=replace(drawn.spec, image_size=size)).load("test")
+
+    def contents(self, index: int) -> dict[SplitName, np.ndarray]:
+        """A 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
+        return contents_of(self._drawn[index].source, self._drawn[index].rows)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
@@ -108,6 +120,11 @@ class SpecStream:
             for index, drawn in enumerate(self._drawn)
         ]
 
+    @property
+    def drawn(self) -> list[Drawn]:
+        """What each task was dealt."""
+        return self._drawn
+
     def prepare(self) -> None:
         """Decode into the cache what is not there yet, so that an image that cannot be used is found before anything is learned."""
         wanted = {(drawn.spec.source, drawn.pool(split), drawn.spec.image_size): drawn.source for drawn in self._drawn for split in SPLITS}
@@ -126,6 +143,18 @@ class SpecStream:
                 total.update(drawn.rows[split].tobytes())
                 total.update(drawn.labels[split].tobytes())
         return total.hexdigest()
+
+    def content(self) -> dict[str, Any]:
+        """What the stream is made of, whatever the seed draws from it; runs of it with other seeds belong together.
+
+        Returns:
+            "definition": a checksum over what its tasks ask for; "sources": by the name of each, a checksum over its images and labels.
+        """
+        sources = {}
+        for drawn in self._drawn:
+            pools = [drawn.source.fingerprint(pool) for pool in SPLITS if drawn.source.has_split(pool)]
+            sources[drawn.spec.drawn_by] = hashlib.sha256(json.dumps(pools).encode()).hexdigest()[:16]
+        return {"definition": self.spec.definition(), "sources": sources}
 
     def checksum(self) -> Checksum:
         """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""
@@ -161,6 +190,11 @@ class SpecStream:
             taken.update(zip(asking, parts, strict=True))
         sources = [self._opened[task.source] for task in self.spec.tasks]
         apart = keep_apart(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
+        if self._learned:
+            apart = [
+                keep_off(task, contents_of(source, part.rows), part, self._learned)
+                for task, source, part in zip(self.spec.tasks, sources, apart, strict=True)
+            ]
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
     def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Taken) -> Drawn:
@@ -218,9 +252,12 @@ def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[
 
 def _class_id(task: TaskSpec, source: Source, word: str | int) -> int:
     if isinstance(word, int):
-        if not 0 <= word < len(source.classes):
-            raise LifelongError(f"task '{task.name}', class {word}: source '{source.name}' has the class ids 0..{len(source.classes) - 1}")
-        return word
+        numbers = source.numbers
+        if word not in numbers:
+            known = f"0..{len(numbers) - 1}" if numbers == tuple(range(len(numbers))) else ", ".join(map(str, numbers[:10]))
+            more = ", ..." if len(numbers) > 10 and known[:3] != "0.." else ""
+            raise LifelongError(f"task '{task.name}', class {word}: source '{source.name}' has the class ids {known}{more}")
+        return numbers.index(word)
     if word not in source.classes:
         raise LifelongError(f"task '{task.name}': source '{source.name}' has no class '{word}'{near_miss(word, source.classes)}")
     return source.classes.index(word)

@@ -1,10 +1,11 @@
 """Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifelong.data.address import KINDS
+from lifelong.data.address import KINDS, meant_address
 from lifelong.errors import LifelongError, near_miss
 
 if TYPE_CHECKING:
@@ -65,10 +66,14 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         from lifelong.streams.own import own_stream
 
         return SpecStream(own_stream(name, seed, sources), seed, sources)
-    stream, reduction = parse_reduction(name)
-    if stream not in _STREAMS:
+    place = name.partition("?")[0]
+    if place not in _STREAMS:
+        meant = meant_address(name, (sources.data, Path.cwd()))
+        if meant:
+            raise LifelongError(f"unknown stream '{place}'{meant}")
         hint = "(your own: a file that ends in .toml, or folder:PATH)"
-        raise LifelongError(f"unknown stream '{stream}'{near_miss(stream, _STREAMS)} {hint}")
+        raise LifelongError(f"unknown stream '{place}'{near_miss(place, _STREAMS)} {hint}")
+    stream, reduction = parse_reduction(name)
     module, function, _ = _STREAMS[stream]
-    spec = getattr(importlib.import_module(module), function)(seed)
+    spec = replace(getattr(importlib.import_module(module), function)(seed), drawn_from=name)
     return SpecStream(reduced(spec, name, reduction) if reduction else spec, seed, sources)

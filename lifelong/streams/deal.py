@@ -53,6 +53,8 @@ class Deal:
             if asking:
                 train, valid, test = (held.rows(pool, number) if held.has(pool) else None for pool in SPLITS)
                 assert train is not None
+                if not len(train):
+                    raise _none_to_learn_from(tasks[asking[0]], name, held, number)
                 dealt = deal([tasks[index] for index in asking], name, train, test, seed, valid)
                 for index, piece in zip(asking, dealt, strict=True):
                     pieces[index][number] = piece
@@ -287,6 +289,14 @@ def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"]
                 f"task '{task.name}', class '{name}' of source '{task.source}': no {kind} image is left of {max(0, available)}"
                 " that are free; ask for fewer in this task and the others, or set overlap = true"
             )
+
+
+def _none_to_learn_from(task: TaskSpec, name: str, held: Holdings, number: int) -> LifelongError:
+    others = [f"{len(held.rows(pool, number))} in {pool}" for pool in ("valid", "test") if held.has(pool)]
+    return LifelongError(
+        f"task '{task.name}', class '{name}' of source '{task.source}': no image to learn from ({', '.join(others)});"
+        " if it is another class misspelt, mend its name; else say which classes are wanted, in a TOML file: classes = [...]"
+    )
 
 
 def _too_many(task: TaskSpec, name: str, asked: str, left: int, available: int) -> LifelongError:

@@ -11,6 +11,7 @@ from lifelong.data.address import Address, parse_address
 from lifelong.data.files import folders_in
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
+from lifelong.data.words import are_splits, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.streams.deal import even
 from lifelong.streams.drawing import generator
@@ -18,8 +19,6 @@ from lifelong.streams.spec import StreamSpec, TaskSpec
 
 IMAGE_SIZE = 64
 """Height and width where `size` does not say; photographs need more than the 32 of the benchmarks."""
-
-_SPLIT_NAMES = ("train", "valid", "validation", "val", "test")
 
 
 def own_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
@@ -50,7 +49,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     inside = folders_in(root)
     if not inside:
         raise LifelongError(f"stream '{address.name}': {root} holds no folders; make {root.name}/TASK/CLASS/* of it")
-    named = [name for name in inside if name.lower() in _SPLIT_NAMES]
+    named = [name for name in inside if is_word(name)] if are_splits(inside) or any(split_of(name) == "train" for name in inside) else []
     flat = [name for name in inside if not folders_in(root / name)]
     if named or len(flat) == len(inside):
         raise LifelongError(
@@ -83,9 +82,11 @@ def _cut_classes(address: Address, seed: int, sources: Sources) -> StreamSpec:
     order = generator(seed, "classes", *source.classes).permutation(classes).tolist()
     tasks, first = [], 0
     for number, share in enumerate(even(classes, count), 1):
-        tasks.append(TaskSpec(f"{_name(address)} {number}", where, tuple(order[first : first + share]), image_size=_size(address)))
+        ids = tuple(source.numbers[place] for place in order[first : first + share])
+        tasks.append(TaskSpec(f"{_name(address)} {number}", where, ids, image_size=_size(address)))
         first += share
-    return StreamSpec(_name(address), tuple(tasks))
+    options = "&".join(f"{key}={value}" for key, value in sorted(address.options.items()))
+    return StreamSpec(_name(address), tuple(tasks), drawn_from=f"{address.kind}:{options}")
 
 
 def _size(address: Address) -> int:
@@ -93,5 +94,6 @@ def _size(address: Address) -> int:
 
 
 def _name(address: Address) -> str:
-    """What the stream is called: the last part of where it lies."""
-    return address.where if address.kind == "hub" else Path(address.where).expanduser().resolve().stem
+    """What the stream is called: the last part of where it lies, a file's without its ending."""
+    place = Path(address.where).expanduser().resolve()
+    return address.where if address.kind == "hub" else place.stem if address.kind == "csv" else place.name

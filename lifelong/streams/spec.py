@@ -1,9 +1,11 @@
 """A stream as data: which images make which task, in which order. `reading.py` has its TOML form."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lifelong.data.address import parse_address
 from lifelong.data.task import Augmentation, Normalization
@@ -114,12 +116,14 @@ class StreamSpec:
         tasks: in the order in which they are learned.
         base: the folder in which the relative path of a source is looked for after the data folder; None: the current one.
         draw: for a source, how its images are divided among the tasks; those of others are dealt (`lifelong.streams.deal`).
+        drawn_from: where the seed decides what the tasks are made of, the words that it decides from; None: the tasks say it all.
     """
 
     name: str
     tasks: tuple[TaskSpec, ...]
     base: Path | None = None
     draw: Mapping[str, Draw] = field(default_factory=dict)
+    drawn_from: str | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -132,3 +136,14 @@ class StreamSpec:
                 wanted = task.classes.task
                 raise LifelongError(f"task '{task.name}', same_as = '{wanted}': no earlier task has this name{near_miss(wanted, seen)}")
             seen.append(task.name)
+
+    def definition(self) -> str:
+        """A checksum over what makes the stream besides its images and its seed: equal for all seeds, and wherever its files are."""
+        if self.drawn_from is not None:
+            what: Any = self.drawn_from
+        else:
+            # What is as by default is left out: a later version's new key changes no stream that does not have it.
+            usual = TaskSpec("", "")
+            said = [{each.name: getattr(task, each.name) for each in fields(task)} | {"source": task.drawn_by} for task in self.tasks]
+            what = [{key: repr(value) for key, value in task.items() if value != getattr(usual, key)} for task in said]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]

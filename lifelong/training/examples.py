@@ -93,10 +93,20 @@ def batched(
         prepare: applied to each step first.
         together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
     """
-    size = CPU_BATCH if inputs.device.type == "cpu" and not together else EVALUATION_BATCH
+    size = evaluation_batch(inputs.device, together=together)
     with torch.no_grad():
         # An empty input still makes one empty step, which gives the result its shape.
         return torch.cat([function(prepare(part)) for part in inputs.split(size)])
+
+
+def evaluation_batch(device: torch.device, *, together: bool) -> int:
+    """How many inputs a step takes where no gradient is wanted.
+
+    Args:
+        device: on which they are.
+        together: as for `batched`.
+    """
+    return CPU_BATCH if device.type == "cpu" and not together else EVALUATION_BATCH
 
 
 def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:

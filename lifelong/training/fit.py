@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.devices import widest
+from lifelong.devices import all_finite, widest
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched
@@ -83,6 +83,7 @@ class FitOutcome:
         weight_decay: the weight decay it ran with.
         seconds: wall time, summed over interruptions.
         history: per epoch the learning rate, the mean training loss and the validation accuracy.
+        diverged: the weight decays that were tried and came to nothing.
     """
 
     epochs: int
@@ -91,6 +92,7 @@ class FitOutcome:
     weight_decay: float
     seconds: float
     history: list[tuple[float, float, float]] = field(default_factory=list)
+    diverged: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -131,7 +133,7 @@ def fit(
         update: surrounds every update of the weights; by default nothing does.
 
     Raises:
-        LifelongError: the loss is not finite, or the state cannot be written.
+        LifelongError: the loss or the weights that would be kept are not finite, or the state cannot be written.
 
     Source: PAR section 4.1 and the authors' training loop (best validation accuracy, strict; early stop on patience).
     """
@@ -211,6 +213,9 @@ class _Run:
         self.schedule.end_epoch(score)
         self.history.append((rate, mean_loss, score))
         self.best.offer(epoch + 1, score, self.module)
+        if self.best.epoch == epoch + 1 and (bool(logits.isnan().any()) or not all_finite(self.best.weights.values())):
+            # A step can ruin weights after the last loss was computed: what is kept is looked at, not only how it came about.
+            self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}", "weights or answers")
         self.stage.report(epoch + 1, self.settings.epochs, mean_loss, score)
 
     def _train_epoch(self) -> float:

@@ -7,6 +7,7 @@ prototypes and divergences stay in float32 or float64.
 ``auto`` is float32 everywhere: results do not depend on what a processor or card is fast at. `docs/devices.md` says what was measured.
 """
 
+import threading
 import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -48,14 +49,33 @@ def use_precision(precision: Precision, device: torch.device) -> AbstractContext
 @contextmanager
 def _tf32(allowed: bool) -> Generator[None]:
     """A block in which convolutions and matrix products on CUDA use TF32, or do not (PyTorch's own default is mixed)."""
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = allowed
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    global _host
+    own = (allowed, "high" if allowed else "highest")
+    with _switching:
+        if not _entered:
+            _host = (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision())
+        _entered.append(own)
+        _switch(*own)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.set_float32_matmul_precision(products)
+        with _switching:
+            # Threads leave their blocks in any order: the last one leaves what the first one found. Equal blocks are alike.
+            del _entered[len(_entered) - 1 - _entered[::-1].index(own)]
+            _switch(*(_entered[-1] if _entered else _host))
+
+
+_switching = threading.Lock()
+
+_entered: list[tuple[bool, str]] = []
+"""The blocks that threads are in, the last one entered at the end: PyTorch has one switch for the whole process."""
+
+_host = (True, "highest")
+
+
+def _switch(convolutions: bool, products: str) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.set_float32_matmul_precision(products)
 
 
 def exact_float32(device: torch.device) -> AbstractContextManager[object]:

@@ -1,9 +1,11 @@
 """Choosing the weight decay on the validation images of the task at hand."""
 
+import time
 from dataclasses import replace
 
 from torch import nn
 
+from lifelong.errors import DivergedError
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import FitOutcome, Loss, Predict, Update, fit
@@ -23,6 +25,10 @@ def fit_selected(
     """`fit` with each weight decay of the grid from the same start, keeping the best by validation accuracy (the first on ties).
 
     With an empty grid this is `fit`. Arguments as there; the seconds and epochs of all candidates are summed, since all were spent.
+    A candidate that diverges is none, and is named in the outcome.
+
+    Raises:
+        LifelongError: as `fit`; of divergence only if every candidate diverges.
 
     Source: PAR section 4.1 (grid 0.0003, 0.001, 0.003, 0.01 by validation performance).
     """
@@ -32,14 +38,23 @@ def fit_selected(
     start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     best, weights = None, start
     seconds, epochs = 0.0, 0
+    failures: dict[float, DivergedError] = {}
     for decay in grid:
         module.load_state_dict(start)
         candidate = replace(stage, name=f"{stage.name}-wd{decay:g}")
-        outcome = fit(module, examples, predict, replace(settings, weight_decay=decay), candidate, loss=loss, update=update)
+        started = time.perf_counter()
+        try:
+            outcome = fit(module, examples, predict, replace(settings, weight_decay=decay), candidate, loss=loss, update=update)
+        except DivergedError as error:
+            failures[decay] = error
+            seconds, epochs = seconds + time.perf_counter() - started, epochs + error.epoch
+            continue
         seconds, epochs = seconds + outcome.seconds, epochs + outcome.epochs
         if best is None or outcome.accuracy > best.accuracy:
             best = outcome
             weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    if best is None:
+        raise failures[grid[-1]]
     module.load_state_dict(weights)
-    assert best is not None
-    return replace(best, seconds=seconds, epochs=epochs)
+    module.eval()
+    return replace(best, seconds=seconds, epochs=epochs, diverged=list(failures))

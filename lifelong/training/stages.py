@@ -111,15 +111,16 @@ class Stage:
         if self.listener is not None:
             self.listener(Epoch(self.name, epoch, epochs, loss, accuracy))
 
-    def diverged(self, epoch: int, setting: str) -> NoReturn:
-        """Stop because the loss is not a finite number.
+    def diverged(self, epoch: int, setting: str, what: str = "the loss") -> NoReturn:
+        """Stop because what comes out is not a finite number.
 
         Args:
             epoch: the epoch in which it happened, from 1.
             setting: the setting to change and its value, such as "lr 0.01".
+            what: is not finite.
         """
         place = f"{self.where or self.name}, epoch {epoch}"
-        raise DivergedError(f"the loss became NaN or infinite at {place}, with {setting}; lower it and run again", epoch)
+        raise DivergedError(f"{what} became NaN or infinite at {place}, with {setting}; lower it and run again", epoch)
 
     def _path(self, kind: str) -> Path:
         assert self.folder is not None

@@ -1,6 +1,7 @@
 import pytest
 
-from lifelong.data.address import parse_address
+from lifelong.data.address import meant_address, parse_address
+from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 
 
@@ -78,3 +79,23 @@ def test_what_is_refused(name, words):
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_path_is_answered_with_its_address(tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "stored" / "train").mkdir(parents=True)
+    for file in ("list.csv", "photos.zip", "one.parquet", "stored/train/0.parquet"):
+        (tmp_path / file).write_bytes(b"x")
+    for name, meant in {
+        "photos": "'photos' is a folder: write folder:photos",
+        "photos?tasks=2": "write folder:photos?tasks=2",
+        "stored": "write parquet:stored",
+        "list.csv": "write csv:list.csv",
+        "one.parquet": "write parquet:.?train=one.parquet",
+        "photos.zip": "'photos.zip' is a file, and what is read are folders (folder:DIR)",
+    }.items():
+        assert meant in meant_address(name, (None, tmp_path / "nowhere", tmp_path))
+        if "?" not in name:
+            with pytest.raises(LifelongError, match="unknown source"):
+                Sources(None, cache=tmp_path / "cache").open(name, tmp_path)
+    assert meant_address("photo", (tmp_path,)) == ""

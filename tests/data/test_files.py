@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lifelong.data.files import read_file
 from lifelong.data.naming import natural, shown
 from lifelong.data.sources import Source, Sources
 from lifelong.errors import LifelongError
@@ -59,7 +60,10 @@ def test_a_folder_of_classes(sources, tmp_path):
     assert sources.open("folder:photos?flip=true").mirror
 
 
-@pytest.mark.parametrize("words", [("train", "valid", "test"), ("train", "val", "test"), ("Train", "Validation", "TEST")])
+@pytest.mark.parametrize(
+    "words",
+    [("train", "valid", "test"), ("train", "val", "test"), ("Train", "Validation", "TEST"), ("training", "dev", "testing")],
+)
 def test_a_folder_of_splits(sources, tmp_path, words):
     train, valid, test = words
     put(tmp_path / "data" / "photos", f"{train}/a/1.png", f"{train}/b/1.png", f"{valid}/b/1.png", f"{test}/a/1.png", f"{test}/b/1.png")
@@ -80,6 +84,33 @@ def test_named_splits(sources, tmp_path):
 def test_a_class_may_be_called_train(sources, tmp_path):
     put(tmp_path / "data" / "things", "train/1.png", "plane/1.png")
     assert sources.open("folder:things").classes == ("plane", "train")
+    put(tmp_path / "data" / "screens", "dev/1.png", "prod/1.png", "test/1.png")
+    assert sources.open("folder:screens").classes == ("dev", "prod", "test"), "without train, and beside another"
+
+
+def test_pictures_in_folders_of_splits_are_no_classes(sources, tmp_path):
+    put(tmp_path / "data" / "flat", "train/1.png", "test/1.png")
+    fails(sources, "folder:flat", "'test' and 'train' are names of splits", "make test/CLASS/* of them", "csv:FILE")
+    put(tmp_path / "data" / "half", "train/a/1.png", "train/b/1.png", "test/1.png")
+    fails(sources, "folder:half", "half/test: no folders in it", "leave 'test' out by naming the splits that are wanted: ?train=FOLDER")
+    assert sources.open("folder:half?train=train").classes == ("a", "b")
+    put(tmp_path / "data" / "unclear", "training/a/1.png", "training/b/1.png", "eval/a/1.png")
+    fails(sources, "folder:unclear", "'eval' may mean validation or test", "?train=training&test=eval, or &valid=eval")
+    assert sources.open("folder:unclear?train=training&valid=eval").labels("valid").tolist() == [0]
+    put(tmp_path / "data" / "headless", "valid/a/1.png", "test/a/1.png")
+    fails(sources, "folder:headless", "no folder 'train'", "?train=FOLDER")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_image(sources, tmp_path):
+    root = put(tmp_path / "data" / "photos", "a/1.png", "b/1.png")
+    os.mkfifo(root / "a" / "2.png")
+    fails(sources, "folder:photos", "a/2.png: neither a file nor a folder (a pipe or a device)")
+    listed(tmp_path, "image,label\na.png,x\nb.png,y\n", "a.png")
+    os.mkfifo(tmp_path / "data" / "lists" / "b.png")
+    fails(sources, "csv:lists/list.csv", "1 of its images are not there: b.png")
+    with pytest.raises(LifelongError, match="a pipe or a device, not a file"):
+        read_file(root / "a" / "2.png")
 
 
 def test_names_of_all_kinds(sources, tmp_path):
@@ -192,6 +223,10 @@ def test_natural_order():
 # -- lists -----------------------------------------------------------------------------------------------------------------------
 
 
+def fresh(tmp_path: Path) -> Sources:
+    return Sources(tmp_path / "data", cache=tmp_path / "cache")
+
+
 def listed(tmp_path: Path, text: str, *names: str) -> Path:
     put(tmp_path / "data" / "lists", *names)
     file = tmp_path / "data" / "lists" / "list.csv"
@@ -224,6 +259,32 @@ def test_named_splits_of_a_list(sources, tmp_path):
     assert source.labels("train").tolist() == [0, 1]
     assert numbers(source, "test") == [3]
     fails(sources, "csv:lists/list.csv?train=five", "no images for train")
+
+
+@pytest.mark.parametrize("column", ["split", "set", "Fold", "partition", "subset"])
+def test_the_column_of_splits_has_many_names(sources, tmp_path, column):
+    listed(tmp_path, f"image,label,{column}\na.png,x,train\nb.png,y,train\nc.png,x,val\nd.png,y,testing\n", *(f"{n}.png" for n in "abcd"))
+    source = sources.open("csv:lists/list.csv")
+    assert [source.labels(split).tolist() for split in ("train", "valid", "test")] == [[0, 1], [0], [1]]
+    assert source.notes == ()
+
+
+def test_a_column_of_folds(sources, tmp_path):
+    listed(tmp_path, "image,label,fold\na.png,x,0\nb.png,y,1\nc.png,x,2\nd.png,y,2\n", *(f"{name}.png" for name in "abcd"))
+    source = sources.open("csv:lists/list.csv")
+    assert len(source.labels("train")) == 4
+    assert source.notes == (
+        "Column 'fold' (0, 1, 2) is not used; say which of its values make which split: ?split=fold&train=...&test=...",
+    )
+    source = sources.open("csv:lists/list.csv?split=fold&train=0+1&test=2")
+    assert numbers(source) == [0, 1]
+    assert numbers(source, "test") == [2, 3]
+    assert numbers(sources.open("csv:lists/list.csv?train=1&test=0"), "test") == [0], "found by its values"
+    fails(sources, "csv:lists/list.csv?split=folds&train=0", "no column 'folds'", "?split=COLUMN")
+    listed(tmp_path, "image,label,fold,set\na.png,x,train,test\nb.png,y,test,train\n")
+    fails(fresh(tmp_path), "csv:lists/list.csv", "the columns 'fold' and 'set' both name splits", "?split=COLUMN")
+    listed(tmp_path, "image,label,set\na.png,x,train\nb.png,y,third\n")
+    fails(fresh(tmp_path), "csv:lists/list.csv", "line 3: set 'third' is none of train, valid, test")
 
 
 @pytest.mark.parametrize(

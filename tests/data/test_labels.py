@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from lifelong.data.catalog import MINI_IMAGENET
+from lifelong.data.naming import unique
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
+from lifelong.streams.catalog import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 SORTED = sorted(MINI_IMAGENET)
@@ -95,3 +97,28 @@ def test_the_facts(data_folder):
     assert all(list(words) == sorted(words) for words in PARTS.values())
     assert "n01855672" in PARTS["validation"]
     assert "n07613480" in PARTS["test"]
+
+
+def test_two_classes_of_one_name_stay_two(tmp_path):
+    """ImageNet has two cranes and two mailots: a bird and a machine are no one class, wherever names are keys."""
+    names = ["crane", "dog", "crane", "fox"]
+    content = [png(each) for each in numbered(48)]
+    for split, part in (("train", content[:40]), ("test", content[40:])):
+        labels = [number % 4 for number in range(len(part))]
+        write_parquet(tmp_path / "own" / f"{split}-0.parquet", part, {"label": labels}, names={"label": names})
+    stream = open_stream(f"parquet:{tmp_path / 'own'}?tasks=2&size=8", 0, Sources(tmp_path, cache=tmp_path / "cache"))
+    assert sorted(name for task in stream.describe() for name in task.classes) == ["crane", "crane (2)", "dog", "fox"]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "a", "a"], ["a", "a (2)", "a (3)"]),
+        (["a", "a", "a (2)"], ["a", "a (3)", "a (2)"]),
+        (["a (2)", "a", "a", "a"], ["a (2)", "a", "a (3)", "a (4)"]),
+    ],
+)
+def test_names_are_made_unique(names, found):
+    assert list(unique(names)) == found
+    assert unique(found) == tuple(found)

@@ -273,8 +273,73 @@ def test_what_is_refused(place, tmp_path):
         learn_more(place / "finetune", bars(place), HERE)
 
 
+def test_the_very_folder_of_the_run(tmp_path, capsys):
+    """Nothing is learned again of images that the stream had, and a path is answered with its address."""
+    images_of_bars(tmp_path / "photos" / "bars")
+    images_of_bars(tmp_path / "photos" / "more", seed=5)
+    out = ["--out", str(tmp_path / "run"), "--threads", "1", "--preset", "quick", "--epochs", "1", "--init-channels", "4"]
+    assert main(["run", "--stream", f"folder:{tmp_path / 'photos'}?size=8", "--method", "finetune", *out]) == 0
+    capsys.readouterr()
+    assert main(["learn", str(tmp_path / "run"), "--task", f"folder:{tmp_path / 'photos' / 'bars'}"]) == 2
+    assert "has learned a task 'bars' before, from these images; nothing is left to learn" in capsys.readouterr().err
+    assert main(["learn", str(tmp_path / "run"), "--task", str(tmp_path / "photos" / "bars")]) == 2
+    assert f"is a folder: write folder:{tmp_path / 'photos' / 'bars'}" in capsys.readouterr().err
+
+
 def test_the_command(place, capsys):
     assert main(["learn", str(place / "par"), "--task", bars(place), "--name", "sides", "--threads", "1"]) == 0
     assert "sides" in capsys.readouterr().out
     assert "sides" in (place / "par" / "report.html").read_text()
     assert main(["learn", str(place / "par")]) == 2
+
+
+def contents(path: Path) -> list[dict]:
+    """What a run remembers of its images, as sets of numbers."""
+    stored = load_tree(path / "checkpoint" / "run.safetensors")["contents"]
+    return [{split: set(numbers.tolist()) for split, numbers in task.items()} for task in stored]
+
+
+def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(place):
+    """A copy of a task under another name is drawn otherwise: what was trained on is left out of its tests, and the other way round."""
+    learn_more(place / "finetune", bars(place), HERE)
+    shutil.copytree(place / "bars", place / "again")
+    for side, name in (("left", "one"), ("right", "two")):  # a few that are new
+        more = images_of_bars(place / name, seed=7) / side
+        for file in sorted(more.iterdir())[:20]:
+            file.rename(place / "again" / side / f"new-{file.name}")
+    summary = learn_more(place / "finetune", f"folder:{place / 'again'}", HERE)
+    before, after = contents(place / "finetune")[3:]
+    assert not after["test"] & (before["train"] | before["valid"])
+    assert not after["train"] & (before["test"] | before["valid"])
+    assert not after["valid"] & before["test"]
+    notes = [note for note in summary["notes"] if "'bars'" in note]
+    assert any("training images left out: the same content is among what task 'bars' is judged by" in note for note in notes)
+    assert any("test images left out: the same content is among what task 'bars' was trained on or chosen by" in note for note in notes)
+    assert summary["tasks"][4]["test"] == len(after["test"])
+    state = (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes()
+    assert learn_more(place / "finetune", f"folder:{place / 'again'}", HERE) == summary  # known again, and not learned again
+    assert (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes() == state
+
+
+def test_the_same_folder_again_is_no_new_task(place):
+    learn_more(place / "finetune", bars(place), HERE)
+    with pytest.raises(LifelongError, match="has learned a task 'bars' before, from these images; nothing is left to learn"):
+        learn_more(place / "finetune", f"folder:{place / 'bars'}?size=16", HERE)
+
+
+def test_a_run_of_an_earlier_version_knows_its_images_where_they_are_here(place, monkeypatch):
+    from lifelong.experiment import continuing
+    from lifelong.storage import save_tree
+
+    file = place / "finetune" / "checkpoint" / "run.safetensors"
+    state = load_tree(file)
+    kept = contents(place / "finetune")
+    del state["contents"]
+    save_tree(file, state)
+    old = shutil.copytree(place / "finetune", place / "old")
+    summary = learn_more(place / "finetune", bars(place), HERE)
+    assert contents(place / "finetune")[:3] == kept
+    assert not any("not known by content" in note for note in summary["notes"])
+    monkeypatch.setattr(continuing, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
+    notes = learn_more(old, bars(place), HERE)["notes"]
+    assert any("images of a, b, a-again are not known by content" in note for note in notes)

@@ -27,7 +27,18 @@ def test_peak_memory_is_the_process_s_own() -> None:
     assert peak_memory() > 900e6
 
 
-def test_threads_follow_the_image_size() -> None:
+@pytest.mark.parametrize(("said", "one", "two"), [("3", 3, 1), ("1", 1, 1), ("2,4", 2, 1)])
+def test_the_environment_says_how_many_threads(monkeypatch: pytest.MonkeyPatch, said: str, one: int, two: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert set_threads(0, 8) == set_threads(0, 64) == one
+    assert set_threads(0, 64, at_once=1000) == two
+    assert set_threads(4, 64) == 4
+    set_threads(1, 8)
+
+
+@pytest.mark.parametrize("nothing", ["", "0", "many", "²"])
+def test_threads_follow_the_image_size(monkeypatch: pytest.MonkeyPatch, nothing: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", nothing)
     assert set_threads(0, 8) == 1
     assert set_threads(2, 8) == 2 == torch.get_num_threads()
     alone = set_threads(0, 32)

@@ -18,7 +18,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RunDirectory, plain
+from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
@@ -362,3 +362,19 @@ def test_killed_between_the_last_save_and_the_last_write(stream: str, tmp_path: 
     assert again["tasks"] == summary["tasks"]
     assert len((out / "results.jsonl").read_text().splitlines()) == 3
     assert not left.exists()
+
+
+def test_weights_that_a_method_ruins_after_its_training_are_not_kept(stream: str, tmp_path: Path, monkeypatch) -> None:
+    """Whatever a method does to its weights, and whichever task they answer for: no such state is saved."""
+    learn = Finetune.learn
+
+    def ruin(self, task, context):
+        record = learn(self, task, context)
+        if context.task_index == 1:
+            self.heads[0].weight.data[0, 0] = float("nan")
+        return record
+
+    monkeypatch.setattr(Finetune, "learn", ruin)
+    with pytest.raises(LifelongError, match="task 'b': weights that answer for task 'a' became NaN or infinite, with lr"):
+        run(config(stream, "finetune"), tmp_path / "run", HERE)
+    assert len(read_summary(tmp_path / "run")["tasks"]) == 1

@@ -70,7 +70,8 @@ def test_comparisons(make_summary):
 
 
 def test_per_task_is_the_mean_over_seeds(make_summary):
-    summaries = [make_summary(2) | {"accuracy": rows} for rows in ([[0.5], [0.4, 0.8]], [[0.7], [0.2, 0.6]])]
+    rows = ([[0.5], [0.4, 0.8]], [[0.7], [0.2, 0.6]])
+    summaries = [make_summary(2, seed=seed) | {"accuracy": rows[seed]} for seed in range(2)]
     (runs,) = group(summaries)
     assert per_task(runs, lambda learned, now: now) == pytest.approx([0.3, 0.7])
     assert per_task(runs, lambda learned, now: now - learned) == pytest.approx([-0.3, 0.0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lifelong.data.sources import Source, Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.apart import keep_apart
+from lifelong.streams.apart import Learned, keep_apart, keep_off
 from lifelong.streams.build import SpecStream
 from lifelong.streams.drawing import SPLITS, Taken
 from lifelong.streams.spec import StreamSpec, TaskSpec
@@ -67,6 +67,32 @@ def test_as_a_plain_loop_does_it(tasks):
     for part, before, after in zip(kept, tasks, want, strict=True):
         assert len(part.ids["train"]) == len(after[0])
         assert len(part.notes) == (len(before[0]) > len(after[0])) + (len(before[1]) > len(after[1]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(one_task, st.lists(one_task, min_size=1, max_size=3))
+def test_a_new_task_is_kept_off_what_was_learned_as_a_plain_loop_does_it(new, before):
+    contents = {split: np.array(numbers, np.uint64) for split, numbers in zip(SPLITS, new, strict=True)}
+    learned = [
+        Learned(str(at), {split: np.array(numbers, np.uint64) for split, numbers in zip(SPLITS, task, strict=True)})
+        for at, task in enumerate(before)
+    ]
+    seen, chosen, judged = ({number for task in before for number in task[split]} for split in range(3))
+    want = (
+        [number for number in new[0] if number not in chosen | judged],
+        [number for number in new[1] if number not in judged],
+        [number for number in new[2] if number not in seen | chosen],
+    )
+    part = taken(train=range(len(new[0])), valid=range(len(new[1])), test=range(len(new[2])))  # ty: ignore
+    if not all(want):
+        with pytest.raises(LifelongError, match="image is left"):
+            keep_off(TASK, contents, part, learned)
+        return
+    kept = keep_off(TASK, contents, part, learned)
+    assert tuple(contents[split][kept.rows[split]].tolist() for split in SPLITS) == want
+    assert all(len(kept.ids[split]) == len(kept.rows[split]) for split in SPLITS)
+    said = sum(int(note.split()[0]) for note in kept.notes if "left out" in note)
+    assert said == sum(map(len, new)) - sum(map(len, want))
 
 
 def test_what_was_left_out_is_said():

@@ -134,7 +134,7 @@ def test_it_is_lazy(place, monkeypatch):
     monkeypatch.setattr(Sources, "open", lambda self, *args: opened.append(args) or original(self, *args))
     fresh = stream(place, *made.spec.tasks)
     assert (len(fresh), opened) == (2, [])
-    monkeypatch.setattr(images.Image, "open", lambda *args: pytest.fail("decoded"))
+    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("decoded"))
     monkeypatch.setattr("lifelong.data.sources.FilePool.images", lambda *args: pytest.fail("decoded"))
     described = fresh.describe()
     assert fresh.fingerprint()

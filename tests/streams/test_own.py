@@ -1,6 +1,7 @@
 """Streams named by where a person's images lie."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from lifelong.api import configure, default_out
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from lifelong.streams.catalog import open_stream
-from tests.parquet_files import made_folder
+from tests.parquet_files import made_folder, numbered, png, write_parquet
 from tests.photographs import TASKS, make_photographs, picture
 
 
@@ -71,6 +72,14 @@ def test_problem_images_are_counted_or_left_out(photographs, tmp_path):
     assert any("2" in note and "moving.gif" in note for note in described.notes)
 
 
+def test_a_task_may_be_called_test(tmp_path):
+    for number, (task, label) in enumerate(itertools.product(("birds", "dev", "test"), "ab")):
+        (tmp_path / "s" / task / label).mkdir(parents=True)
+        for each in range(4):
+            picture(10 * number + each, 1).save(tmp_path / "s" / task / label / f"{each}.png")
+    assert [one.name for one in opened(f"folder:{tmp_path / 's'}", tmp_path / "cache").describe()] == ["birds", "dev", "test"]
+
+
 def test_splits_that_are_there_are_taken(tmp_path):
     counter = itertools.count()
     for task, (split, count), label in itertools.product(("one", "two"), (("train", 5), ("val", 2), ("test", 3)), ("a", "b")):
@@ -97,6 +106,22 @@ def test_classes_cut_into_tasks(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "names"),
+    [([1, 2, 3, 4], None), ([0, 3, 7, 20], None), ([3_000_000_000, 10_000_001, 10_000_002, 5], None), ([5, 1, 2, 4], "abcdef")],
+)
+def test_classes_that_are_not_numbered_through(labels, names, tmp_path):
+    encoded = [png(pixels) for pixels in numbered(80)]
+    given = None if names is None else {"label": names}
+    write_parquet(tmp_path / "own" / "train.parquet", encoded, {"label": [labels[number % 4] for number in range(80)]}, names=given)
+    stream = opened(f"parquet:{tmp_path / 'own'}?tasks=2&size=8", tmp_path / "cache")
+    called = [str(label) if names is None else names[label] for label in labels]
+    assert sorted(name for one in stream.describe() for name in one.classes) == sorted(called)
+    for task in stream:
+        for image, label in zip(task.train.images, task.train.labels, strict=True):
+            assert task.classes[int(label)] == called[int(image[0, 0, 0]) % 4], "each image under its own label"
+
+
+@pytest.mark.parametrize(
     ("make", "name", "line"),
     [
         ([], "folder:{}", "holds no folders"),
@@ -110,6 +135,9 @@ def test_classes_cut_into_tasks(tmp_path):
         ([], "folder:{}?tasks=none", "'none' is no whole number above 0"),
         ([], "folder:{}?taks=3&flip=true", "unknown option 'taks'; did you mean 'tasks'?"),
         ([], "foldr:{}", "unknown stream 'foldr:"),
+        (["a/x/1.png"], "{}", "'{}' is a folder: write folder:{}"),
+        (["a/x/1.png"], "{}?tasks=2", "write folder:{}?tasks=2"),
+        (["training/x/1.png", "eval/x/1.png"], "folder:{}", "holds splits ('eval', ...) where a stream holds tasks"),
     ],
 )
 def test_what_makes_no_stream(make, name, line, tmp_path):
@@ -120,7 +148,7 @@ def test_what_makes_no_stream(make, name, line, tmp_path):
         picture(number, 1).save(root / file)
     with pytest.raises(LifelongError) as caught:
         opened(name.format(root), tmp_path / "cache").describe()
-    assert line.format(root) in str(caught.value)
+    assert line.replace("{}", str(root)) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -132,7 +160,41 @@ def test_what_makes_no_stream(make, name, line, tmp_path):
         ("folder:../../..", "runs/stream-par-seed0"),
         ("hub:some/one?tasks=5", "runs/some-one-par-seed0"),
         ("lists/my list.toml", "runs/my-list-par-seed0"),
+        ("lists/my list.toml?tasks=2", "runs/my-list-tasks-2-par-seed0"),
+        ("csv:lists/birds.v1.csv?tasks=2", "runs/birds.v1-par-seed0"),
+        ("folder:data/dataset.v1?tasks=2", "runs/dataset.v1-par-seed0"),
+        ("folder:data/dataset.v2?tasks=2", "runs/dataset.v2-par-seed0"),
     ],
 )
 def test_the_folder_of_a_run_stays_below_runs(stream, out):
     assert default_out(configure(stream)).as_posix() == out
+
+
+def test_what_a_stream_is_made_of_depends_neither_on_the_seed_nor_on_the_place(photographs, tmp_path):
+    """But on its images, and on what its tasks ask for."""
+
+    def content(name: str, seed: int = 0) -> dict:
+        return opened(name, tmp_path / "cache", seed).content()
+
+    moved = Path(shutil.copytree(photographs, tmp_path / "elsewhere" / "album"))
+    whole = content(f"folder:{photographs}?size=16")
+    assert content(f"folder:{photographs}?size=16", seed=1) == content(f"folder:{moved}?size=16") == whole
+    assert content(f"folder:{photographs}?size=8")["definition"] != whole["definition"]
+    made_folder(tmp_path / "own", [20] * 4, [5] * 4)
+    cut = f"parquet:{tmp_path / 'own'}?tasks=2&size=16"
+    assert content(cut) == content(cut, seed=1) != content(cut.replace("=2", "=1"))
+    lines = f"[[task]]\nname = 'a'\nsource = 'folder:{photographs / next(iter(TASKS))}'\nimage_size = 16\n"
+    (tmp_path / "my.toml").write_text(lines)
+    before = content(str(tmp_path / "my.toml"))
+    assert content(str(tmp_path / "my.toml"), seed=1) == before
+    (tmp_path / "my.toml").write_text(f"{lines}test_per_class = 1\n")
+    assert content(str(tmp_path / "my.toml"))["definition"] != before["definition"]
+    picture(0, 200).save(next(file for file in (moved / sorted(TASKS)[0]).rglob("*") if file.is_file()).with_name("more.png"))
+    other = content(f"folder:{moved}?size=16")
+    assert (other["definition"], len(set(other["sources"].items()) ^ set(whole["sources"].items()))) == (whole["definition"], 2)
+
+
+def test_names_keep_what_tells_folders_apart(tmp_path):
+    for version in ("set.v1", "set.v2"):
+        made_folder(tmp_path / version, [20] * 4, [5] * 4)
+    assert [opened(f"parquet:{tmp_path / name}?tasks=2", tmp_path / "cache").name for name in ("set.v1", "set.v2")] == ["set.v1", "set.v2"]

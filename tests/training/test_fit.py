@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lifelong.data.task import Augmentation
-from lifelong.errors import LifelongError
+from lifelong.errors import DivergedError, LifelongError
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples, accuracy, batches, image_examples
 from lifelong.training.fit import fit
@@ -135,6 +135,28 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
     stage = Stage("train", seed=1, where="task 'made', train")
     with pytest.raises(LifelongError, match=r"task 'made', train, epoch \d+, with lr 1e\+30"):
         fit(net, examples(), net, replace(SETTINGS, lr=1e30, clip_norm=0.0), stage)
+
+
+def test_weights_that_are_not_finite_are_not_kept() -> None:
+    """One step: its loss is that of the weights before it, and finite."""
+    net, settings = network(), replace(SETTINGS, lr=1e38, epochs=1, batch_size=1000, clip_norm=0.0)
+    with pytest.raises(DivergedError, match=r"weights or answers became NaN or infinite at train, epoch 1, with lr 1e\+38; lower it"):
+        fit(net, examples(), net, settings, Stage("train", seed=1))
+
+
+@pytest.mark.parametrize("grid", [(1e38, 0.003), (0.003, 1e38)])
+def test_a_weight_decay_that_diverges_is_passed_over(tmp_path, grid) -> None:
+    feed, alone, chosen = examples(), network(), network()
+    wanted = fit(alone, feed, alone, replace(SETTINGS, weight_decay=0.003), Stage("train-wd0.003", seed=5))
+    settings = replace(SETTINGS, weight_decay_grid=grid)
+    for _ in range(2):  # and again, from what was saved
+        outcome = fit_selected(chosen, feed, chosen, settings, Stage("train", seed=5, folder=tmp_path))
+        assert (outcome.weight_decay, outcome.accuracy, outcome.diverged) == (0.003, wanted.accuracy, [1e38])
+        assert outcome.epochs == wanted.epochs + 1
+        assert equal(chosen, alone)
+        assert not chosen.training
+    with pytest.raises(DivergedError):
+        fit_selected(chosen, feed, chosen, replace(SETTINGS, weight_decay_grid=(1e38, 2e38)), Stage("train", seed=5))
 
 
 def test_selection_keeps_the_best_candidate(tmp_path) -> None:

@@ -1,0 +1,173 @@
+"""Images as a person or a program has them at hand: files, folders, bytes, opened pictures, arrays, tensors."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from lifelong.data.files import find_images, read_file
+from lifelong.data.images import Picture, decode_images
+from lifelong.data.naming import shown
+from lifelong.errors import LifelongError
+
+_BYTES = 64 * 2**20  # of encoded images read at a time, about
+_CHANNELS = (1, 3, 4)
+
+TAKEN = (
+    "paths of files and folders, bytes, files opened in binary mode, PIL images, uint8 arrays of shape (H, W), (H, W, 3) or (H, W, 4),"
+    " batches of them (N, H, W, 3), or uint8 tensors of shape (3, H, W)"
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """One image, not read yet where it is a file.
+
+    Attributes:
+        name: what to call it.
+        held: its file, or the image itself.
+        found: whether it was found in a folder, so that nobody has asked for it by name.
+    """
+
+    name: str
+    held: Path | Picture
+    found: bool = False
+
+
+def given_images(images: Any) -> list[Given]:
+    """The single images of whatever was given; folders are looked into as everywhere (see `files.find_images`).
+
+    Args:
+        images: one, or several in a list or another iterable.
+
+    Raises:
+        LifelongError: something is no image, or a folder holds none.
+    """
+    alone = _one("the image", images)
+    if alone is not None:
+        return alone
+    if isinstance(images, dict) or not isinstance(images, Iterable):
+        raise LifelongError(f"{_what(images)} is no image: give {TAKEN}")
+    found: list[Given] = []
+    for number, image in enumerate(images):
+        some = _one(f"image {number}", image)
+        if some is None:
+            raise LifelongError(f"image {number}: {_what(image)} is no image: give {TAKEN}")
+        found += some
+    return found
+
+
+def decode_given(given: Sequence[Given], size: int) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
+    """Images as RGB squares, as a stream's are made; of files only some are held at a time.
+
+    Returns:
+        The images, and by their positions those that cannot be used, with the reason; these are black.
+    """
+    parts: list[Tensor] = []
+    problems: dict[int, str] = {}
+    first = 0
+    for pictures in _read(given, problems):
+        images, unusable, _ = decode_images(pictures, size)
+        parts.append(images)
+        for place, reason in unusable.items():
+            problems.setdefault(first + place, reason)
+        first += len(pictures)
+    return torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8), dict(sorted(problems.items()))
+
+
+def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:
+    """The beginning of a line about images that cannot be used: how many, and the first five with their reasons."""
+    named = ", ".join(f"{shown(name)} ({reason})" for name, reason in problems[:5])
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return f"{len(problems)} of {count} images cannot be used: {named}{more}"
+
+
+def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Picture]]:
+    """The images with files read, about so many bytes at a time; a file that cannot be read is a problem."""
+    batch: list[Picture] = []
+    held = 0
+    for position, one in enumerate(given):
+        picture = one.held
+        if isinstance(picture, Path):
+            try:
+                picture = read_file(picture)
+            except LifelongError as error:
+                cause = error.__cause__
+                problems[position] = str(getattr(cause, "strerror", None) or "not a file").lower()
+                picture = None
+        batch.append(picture)
+        held += len(picture) if isinstance(picture, bytes) else 0
+        if held >= _BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _one(name: str, image: Any) -> list[Given] | None:
+    """What one thing holds; None where it is no image (perhaps several)."""
+    if isinstance(image, (str, os.PathLike)):
+        path = Path(image)
+        files, _ = find_images(path)
+        return [Given(str(file), file, path.is_dir()) for file in files]
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return [Given(name, bytes(image))]
+    if isinstance(image, Image.Image):
+        return [Given(name, image)]
+    if isinstance(image, io.BytesIO):
+        return [Given(name, image.getvalue())]
+    if hasattr(image, "read"):
+        return [Given(str(getattr(image, "name", name)), _content(name, image))]
+    if isinstance(image, Tensor):
+        return _of_tensor(name, image)
+    return _of_array(name, np.asarray(image)) if hasattr(image, "__array__") else None
+
+
+def _content(name: str, file: Any) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise LifelongError(f"{name}: cannot be read ({error}); open the file anew") from error
+    if not isinstance(content, bytes):
+        raise LifelongError(f"{name}: a file that gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")
+    return content
+
+
+def _of_tensor(name: str, image: Tensor) -> list[Given]:
+    if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] not in _CHANNELS or not image.numel():
+        raise LifelongError(
+            f"{name}: a tensor of shape {tuple(image.shape)} and type {image.dtype}: tensors are uint8 of shape (3, H, W) or (N, 3, H, W)"
+        )
+    return _of_array(name, image.detach().cpu().movedim(-3, -1).numpy())
+
+
+def _of_array(name: str, array: np.ndarray) -> list[Given]:
+    """One image, or each of a batch."""
+    shape, kind = array.shape, array.dtype
+    whole = array.ndim == 2 or (array.ndim in (3, 4) and shape[-1] in _CHANNELS)
+    deep = kind == np.uint16 and (array.ndim == 2 or shape[-1] == 1)
+    if not whole or not (kind in (np.uint8, np.bool_) or deep) or not array.size:
+        scaled = "; values of 0 to 1 become it by (x * 255).round().astype('uint8')" if kind.kind == "f" else ""
+        raise LifelongError(
+            f"{name}: an array of shape {shape} and type {kind}: arrays are uint8 of shape (H, W), (H, W, 3) or (H, W, 4),"
+            f" or batches (N, H, W, 3){scaled}"
+        )
+    if kind == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.ndim > 2 and shape[-1] == 1:
+        array = array[..., 0]
+    if len(shape) < 4:
+        return [Given(name, np.ascontiguousarray(array))]
+    return [Given(f"{name}, number {number}", np.ascontiguousarray(one)) for number, one in enumerate(array)]
+
+
+def _what(thing: Any) -> str:
+    return f"a {type(thing).__name__}"

@@ -1,0 +1,142 @@
+"""Images that a CSV list names."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lifelong.data.catalog import PoolName
+from lifelong.data.files import FileSplit, Listing
+from lifelong.data.naming import shown
+from lifelong.data.words import COLUMNS, is_word, split_of
+from lifelong.errors import LifelongError
+
+
+def list_csv(
+    file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[PoolName, Sequence[str]], column: str | None = None
+) -> Listing:
+    """The images of a CSV list: a column of paths, which start from the list's folder, a column of labels, and perhaps one of splits.
+
+    Args:
+        file: UTF-8, its first line names the columns; separated by commas, or by semicolons or tabs where that line has no comma.
+        image, label: names that the two columns may have; the first that is there is read.
+        parts: for each split the values of the column of splits that make it; empty: the usual names.
+        column: the column of splits; None: the one with a usual name, such as `split` or `fold`.
+
+    Raises:
+        LifelongError: the list cannot be read, lacks a column or a value, or names a file that is not there or not below its folder.
+    """
+    columns, rows = _table(file)
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise LifelongError(f"{file}, line {line}: {len(row)} values where the first line names {len(columns)} columns")
+    at_image, at_label = (_column(file, columns, names, what) for names, what in ((image, "image"), (label, "label")))
+    at_split, notes = _split_column(file, columns, [row for _, row in rows], parts, column)
+    found: dict[PoolName, tuple[list[str], list[str]]] = {}
+    missing: list[str] = []
+    for line, row in rows:
+        split = "train" if at_split is None else _split_of(file, line, columns[at_split], row[at_split], parts)
+        if split is None:
+            continue
+        name = row[at_image].strip()
+        for value, called in ((name, columns[at_image]), (row[at_label].strip(), columns[at_label])):
+            if not value:
+                raise LifelongError(f"{file}, line {line}: column '{called}' is empty")
+        if not (file.parent / _below(file, line, name)).is_file():
+            missing.append(shown(name))
+        names, labels = found.setdefault(split, ([], []))
+        names.append(name)
+        labels.append(row[at_label].strip())
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise LifelongError(
+            f"{file}: {len(missing)} of its images are not there: {', '.join(missing[:5])}{more}; paths start from its folder"
+        )
+    if "train" not in found:
+        raise LifelongError(f"{file}: no images for train; mark some so in the column 'split', or say which value does: ?train=VALUE")
+    return Listing({split: FileSplit(file, file.parent, *lists) for split, lists in found.items()}, notes)
+
+
+def _split_column(
+    file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[PoolName, Sequence[str]], wanted: str | None
+) -> tuple[int | None, tuple[str, ...]]:
+    """Where the column of splits is, if there is one; and what is to be said of a column that looks like one.
+
+    Raises:
+        LifelongError: the column that was named is not there, or two columns may be meant.
+    """
+    if wanted is not None:
+        return _column(file, columns, (wanted,), "split"), ()
+    usual = [at for at, name in enumerate(columns) if name.lower() in COLUMNS]
+    if "split" in columns:
+        return columns.index("split"), ()
+    known = {value for values in parts.values() for value in values}
+    held = {at: dict.fromkeys(row[at].strip() for row in rows) for at in usual}
+    meant = [at for at in usual if any(value in known if parts else is_word(value) for value in held[at])]
+    if len(meant) > 1:
+        raise LifelongError(
+            f"{file}: the columns {' and '.join(repr(columns[at]) for at in meant)} both name splits; say which is meant: ?split=COLUMN"
+        )
+    if meant:
+        return meant[0], ()
+    notes = [
+        f"Column '{shown(columns[at])}' ({_some(list(held[at]))}) is not used; say which of its values make which split:"
+        f" ?split={shown(columns[at])}&train=...&test=..."
+        for at in usual
+    ]
+    return None, tuple(notes)
+
+
+def _some(values: Sequence[str]) -> str:
+    return ", ".join(map(shown, values[:3])) + ", ..." * (len(values) > 3)
+
+
+def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the columns, and the rows with the numbers of their lines."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LifelongError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LifelongError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    head = text.partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in head), ",")
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise LifelongError(f"{file}, line {reader.line_num}: {error}") from error
+    if not rows:
+        raise LifelongError(f"{file}: empty; its first line names the columns")
+    return [name.strip() for name in rows[0][1]], rows[1:]
+
+
+def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str) -> int:
+    """Where the first column of one of these names is; in capital or small letters, where none is written exactly so."""
+    small = [column.lower() for column in columns]
+    for there, names in ((list(columns), wanted), (small, [name.lower() for name in wanted])):
+        for name in names:
+            if name in there:
+                return there.index(name)
+    raise LifelongError(f"{file}: no column '{wanted[0]}'; its columns: {', '.join(map(shown, columns))} (say which: ?{what}=COLUMN)")
+
+
+def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[PoolName, Sequence[str]]) -> PoolName | None:
+    """The split that a row goes to; None: to none, where the address names the values it wants and this is none of them."""
+    if parts:
+        return next((split for split, values in parts.items() if value.strip() in values), None)
+    split = split_of(value)
+    if split is None:
+        raise LifelongError(
+            f"{file}, line {line}: {column} '{shown(value)}' is none of train, valid, test; say what makes them: ?train=VALUE&test=VALUE"
+        )
+    return split
+
+
+def _below(file: Path, line: int, name: str) -> str:
+    """A path that stays below the list's folder."""
+    if os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or "\0" in name:
+        raise LifelongError(f"{file}, line {line}: '{shown(name)}' leads out of the list's folder; move the list up, or the image below it")
+    return name

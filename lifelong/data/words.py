@@ -1,0 +1,84 @@
+"""The words by which folders, files, rows and parts of the hub say which split they belong to: one vocabulary for all of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
+
+from lifelong.data.catalog import PoolName
+from lifelong.data.naming import shown
+from lifelong.errors import LifelongError
+
+SPLITS: tuple[PoolName, ...] = get_args(PoolName)
+
+WORDS: Mapping[str, PoolName] = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+"""What each word means, in small letters."""
+
+UNCLEAR = ("eval", "evaluation", "holdout")
+"""Words that mean validation to some and test to others; whoever uses them is asked."""
+
+COLUMNS = ("split", "set", "subset", "partition", "fold", "usage")
+"""What the column of a list is called that holds such words."""
+
+
+def split_of(word: str) -> PoolName | None:
+    """The split that a word means; None for any other word."""
+    return WORDS.get(word.strip().lower())
+
+
+def is_word(word: str) -> bool:
+    """Whether a word names a split, be it clear which."""
+    return split_of(word) is not None or word.strip().lower() in UNCLEAR
+
+
+def are_splits(names: Sequence[str]) -> bool:
+    """Whether names that stand side by side are those of splits: two different ones, and either train is among them or nothing else is."""
+    words = {split_of(name) or name for name in names if is_word(name)}
+    return len(words) > 1 and ("train" in words or all(map(is_word, names)))
+
+
+def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
+    """For each split the one of some names that means it; names that mean none are passed over.
+
+    Args:
+        place: where they stand, for error lines.
+        names: for example of folders.
+
+    Raises:
+        LifelongError: two names mean one split, or a name may mean validation or test.
+    """
+    found: dict[PoolName, str] = {}
+    names = list(names)
+    for name in names:
+        split = split_of(name)
+        if split is None:
+            continue
+        if split in found:
+            raise LifelongError(
+                f"{place}: holds '{found[split]}' and '{name}', two names for one split; keep one of them, or say which: ?{_example(names)}"
+            )
+        found[split] = name
+    for name in names:
+        if name.strip().lower() in UNCLEAR:
+            raise LifelongError(
+                f"{place}: '{shown(name)}' may mean validation or test; say which parts make which split:"
+                f" ?{_example(names)}{'' if 'test' in found else f'&test={name}'}" + (f", or &valid={name}" if "valid" not in found else "")
+            )
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _example(names: Iterable[str]) -> str:
+    """Options of an address that name each split by the first of its names."""
+    first: dict[PoolName, str] = {}
+    for name in names:
+        split = split_of(name)
+        if split is not None:
+            first.setdefault(split, name)
+    return "&".join(f"{split}={first[split]}" for split in SPLITS if split in first) or "train=NAME"
