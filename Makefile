@@ -7,7 +7,7 @@ GOLDEN := $(BIN)/python -m pytest -n 2 -m "not slow" tests/experiment/test_golde
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-all golden lint docs bench clean
+.PHONY: help run test test-all test-oldest golden lint docs bench clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -27,6 +27,11 @@ test: $(STAMP) ## the tests, without the slow ones
 test-all: $(STAMP) ## every test, also the scientific checks that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+test-oldest: ## the tests on the lowest versions of everything (on Linux that downloads several gigabytes of PyTorch)
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet -e '.[onnx]' beartype hypothesis optuna pytest pytest-xdist -c constraints-oldest.txt
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -m "not slow" -W default --ignore tests/documentation --ignore tests/experiment/test_golden.py
+
 golden: $(STAMP) ## every method's numbers, as processors with AVX-512 (where there is one), AVX2 and SSE4 compute them
 	OMP_NUM_THREADS=1 $(GOLDEN)
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(GOLDEN)
@@ -45,5 +50,5 @@ bench: $(STAMP) ## time the fast paths against plain ones; rows go to results/sp
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the virtual environment, runs and caches
-	rm -rf $(VENV) runs site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .venv-oldest runs site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
