@@ -57,6 +57,7 @@ class Runner:
         self.entries: list[dict[str, Any]] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
+        self.said: set[str] = set()
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
@@ -88,7 +89,7 @@ class Runner:
                 return self._finished(summary if plain(self.accuracy) == summary["accuracy"] else self._write())
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
-            self.progress.note(note)
+            self._note(note)
         summary = self._summary_after(done)
         for index in range(done, len(self.stream)):
             try:
@@ -141,6 +142,7 @@ class Runner:
             folder=self.directory.stages(index),
             on_phase=self.progress.phase,
             on_epoch=self._epoch,
+            on_note=self._note,
             save_every=self.save_every,
         )
         record, tuning = self._learned(task, context)
@@ -169,6 +171,12 @@ class Runner:
     def _epoch(self, event: Epoch) -> None:
         self.curves.epoch(event)
         self.progress.epoch(event)
+
+    def _note(self, text: str) -> None:
+        """Say something once, however many tasks it is true of."""
+        if text not in self.said:
+            self.said.add(text)
+            self.progress.note(text)
 
     def _candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
         self.curves.candidate(number)
@@ -227,7 +235,10 @@ class Runner:
         self.method.attach_extractor(self.extractors)
 
     def _all_notes(self) -> list[str]:
-        return self.notes + [note for description in self.descriptions for note in description.notes]
+        described = [note for description in self.descriptions for note in description.notes]
+        # States of earlier versions have no notes of tasks.
+        learned = [note for entry in self.entries for note in entry.get("notes", ())]
+        return list(dict.fromkeys(self.notes + described + learned))
 
     def _write(self) -> dict[str, Any]:
         summary = plain(self._summary())

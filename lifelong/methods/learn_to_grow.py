@@ -28,6 +28,7 @@ Choices where the paper is silent, or where its code is not followed:
 """
 
 from collections import Counter
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -85,18 +86,21 @@ class LearnToGrow(Method):
         self.paths.append(path)
         self._remember(task)
         kinds = Counter(choice.kind for choice in path)
-        record.reason = f"of {len(path)} convolutions {kinds['reuse']} are reused, {kinds['adapt']} adapted and {kinds['new']} new"
+        chosen = f"of {len(path)} convolutions {kinds['reuse']} are reused, {kinds['adapt']} adapted and {kinds['new']} new"
+        record.reason = "; ".join([chosen, *([record.reason] if record.reason else [])])
         record.parameters_added = self.num_parameters() - before
         return record
 
     def _search(self, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Path:
-        """Step 1, with batch norms and a head that are dropped with it."""
+        """Step 1, with batch norms and a head that are dropped with it. The record's reason becomes how sure the search is."""
         stage = context.stage("search")
         with context.seeded("search"):
             supernet = self.grown.supernet()
             relaxed = nn.Sequential(supernet, nn.Linear(supernet.feature_dim, len(task.classes))).to(context.device)
         found = search_growth(relaxed, examples, self.settings, context.training, stage)
         record.seconds["search"] = found.seconds
+        heaviest, even = (fmean(share) for share in zip(*((float(w.max()), 1 / len(w)) for w in found.weights), strict=True))
+        record.reason = f"the choices weigh {heaviest:.3f} on average, {even:.3f} if nothing had been learned"
         return found.path
 
     def _keep(self, network: LightResNet, head: nn.Module) -> None:

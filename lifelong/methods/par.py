@@ -27,7 +27,7 @@ from lifelong.networks.frozen import freeze
 from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
-from lifelong.search.mdl import search_cell
+from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -158,6 +158,9 @@ class PAR(Method):
         if decision.action == "reuse-cell":
             assert decision.group is not None
             return self.genotypes[decision.group]
+        short = too_short(len(task.train), self.settings, context.training.batch_size)
+        if short is not None:
+            context.note(short, record)
         found = search_cell(
             task.train,
             len(task.classes),
@@ -171,6 +174,10 @@ class PAR(Method):
             reduce_bn=self.settings.reduce_bn,
         )
         record.seconds["search"] = found.seconds
+        record.edges, record.undecided_edges = EDGES_OF_CELLS, found.undecided
+        if found.undecided:
+            record.reason += f"; {found.undecided} of its {EDGES_OF_CELLS} edges undecided, ties"
+            record.reason += " broken by the seed" if self.settings.search_ties == "seed" else ": the first taken"
         return found.genotype
 
     def _make_expert(self, cell: Genotype) -> CellNetwork:

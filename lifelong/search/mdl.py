@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import Augmentation, Normalization, Split
-from lifelong.networks.genotype import Genotype
+from lifelong.networks.genotype import NODES, Genotype
 from lifelong.networks.supernet import Path, SuperNetwork
 from lifelong.search.course import Search, outcome, set_rate
-from lifelong.search.distribution import Distribution, derive
+from lifelong.search.distribution import ENOUGH_ROUNDS, FEWEST_ROUNDS, Distribution, derive
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -33,6 +33,9 @@ from lifelong.training.step_runner import StepRunner
 
 FEWEST = 2
 """Training images of a search: one in each half."""
+
+EDGES_OF_CELLS = 2 * 2 * NODES
+"""Edges of a genotype: two to each node of both cells."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,37 @@ class SearchResult:
     normal: Float64[Tensor, "edges operations"]
     reduce: Float64[Tensor, "edges operations"]
     history: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def undecided(self) -> int:
+        """Edges of the genotype, of `EDGES_OF_CELLS`, that nothing has decided."""
+        return sum(derive(table, None).undecided for table in (self.normal, self.reduce))
+
+
+def rounds(images: int, settings: SearchSettings, batch_size: int) -> int:
+    """How many networks a search samples.
+
+    Args:
+        images: training images of the task.
+        settings: its length and its sampling.
+        batch_size: of the training.
+    """
+    return settings.search_epochs * (1 if settings.search_sampling == "epoch" else _batches((images + 1) // 2, batch_size))
+
+
+def too_short(images: int, settings: SearchSettings, batch_size: int) -> str | None:
+    """What to tell a person whose search can decide nothing; None for one that can. Arguments as for `rounds`."""
+    sampled = rounds(images, settings, batch_size)
+    if sampled >= FEWEST_ROUNDS:
+        return None
+    return (
+        f"search_epochs = {settings.search_epochs}: a search of {sampled} sampled network{'s' if sampled > 1 else ''} decides no edge of a cell, "
+        f"so all {EDGES_OF_CELLS} are ties; {FEWEST_ROUNDS} decide some, {ENOUGH_ROUNDS} nearly all"
+    )
+
+
+def _batches(images: int, batch_size: int) -> int:
+    return math.ceil(images / batch_size)
 
 
 def search_cell(
@@ -132,7 +166,11 @@ class _CellSearch(Search):
 
     def _found(self) -> Tree:
         normal, reduce = self.normal.probabilities, self.reduce.probabilities
-        return {"genotype": str(Genotype(derive(normal), derive(reduce))), "normal": normal, "reduce": reduce}
+        ties = None
+        if self.settings.search_ties == "seed":
+            ties = torch.Generator().manual_seed(derive_seed(self.stage.seed, "ties"))
+        genotype = Genotype(derive(normal, ties).plan, derive(reduce, ties).plan)
+        return {"genotype": str(genotype), "normal": normal, "reduce": reduce}
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
@@ -150,7 +188,7 @@ class _CellSearch(Search):
 
     def _rounds(self) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
         """The batches to train on and to judge by, for each network that is sampled: all of an epoch's, or one of each."""
-        count = math.ceil(len(self.train_half) / self.batch_size)
+        count = _batches(len(self.train_half), self.batch_size)
         device = self.images.split.images.device
         orders = [half[torch.randperm(len(half), generator=self.random)].to(device) for half in (self.train_half, self.held_out)]
         # Batches of nearly equal size: batch norm and the accuracy of a round would suffer from a last one of a few images.

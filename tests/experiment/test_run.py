@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
+from lifelong.report.wording import sentence
 from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
@@ -70,6 +72,24 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
     assert {"search", "train", "distances", "evaluate"} <= summary["seconds_by_phase"].keys()
     assert 'method = "par"' in (out / "config.toml").read_text()
     assert not (out / "checkpoint" / "stages").exists() or not list((out / "checkpoint" / "stages").iterdir())
+
+
+def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tmp_path: Path) -> None:
+    """Two searches of two epochs: one note in the log and in the summary, and each task's own count."""
+
+    class Listener(Progress):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    summary = run(config(stream, "par"), tmp_path / "run", HERE, Listener())
+    told = [note for note in summary["notes"] if note.startswith("search_epochs = 2: ")]
+    assert len(told) == 1
+    assert [text for text in Listener.said if text in told] == told
+    assert [(task["edges"], task["undecided_edges"]) for task in summary["tasks"]] == [(16, 16), (16, 16), (0, 0)]
+    assert "16 of its 16 edges undecided" in summary["tasks"][0]["reason"]
+    assert "2 cells searched (32 of 32 edges undecided)" in sentence(summary)
 
 
 def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from lifelong.data.task import Augmentation, Normalization, Split
 from lifelong.errors import LifelongError
 from lifelong.networks.supernet import SuperNetwork
 from lifelong.search import mdl
-from lifelong.search.mdl import SearchResult, search_cell
+from lifelong.search.mdl import SearchResult, search_cell, too_short
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.stages import Stage
@@ -181,3 +181,29 @@ def test_width_of_the_search(monkeypatch):
     search(Stage("search", 1), search_epochs=1)
     search(Stage("search", 1), search_epochs=1, search_channels=6)
     assert [arguments[1] for arguments in made] == [4, 6]
+
+
+def test_ties_are_drawn_by_the_seed_and_counted():
+    """Two epochs decide nothing: two seeds draw two cells, where the authors' code takes max-pools."""
+    one, other = (search(Stage("search", seed), search_epochs=2) for seed in (1, 2))
+    assert one.undecided == other.undecided == 16
+    assert one.genotype != other.genotype
+    assert same(one, search(Stage("search", 1), search_epochs=2))
+    first = search(Stage("search", 1), search_epochs=2, search_ties="first")
+    assert {name for cell in (first.genotype.normal, first.genotype.reduce) for node in cell for name, _ in node} == {"max_pool_3x3"}
+    assert first.undecided == 16
+    assert one.undecided > search(Stage("search", 1), images(90), search_epochs=12).undecided
+
+
+@pytest.mark.parametrize(("epochs", "sampling", "sampled"), [(1, "epoch", 1), (2, "epoch", 2), (1, "batch", 2)])
+def test_a_search_that_can_decide_nothing_is_said(epochs, sampling, sampled):
+    """30 images, batches of 8: the first half of 15 makes two batches."""
+    told = too_short(30, SearchSettings(search_epochs=epochs, search_sampling=sampling), 8)
+    assert told is not None
+    assert told.startswith(f"search_epochs = {epochs}: a search of {sampled} sampled network")
+    assert "3 decide some, 20 nearly all" in told
+
+
+def test_a_search_that_can_decide_is_not():
+    assert too_short(30, SearchSettings(search_epochs=3), 8) is None
+    assert too_short(33, SearchSettings(search_epochs=1, search_sampling="batch"), 8) is None  # 17 in the half: three batches
