@@ -63,6 +63,10 @@ class Context:
         where = f"task '{self.task_name}', {name}"
         return Stage(name, seed, where=where, folder=self.folder, listener=self.on_epoch, save_every=self.save_every)
 
+    def began(self, name: str) -> bool:
+        """Tell whether a stage of this name was begun for the task by an earlier start."""
+        return self.folder is not None and any(self.folder.glob(f"{name}.*.safetensors"))
+
     def extractor(self, name: str, feature_input: str) -> Extractor:
         """The frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""
         if self.open_extractor is None:

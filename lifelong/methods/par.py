@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
+from lifelong.errors import LifelongError
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.single import load_head, new_head
@@ -154,6 +155,11 @@ class PAR(Method):
     def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
         """The cell of a new expert: fixed, the nearest group's, or searched."""
         if self.settings.fixed:
+            if self.settings.variant == "regularization" and context.began("search"):
+                raise LifelongError(
+                    f"task '{context.task_name}': this run was begun when --variant regularization searched its cell, as "
+                    "'regularization-searched' does now; delete the folder to start over"
+                )
             return genotype(self.settings.fixed_cell)
         if decision.action == "reuse-cell":
             assert decision.group is not None

@@ -56,6 +56,10 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
         # "auto" has become what it means.
         if value not in (stored, "auto"):
             raise LifelongError(f"{folder} holds a run with {key} = {stored!r}, not {value!r}; choose another --out, or delete that folder")
+    if stored_settings.get("variant") == "regularization" and any(task.get("decision") == "search" for task in summary["tasks"]):
+        raise LifelongError(
+            f"{folder} holds a run whose cell was searched, as earlier versions did there; choose another --out, or delete it"
+        )
     return summary if summary.get("complete") else None
 
 

@@ -79,9 +79,10 @@ def too_short(images: int, settings: SearchSettings, batch_size: int) -> str | N
     sampled = rounds(images, settings, batch_size)
     if sampled >= FEWEST_ROUNDS:
         return None
+    networks = "1 sampled network" if sampled == 1 else f"{sampled} sampled networks"
     return (
-        f"search_epochs = {settings.search_epochs}: a search of {sampled} sampled network{'s' if sampled > 1 else ''} decides no edge of a cell, "
-        f"so all {EDGES_OF_CELLS} are ties; {FEWEST_ROUNDS} decide some, {ENOUGH_ROUNDS} nearly all"
+        f"search_epochs = {settings.search_epochs}: a search of {networks} decides no edge of a cell, so all {EDGES_OF_CELLS} are ties; "
+        f"{FEWEST_ROUNDS} decide some, {ENOUGH_ROUNDS} nearly all"
     )
 
 

@@ -8,7 +8,9 @@ from annotated_types import Ge, Gt, Le
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
 
-Variant = Literal["par", "fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"]
+Variant = Literal[
+    "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ class PARSettings(RelatednessSettings, SearchSettings):
     variant: Variant = setting(
         "par",
         "the method, or an ablation of it (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
-        "regularization only, and the first two with regularization",
+        "regularization only (with the fixed cell; or with a searched one, which is no row), and the first two with regularization",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)
@@ -96,7 +98,7 @@ class PARSettings(RelatednessSettings, SearchSettings):
     @property
     def fixed(self) -> bool:
         """Every expert has the fixed cell: nothing is searched."""
-        return self.variant.startswith("fixed")
+        return self.variant.startswith("fixed") or self.variant == "regularization"
 
     @property
     def coarse(self) -> bool:
@@ -106,6 +108,6 @@ class PARSettings(RelatednessSettings, SearchSettings):
     @property
     def shares(self) -> Literal["related", "never", "always"]:
         """When an expert is shared: with related tasks (by alpha), never (allocation only) or always (one expert)."""
-        if self.variant == "regularization":
+        if self.variant in ("regularization", "regularization-searched"):
             return "always"
         return "related" if self.variant == "par" or self.variant.endswith("+regularization") else "never"

@@ -120,8 +120,8 @@ def test_a_search_that_knows_nothing_takes_the_first_or_draws():
 
 
 def test_only_equals_are_drawn():
-    """The last node's edge from 2 is the most probable; max_pool and skip are equal there. Of its other edges, those from 0 and 4 are equal,
-    and what is on them is certain."""
+    """The last node's edge from 2 is the most probable; max_pool and skip are equal there. Of its other edges, those from 0 and 4 are
+    equal, and what is on them is certain."""
     p = torch.tensor([0.4, *[0.12] * 5], dtype=torch.float64).repeat(14, 1)
     rows = {edge: row for row, edge in enumerate(EDGES)}
     for node in range(3):  # sure of the first two edges of each
