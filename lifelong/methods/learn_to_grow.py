@@ -23,7 +23,8 @@ Choices where the paper is silent, or where its code is not followed:
 * The price is that of PAR's code, log10(1 + parameters added) times `size_weight`; batch norms and head, the same for all choices, are not
   counted. With the default of 0.01 a network that is all new costs 0.87 at 64 channels, as much as a cross-entropy may fall. PAR's code
   has a default of 1, with which a task reuses everything, and asks in its run file for 0.
-* Alpha begins at zero, all choices weighing the same. On ties to reuse comes before to adapt, and that before a new one.
+* Alpha begins at zero, all choices weighing the same, and the last epoch's choices are taken. PAR's code begins at random and goes back to
+  the best epoch (`search_start`, `search_kept`). On ties to reuse comes before to adapt, and that before a new one.
 * The paper's "tune" form, in which reused layers are trained on under a penalty, is left out: earlier answers would change.
 """
 

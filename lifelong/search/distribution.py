@@ -126,7 +126,7 @@ def derive(probabilities: Table, ties: torch.Generator | None) -> Derived:
         chosen, drawn = _two([edge for edge in best if edge.node == node], ties)
         nodes.append(tuple((edge.operation, edge.source) for edge in sorted(chosen, key=lambda edge: edge.source)))
         undecided += sum(edge.tied or edge in drawn for edge in chosen)
-    return Derived(tuple(nodes), undecided)  # ty: ignore[invalid-argument-type]
+    return Derived(tuple(nodes), undecided)
 
 
 class _Best(NamedTuple):

@@ -123,7 +123,8 @@ def search_cell(
 
     def begin() -> Search:
         with seeded(stage.seed):
-            network = SuperNetwork(classes, settings.search_channels or channels, cells, reduce_bn=reduce_bn)
+            width, running = settings.search_channels or channels, settings.search_bn == "running"
+            network = SuperNetwork(classes, width, cells, reduce_bn=reduce_bn, running_bn=running)
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
         return _CellSearch(network.to(train.images.device), images, settings, training, stage)
 
@@ -163,6 +164,7 @@ class _CellSearch(Search):
         order = torch.randperm(len(images.split), generator=self.random)
         self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
         self.normal, self.reduce = Distribution(), Distribution()
+        self.rests = settings.search_idle == "rest"
         self.resume()
 
     def _found(self) -> Tree:
@@ -202,16 +204,22 @@ class _CellSearch(Search):
     def _train(self, batches: Sequence[Tensor], path: Path) -> float:
         """Take a step on each batch; return the sum of the losses of all images."""
         self.loss_sum.zero_()
+        self.network.train()
         for indices in batches:
-            self.runner.run((path, "train"), partial(self._step, path), indices)
+            # What moves with a path grows where idle operations move too: those that have been sampled.
+            moving = 0 if self.rests else len(self._touched())
+            self.runner.run((path, "train", moving), partial(self._step, path), indices)
         return self.loss_sum.item()
 
     def _step(self, path: Path, indices: Tensor) -> None:
-        """Train the sampled network on a batch. What is not on the path gets no gradient and no step."""
+        """Train the sampled network on a batch. What is not on the path gets no gradient and, unless idle operations move, no step."""
         inputs, labels = self.images.batch(indices)
         with self.precision():
             loss = F.cross_entropy(self.network(inputs, path), labels)
-        self.optimizer.zero_grad()
+        if self.rests:
+            self.optimizer.zero_grad()
+        else:
+            self.optimizer.clear_grad()
         loss.backward()
         if self.settings.search_clip_norm:
             nn.utils.clip_grad_norm_(self.optimizer.parameters, self.settings.search_clip_norm)
@@ -221,6 +229,8 @@ class _CellSearch(Search):
     def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
         """Count the images that the sampled network gets right."""
         self.right.zero_()
+        # Of consequence to running statistics alone.
+        self.network.eval()
         for indices in batches:
             self.runner.run((path, "judge"), partial(self._judge, path), indices)
         return int(self.right)
@@ -233,13 +243,17 @@ class _CellSearch(Search):
             answers = self.network(inputs, path).argmax(dim=1)
         self.right += (answers == labels).sum()
 
+    def _touched(self) -> list[int]:
+        """Positions of the parameters that have a gradient: where idle operations move, all that have been sampled."""
+        return [position for position, parameter in enumerate(self.optimizer.parameters) if parameter.grad is not None]
+
     def _state(self) -> Tree:
         return {
             "network": self.network.state_dict(),
             "momentum": self.optimizer.state(),
             "distributions": (asdict(self.normal), asdict(self.reduce)),
             "generators": (self.random.get_state(), self.images.generator.get_state()),
-        }
+        } | ({} if self.rests else {"touched": self._touched()})
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])
@@ -247,3 +261,6 @@ class _CellSearch(Search):
         self.normal, self.reduce = (Distribution(**tables) for tables in saved["distributions"])
         for generator, state in zip((self.random, self.images.generator), saved["generators"], strict=True):
             generator.set_state(state)
+        for position in saved.get("touched", ()):
+            parameter = self.optimizer.parameters[position]
+            parameter.grad = torch.zeros_like(parameter)

@@ -30,6 +30,9 @@ class PNNSettings(GrowingSettings):
         " summed (MNTDP's code; more parameters)",
         tunable=False,
     )
+    lateral_scales: Literal["ones", "normal"] = setting(
+        "ones", "at first the scale of each earlier column in an adapter is 1 (MNTDP's code), or drawn from a standard normal (PAR's code)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,12 @@ class LearnToGrowSettings(GrowingSettings):
     search_alpha_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of the logits of choices in the search")
     size_weight: Annotated[float, Ge(0)] = setting(
         0.01, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none (PAR's code: 1, its run file: 0)"
+    )
+    search_start: Literal["even", "random"] = setting(
+        "even", "logits of choices before the search: 0, or drawn with a deviation of 0.001 (PAR's code, as in DARTS)"
+    )
+    search_kept: Literal["last", "best"] = setting(
+        "last", "epoch whose choices the search comes to: the last, or the first with the best accuracy on the half kept back (PAR's code)"
     )
 
 

@@ -47,6 +47,13 @@ class SearchSettings:
     search_sampling: Literal["epoch", "batch"] = setting("epoch", "how often an architecture is sampled")
     search_channels: Annotated[int, Ge(0)] = setting(0, "channels of the search network; 0: as init_channels (authors' code: always 64)")
     search_clip_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient norm limit in the search; 0: none")
+    search_bn: Literal["batch", "running"] = setting(
+        "batch", "statistics by which batch norm judges a sampled network: of the batch, or running ones (authors' code)"
+    )
+    search_idle: Literal["rest", "move"] = setting(
+        "rest",
+        "operations that are not sampled stay as they are; or, once they have been, go on by momentum and weight decay (authors' code)",
+    )
     search_ties: Literal["seed", "first"] = setting(
         "seed",
         "among operations or edges that the search leaves equally probable: draw by the seed, or take the first (authors' code: max-pools)",
