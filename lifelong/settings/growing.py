@@ -108,6 +108,14 @@ class LMCSettings(GrowingSettings):
     outlier_threshold: Annotated[float, Gt(0)] = setting(
         4.0, "a layer gets a new module where |z| of a new task is larger for each of its modules (paper: 1.5 or 4)"
     )
+    outlier_test: Literal["batches", "mean"] = setting(
+        "batches",
+        "z of what: of each training batch, of which one is enough (the code); or of all training images at once, with the deviation of a"
+        " batch, which the same threshold hardly ever passes",
+    )
+    catch_outliers: bool = setting(
+        False, "while a new module is trained, images that are outliers to all others of its layer go through it alone (the code)"
+    )
     projection_epochs: Annotated[int, Ge(1)] = setting(
         10, "epochs in which a new module learns to give what the layers above it know (paper: 5 to 20); of short trainings a share"
     )
