@@ -1,8 +1,8 @@
 """Cell search by multinomial distribution learning (MDL): one sampled network is trained at a time.
 
-The training images are split at random into two halves. Each round draws an operation for every edge, trains the network that has
-only these for one pass over the first half, measures its accuracy on the second, and moves the probabilities of operations: towards
-those that do better after less training.
+The training images are split at random into two halves; of an odd number the first has one more, in the authors' code one less. Each round
+draws an operation for every edge, trains the network that has only these for one pass over the first half, measures its accuracy on the
+second, and moves the probabilities of operations: towards those that do better after less training.
 
 Source: PAR section 3.3 and the authors' code (mdenas_search.py); Zheng et al., MdeNAS (ICCV 2019).
 """
