@@ -14,8 +14,15 @@ from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescrip
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
+from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
-from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.experiment.metrics import (
+    average_forgetting,
+    average_performance,
+    backward_transfer,
+    maximal_forgetting,
+    weighted_accuracy,
+)
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.taskfree import judge_task_free
@@ -26,7 +33,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
-from lifelong.training.examples import evaluate
+from lifelong.training.examples import confusion
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
 
@@ -122,7 +129,7 @@ class Runner:
         entry = self._learn(index, description)
         started = time.perf_counter()
         self.progress.phase("evaluate")
-        self._judge()
+        self._judge(entry)
         entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
         entry["seconds"] = sum(entry["seconds_by_phase"].values())
         self.entries.append(entry)
@@ -182,20 +189,20 @@ class Runner:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
 
-    def _judge(self) -> None:
-        """Accuracy on the test images of every task so far.
+    def _judge(self, newest: dict[str, Any]) -> None:
+        """Accuracy on the test images of every task so far, the one of the newest entry included.
 
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
         row, digests = [], []
-        for index in range(len(self.entries) + 1):
+        for index, entry in enumerate([*self.entries, newest]):
             digest = _digest_modules(self.method, index)
             known = index < len(self.digests) and digest == self.digests[index] and not math.isnan(self.accuracy[-1][index])
             if known:
                 row.append(self.accuracy[-1][index])
             else:
-                row.append(self._accuracy(index))
+                row.append(self._accuracy(index, entry))
             digests.append(digest)
         self.accuracy.append(row)
         self.digests = digests
@@ -203,17 +210,23 @@ class Runner:
     def _judge_unknown(self) -> None:
         """Make up for what could not be judged while images were away."""
         row = self.accuracy[-1]
-        now = [self._accuracy(index) if math.isnan(value) else value for index, value in enumerate(row)]
+        entries = enumerate(zip(row, self.entries, strict=True))
+        now = [self._accuracy(index, entry) if math.isnan(value) else value for index, (value, entry) in entries]
         if plain(now) != plain(row):
             self.accuracy[-1] = now
             self.directory.save(self._state())
 
-    def _accuracy(self, index: int) -> float:
+    def _accuracy(self, index: int, entry: dict[str, Any]) -> float:
+        """The accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
         except AbsentTaskError:
+            # What was found before is not known to hold any longer.
+            entry.pop("judged", None)
             return math.nan
-        return evaluate(lambda images: self.method.logits(images, index), test)
+        counts = confusion(lambda images: self.method.logits(images, index), test)
+        entry["judged"] = judged(counts)
+        return right_share(counts)
 
     def _test(self, index: int) -> Split:
         return self.stream[index].test.to(self.device)
@@ -266,6 +279,9 @@ class Runner:
             "settings": settings,
             "ap": average_performance(self.accuracy),
             "af": average_forgetting(self.accuracy),
+            "bwt": backward_transfer(self.accuracy),
+            "forgetting": maximal_forgetting(self.accuracy),
+            "weighted_accuracy": weighted_accuracy(self.accuracy, [entry["test"] for entry in self.entries]),
             "parameters": self.method.num_parameters(),
             "memory": self.method.memory(),
             "seconds": sum(phases.values()),
