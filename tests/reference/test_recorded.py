@@ -32,17 +32,17 @@ def test_how_far_a_search_leaves_chance(projection: str, low: tuple[float, float
 def test_the_size_of_random_cells() -> None:
     """200 random genotypes in PAR's code, C = 64 with a head of ten classes: 226,759 on average, deviation 30,820.
 
-    Two samples of 200 differ by 3,082 on average; three times that.
+    Means of 200 and of 60 differ by 4,500 (a standard deviation): three times that.
     """
     nothing = Distribution().probabilities
     sizes = []
-    for seed in range(200):
+    for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         cell = Genotype(derive(nothing, generator).plan, derive(nothing, generator).plan)
         with torch.device("meta"):  # weights are counted, none is drawn
             sizes.append(sum(parameter.numel() for parameter in CellNetwork(cell, 64).parameters()) + 2_570)
-    assert statistics.fmean(sizes) == pytest.approx(226_759, abs=9_250)
-    assert statistics.stdev(sizes) == pytest.approx(30_820, rel=0.15)
+    assert statistics.fmean(sizes) == pytest.approx(226_759, abs=13_600)
+    assert statistics.stdev(sizes) == pytest.approx(30_820, rel=0.25)
     assert min(sizes) > 164_042 * 0.75
     assert max(sizes) < 435_146  # all separable convolutions
     # Row #2 of the paper's Table 5, in millions: ten searched cells with heads; ten random ones vary by 0.1.
