@@ -1,5 +1,6 @@
-"""Average performance and average forgetting (PAR Eq. 11)."""
+"""What a run comes to in a number: average performance and forgetting (PAR Eq. 11), and the forms that other papers print."""
 
+import math
 from collections.abc import Sequence
 
 Rows = Sequence[Sequence[float]]
@@ -21,3 +22,33 @@ def average_forgetting(accuracy: Rows) -> float:
     if not accuracy:
         return float("nan")
     return sum(now - accuracy[task][task] for task, now in enumerate(accuracy[-1])) / len(accuracy[-1])
+
+
+def backward_transfer(accuracy: Rows) -> float:
+    """BWT (Lopez-Paz & Ranzato 2017): AF over the t - 1 tasks before the last, which cannot be forgotten yet; NaN before a second task."""
+    earlier = list(enumerate(accuracy[-1][:-1])) if accuracy else []
+    return sum(now - accuracy[task][task] for task, now in earlier) / len(earlier) if earlier else float("nan")
+
+
+def maximal_forgetting(accuracy: Rows) -> float:
+    """Forgetting as Chaudhry et al. (2018) and FACIL have it; positive is forgetting, unlike in AF and BWT.
+
+    The mean over the t - 1 tasks before the last of (best accuracy that is known from before the last task was learned - accuracy now); NaN
+    before a second task.
+    """
+    lost = []
+    for task in range(len(accuracy) - 1):
+        known = [row[task] for row in accuracy[task:-1] if not math.isnan(row[task])]
+        lost.append(max(known, default=math.nan) - accuracy[-1][task])
+    return sum(lost) / len(lost) if lost else math.nan
+
+
+def weighted_accuracy(accuracy: Rows, images: Sequence[int]) -> float:
+    """The share of all test images that are answered rightly after the last task: AP weighted by tasks' test images; NaN for none.
+
+    Args:
+        accuracy: of the tasks.
+        images: test images of each.
+    """
+    total = sum(images)
+    return sum(now * count for now, count in zip(accuracy[-1], images, strict=True)) / total if accuracy and total else float("nan")

@@ -17,8 +17,15 @@ from lifelong.devices import all_finite
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.events import write_events
+from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
-from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.experiment.metrics import (
+    average_forgetting,
+    average_performance,
+    backward_transfer,
+    maximal_forgetting,
+    weighted_accuracy,
+)
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.taskfree import Shown, judge_task_free
@@ -29,7 +36,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
-from lifelong.training.examples import evaluate
+from lifelong.training.examples import confusion
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, clear
 
@@ -84,6 +91,7 @@ class Runner:
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
         self.contents: list[Tree] = []
+        self.said: set[str] = set()
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
@@ -115,7 +123,7 @@ class Runner:
                 return self._finished(summary if plain(self.accuracy) == summary["accuracy"] else self._write())
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
-            self.progress.note(note)
+            self._note(note)
         summary = self._summary_after(done)
         for index in range(done, len(self.stream)):
             try:
@@ -148,7 +156,7 @@ class Runner:
         entry = self._learn(index, description)
         started = time.perf_counter()
         self.progress.phase("evaluate")
-        self._judge()
+        self._judge(entry)
         entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
         entry["seconds"] = sum(entry["seconds_by_phase"].values())
         self.entries.append(entry)
@@ -169,6 +177,7 @@ class Runner:
             folder=self.directory.stages(index),
             on_phase=self.progress.phase,
             on_epoch=self._epoch,
+            on_note=self._note,
             save_every=self.save_every,
         )
         record, tuning = self._learned(task, context)
@@ -198,24 +207,30 @@ class Runner:
         self.curves.epoch(event)
         self.progress.epoch(event)
 
+    def _note(self, text: str) -> None:
+        """Say something once, however many tasks it is true of."""
+        if text not in self.said:
+            self.said.add(text)
+            self.progress.note(text)
+
     def _candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
 
-    def _judge(self) -> None:
-        """Accuracy on the test images of every task so far.
+    def _judge(self, newest: dict[str, Any]) -> None:
+        """Accuracy on the test images of every task so far, the one of the newest entry included.
 
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
         row, digests = [], []
-        for index in range(len(self.entries) + 1):
+        for index, entry in enumerate([*self.entries, newest]):
             digest = _digest_modules(self.method, index)
             known = index < len(self.digests) and digest == self.digests[index] and not math.isnan(self.accuracy[-1][index])
             if known:
                 row.append(self.accuracy[-1][index])
             else:
-                row.append(self._accuracy(index))
+                row.append(self._accuracy(index, entry))
             digests.append(digest)
         self.accuracy.append(row)
         self.digests = digests
@@ -223,17 +238,23 @@ class Runner:
     def _judge_unknown(self) -> None:
         """Make up for what could not be judged while images were away."""
         row = self.accuracy[-1]
-        now = [self._accuracy(index) if math.isnan(value) else value for index, value in enumerate(row)]
+        entries = enumerate(zip(row, self.entries, strict=True))
+        now = [self._accuracy(index, entry) if math.isnan(value) else value for index, (value, entry) in entries]
         if plain(now) != plain(row):
             self.accuracy[-1] = now
             self.directory.save(self._state())
 
-    def _accuracy(self, index: int) -> float:
+    def _accuracy(self, index: int, entry: dict[str, Any]) -> float:
+        """The accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
         except AbsentTaskError:
+            # What was found before is not known to hold any longer.
+            entry.pop("judged", None)
             return math.nan
-        return evaluate(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent)
+        counts = confusion(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent)
+        entry["judged"] = judged(counts)
+        return right_share(counts)
 
     def _test(self, index: int) -> Split:
         return self.stream[index].test.to(self.device)
@@ -264,7 +285,10 @@ class Runner:
         self.method.attach_extractor(self.extractors)
 
     def _all_notes(self) -> list[str]:
-        return self.notes + [note for description in self.descriptions for note in description.notes]
+        described = [note for description in self.descriptions for note in description.notes]
+        # States of earlier versions have no notes of tasks.
+        learned = [note for entry in self.entries for note in entry.get("notes", ())]
+        return list(dict.fromkeys(self.notes + described + learned))
 
     def _write(self) -> dict[str, Any]:
         summary = plain(self._summary())
@@ -293,6 +317,9 @@ class Runner:
             "settings": settings,
             "ap": average_performance(self.accuracy),
             "af": average_forgetting(self.accuracy),
+            "bwt": backward_transfer(self.accuracy),
+            "forgetting": maximal_forgetting(self.accuracy),
+            "weighted_accuracy": weighted_accuracy(self.accuracy, [entry["test"] for entry in self.entries]),
             "parameters": self.method.num_parameters(),
             "memory": self.method.memory(),
             "seconds": sum(phases.values()),

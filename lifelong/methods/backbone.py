@@ -36,7 +36,12 @@ def make_backbone(settings: BackboneSettings) -> nn.Module:
         return CellNetwork(DARTS_V1, settings.init_channels)
     if settings.backbone in ("alexnet-hat", "alexnet-gpm"):
         return AlexNet(settings.init_channels, batch_norm=settings.backbone == "alexnet-gpm")
-    return LightResNet(settings.init_channels, stem_pool=settings.stem_pool)
+    network = LightResNet(settings.init_channels, stem_pool=settings.stem_pool)
+    if settings.start == "kaiming":
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 def make_shared_backbone(settings: SharedBackboneSettings) -> nn.Module:

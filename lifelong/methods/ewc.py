@@ -5,6 +5,7 @@ learned with (Kirkpatrick Eq. 3, for any number of tasks)
 
     separate:  L = CE + penalty_weight / 2 * sum over earlier tasks k of sum_i F_ki (theta_i - theta*_ki)^2
     online:    L = CE + penalty_weight / 2 * sum_i F_i (theta_i - theta*_i)^2,   F <- gamma F + F_k,  theta* <- theta*_k
+    average:   the same with F <- (t F + F_k) / (t + 1) after t tasks: the code of PAR's and of HAT's authors, neither paper's form
 
 with F_ki = E_x E_y~p(y|x) [(d log p(y|x) / d theta_i)^2]. The papers do not say how that is estimated, and public code differs by a
 factor of a hundred; see van de Ven, "On the computation of the Fisher information in continual learning", arXiv 2502.11756. So the
@@ -29,8 +30,7 @@ default, estimates it at a price that grows with neither images nor classes; the
 with the affine weights of batch norms: no head is penalized, and running statistics, which no penalty holds, are the matter of
 `batch_norm`. The separate penalties are added up to one quadratic with summed Fishers and the Fisher-weighted mean of the anchors (Huszar,
 PNAS 2018, arXiv 1712.03847). That is the same penalty but for a constant, which is left out of the reported loss; memory, which is counted
-as it is, and time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task. The code
-of PAR's and HAT's authors averages the Fishers of all tasks and has one anchor, which is neither form.
+as it is, and time do not grow with the tasks, where a Fisher and an anchor for each task would take two floats a weight and task.
 
 The step of the penalized loss is stable only while lr * penalty_weight * F_i < 2 (more with momentum): a larger `penalty_weight` makes the
 most important weights swing, held only by `clip_norm`.
@@ -38,7 +38,6 @@ most important weights swing, held only by `clip_norm`.
 Default `penalty_weight`: 1000, van de Ven et al.'s for task-incremental CIFAR-100, with Fishers of single images, which `signs` estimates.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -49,15 +48,12 @@ from torch import Tensor, nn
 from lifelong.methods.importance import (
     Quadratic,
     QuadraticPenaltyMethod,
-    flat,
-    logits_of,
     mean_over_samples,
-    shared_parameters,
+    squared_sums,
 )
 from lifelong.methods.method import Context
 from lifelong.training.examples import Examples, batched
 from lifelong.training.stages import Stage, derive_seed
-from lifelong.training.sums import add_up
 
 DRAWS, IMAGES_A_DRAW = 64, 8
 """Squared gradients that `signs` averages, and images of each, at most. A square's relative variance is 2 by its signs, which more images
@@ -92,8 +88,14 @@ class EWC(QuadraticPenaltyMethod):
                 return batched_fisher(network, head, examples, context.training.batch_size, generator, stage)
 
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
-        """The sum over tasks, or the running Fisher at the newest weights."""
-        return old.plus(new) if self.settings.penalty == "separate" else old.moved(new, self.settings.gamma)
+        """The sum over tasks, or the running or the mean Fisher at the newest weights."""
+        match self.settings.penalty:
+            case "separate":
+                return old.plus(new)
+            case "online":
+                return old.moved(new, self.settings.gamma)
+            case _:
+                return old.averaged(new, len(self.tasks) - 1)
 
 
 def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples, stage: Stage | None = None) -> Float[Tensor, "p"]:
@@ -178,37 +180,3 @@ def signed_fisher(
         return signed - p * signed.sum(dim=1, keepdim=True)
 
     return squared_sums(network, head, examples, chosen.split(size), cotangents, stage, generator) / len(chosen)
-
-
-def squared_sums(
-    network: nn.Module,
-    head: nn.Module,
-    examples: Examples,
-    parts: Sequence[Int64[Tensor, "_"]],
-    cotangents: Callable[[Tensor, Tensor], Tensor],
-    stage: Stage | None,
-    generator: torch.Generator,
-) -> Float[Tensor, "p"]:
-    """sum over parts of (sum over images of v . dz/dtheta)^2, for the shared weights of a backbone.
-
-    Args:
-        network: the backbone, in evaluation mode.
-        head: of the task.
-        examples: their training images are used.
-        parts: positions of the images of each part.
-        cotangents: from a part's logits (b, c) and labels (b,) to the v of its images, (b, c).
-        stage: as in `mean_over_samples`.
-        generator: what `cotangents` draws from, if it draws.
-    """
-    parameters = {name: parameter.detach().requires_grad_() for name, parameter in shared_parameters(network).items()}
-    logits, weights = logits_of(network, head), list(parameters.values())
-    total = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
-
-    def add(part: Tensor) -> None:
-        outputs = logits(parameters, examples.prepare(examples.train[part]))
-        gradients = torch.autograd.grad(outputs, weights, cotangents(outputs.detach(), examples.train_labels[part]), materialize_grads=True)
-        for before, gradient in zip(total, gradients, strict=True):
-            before.addcmul_(gradient, gradient)
-
-    add_up(total, parts, add, stage or Stage("importance", 0), generator)
-    return flat(total)

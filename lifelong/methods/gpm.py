@@ -15,7 +15,8 @@ Choices where the paper is silent, or where its code is not followed:
 * The rule is imposed on the weights, not on the gradients: after each step the whole way from where the task began is projected. Weight
   decay and momentum are covered so, and rounding does not add up. (The paper trains by plain SGD, as is done here by default.)
 * Inputs are those of un-augmented training images in evaluation mode: of 24, 100, 100, 125 and 125 images for the five layers of the
-  AlexNets, as in the code; of 100 images for every layer of other networks, as in the code for ResNet-18. Every patch counts.
+  AlexNets, as in the code; of 100 images for every layer of other networks. For ResNet-18 the code takes 10 for the first 8 layers, 50 for
+  the next 3 and 100 for the last 6, where maps are large and patches many. Every patch counts.
 * A layer with groups keeps one basis for the patches of all its groups; a 1x1 shortcut is a layer like any other.
 * ε grows with the task's number by a step, over ten tasks as in the paper's stream, and stays there: beyond, it would reach 1.
 * Biases and batch norm's affine weights are not trained after the first task, unless they belong to a task (`per-task`). The code

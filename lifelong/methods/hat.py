@@ -17,6 +17,7 @@ Choices where the paper is silent, or where its code is not followed:
   the answers for earlier tasks then stay the same to the bit. Without, masks are those of s_max.
 * In the light ResNet-18 each of the 17 ReLUs is gated, the block's last after the shortcut is added: an identity shortcut has no weights
   to protect, and what it carries is protected where it is made. Affine weights of a shared batch norm are masked like biases.
+* The scale reaches s_max with an epoch's last batch, as in Eq. 3; the code has b / B there, and never does.
 * An epoch of one batch has no room for annealing: s is s_max. With a handful of batches an epoch much of the training is done with
   half-open gates, and the gates hardly learn: HAT wants many steps an epoch, hence small batches where images are few.
 """

@@ -6,9 +6,8 @@ weights of its batch norms, but not those of `per-task` batch norms, and no head
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -97,6 +96,40 @@ def mean_over_samples(
     return total / len(labels)
 
 
+def squared_sums(
+    network: nn.Module,
+    head: nn.Module,
+    examples: Examples,
+    parts: Sequence[Int64[Tensor, "_"]],
+    cotangents: Callable[[Tensor, Tensor], Tensor],
+    stage: Stage | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "p"]:
+    """sum over parts of (sum over images of v . dz/dtheta)^2, for the shared weights of a backbone.
+
+    Args:
+        network: the backbone, in evaluation mode.
+        head: of the task.
+        examples: their training images are used.
+        parts: positions of the images of each part.
+        cotangents: from a part's logits (b, c) and labels (b,) to the v of its images, (b, c).
+        stage: as in `mean_over_samples`.
+        generator: what `cotangents` draws from, if it draws.
+    """
+    parameters = {name: parameter.detach().requires_grad_() for name, parameter in shared_parameters(network).items()}
+    logits, weights = logits_of(network, head), list(parameters.values())
+    total = [torch.zeros_like(weight, requires_grad=False) for weight in weights]
+
+    def add(part: Tensor) -> None:
+        outputs = logits(parameters, examples.prepare(examples.train[part]))
+        gradients = torch.autograd.grad(outputs, weights, cotangents(outputs.detach(), examples.train_labels[part]), materialize_grads=True)
+        for before, gradient in zip(total, gradients, strict=True):
+            before.addcmul_(gradient, gradient)
+
+    add_up(total, parts, add, stage or Stage("importance", 0), generator)
+    return flat(total)
+
+
 @dataclass(frozen=True)
 class Quadratic:
     """sum_i importance_i (theta_i - anchor_i)^2 over the shared weights theta.
@@ -117,6 +150,10 @@ class Quadratic:
         """This one's importance, times `decay`, and the other's, at the other's anchor alone."""
         return Quadratic(decay * self.importance + other.importance, other.anchor)
 
+    def averaged(self, other: "Quadratic", tasks: int) -> "Quadratic":
+        """Return the mean importance of so many earlier tasks, this one's, and of the other, at the other's anchor alone."""
+        return Quadratic((tasks * self.importance + other.importance) / (tasks + 1), other.anchor)
+
     def plus(self, other: "Quadratic") -> "Quadratic":
         """The sum of both, but for a constant: a quadratic again, at the mean of the anchors weighted by importance.
 
@@ -134,7 +171,7 @@ class QuadraticPenaltyMethod(SingleNetworkMethod):
     Settings of a subclass have `penalty_weight`.
     """
 
-    scale: ClassVar[float]
+    scale: float
     """What the weighted quadratic is multiplied with in the loss."""
 
     def __init__(self, settings: object) -> None:

@@ -23,11 +23,13 @@ Choices where the paper is silent, or where its code is not followed:
 * The price is that of PAR's code, log10(1 + parameters added) times `size_weight`; batch norms and head, the same for all choices, are not
   counted. With the default of 0.01 a network that is all new costs 0.87 at 64 channels, as much as a cross-entropy may fall. PAR's code
   has a default of 1, with which a task reuses everything, and asks in its run file for 0.
-* Alpha begins at zero, all choices weighing the same. On ties to reuse comes before to adapt, and that before a new one.
+* Alpha begins at zero, all choices weighing the same, and the last epoch's choices are taken. PAR's code begins at random and goes back to
+  the best epoch (`search_start`, `search_kept`). On ties to reuse comes before to adapt, and that before a new one.
 * The paper's "tune" form, in which reused layers are trained on under a penalty, is left out: earlier answers would change.
 """
 
 from collections import Counter
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -85,18 +87,21 @@ class LearnToGrow(Method):
         self.paths.append(path)
         self._remember(task)
         kinds = Counter(choice.kind for choice in path)
-        record.reason = f"of {len(path)} convolutions {kinds['reuse']} are reused, {kinds['adapt']} adapted and {kinds['new']} new"
+        chosen = f"of {len(path)} convolutions {kinds['reuse']} are reused, {kinds['adapt']} adapted and {kinds['new']} new"
+        record.reason = "; ".join([chosen, *([record.reason] if record.reason else [])])
         record.parameters_added = self.num_parameters() - before
         return record
 
     def _search(self, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Path:
-        """Step 1, with batch norms and a head that are dropped with it."""
+        """Step 1, with batch norms and a head that are dropped with it. The record's reason becomes how sure the search is."""
         stage = context.stage("search")
         with context.seeded("search"):
             supernet = self.grown.supernet()
             relaxed = nn.Sequential(supernet, nn.Linear(supernet.feature_dim, len(task.classes))).to(context.device)
         found = search_growth(relaxed, examples, self.settings, context.training, stage)
         record.seconds["search"] = found.seconds
+        heaviest, even = (fmean(share) for share in zip(*((float(w.max()), 1 / len(w)) for w in found.weights), strict=True))
+        record.reason = f"the choices weigh {heaviest:.3f} on average, {even:.3f} if nothing had been learned"
         return found.path
 
     def _keep(self, network: LightResNet, head: nn.Module) -> None:

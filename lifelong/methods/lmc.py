@@ -25,11 +25,18 @@ answers do not, and forgetting is small, not zero. With `batch_prior` answers de
 
 Choices where the paper is silent, or where its code is not followed:
 
-* The code tests each training batch, against running statistics over the last steps of a module's training. Here the test stands between
-  two phases, so that each phase is one training that can be resumed; over all training images, which no single odd batch can trigger;
-  and mu and sigma are measured with the weights that are kept, which are those of the best epoch, in evaluation mode, as the module is
-  used later. sigma is that of a mean over a training batch, hence the deviation over images divided by the root of `batch_size`: the
-  threshold means what it means for single batches. Images are not augmented, neither then nor now.
+* The code tests each training batch while it trains, against running statistics over the last steps of a module's training, and the first
+  batch that is an outlier to all modules of a layer opens a new one: with 6,300 batches and a threshold of 4, three layers in four if z of
+  the task is 0.5 on average. Here the test stands between two phases, so that each phase is one training that can be resumed. By default
+  (`outlier_test` "batches") it looks at as many batches as the training has, drawn as there, so that the threshold means what it means in
+  the code: one of them is enough. "mean" looks at all training images at once, which no single odd batch can trigger: with the same
+  threshold, layers almost never grow.
+* mu and sigma are measured with the weights that are kept, which are those of the best epoch, in evaluation mode, as the module is used
+  later. sigma is that of a mean over a batch, hence the deviation over images divided by the root of the batch's size. Images are not
+  augmented, neither then nor now.
+* In the code images that are outliers to all other modules of a layer go through its new module alone while that is trained. That is there
+  to be asked for (`catch_outliers`; of single images, so that sigma is the deviation over images) and off, since answers, which routing
+  alone weights, then come from another network than the one that was trained.
 * One sweep over the layers: what lies below a layer is settled when it is tested. At most one new module a layer and task.
 * In the projection the losses above are weighted by the routing, so that the new module needs to please only modules that are in use, and
   gradients take both ways through them: by their decoders, and by what is to be reconstructed. Earlier new modules wait.
@@ -40,20 +47,22 @@ Choices where the paper is silent, or where its code is not followed:
 * `projection_epochs` has no default in the paper (5 to 20); with 10, four projections leave 60 of 100 epochs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
+from lifelong.errors import LifelongError
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.blocks import make_chain
-from lifelong.networks.composition import Layers, LocalModule, Routing, StructuralHead, compose, log, make_module
+from lifelong.networks.composition import Catch, Layers, LocalModule, Routing, StructuralHead, compose, log, make_module
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary
 from lifelong.settings.training import TrainingSettings
@@ -61,6 +70,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.fit import Batch, Loss, Predict, fit
 from lifelong.training.select import fit_selected
+from lifelong.training.stages import derive_seed
 
 
 @dataclass
@@ -80,6 +90,36 @@ class Growth:
     def added(self) -> list[LocalModule]:
         """The new modules, from the bottom up."""
         return [self.layers[position][-1] for position in self.new]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The batches that a layer is tested by.
+
+    Attributes:
+        batches: positions of images, (b, size), for each size that there is.
+        meant: the size that the deviation of a mean is of; None: each batch's own.
+    """
+
+    batches: list[Int64[Tensor, "b size"]]
+    meant: int | None = None
+
+
+def outlyingness(modules: Sequence[LocalModule], losses: Float[Tensor, "m n"], tested: Samples) -> float:
+    """The largest over batches of the smallest |z| of a layer's modules.
+
+    Args:
+        modules: of the layer.
+        losses: of each on each training image.
+        tested: the batches.
+    """
+    farthest = 0.0
+    for batches in tested.batches:
+        means = losses[:, batches.to(losses.device)].mean(dim=2)  # (m, b)
+        size = tested.meant or batches.shape[1]
+        z = torch.stack([module.outlyingness(own, size) for module, own in zip(modules, means, strict=True)])
+        farthest = max(farthest, z.abs().amin(dim=0).max().item())
+    return farthest
 
 
 class LMC(Method):
@@ -178,17 +218,41 @@ class LMC(Method):
     def _sweep(self, growth: Growth, examples: Examples, context: Context, record: LearnRecord) -> str:
         """Steps 1 and 2 for each layer from the bottom up; returns what was found."""
         found = []
+        self._check_begun(context)
         for position, modules in enumerate(growth.layers):
             with context.timed("outliers", record):
                 losses = self.losses(growth.layers[: position + 1], examples)[position]
-                z = [module.outlyingness(own, context.training.batch_size) for module, own in zip(modules, losses, strict=True)]
-            nearest = min(map(abs, z))
-            found.append(f"{nearest:.1f}")
-            if nearest > self.settings.outlier_threshold:
+                farthest = outlyingness(modules, losses, self._tested(position, losses.shape[1], context))
+            found.append(f"{farthest:.1f}")
+            if farthest > self.settings.outlier_threshold:
                 self.add(growth, position, losses, context)
                 self.project(growth, position, examples, context, record)
         where = f"a new module in layers {', '.join(map(str, growth.new))}" if growth.new else "no new module"
-        return f"{where} of 0 to {len(self.chain) - 1}: the smallest |z| of each is {', '.join(found)}"
+        of = "the smallest |z| of each" if self.settings.outlier_test == "mean" else "the smallest |z| of the farthest batch for each"
+        return f"{where} of 0 to {len(self.chain) - 1}: {of} is {', '.join(found)}"
+
+    def _tested(self, position: int, images: int, context: Context) -> Samples:
+        """The batches by which a layer is tested: those of a training, or all images as if they were one of its batches."""
+        size = context.training.batch_size
+        if self.settings.outlier_test == "mean":
+            return Samples([torch.arange(images)[None]], size)
+        generator = torch.Generator().manual_seed(derive_seed(context.seed, context.task_index, f"outliers-{position}"))
+        parts = [
+            part
+            for _ in range(context.training.epochs)
+            for part in torch.randperm(images, generator=generator).tensor_split(math.ceil(images / size))
+        ]
+        return Samples([torch.stack([part for part in parts if len(part) == length]) for length in sorted(set(map(len, parts)))])
+
+    def _check_begun(self, context: Context) -> None:
+        """Refuse a task that an earlier version of the library began, which tested otherwise."""
+        stage = context.stage("outliers")
+        if stage.outcome() is None:
+            if context.began("train") or context.began("project-*"):
+                raise LifelongError(
+                    f"task '{context.task_name}': begun by a version that tested for outliers otherwise; delete the folder to start over"
+                )
+            stage.finish({"test": self.settings.outlier_test})
 
     def add(self, growth: Growth, position: int, losses: Float[Tensor, "m n"] | None, context: Context) -> None:
         """Put a new module into a layer, which starts as `module_init` says, or at random in a layer without modules."""
@@ -240,9 +304,10 @@ class LMC(Method):
             projected: the layer of step 2.
         """
         trained = growth.new if projected is None else [projected]
+        catch = Catch(tuple(trained), self.settings.outlier_threshold) if self.settings.catch_outliers else None
 
         def loss(batch: Batch) -> Tensor:
-            features, steps = compose(growth.layers, batch.inputs, self.routing, projected=projected)
+            features, steps = compose(growth.layers, batch.inputs, self.routing, projected=projected, catch=catch)
             structural = [steps[position].losses[-1].mean() for position in trained]
             if projected is not None:
                 structural += [(step.weights * step.losses).sum(dim=0).mean() for step in steps[projected + 1 :]]

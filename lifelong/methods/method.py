@@ -35,6 +35,7 @@ class Context:
         folder: where stages keep their states; None keeps nothing.
         on_phase: called when a phase begins, with its name.
         on_epoch: called at every epoch's end.
+        on_note: called with what a person should know while the task is learned.
         save_every: seconds between two saves of a stage's running state.
     """
 
@@ -47,7 +48,13 @@ class Context:
     folder: Path | None = None
     on_phase: Callable[[str], None] = lambda name: None
     on_epoch: Callable[[Epoch], None] | None = None
+    on_note: Callable[[str], None] = lambda text: None
     save_every: float = SAVE_EVERY
+
+    def note(self, text: str, record: "LearnRecord") -> None:
+        """Tell a person what should be known, now and in the task's record."""
+        record.notes.append(text)
+        self.on_note(text)
 
     def stage(self, name: str) -> Stage:
         """A named, seeded, resumable stage of learning this task."""
@@ -55,6 +62,10 @@ class Context:
         seed = derive_seed(self.seed, self.task_index, name)
         where = f"task '{self.task_name}', {name}"
         return Stage(name, seed, where=where, folder=self.folder, listener=self.on_epoch, save_every=self.save_every)
+
+    def began(self, name: str) -> bool:
+        """Tell whether a stage of this name was begun for the task by an earlier start."""
+        return self.folder is not None and any(self.folder.glob(f"{name}.*.safetensors"))
 
     def extractor(self, name: str, feature_input: str) -> Extractor:
         """The frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""
@@ -88,10 +99,13 @@ class LearnRecord:
         reason: why, in one line.
         frozen: only a head was trained.
         genotype: the cell of the expert, as text that can be pasted back.
+        edges: edges of the cell that was searched for the task; 0: none was.
+        undecided_edges: those of them that the search has not decided, so that ties were broken.
         epochs: epochs of training (not of search).
         seconds: wall time by phase.
         hyperparameters: what was chosen on validation, and the validation accuracy reached.
         parameters_added: parameters that the task added to the model.
+        notes: what a person should know about how the task was learned; the same text for the same trouble.
     """
 
     decision: str | None = None
@@ -103,10 +117,13 @@ class LearnRecord:
     reason: str = ""
     frozen: bool = False
     genotype: str | None = None
+    edges: int = 0
+    undecided_edges: int = 0
     epochs: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     parameters_added: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def trained(self, outcome: FitOutcome, phase: str = "train") -> None:
         """Note what a fit came to, and its time under the name of its phase."""

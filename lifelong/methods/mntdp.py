@@ -15,6 +15,7 @@ Choices where the paper is silent, or where its code is not followed:
 
 * One source, the paper's setting (its code has a number of them). Earlier tasks with the same path before the head are one candidate.
 * Each path has new modules of its own, from its own initial weights; different paths have none in common but the library's.
+* Of earlier tasks with equally accurate neighbors the first is the source; the code takes the last.
 * The images that the neighbors are searched among are drawn at random: at most `knn_images` of either split, normalized as the new task's.
 * Training is this library's, where the paper takes Adam with a grid of rates and decays. `weight_decay_grid` is that grid's part here.
 """

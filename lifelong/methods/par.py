@@ -19,6 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
+from lifelong.errors import LifelongError
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.single import load_head, new_head
@@ -27,7 +28,7 @@ from lifelong.networks.frozen import freeze
 from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
-from lifelong.search.mdl import search_cell
+from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -154,10 +155,18 @@ class PAR(Method):
     def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
         """The cell of a new expert: fixed, the nearest group's, or searched."""
         if self.settings.fixed:
+            if self.settings.variant == "regularization" and context.began("search"):
+                raise LifelongError(
+                    f"task '{context.task_name}': this run was begun when --variant regularization searched its cell, as "
+                    "'regularization-searched' does now; delete the folder to start over"
+                )
             return genotype(self.settings.fixed_cell)
         if decision.action == "reuse-cell":
             assert decision.group is not None
             return self.genotypes[decision.group]
+        short = too_short(len(task.train), self.settings, context.training.batch_size)
+        if short is not None:
+            context.note(short, record)
         found = search_cell(
             task.train,
             len(task.classes),
@@ -171,6 +180,10 @@ class PAR(Method):
             reduce_bn=self.settings.reduce_bn,
         )
         record.seconds["search"] = found.seconds
+        record.edges, record.undecided_edges = EDGES_OF_CELLS, found.undecided
+        if found.undecided:
+            record.reason += f"; {found.undecided} of its {EDGES_OF_CELLS} edges undecided, ties"
+            record.reason += " broken by the seed" if self.settings.search_ties == "seed" else ": the first taken"
         return found.genotype
 
     def _make_expert(self, cell: Genotype) -> CellNetwork:

@@ -15,7 +15,8 @@ Choices where the paper is silent, or where code is not followed:
 * Earlier columns are run as they were trained, with their own laterals, in evaluation mode. PAR's code feeds a new column with columns that
   are stripped of theirs, and leaves the affine weights of a new column's first batch norm untrained; here they are trained.
 * The paper's nonlinearity follows the sum of a layer and its lateral. A block has its own at its end, and so has the lateral's.
-* Every column is as wide as the first. The scales of sources start at 1, as in MNTDP's code; the paper draws small ones at random.
+* Every column is as wide as the first. The scales of sources start at 1, as in MNTDP's code; the paper draws small ones at random, and
+  PAR's code draws them from a standard normal (`lateral_scales`).
 """
 
 import torch
@@ -72,7 +73,7 @@ class PNN(Method):
     def _make_column(self, classes: int, earlier: int) -> Column:
         settings = self.settings
         chain = make_chain(settings.backbone, settings.init_channels, stem_pool=settings.stem_pool)
-        return Column(chain, classes, earlier, settings.lateral)
+        return Column(chain, classes, earlier, settings.lateral, settings.lateral_scales)
 
     def state_dict(self) -> Tree:
         """Tasks and columns."""

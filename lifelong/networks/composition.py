@@ -101,10 +101,15 @@ class LocalModule(nn.Module):
         self.loss_mean.copy_(losses.mean())
         self.loss_std.copy_(losses.std(correction=0))
 
-    def outlyingness(self, losses: Float[Tensor, "n"], batch_size: int) -> float:
-        """z: how far the mean loss of other images lies from what the module knows, in deviations of the mean of a batch."""
+    def outlyingness(self, means: Float[Tensor, "*b"], batch_size: int) -> Float[Tensor, "*b"]:
+        """z: how far mean losses of batches lie from what the module knows, in deviations of the mean of a batch.
+
+        Args:
+            means: of the losses of some images each; for `batch_size` 1, the losses of single images.
+            batch_size: by which the deviation is meant.
+        """
         deviation = self.loss_std / batch_size**0.5
-        return ((losses.mean() - self.loss_mean) / deviation.clamp_min(EPSILON)).item()
+        return (means - self.loss_mean) / deviation.clamp_min(EPSILON)
 
 
 class StructuralHead(nn.Module):
@@ -191,8 +196,27 @@ Layers = Sequence[Sequence[LocalModule]]
 """The modules of each layer, from the bottom up; none is empty."""
 
 
+@dataclass(frozen=True)
+class Catch:
+    """Images that no frozen module of a layer knows are left to the layer's new module, while it is trained.
+
+    Attributes:
+        layers: those whose last module is new.
+        threshold: an image is an outlier to a module where |z| of its loss is larger, in deviations over single images.
+    """
+
+    layers: tuple[int, ...]
+    threshold: float
+
+    def weights(self, modules: Sequence[LocalModule], step: Step) -> Float[Tensor, "m n"]:
+        """The weights of a layer's modules: 1 of the new one, for an image that is an outlier to all others, and otherwise as they were."""
+        z = torch.stack([module.outlyingness(own, 1) for module, own in zip(modules[:-1], step.losses.detach(), strict=False)])
+        alone = F.one_hot(torch.tensor(len(modules) - 1, device=z.device), len(modules)).to(step.weights.dtype)
+        return torch.where((z.abs() > self.threshold).all(dim=0), alone[:, None], step.weights)
+
+
 def compose(
-    layers: Layers, inputs: Float[Tensor, "n 3 h w"], routing: Routing, *, projected: int | None = None
+    layers: Layers, inputs: Float[Tensor, "n 3 h w"], routing: Routing, *, projected: int | None = None, catch: Catch | None = None
 ) -> tuple[Float[Tensor, "n *out"], list[Step]]:
     """Pass images through the layers.
 
@@ -202,6 +226,7 @@ def compose(
         routing: weights the modules of a layer.
         projected: the layer whose output is to become what the modules above it know: their losses pass gradients down to it. None: all
             losses are local.
+        catch: in training, which images a new module gets alone; None: weights are those of the routing.
 
     Returns:
         What comes out of the last layer, and what happened in each.
@@ -213,6 +238,8 @@ def compose(
         known = x.detach() if local else x
         losses = torch.stack([module.loss(known, y.detach() if local else y) for module, y in zip(modules, outputs, strict=True)])  # (m, n)
         weights = routing.weights(losses.detach())
+        if catch is not None and position in catch.layers and len(modules) > 1:
+            weights = catch.weights(modules, Step(losses, weights))
         steps.append(Step(losses, weights))
         x = torch.stack([w.view(-1, *[1] * (y.ndim - 1)) * y for w, y in zip(weights, outputs, strict=True)]).sum(dim=0)
     return x, steps

@@ -6,8 +6,8 @@ each earlier column:
     h[t, l]  =  B[t, l](h[t, l-1])  +  lateral of (h[1, l-1], ..., h[t-1, l-1])               no lateral at the first block: images
 
 ``adapter``
-    U(relu(V [a_1 h[1, l-1]; ...; a_{t-1} h[t-1, l-1]])): each source has a learned scale a_k (1 at first), V is a 1x1 convolution (a linear
-    layer at the head) that brings all sources back to the width of one, and U is a block like B.
+    U(relu(V [a_1 h[1, l-1]; ...; a_{t-1} h[t-1, l-1]])): each source has a learned scale a_k, V is a 1x1 convolution (a linear layer at
+    the head) that brings all sources back to the width of one, and U is a block like B.
 ``copies``
     a block like B for every source, and the sum of what they give.
 
@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from lifelong.networks.blocks import Chain
 
 LateralForm = Literal["adapter", "copies"]
+Scales = Literal["ones", "normal"]
+"""Where the scales of sources start: at 1, or drawn from a standard normal."""
 
 
 class Adapter(nn.Module):
@@ -35,14 +37,15 @@ class Adapter(nn.Module):
         sources: how many there are, at least 1.
         reduce: from all sources, one after the other along dimension 1, to the block's input (V).
         block: the block (U).
+        scales: where the scales of sources start.
 
     Attributes:
         alpha: the scale of each source.
     """
 
-    def __init__(self, sources: int, reduce: nn.Module, block: nn.Module) -> None:
+    def __init__(self, sources: int, reduce: nn.Module, block: nn.Module, scales: Scales = "ones") -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(sources))
+        self.alpha = nn.Parameter(torch.ones(sources) if scales == "ones" else torch.randn(sources))
         self.reduce = reduce
         self.block = block
 
@@ -86,13 +89,14 @@ class Column(nn.Module):
         classes: of the task.
         earlier: number of columns before it.
         form: of the laterals.
+        scales: where an adapter's scales of its sources start.
 
     Attributes:
         trunk: the levels below the head, which later columns read.
         head: the last level.
     """
 
-    def __init__(self, chain: Chain, classes: int, earlier: int, form: LateralForm = "adapter") -> None:
+    def __init__(self, chain: Chain, classes: int, earlier: int, form: LateralForm = "adapter", scales: Scales = "ones") -> None:
         super().__init__()
 
         def level(make: Callable[[], nn.Module], reduce: Callable[[], nn.Module]) -> Level:
@@ -100,7 +104,7 @@ class Column(nn.Module):
                 return Level(make(), None)
             if form == "copies":
                 return Level(make(), Copies(make() for _ in range(earlier)))
-            return Level(make(), Adapter(earlier, reduce(), make()))
+            return Level(make(), Adapter(earlier, reduce(), make(), scales))
 
         width, features = chain.channels, chain.feature_dim
         self.trunk = nn.ModuleList([Level(chain.make(0), None)])

@@ -2,6 +2,10 @@
 
 Source: Zheng et al., MdeNAS (ICCV 2019); PAR's authors' code (par_basicmodel.py): a stem of C channels, batch norm without weights,
 also after the pools.
+
+Batch norm uses the statistics of its batch, also where a network is judged, unless running ones are asked for, as the authors' code has it.
+Those are of use where an operation sees many batches on end; here it is sampled now and then, behind layers that have moved on since, so
+that the accuracy of an operation depends on when it was last sampled, which is not what the search is to compare.
 """
 
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ from lifelong.networks.cells import reductions
 from lifelong.networks.depthwise import dense_gradient
 from lifelong.networks.genotype import EDGES, NODES, OPERATIONS
 from lifelong.networks.layout import layout
-from lifelong.networks.operations import Maps, operation, preprocess
+from lifelong.networks.operations import MakeBatchNorm, Maps, operation, preprocess
 
 Plan = tuple[int, ...]
 """For each of the 14 edges of a cell the index of its operation in `OPERATIONS`; 0 for none."""
@@ -23,16 +27,11 @@ Plan = tuple[int, ...]
 Path = tuple[Plan, Plan]
 """The operations of the normal and of the reduction cells."""
 
-# Batch norm always uses the statistics of its batch. Running averages would be of use only where an operation sees many batches
-# on end; here it is sampled now and then, behind layers that have moved on since. Then accuracies of operations would depend on
-# when these were last sampled, which is not what the search is to compare. (The facts of the authors' code do not say.)
-batch_norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=False)
-
 
 class Edge(nn.ModuleList):
     """The operations of one edge. The place of `none` holds an empty module, so that indices are those of `OPERATIONS`."""
 
-    def __init__(self, channels: int, stride: int, reduce_bn: bool) -> None:
+    def __init__(self, channels: int, stride: int, batch_norm: MakeBatchNorm, reduce_bn: bool) -> None:
         super().__init__([nn.Identity()])
         for name in OPERATIONS[1:]:
             module = operation(name, channels, stride, batch_norm, reduce_bn=reduce_bn)
@@ -47,15 +46,18 @@ class SearchCell(nn.Module):
         channels: channels C of each node.
         reduce: stride 2 on the edges from the inputs.
         halve: the previous layer has half the resolution of the one before.
+        batch_norm: makes a batch norm for a number of channels.
         reduce_bn: apply the batch norm of factorized reductions.
     """
 
-    def __init__(self, inputs: tuple[int, int], channels: int, *, reduce: bool, halve: bool, reduce_bn: bool) -> None:
+    def __init__(
+        self, inputs: tuple[int, int], channels: int, *, reduce: bool, halve: bool, batch_norm: MakeBatchNorm, reduce_bn: bool
+    ) -> None:
         super().__init__()
         self.preprocess0 = preprocess(inputs[0], channels, batch_norm, halve=halve, reduce_bn=reduce_bn)
         self.preprocess1 = preprocess(inputs[1], channels, batch_norm, halve=False, reduce_bn=reduce_bn)
         self.reduce = reduce
-        self.edges = nn.ModuleList(Edge(channels, 2 if reduce and source < 2 else 1, reduce_bn) for _, source in EDGES)
+        self.edges = nn.ModuleList(Edge(channels, 2 if reduce and source < 2 else 1, batch_norm, reduce_bn) for _, source in EDGES)
 
     def forward(self, before: Maps, previous: Maps, plan: Plan) -> Maps:
         """The four nodes side by side: 4C channels. A node without an operation is zero."""
@@ -91,16 +93,20 @@ class SuperNetwork(nn.Module):
         channels: channels C of every cell, and of the stem.
         cells: cells in the stack.
         reduce_bn: apply the batch norm of factorized reductions.
+        running_bn: keep running statistics, by which batch norm works in evaluation mode.
     """
 
-    def __init__(self, classes: int, channels: int, cells: int = 4, *, reduce_bn: bool = True) -> None:
+    def __init__(self, classes: int, channels: int, cells: int = 4, *, reduce_bn: bool = True, running_bn: bool = False) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels, track_running_stats=False))
+        batch_norm = partial(nn.BatchNorm2d, affine=False, track_running_stats=running_bn)
+        stem_bn = nn.BatchNorm2d(channels, track_running_stats=running_bn)
+        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), stem_bn)
         self.cells = nn.ModuleList()
         inputs, halved = (channels, channels), False
         for index in range(cells):
             reduce = index in reductions(cells)
-            self.cells.append(SearchCell(inputs, channels, reduce=reduce, halve=halved, reduce_bn=reduce_bn))
+            cell = SearchCell(inputs, channels, reduce=reduce, halve=halved, batch_norm=batch_norm, reduce_bn=reduce_bn)
+            self.cells.append(cell)
             inputs, halved = (inputs[1], NODES * channels), reduce
         self.head = nn.Linear(NODES * channels, classes)
 

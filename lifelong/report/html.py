@@ -32,6 +32,9 @@ from lifelong.report.wording import (
 NAME = 40
 """The longest name of a task that stands whole in the overview."""
 
+FEW_CLASSES, LETTERS = 12, 14
+"""Of a task with as many classes at most it is shown what each is taken for, with so many letters of their names."""
+
 NEAR = 10
 """The most distances to earlier tasks that are listed for one task."""
 
@@ -98,6 +101,9 @@ def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("AP", accuracy(summary.get("ap"))),
         ("AF", accuracy(summary.get("af"))),
+        ("BWT", accuracy(summary.get("bwt"))),
+        ("Forgetting", accuracy(summary.get("forgetting"))),
+        ("By images", accuracy(summary.get("weighted_accuracy"))),
         ("Parameters", parameters(summary.get("parameters"))),
         ("Time", duration(summary.get("seconds"))),
         ("Memory", size(sum((summary.get("memory") or {}).values()))),
@@ -144,6 +150,8 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
         "scale": _scale(task),
         "cost": "; ".join(parts) + ".",
         "candidates": Grid(*candidate_rows(task)) if task.get("tuning") else None,
+        "majority": accuracy((task.get("judged") or {}).get("majority")),
+        "answers": _answers(task),
         "classes": [clean(name) for name in task.get("classes") or []],
         "distances": Grid(
             ["to task, nearest first", "distance"],
@@ -152,6 +160,18 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
         if known
         else None,
     }
+
+
+def _answers(task: dict[str, Any]) -> Grid | None:
+    """How the test images of a task are answered now: each class's share of right answers, and what they are taken for, of few classes."""
+    found, names = task.get("judged") or {}, [clean(name) for name in task.get("classes") or []]
+    recall, counts = found.get("recall"), found.get("confusion")
+    if not recall or len(recall) != len(names):
+        return None
+    taken = counts if counts and len(names) <= FEW_CLASSES else [[]] * len(names)
+    columns = [f"as {short(name, LETTERS)}" for name in names] if taken[0] else []
+    rows = [[name, accuracy(share), *map(str, row)] for name, share, row in zip(names, recall, taken, strict=True)]
+    return Grid(["class", "recall", *columns], rows)
 
 
 def _scale(task: dict[str, Any]) -> dict[str, Any] | None:

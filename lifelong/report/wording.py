@@ -168,6 +168,9 @@ def _decided(tasks: list[dict[str, Any]]) -> str:
     number = Counter(map(kind, tasks))
     cells = [(number[action], word) for action, word in (("search", "searched"), ("reuse-cell", "reused")) if number[action]]
     parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
+    edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
+    if undecided:
+        parts[0] += f" ({undecided} of {edges} edges undecided)"
     if shared := number["reuse-expert"]:
         parts.append(f"{counted(shared, 'task')} {'shares' if shared == 1 else 'share'} an earlier expert")
     return ", ".join(parts)

@@ -17,7 +17,7 @@ from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
-from lifelong.settings.resolve import flat
+from lifelong.settings.resolve import default_values, flat
 from lifelong.settings.run import Environment
 from lifelong.streams.catalog import open_stream
 
@@ -50,11 +50,16 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
         return None
     summary = read_summary(folder)
     wanted = json.loads(json.dumps(flat(job.config)))
+    stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():
-        stored = summary.get("settings", {}).get(key)
+        stored = stored_settings.get(key)
         # "auto" has become what it means.
         if value not in (stored, "auto"):
             raise LifelongError(f"{folder} holds a run with {key} = {stored!r}, not {value!r}; choose another --out, or delete that folder")
+    if stored_settings.get("variant") == "regularization" and any(task.get("decision") == "search" for task in summary["tasks"]):
+        raise LifelongError(
+            f"{folder} holds a run whose cell was searched, as earlier versions did there; choose another --out, or delete it"
+        )
     return summary if summary.get("complete") else None
 
 

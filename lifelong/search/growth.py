@@ -37,6 +37,9 @@ FEWEST = 4
 ALPHA_BETAS = (0.5, 0.999)
 """Of Adam (DARTS, and the code of PAR's authors)."""
 
+START_DEVIATION = 1e-3
+"""Of the logits of choices where they start at random (DARTS)."""
+
 
 @dataclass(frozen=True)
 class GrowthResult:
@@ -97,6 +100,7 @@ class _Growth(Search):
         self.batch_size = training.batch_size
         self.relaxed = mixtures(network)
         self.alphas = [mixture.alpha for mixture in self.relaxed]
+        self.best: tuple[float, list[Tensor]] | None = None
         chosen = set(map(id, self.alphas))
         self.weights = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
         self.optimizer = SGD(self.weights, lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
@@ -109,10 +113,15 @@ class _Growth(Search):
         self.runner = StepRunner(device, (self.generator,))
         self.loss_sum = torch.zeros((), device=device)
         self.weight_half, self.alpha_half = stratified_halves(examples.train_labels, self.generator)
+        if settings.search_start == "random":
+            drawn = torch.Generator().manual_seed(derive_seed(stage.seed, "alpha"))
+            for alpha in self.alphas:
+                alpha.data.copy_(START_DEVIATION * torch.randn(alpha.shape, generator=drawn))
         self.resume()
 
     def _found(self) -> Tree:
-        return {"weights": [alpha.detach().softmax(0) for alpha in self.alphas]}
+        alphas = self.alphas if self.best is None else self.best[1]
+        return {"weights": [alpha.detach().softmax(0) for alpha in alphas]}
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
@@ -124,7 +133,10 @@ class _Growth(Search):
             self.runner.run("weights", self._step_weights, weight_batch)
         loss = self.loss_sum.item() / len(self.weight_half)
         self._check(loss, f"search_lr {self.settings.search_lr:g}")
-        return loss, correct.item() / len(self.alpha_half)
+        accuracy = correct.item() / len(self.alpha_half)
+        if self.settings.search_kept == "best" and (self.best is None or accuracy > self.best[0]):
+            self.best = accuracy, [alpha.detach().clone() for alpha in self.alphas]
+        return loss, accuracy
 
     def _rounds(self) -> Iterator[tuple[Tensor, Tensor]]:
         """A batch of each half at a time."""
@@ -168,10 +180,11 @@ class _Growth(Search):
             "momentum": self.optimizer.state(),
             "adam": self.alpha_optimizer.state_dict(),
             "generator": self.generator.get_state(),
-        }
+        } | ({} if self.best is None else {"best": self.best})
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])
         self.optimizer.load(saved["momentum"])
         self.alpha_optimizer.load_state_dict(saved["adam"])
+        self.best = saved.get("best")
         go_on(self.generator, saved["generator"], derive_seed(self.stage.seed, len(saved["history"])))

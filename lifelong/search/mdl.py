@@ -1,8 +1,8 @@
 """Cell search by multinomial distribution learning (MDL): one sampled network is trained at a time.
 
-The training images are split at random into two halves. Each round draws an operation for every edge, trains the network that has
-only these for one pass over the first half, measures its accuracy on the second, and moves the probabilities of operations: towards
-those that do better after less training.
+The training images are split at random into two halves; of an odd number the first has one more, in the authors' code one less. Each round
+draws an operation for every edge, trains the network that has only these for one pass over the first half, measures its accuracy on the
+second, and moves the probabilities of operations: towards those that do better after less training.
 
 Source: PAR section 3.3 and the authors' code (mdenas_search.py); Zheng et al., MdeNAS (ICCV 2019).
 """
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import Augmentation, Normalization, Split
-from lifelong.networks.genotype import Genotype
+from lifelong.networks.genotype import NODES, Genotype
 from lifelong.networks.supernet import Path, SuperNetwork
 from lifelong.search.course import Search, outcome, set_rate
-from lifelong.search.distribution import Distribution, derive
+from lifelong.search.distribution import ENOUGH_ROUNDS, FEWEST_ROUNDS, Distribution, derive
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -33,6 +33,9 @@ from lifelong.training.step_runner import StepRunner
 
 FEWEST = 2
 """Training images of a search: one in each half."""
+
+EDGES_OF_CELLS = 2 * 2 * NODES
+"""Edges of a genotype: two to each node of both cells."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,38 @@ class SearchResult:
     normal: Float64[Tensor, "edges operations"]
     reduce: Float64[Tensor, "edges operations"]
     history: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def undecided(self) -> int:
+        """Edges of the genotype, of `EDGES_OF_CELLS`, that nothing has decided."""
+        return sum(derive(table, None).undecided for table in (self.normal, self.reduce))
+
+
+def rounds(images: int, settings: SearchSettings, batch_size: int) -> int:
+    """How many networks a search samples.
+
+    Args:
+        images: training images of the task.
+        settings: its length and its sampling.
+        batch_size: of the training.
+    """
+    return settings.search_epochs * (1 if settings.search_sampling == "epoch" else _batches((images + 1) // 2, batch_size))
+
+
+def too_short(images: int, settings: SearchSettings, batch_size: int) -> str | None:
+    """What to tell a person whose search can decide nothing; None for one that can. Arguments as for `rounds`."""
+    sampled = rounds(images, settings, batch_size)
+    if sampled >= FEWEST_ROUNDS:
+        return None
+    networks = "1 sampled network" if sampled == 1 else f"{sampled} sampled networks"
+    return (
+        f"search_epochs = {settings.search_epochs}: a search of {networks} decides no edge of a cell, so all {EDGES_OF_CELLS} are ties; "
+        f"{FEWEST_ROUNDS} decide some, {ENOUGH_ROUNDS} nearly all"
+    )
+
+
+def _batches(images: int, batch_size: int) -> int:
+    return math.ceil(images / batch_size)
 
 
 def search_cell(
@@ -88,7 +123,8 @@ def search_cell(
 
     def begin() -> Search:
         with seeded(stage.seed):
-            network = SuperNetwork(classes, settings.search_channels or channels, cells, reduce_bn=reduce_bn)
+            width, running = settings.search_channels or channels, settings.search_bn == "running"
+            network = SuperNetwork(classes, width, cells, reduce_bn=reduce_bn, running_bn=running)
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
         return _CellSearch(network.to(train.images.device), images, settings, training, stage)
 
@@ -128,11 +164,16 @@ class _CellSearch(Search):
         order = torch.randperm(len(images.split), generator=self.random)
         self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
         self.normal, self.reduce = Distribution(), Distribution()
+        self.rests = settings.search_idle == "rest"
         self.resume()
 
     def _found(self) -> Tree:
         normal, reduce = self.normal.probabilities, self.reduce.probabilities
-        return {"genotype": str(Genotype(derive(normal), derive(reduce))), "normal": normal, "reduce": reduce}
+        ties = None
+        if self.settings.search_ties == "seed":
+            ties = torch.Generator().manual_seed(derive_seed(self.stage.seed, "ties"))
+        genotype = Genotype(derive(normal, ties).plan, derive(reduce, ties).plan)
+        return {"genotype": str(genotype), "normal": normal, "reduce": reduce}
 
     def _epoch(self, epoch: int) -> tuple[float, float]:
         set_rate(self.optimizer, self.settings.search_lr, epoch, self.epochs)
@@ -150,7 +191,7 @@ class _CellSearch(Search):
 
     def _rounds(self) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
         """The batches to train on and to judge by, for each network that is sampled: all of an epoch's, or one of each."""
-        count = math.ceil(len(self.train_half) / self.batch_size)
+        count = _batches(len(self.train_half), self.batch_size)
         device = self.images.split.images.device
         orders = [half[torch.randperm(len(half), generator=self.random)].to(device) for half in (self.train_half, self.held_out)]
         # Batches of nearly equal size: batch norm and the accuracy of a round would suffer from a last one of a few images.
@@ -163,14 +204,20 @@ class _CellSearch(Search):
     def _train(self, batches: Sequence[Tensor], path: Path) -> float:
         """Take a step on each batch; return the sum of the losses of all images."""
         self.loss_sum.zero_()
+        self.network.train()
         for indices in batches:
-            self.runner.run((path, "train"), partial(self._step, path), indices, kind="train")
+            # What moves with a path grows where idle operations move too: those that have been sampled.
+            moving = 0 if self.rests else len(self._touched())
+            self.runner.run((path, "train", moving), partial(self._step, path), indices, kind="train")
         return self.loss_sum.item()
 
     def _step(self, path: Path, indices: Tensor) -> None:
-        """Train the sampled network on a batch. What is not on the path gets no gradient and no step."""
+        """Train the sampled network on a batch. What is not on the path gets no gradient and, unless idle operations move, no step."""
         inputs, labels = self.images.batch(indices)
-        self.optimizer.zero_grad()
+        if self.rests:
+            self.optimizer.zero_grad()
+        else:
+            self.optimizer.clear_grad()
         with self.precision():
             loss = F.cross_entropy(self.network(inputs, path), labels)
         loss.backward()
@@ -182,6 +229,8 @@ class _CellSearch(Search):
     def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
         """Count the images that the sampled network gets right."""
         self.right.zero_()
+        # Of consequence to running statistics alone.
+        self.network.eval()
         for indices in batches:
             self.runner.run((path, "judge"), partial(self._judge, path), indices, kind="judge")
         return int(self.right)
@@ -194,13 +243,17 @@ class _CellSearch(Search):
             answers = self.network(inputs, path).argmax(dim=1)
         self.right += (answers == labels).sum()
 
+    def _touched(self) -> list[int]:
+        """Positions of the parameters that have a gradient: where idle operations move, all that have been sampled."""
+        return [position for position, parameter in enumerate(self.optimizer.parameters) if parameter.grad is not None]
+
     def _state(self) -> Tree:
         return {
             "network": self.network.state_dict(),
             "momentum": self.optimizer.state(),
             "distributions": (asdict(self.normal), asdict(self.reduce)),
             "generators": (self.random.get_state(), self.images.generator.get_state()),
-        }
+        } | ({} if self.rests else {"touched": self._touched()})
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])
@@ -208,3 +261,6 @@ class _CellSearch(Search):
         self.normal, self.reduce = (Distribution(**tables) for tables in saved["distributions"])
         for generator, state in zip((self.random, self.images.generator), saved["generators"], strict=True):
             generator.set_state(state)
+        for position in saved.get("touched", ()):
+            parameter = self.optimizer.parameters[position]
+            parameter.grad = torch.zeros_like(parameter)

@@ -31,6 +31,10 @@ class BackboneSettings:
         64, "channels of the network's first layer (the AlexNets grow wider, the others do not)", tunable=False
     )
     stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
+    start: Literal["torch", "kaiming"] = setting(
+        "torch",
+        "initial convolutions of the light ResNet-18: PyTorch's (MNTDP), or normal with variance 2 / outgoing connections (authors' code)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +79,10 @@ class EWCSettings(SharedBackboneSettings):
     """Hyper-parameters of Elastic Weight Consolidation (Kirkpatrick et al. 2017; online: Schwarz et al. 2018)."""
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1000.0, "lambda: half of it weights the quadratic penalty; goes with one `fisher`")
-    penalty: Literal["separate", "online"] = setting(
+    penalty: Literal["separate", "online", "average"] = setting(
         "separate",
-        "a penalty for each earlier task around its weights, or one running penalty around the newest weights",
+        "a penalty for each earlier task around its weights, or around the newest weights one with a running Fisher or with the mean of all"
+        " tasks' (authors' code)",
         tunable=False,
     )
     gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
@@ -95,7 +100,13 @@ class EWCSettings(SharedBackboneSettings):
 class MASSettings(SharedBackboneSettings):
     """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
 
-    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty")
+    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty; goes with one `importance`")
+    importance: Literal["paper", "par-code"] = setting(
+        "paper",
+        "size of each image's gradient, added over tasks; or what PAR's code calls MAS: batch size times the squared gradient of a batch,"
+        " averaged over tasks, with half the weight",
+        tunable=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

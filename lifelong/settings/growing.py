@@ -30,6 +30,9 @@ class PNNSettings(GrowingSettings):
         " summed (MNTDP's code; more parameters)",
         tunable=False,
     )
+    lateral_scales: Literal["ones", "normal"] = setting(
+        "ones", "at first the scale of each earlier column in an adapter is 1 (MNTDP's code), or drawn from a standard normal (PAR's code)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,12 @@ class LearnToGrowSettings(GrowingSettings):
     search_alpha_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of the logits of choices in the search")
     size_weight: Annotated[float, Ge(0)] = setting(
         0.01, "beta: price of a choice's size, log10(1 + parameters added), in the search; 0: none (PAR's code: 1, its run file: 0)"
+    )
+    search_start: Literal["even", "random"] = setting(
+        "even", "logits of choices before the search: 0, or drawn with a deviation of 0.001 (PAR's code, as in DARTS)"
+    )
+    search_kept: Literal["last", "best"] = setting(
+        "last", "epoch whose choices the search comes to: the last, or the first with the best accuracy on the half kept back (PAR's code)"
     )
 
 
@@ -98,6 +107,14 @@ class LMCSettings(GrowingSettings):
     prior_temperature: Annotated[float, Gt(0)] = setting(0.1, "tau of the batch prior (paper: 0.01 to 0.1)", tunable=False)
     outlier_threshold: Annotated[float, Gt(0)] = setting(
         4.0, "a layer gets a new module where |z| of a new task is larger for each of its modules (paper: 1.5 or 4)"
+    )
+    outlier_test: Literal["batches", "mean"] = setting(
+        "batches",
+        "z of what: of each training batch, of which one is enough (the code); or of all training images at once, with the deviation of a"
+        " batch, which the same threshold hardly ever passes",
+    )
+    catch_outliers: bool = setting(
+        False, "while a new module is trained, images that are outliers to all others of its layer go through it alone (the code)"
     )
     projection_epochs: Annotated[int, Ge(1)] = setting(
         10, "epochs in which a new module learns to give what the layers above it know (paper: 5 to 20); of short trainings a share"

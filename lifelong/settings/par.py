@@ -8,7 +8,9 @@ from annotated_types import Ge, Gt, Le
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
 
-Variant = Literal["par", "fixed", "fine", "coarse+fine", "regularization", "fixed+regularization", "fine+regularization"]
+Variant = Literal[
+    "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,17 @@ class SearchSettings:
     search_sampling: Literal["epoch", "batch"] = setting("epoch", "how often an architecture is sampled")
     search_channels: Annotated[int, Ge(0)] = setting(0, "channels of the search network; 0: as init_channels (authors' code: always 64)")
     search_clip_norm: Annotated[float, Ge(0)] = setting(5.0, "gradient norm limit in the search; 0: none")
+    search_bn: Literal["batch", "running"] = setting(
+        "batch", "statistics by which batch norm judges a sampled network: of the batch, or running ones (authors' code)"
+    )
+    search_idle: Literal["rest", "move"] = setting(
+        "rest",
+        "operations that are not sampled stay as they are; or, once they have been, go on by momentum and weight decay (authors' code)",
+    )
+    search_ties: Literal["seed", "first"] = setting(
+        "seed",
+        "among operations or edges that the search leaves equally probable: draw by the seed, or take the first (authors' code: max-pools)",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +71,7 @@ class PARSettings(RelatednessSettings, SearchSettings):
     variant: Variant = setting(
         "par",
         "the method, or an ablation of it (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
-        "regularization only, and the first two with regularization",
+        "regularization only (with the fixed cell; or with a searched one, which is no row), and the first two with regularization",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)
@@ -92,7 +105,7 @@ class PARSettings(RelatednessSettings, SearchSettings):
     @property
     def fixed(self) -> bool:
         """Every expert has the fixed cell: nothing is searched."""
-        return self.variant.startswith("fixed")
+        return self.variant.startswith("fixed") or self.variant == "regularization"
 
     @property
     def coarse(self) -> bool:
@@ -102,6 +115,6 @@ class PARSettings(RelatednessSettings, SearchSettings):
     @property
     def shares(self) -> Literal["related", "never", "always"]:
         """When an expert is shared: with related tasks (by alpha), never (allocation only) or always (one expert)."""
-        if self.variant == "regularization":
+        if self.variant in ("regularization", "regularization-searched"):
             return "always"
         return "related" if self.variant == "par" or self.variant.endswith("+regularization") else "never"

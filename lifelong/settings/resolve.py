@@ -99,7 +99,7 @@ def resolve(
         method=method,
         seed=run.get("seed", 0),
         preset=chosen,
-        training=_make(TrainingSettings, chosen, run["stream"], values),
+        training=_make(TrainingSettings, chosen, run["stream"], values, settings),
         settings=_make(settings, chosen, run["stream"], values),
         tuning=tuning,
     )
@@ -147,10 +147,10 @@ def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
     return {key: plain(value) for key, value in asdict(settings).items() if key not in tuned}
 
 
-def _make(cls: type[Any], preset: Preset, stream: str, values: Mapping[str, Any]) -> Any:
+def _make(cls: type[Any], preset: Preset, stream: str, values: Mapping[str, Any], method: type[Any] | None = None) -> Any:
     """A settings class filled from its defaults, the preset on a stream, and what was given."""
     mine = {key: value for key, value in values.items() if key in settings_of(cls)}
-    return cls(**{**preset_values(preset, stream, cls), **mine})
+    return cls(**{**preset_values(preset, stream, cls, method), **mine})
 
 
 def _read(file: Path) -> dict[str, _Given]:

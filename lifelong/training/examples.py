@@ -124,6 +124,20 @@ def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
 
+def confusion(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> Int64[Tensor, "c c"]:
+    """How many images of each class are taken for each: a row for what they are, a column for what they are taken for.
+
+    Args:
+        logits: takes uint8 images (b, 3, h, w), gives (b, C).
+        split: the images to judge by.
+        together: as for `batched`.
+    """
+    answers = batched(logits, split.images, together=together)
+    classes = answers.shape[1]
+    pairs = split.labels * classes + answers.argmax(dim=1)
+    return torch.bincount(pairs.cpu(), minlength=classes * classes).view(classes, classes)
+
+
 def evaluate(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> float:
     """Accuracy of a function from images to logits on a split.
 

@@ -57,6 +57,12 @@ class SGD:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def clear_grad(self) -> None:
+        """Set to zero the gradients that there are: what a step's loss does not depend on goes on by momentum and weight decay."""
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
     @torch.no_grad()
     def step(self) -> None:
         """Move every parameter that has a gradient."""

@@ -7,6 +7,11 @@ from types import ModuleType
 import markdown
 import pytest
 
+from lifelong.api import configure
+from lifelong.settings.fields import settings_of
+from lifelong.settings.par import PARSettings
+from lifelong.settings.presets import PRESETS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -62,7 +67,23 @@ def test_a_method_without_results_says_so(tmp_path: Path) -> None:
 
 def test_settings_come_from_the_code() -> None:
     rows = hook("method_pages").settings_table("mas").splitlines()
-    assert "| `--penalty-weight` | a number >= 0 | `1.0` | lambda: weight of the quadratic penalty |" in rows
+    assert "| `--penalty-weight` | a number >= 0 | `1.0` | lambda: weight of the quadratic penalty; goes with one `importance` |" in rows
+
+
+def test_the_page_of_par_has_the_presets_of_the_code() -> None:
+    """Made anew by `python docs/hooks/preset_table.py`."""
+    made = hook("preset_table")
+    page = made.PAGE.read_text(encoding="utf-8")
+    assert made.filled(page) == page
+    for values in PRESETS["authors-code"].values():
+        assert all(f"| `{key}` |" in page for key in values if key != "tiny_task_ratio")  # which is the default's
+    rows = [row.split(" | ") for row in made.for_all().splitlines()[2:]]
+    assert all(row[2] != row[3] for row in rows)
+    defaults = configure("digits", "par", preset="authors-code").settings
+    agreed = {"feature_split": "valid", "feature_input": "task", "leave_one_out": False, "kd_weight": 1.0, "temperature": 2.0}
+    for key, value in (agreed | {"train_old_heads": False, "search_sampling": "epoch"}).items():
+        assert f"`{key}`" in page or f"`{key} " in page or f"(`{key}" in page
+        assert getattr(defaults, key) == value == settings_of(PARSettings)[key].default
 
 
 @pytest.fixture

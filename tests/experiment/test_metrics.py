@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.experiment.metrics import average_forgetting, average_performance, backward_transfer, maximal_forgetting, weighted_accuracy
 
 ROWS = [[0.9], [0.7, 0.8], [0.6, 0.85, 0.5]]
 
@@ -27,3 +27,31 @@ def test_reference_run_of_the_authors() -> None:
 def test_nothing_learned_yet() -> None:
     assert math.isnan(average_performance([]))
     assert math.isnan(average_forgetting([]))
+    assert all(math.isnan(metric([])) for metric in (backward_transfer, maximal_forgetting))
+    assert math.isnan(weighted_accuracy([], []))
+
+
+def test_the_forms_of_other_papers_by_hand() -> None:
+    # (0.6 - 0.9) + (0.85 - 0.8), over the two tasks before the last
+    assert backward_transfer(ROWS) == pytest.approx(-0.25 / 2)
+    # The best before the last task: 0.9 and 0.8.
+    assert maximal_forgetting(ROWS) == pytest.approx((0.3 - 0.05) / 2)
+    # A task that was best after the second: 0.7, 0.9, then 0.5; BWT looks at where it began.
+    rows = [[0.7], [0.9, 0.8], [0.5, 0.8, 0.6]]
+    assert maximal_forgetting(rows) == pytest.approx((0.4 + 0.0) / 2)
+    assert backward_transfer(rows) == pytest.approx((-0.2 + 0.0) / 2)
+    assert weighted_accuracy(ROWS, [10, 100, 890]) == pytest.approx((6 + 85 + 445) / 1000)
+
+
+def test_one_task_has_no_transfer() -> None:
+    assert math.isnan(backward_transfer([[0.9]]))
+    assert math.isnan(maximal_forgetting([[0.9]]))
+    assert weighted_accuracy([[0.9]], [7]) == pytest.approx(0.9)
+    assert math.isnan(weighted_accuracy([[math.nan]], [0]))
+
+
+def test_what_is_unknown() -> None:
+    """A task whose images were away meanwhile is held against what is known; one that is unknown now makes the mean unknown."""
+    assert maximal_forgetting([[0.9], [math.nan, 0.8], [0.6, 0.8, 0.5]]) == pytest.approx(0.3 / 2)
+    assert math.isnan(maximal_forgetting([[0.9], [0.9, 0.8], [math.nan, 0.8, 0.5]]))
+    assert math.isnan(backward_transfer([[0.9], [math.nan, 0.8]]))

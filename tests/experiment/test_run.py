@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -23,11 +24,13 @@ from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
+from lifelong.report.html import write_report
+from lifelong.report.wording import sentence
 from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import load_tree
+from lifelong.storage import load_tree, save_tree
 from lifelong.training.examples import evaluate
 from tests.experiment.kill_driver import STREAM
 from tests.made import made_task
@@ -62,6 +65,17 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
     assert [len(row) for row in summary["accuracy"]] == [1, 2, 3]
     assert summary["ap"] == pytest.approx(sum(summary["accuracy"][-1]) / 3)
     assert summary["complete"]
+    for task, now in zip(summary["tasks"], summary["accuracy"][-1], strict=True):
+        counts = task["judged"]["confusion"]
+        assert sum(map(sum, counts)) == task["test"]
+        assert sum(row[index] for index, row in enumerate(counts)) / task["test"] == now
+        assert task["judged"]["recall"] == pytest.approx([row[index] / sum(row) for index, row in enumerate(counts)])
+    assert summary["weighted_accuracy"] == pytest.approx(
+        sum(now * task["test"] for task, now in zip(summary["tasks"], summary["accuracy"][-1], strict=True))
+        / sum(task["test"] for task in summary["tasks"])
+    )
+    assert summary["bwt"] == pytest.approx(1.5 * summary["af"])  # three tasks, of which AF counts the last as 0
+    assert summary["forgetting"] >= -summary["bwt"] - 1e-9
     assert [task["decision"] for task in summary["tasks"]] == ["search", "search", "reuse-expert"]
     assert [len(task["distances"]) for task in summary["tasks"]] == [0, 1, 2]
     assert summary["parameters"] == sum(task["parameters_added"] for task in summary["tasks"])
@@ -70,6 +84,46 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
     assert {"search", "train", "distances", "evaluate"} <= summary["seconds_by_phase"].keys()
     assert 'method = "par"' in (out / "config.toml").read_text()
     assert not (out / "checkpoint" / "stages").exists() or not list((out / "checkpoint" / "stages").iterdir())
+
+
+def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tmp_path: Path) -> None:
+    """Two searches of two epochs: one note in the log and in the summary, and each task's own count."""
+
+    class Listener(Progress):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    summary = run(config(stream, "par"), tmp_path / "run", HERE, Listener())
+    told = [note for note in summary["notes"] if note.startswith("search_epochs = 2: ")]
+    assert len(told) == 1
+    assert [text for text in Listener.said if text in told] == told
+    assert [(task["edges"], task["undecided_edges"]) for task in summary["tasks"]] == [(16, 16), (16, 16), (0, 0)]
+    assert "16 of its 16 edges undecided" in summary["tasks"][0]["reason"]
+    assert "2 cells searched (32 of 32 edges undecided)" in sentence(summary)
+
+
+def test_a_run_of_a_version_without_these_numbers_goes_on(stream: str, tmp_path: Path) -> None:
+    """Stopped after a task, with the records as they were: what is judged again has its classes, the numbers of the whole are there."""
+
+    class Stop(Progress):
+        def task_finished(self, index, record, accuracy) -> None:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        run(config(stream, "independent"), out, HERE, Stop())
+    state = load_tree(out / "checkpoint/run.safetensors")
+    for entry in state["entries"]:
+        for key in ("judged", "notes", "edges", "undecided_edges"):
+            del entry[key]
+    save_tree(out / "checkpoint/run.safetensors", state)
+    summary = run(config(stream, "independent"), out, HERE)
+    assert ["judged" in task for task in summary["tasks"]] == [False, True, True]  # Independent's first task is as it was
+    assert (summary["bwt"], summary["forgetting"]) == (0.0, 0.0)
+    write_report(out, summary)
+    assert "classes, one by one" in (out / "report.html").read_text()
 
 
 def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> None:

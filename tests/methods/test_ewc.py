@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lifelong.methods.ewc import DRAWS, EWC, IMAGES_A_DRAW, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
 from lifelong.methods.finetune import Finetune
-from lifelong.methods.importance import QuadraticPenaltyMethod, flat, shared_parameters
+from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, flat, shared_parameters
 from lifelong.methods.mas import MAS
 from lifelong.settings.baselines import EWCSettings, FinetuneSettings, MASSettings
 from lifelong.settings.training import TrainingSettings
@@ -246,3 +246,19 @@ def test_what_is_kept_is_counted_and_does_not_grow(penalty: str) -> None:
     weights = sum(parameter.numel() for parameter in method.backbone.parameters())
     assert method.memory() == {"importance": 4 * weights, "anchor": 4 * weights}
     assert method.num_parameters() == weights + 2 * (3 * 4 + 3)
+
+
+def test_the_mean_of_all_tasks_fishers_at_the_newest_weights() -> None:
+    """After three tasks each Fisher counts a third: (F1 + F2) / 2 counts two, F3 one."""
+    first, second = (
+        Quadratic(torch.tensor([3.0, 0.0]), torch.tensor([1.0, 1.0])),
+        Quadratic(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0])),
+    )
+    third = Quadratic(torch.tensor([4.0, 4.0]), torch.tensor([5.0, 5.0]))
+    merged = first.averaged(second, 1).averaged(third, 2)
+    torch.testing.assert_close(merged.importance, torch.tensor([8 / 3, 2.0]))
+    assert torch.equal(merged.anchor, third.anchor)
+    settings = EWCSettings(init_channels=4, fisher="batched", penalty="average")
+    alone, _ = learned(EWC(replace(settings, penalty_weight=0.0)), tasks=2)
+    summed, _ = learned(EWC(replace(settings, penalty="online", penalty_weight=0.0)), tasks=2)
+    torch.testing.assert_close(2 * alone.quadratic.importance, summed.quadratic.importance)

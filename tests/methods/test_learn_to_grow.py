@@ -1,5 +1,7 @@
 """Learn to Grow: what a task adds, what it reuses, and what stays of earlier tasks."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -60,6 +62,15 @@ def test_what_a_path_adds(monkeypatch, path: Path, added: int):
     assert record.parameters_added == added
     kinds = [sum(choice.kind == kind for choice in path) for kind in ("reuse", "adapt", "new")]
     assert record.reason == "of 20 convolutions {} are reused, {} adapted and {} new".format(*kinds)
+
+
+def test_how_sure_the_search_is_stands_beside_what_it_found():
+    """Three choices for each convolution; Adam's first steps are as long as its rate, whatever the images say."""
+    method = grow(search_epochs=1)
+    _, record = learn(method, made_task(), made_task(kind=1, seed=1))
+    found = re.search(r"new; the choices weigh (0\.\d+) on average, 0\.333 if nothing had been learned$", record.reason)
+    assert found is not None
+    assert 0.333 <= float(found[1]) < 0.34
 
 
 def test_nothing_of_earlier_tasks_changes(monkeypatch):

@@ -1,6 +1,7 @@
 """LMC: grows where a task is new and nowhere else; what is learned stays; heads are found without a task id."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from lifelong.data.augment import normalize
 from lifelong.data.task import Split, Task
-from lifelong.methods.lmc import LMC, Growth, mean_state
+from lifelong.errors import LifelongError
+from lifelong.methods.lmc import LMC, Growth, Samples, mean_state, outlyingness
 from lifelong.methods.method import LearnRecord
-from lifelong.networks.composition import StructuralHead, compose
+from lifelong.networks.blocks import make_chain
+from lifelong.networks.composition import Catch, LocalModule, Step, StructuralHead, compose, make_module
 from lifelong.settings.growing import LMCSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
@@ -111,9 +114,82 @@ def test_the_statistic_by_hand(first: LMC, make) -> None:
     """The threshold decides at the |z| that a slow plain version finds."""
     z = by_hand(first, make())
     for factor, expected in ((0.999, 2), (1.001, 1)):
-        method = restored(first, outlier_threshold=z * factor)
+        method = restored(first, outlier_threshold=z * factor, outlier_test="mean")
         method.learn(make(), context(1, replace(TRAINING, epochs=1)))
         assert counts(method)[0] == expected
+
+
+def module_of(mean: float, deviation: float) -> LocalModule:
+    module = make_module(make_chain("conv4", 4), 0)
+    module.loss_mean.fill_(mean)
+    module.loss_std.fill_(deviation)
+    return module
+
+
+def test_one_batch_is_enough_if_all_modules_find_it_strange() -> None:
+    """Two modules with means 1 and 7, and deviations 1 and 0.5 of the mean of two images; losses of four images.
+
+    Batches {0, 1} and {2, 3}: means (1, 5) and (9, 2), so |z| (0, 4) and (4, 10), of which each batch's smaller ones are 0 and 4. Batches
+    {0, 3} and {1, 2}: means (3, 3) and (6.5, 4.5), |z| (2, 2) and (1, 5), so 1 and 2.
+    """
+    modules = [module_of(1.0, 2**0.5), module_of(7.0, 0.5 * 2**0.5)]
+    losses = torch.tensor([[0.0, 2.0, 4.0, 6.0], [10.0, 8.0, 1.0, 3.0]])
+    assert outlyingness(modules, losses, Samples([torch.tensor([[0, 1], [2, 3]])])) == pytest.approx(4.0, rel=1e-5)
+    assert outlyingness(modules, losses, Samples([torch.tensor([[0, 3], [1, 2]])])) == pytest.approx(2.0, rel=1e-5)
+    # All four at once, with the deviation of a batch of two: means 3 and 5.5, |z| 2 and 3.
+    assert outlyingness(modules, losses, Samples([torch.arange(4)[None]], 2)) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_layer_opens_as_often_as_in_the_code() -> None:
+    """6,300 batches against a threshold of 4: by normals 77 % open at a mean z of 0.5, 33 % at 0; the mean of all never."""
+    generator, module = torch.Generator().manual_seed(0), module_of(0.0, 1.0)
+    for mean, expected in ((0.5, 1 - (1 - 2.326e-4 - 3.4e-6) ** 6300), (0.0, 1 - (1 - 6.334e-5) ** 6300)):
+        drawn = [mean + torch.randn(1, 6300, generator=generator) for _ in range(400)]
+        opened = [outlyingness([module], losses, Samples([torch.arange(6300)[:, None]])) > 4 for losses in drawn]
+        assert sum(opened) / 400 == pytest.approx(expected, abs=0.08)  # over three deviations
+        assert not any(outlyingness([module], losses, Samples([torch.arange(6300)[None]], 1)) > 4 for losses in drawn)
+
+
+def test_batches_are_those_of_a_training() -> None:
+    """36 images in batches of 16, 20 epochs: three batches of 12 each, every image once an epoch, drawn by the seed."""
+    method = LMC(LMCSettings(init_channels=8))
+    training = replace(TRAINING, batch_size=16)
+    (batches,) = method._tested(0, 36, context(1, training)).batches
+    assert batches.shape == (60, 12)
+    assert all(sorted(epoch.flatten().tolist()) == list(range(36)) for epoch in batches.split(3))
+    assert torch.equal(batches, method._tested(0, 36, context(1, training)).batches[0])
+    assert not torch.equal(batches, method._tested(1, 36, context(1, training)).batches[0])
+
+
+def test_outliers_to_all_others_go_through_the_new_module_alone() -> None:
+    """Losses of three modules on four images; the last module is new. Images 1 and 3 lie more than 4 deviations from both others."""
+    modules = [module_of(1.0, 0.5), module_of(2.0, 1.0), module_of(0.0, 0.0)]
+    losses = torch.tensor([[1.0, 9.0, 3.5, 9.0], [2.0, 9.0, 2.0, 7.0], [0.1, 0.1, 0.1, 50.0]])
+    weights = Catch((0,), 4.0).weights(modules, Step(losses, torch.full((3, 4), 1 / 3)))
+    torch.testing.assert_close(weights.T, torch.tensor([[1 / 3] * 3, [0, 0, 1.0], [1 / 3] * 3, [0, 0, 1.0]]))
+
+
+def test_outliers_are_caught_in_training_alone(first: LMC) -> None:
+    """In the loss of both phases, if it is asked for; answers are those of the routing."""
+    growth, examples = growing(first, 0), image_examples(striped_task())
+    inputs = examples.prepare(examples.train)
+    batch = made_batch(inputs, examples.train_labels, torch.arange(len(inputs)))
+    catching = restored(first, catch_outliers=True, outlier_threshold=ALWAYS)
+    # Every image is one: the layer is as if it had the new module alone.
+    alone = [[growth.layers[0][-1]], *growth.layers[1:]]
+    features, steps = compose(alone, inputs, first.routing)
+    structural = steps[0].losses.mean()
+    expected = F.cross_entropy(growth.head.classifier(features), examples.train_labels) + 10 * structural
+    assert catching.loss(growth)(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert first.loss(growth)(batch).item() != pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(catching._features(inputs), first._features(inputs))
+
+
+def test_a_task_that_an_earlier_version_began_is_one_line(first: LMC, tmp_path: Path) -> None:
+    method = restored(first)
+    (tmp_path / "train.running.safetensors").touch()
+    with pytest.raises(LifelongError, match=r"task 'task 1': begun by a version that tested for outliers otherwise"):
+        method.learn(striped_task(), replace(context(1), folder=tmp_path))
 
 
 def test_what_is_learned_stays(first: LMC) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lifelong.methods.importance import flat, shared_parameters
-from lifelong.methods.mas import MAS, output_sensitivity
+from lifelong.methods.mas import MAS, output_sensitivity, squared_batch_sensitivity
 from lifelong.settings.baselines import MASSettings
 from lifelong.training.examples import image_examples
 from tests.made import made_task
@@ -38,3 +38,30 @@ def test_importance_adds_up_and_the_anchor_is_the_newest() -> None:
     torch.testing.assert_close(second.quadratic.importance, first.quadratic.importance + own, rtol=1e-4, atol=1e-6)
     assert torch.equal(second.quadratic.anchor, flat(shared_parameters(second.backbone).values()))
     assert second.memory() == {"importance": 4 * len(own), "anchor": 4 * len(own)}
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_what_pars_code_calls_mas_is_a_squared_gradient_of_a_batch() -> None:
+    """B (d mean(z^2))^2 over batches of 4, 4 and 1 image, weighted by their images: plain autograd of the mean over images and classes."""
+    (network, head), examples = made_network(), made_examples()
+    batches = torch.randperm(9, generator=torch.Generator().manual_seed(3)).split(4)
+    parameters = list(shared_parameters(network).values())
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    expected = torch.zeros(sum(parameter.numel() for parameter in parameters))
+    for batch in batches:
+        loss = head(network(examples.prepare(examples.train[batch]))).square().mean()
+        gradient = flat(torch.autograd.grad(loss, parameters, materialize_grads=True))
+        expected = expected + len(batch) * gradient.square() * len(batch) / 9
+    found = squared_batch_sensitivity(network, head, examples, batches)
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-14)
+
+
+def test_pars_code_averages_over_tasks_and_halves() -> None:
+    settings = MASSettings(init_channels=4, importance="par-code")
+    one, two = (learned(MAS(settings), tasks=tasks)[0] for tasks in (1, 2))
+    own = 2 * two.quadratic.importance - one.quadratic.importance
+    assert (own > -1e-6).all()
+    assert own.max() > 0
+    assert torch.equal(two.quadratic.anchor, flat(shared_parameters(two.backbone).values()))
+    assert (MAS(settings).scale, MAS(MASSettings()).scale) == (0.5, 1.0)

@@ -166,6 +166,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("er", {"memory_policy": "reservoir", "memory_size": 10, "batch_norm": "per-task-stats"}),
     ("ewc", {"fisher": "sampled", "fisher_samples": 10, "batch_norm": "per-task"}),
     ("ewc", {"fisher": "batched", "penalty": "online"}),
+    ("ewc", {"fisher": "batched", "penalty": "average", "start": "kaiming"}),
     ("ewc", {"fisher": "empirical", "fisher_samples": 6, "backbone": "cells"}),
     ("finetune", {"batch_norm": "frozen", "stem_pool": True}),
     ("gpm", {"backbone": "cells", "plain_sgd": False}),
@@ -178,7 +179,11 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("par", {"variant": "coarse+fine", "beta": 1.0, "leave_one_out": True, "clamp": "class", "feature_split": "both"}),
     ("par", {"alpha": 1.0, "freeze_ratio": 9.0, "zero_is_far": True, "map_before_mean": True, "group_reduce": "max"}),
     ("par", {"alpha": 0.0, "beta": 0.0, "search_sampling": "batch", "search_projection": "softmax", "reduce_bn": False}),
+    ("par", {"alpha": 0.0, "beta": 0.0, "search_bn": "running", "search_idle": "move", "search_ties": "first"}),
     ("pnn", {"lateral": "copies"}),
+    ("pnn", {"lateral_scales": "normal"}),
+    ("mas", {"importance": "par-code"}),
+    ("learn-to-grow", {"search_start": "random", "search_kept": "best"}),
 ]
 """Options whose code no default runs."""
 

@@ -1,6 +1,7 @@
 """PAR's promises: what is shared changes only by distillation, what is frozen or another group's does not change by a bit."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
+from lifelong.errors import LifelongError
 from lifelong.methods.distillation import distillation_loss, soft_cross_entropy
-from lifelong.methods.method import Context, LearnRecord
+from lifelong.methods.method import Context, LearnRecord, count_parameters
 from lifelong.methods.par import PAR
 from lifelong.relatedness.extractor import open_extractor
 from lifelong.settings.par import PARSettings
@@ -54,6 +56,23 @@ def test_related_tasks_share_and_far_ones_do_not() -> None:
     assert len(records[2].distances) == 2
     assert records[2].group_distances[0] <= 0.5 < records[2].group_distances[1]
     assert records[1].parameters_added == records[1].parameters_added > records[2].parameters_added == 3 * 16 + 3
+
+
+def test_undecided_edges_are_recorded_and_said() -> None:
+    """Two epochs of search decide nothing. The note is the same for every task, the reason is the task's."""
+    said: list[str] = []
+    tasks = [made_task(kind=0, seed=1), made_task(kind=5, seed=2), made_task(kind=0, seed=3)]
+    method = PAR(SMALL)
+    records = [method.learn(task, replace(context(index), on_note=said.append)) for index, task in enumerate(tasks)]
+    assert [(record.edges, record.undecided_edges) for record in records] == [(16, 16), (16, 16), (0, 0)]
+    assert records[0].reason.endswith("; 16 of its 16 edges undecided, ties broken by the seed")
+    assert "undecided" not in records[2].reason
+    assert said == [note for record in records for note in record.notes] == records[0].notes * 2
+    assert said[0].startswith("search_epochs = 2: ")
+    enough = PAR(replace(SMALL, search_epochs=20))
+    (record,) = learn(enough, tasks[:1], TrainingSettings(epochs=1, batch_size=40))
+    assert (record.notes, record.edges) == ([], 16)
+    assert record.undecided_edges < 4
 
 
 def test_a_frozen_expert_answers_old_tasks_bit_for_bit() -> None:
@@ -129,7 +148,8 @@ def test_reused_cell_is_the_nearest_group_s_and_trained_afresh() -> None:
         ("fixed", ["reuse-cell", "reuse-cell", "reuse-cell"], 3),
         ("fine", ["search", "search", "search"], 3),
         ("coarse+fine", ["search", "search", "reuse-cell"], 3),
-        ("regularization", ["search", "reuse-expert", "reuse-expert"], 1),
+        ("regularization", ["reuse-cell", "reuse-expert", "reuse-expert"], 1),
+        ("regularization-searched", ["search", "reuse-expert", "reuse-expert"], 1),
         ("fixed+regularization", ["reuse-cell", "reuse-cell", "reuse-expert"], 2),
         ("fine+regularization", ["search", "search", "reuse-expert"], 2),
     ],
@@ -139,6 +159,26 @@ def test_ablations_of_table_5(variant: str, decisions: list[str], experts: int) 
     records = learn(method, [made_task(kind=0, seed=1), made_task(kind=5, seed=2), made_task(kind=0, seed=3)])
     assert [r.decision for r in records] == decisions
     assert len(method.experts) == experts
+
+
+@pytest.mark.parametrize(("variant", "paper"), [("regularization", 0.244), ("fixed", 2.236)])
+def test_the_sizes_of_table_5(variant: str, paper: float) -> None:
+    """Rows #4 and #1, in millions: one and ten experts of 221,376 with ten heads of 2,570. 0.02 of them are open in the paper's numbers."""
+    method = PAR(PARSettings(variant=variant, extractor="pixels"))
+    task = made_task(classes=10, train=2, valid=2)
+    learn(method, [task], TrainingSettings(epochs=1, batch_size=20))
+    expert, head = method.experts[0], method.heads[0]
+    experts = 1 if variant == "regularization" else 10
+    parameters = experts * count_parameters([expert]) + 10 * count_parameters([head])
+    assert parameters == experts * 221_376 + 10 * 2_570
+    assert parameters / 1e6 == pytest.approx(paper, rel=0.02)
+
+
+def test_a_run_that_was_begun_with_a_searched_cell_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "search.running.safetensors").touch()
+    method = PAR(replace(SMALL, variant="regularization"))
+    with pytest.raises(LifelongError, match=r"task 'task 0': .*'regularization-searched'"):
+        method.learn(made_task(), replace(context(0), folder=tmp_path))
 
 
 def test_tiny_tasks_join_as_in_the_authors_code() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelong.networks.blocks import make_chain
-from lifelong.networks.progressive import Column, LateralForm, outputs_of
+from lifelong.networks.progressive import Adapter, Column, LateralForm, outputs_of
 
 
 def size(*modules: nn.Module) -> int:
@@ -30,6 +30,18 @@ def test_parameters_of_mntdp_s_form() -> None:
         sizes = [size(Column(chain, 10, earlier, "copies")) for earlier in range(6)]
     assert sizes == [606_400 + 650 + t * 605_194 for t in range(6)]
     assert sum(sizes) == 6 * 607_050 + 15 * 605_194 == 12_720_210
+
+
+def test_scales_of_pars_code_are_drawn() -> None:
+    """From a standard normal; a column that draws none starts as it did."""
+    torch.manual_seed(0)
+    drawn = Column(make_chain("light-resnet18", 4), 2, 200, scales="normal").head.lateral
+    assert isinstance(drawn, Adapter)
+    assert abs(drawn.alpha.mean()) < 0.3
+    assert 0.8 < drawn.alpha.std() < 1.2
+    even = Column(make_chain("light-resnet18", 4), 2, 2).head.lateral
+    assert isinstance(even, Adapter)
+    assert even.alpha.tolist() == [1, 1]
 
 
 def columns(form: LateralForm, backbone: str = "light-resnet18", count: int = 3) -> list[Column]:

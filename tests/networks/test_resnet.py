@@ -3,7 +3,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from lifelong.methods.backbone import make_backbone
 from lifelong.networks.resnet import ImageNetResNet18, LightResNet
+from lifelong.settings.baselines import FinetuneSettings
 
 
 def count(module: nn.Module) -> int:
@@ -17,6 +19,17 @@ def test_light_totals(stem_pool):
     assert count(network) + count(nn.Linear(network.feature_dim, 10)) == 607_050
     assert sum(buffer.numel() for buffer in network.buffers()) == 2_580
     assert [count(layer) for layer in network.layers] == [147_968, 152_192, 152_192, 152_192]
+
+
+def test_the_authors_codes_start():
+    """A 3x3 convolution of 64 to 64 channels: a normal of variance 2 / (9 * 64); PyTorch's own is uniform up to 1 / sqrt(9 * 64)."""
+    torch.manual_seed(0)
+    kaiming, plain = (make_backbone(FinetuneSettings(start=start)) for start in ("kaiming", "torch"))
+    weights = torch.cat([block.conv2.weight.flatten() for layer in kaiming.layers for block in layer])
+    assert weights.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
+    assert weights.abs().max() > 3 * weights.std()
+    assert plain.layers[0][0].conv2.weight.abs().max() <= 1 / 24
+    assert [name for name, _ in kaiming.named_parameters()] == [name for name, _ in plain.named_parameters()]
 
 
 @pytest.mark.parametrize(("stem_pool", "sizes"), [(False, [32, 16, 8, 4]), (True, [16, 8, 4, 2])])

@@ -121,6 +121,13 @@ PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-
             "85.5 % right on average, nothing forgotten.",
         ),
         (
+            [task("search", 0) | {"edges": 16, "undecided_edges": 5}, task("search", 1) | {"edges": 16, "undecided_edges": 0}],
+            [[0.8], [0.8, 0.9]],
+            {"ap": 0.85, "af": 0.0},
+            "2 tasks learned with 2 experts and 93.8 k parameters: 2 cells searched (5 of 32 edges undecided); "
+            "85.0 % right on average, nothing forgotten.",
+        ),
+        (
             [task("reuse-cell", 0), task("reuse-expert", 0), task("reuse-expert", 0)],
             [[0.8], [0.6, 0.9], [0.7, 0.95, 0.5]],
             {"ap": 0.717, "af": -0.0167},

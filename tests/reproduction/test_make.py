@@ -12,7 +12,10 @@ from lifelong.errors import LifelongError
 from lifelong.reproduction import ledger
 from lifelong.reproduction.cells import TOLERANCE
 from lifelong.reproduction.make import make
-from lifelong.reproduction.plan import Choice
+from lifelong.reproduction.paper import paper_table
+from lifelong.reproduction.plan import Choice, Job, plan
+from lifelong.reproduction.runs import finished
+from lifelong.settings.resolve import flat
 from lifelong.streams.splits import SUPERCLASSES
 
 
@@ -100,6 +103,30 @@ def test_a_finished_run_with_other_settings_is_not_taken(tiny, place, tmp_path):
     with pytest.raises(LifelongError, match="holds a run with stream = 'cifar100-10', not"):
         make("table3", Choice(tiny.scale, (0,), ("finetune",), ("cifar100-10",)), tmp_path, place, str, tolerance=TOLERANCE)
     assert (tmp_path / "table3.csv").read_text() == "of another scale"
+
+
+def write_summary(job: Job, out: Path, decision: str) -> None:
+    """A finished run of a version that had no `search_ties`."""
+    folder = out / job.folder
+    folder.mkdir(parents=True)
+    settings = {key: value for key, value in flat(job.config).items() if key != "search_ties"}
+    (folder / "summary.json").write_text(json.dumps({"complete": True, "settings": settings, "tasks": [{"decision": decision}]}))
+
+
+def test_a_finished_run_of_an_earlier_version_is_taken(tiny, tmp_path):
+    (job,) = plan(paper_table("table5"), Choice(tiny.scale, (0,), ("par",)))
+    write_summary(job, tmp_path, "search")
+    assert finished(job, tmp_path) is not None
+
+
+def test_regularization_alone_with_a_searched_cell_is_not_taken(tiny, tmp_path):
+    """As earlier versions ran row #4 of Table 5."""
+    fixed, searched = (plan(paper_table("table5"), Choice(tiny.scale, (seed,), ("par-regularization",)))[0] for seed in (0, 1))
+    write_summary(fixed, tmp_path, "reuse-cell")
+    assert finished(fixed, tmp_path) is not None
+    write_summary(searched, tmp_path, "search")
+    with pytest.raises(LifelongError, match="whose cell was searched"):
+        finished(searched, tmp_path)
 
 
 def test_figure_over_beta(tiny, place, tmp_path):

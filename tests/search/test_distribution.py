@@ -1,10 +1,12 @@
 import math
+import statistics
+from collections import Counter
 
 import pytest
 import torch
 
 from lifelong.networks.genotype import EDGES, OPERATIONS, Genotype
-from lifelong.search.distribution import Distribution, derive, project, votes
+from lifelong.search.distribution import ENOUGH_ROUNDS, FEWEST_ROUNDS, Distribution, derive, project, votes
 
 
 def table(*row: float) -> torch.Tensor:
@@ -98,10 +100,73 @@ def test_sampling_follows_the_probabilities():
     assert 600 < draws.count(1) < 800
 
 
-def test_the_genotype_of_no_knowledge_is_max_pools():
-    """Facts 5.2: ties fall to max_pool_3x3, and to the first two edges."""
-    plan = derive(Distribution().probabilities)
-    assert plan == ((("max_pool_3x3", 0), ("max_pool_3x3", 1)),) * 4
+def test_a_search_that_knows_nothing_takes_the_first_or_draws():
+    """Facts 5.2: in the authors' code ties fall to max_pool_3x3, and to the first two edges."""
+    nothing = Distribution().probabilities
+    first = derive(nothing, None)
+    assert first.plan == ((("max_pool_3x3", 0), ("max_pool_3x3", 1)),) * 4
+    assert first.undecided == 8
+    plans = [derive(nothing, torch.Generator().manual_seed(seed)) for seed in range(300)]
+    assert derive(nothing, torch.Generator().manual_seed(7)) == plans[7]
+    assert {found.undecided for found in plans} == {8}
+    drawn = Counter(name for found in plans for node in found.plan for name, _ in node)
+    # 2,400 edges, 480 for each of five operations: 4 standard deviations (19.6) either way.
+    assert set(drawn) == set(OPERATIONS[1:])
+    assert all(400 < count < 560 for count in drawn.values())
+    # The last node has 5 edges, of which two are drawn 300 times: 120 for each, 4 standard deviations of 8.5.
+    sources = Counter(source for found in plans for _, source in found.plan[3])
+    assert set(sources) == set(range(5))
+    assert all(86 < count < 154 for count in sources.values())
+
+
+def test_only_equals_are_drawn():
+    """The last node's edge from 2 is the most probable; max_pool and skip are equal there. Of its other edges, those from 0 and 4 are
+    equal, and what is on them is certain."""
+    p = torch.tensor([0.4, *[0.12] * 5], dtype=torch.float64).repeat(14, 1)
+    rows = {edge: row for row, edge in enumerate(EDGES)}
+    for node in range(3):  # sure of the first two edges of each
+        for source in (0, 1):
+            p[rows[node, source]] = torch.tensor([0, 0, 0, 0, 0.9, 0.1])
+    p[rows[3, 2]] = torch.tensor([0.1, 0.35, 0.1, 0.35, 0.05, 0.05])
+    p[rows[3, 0], 5] = p[rows[3, 4], 4] = 0.2
+    found = [derive(p, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    assert {one.plan[:3] for one in found} == {((("sep_conv_3x3", 0), ("sep_conv_3x3", 1)),) * 3}
+    place = {("dil_conv_3x3", 0), ("sep_conv_3x3", 4)}
+    assert {one.plan[3] for one in found} == {
+        tuple(sorted((other, (name, 2)), key=lambda operation: operation[1]))
+        for other in place
+        for name in ("max_pool_3x3", "skip_connect")
+    }
+    assert {one.undecided for one in found} == {2}
+    assert derive(p, None).plan[3] == (("dil_conv_3x3", 0), ("max_pool_3x3", 2))
+
+
+def test_rounding_decides_nothing():
+    p = Distribution().probabilities
+    p[:, 4] += 1e-15
+    assert derive(p, None).undecided == 8
+    p[:, 4] += 1e-9
+    assert derive(p, None).plan[0] == (("sep_conv_3x3", 0), ("sep_conv_3x3", 1))
+
+
+@pytest.mark.parametrize("projection", ["simplex", "softmax"])
+def test_how_many_rounds_decide_how_many_edges(projection):
+    """None of 16 edges is decided with fewer than `FEWEST_ROUNDS` networks, some are with as many, and nearly all with `ENOUGH_ROUNDS`."""
+
+    def undecided(rounds):
+        left = []
+        for seed in range(20):
+            generator = torch.Generator().manual_seed(seed)
+            cell = Distribution()
+            for _ in range(rounds):
+                plan = cell.sample(generator)
+                cell.learn(plan, torch.rand((), generator=generator).item(), 0.01, projection)
+            left.append(derive(cell.probabilities, None).undecided)
+        return left
+
+    assert set(undecided(FEWEST_ROUNDS - 1)) == {8}
+    assert 4 < statistics.fmean(undecided(FEWEST_ROUNDS)) < 8
+    assert statistics.fmean(undecided(ENOUGH_ROUNDS)) < 0.3
 
 
 def test_derivation_by_hand():
@@ -112,7 +177,8 @@ def test_derivation_by_hand():
     p[rows[2, 3], OPERATIONS.index("sep_conv_3x3")] = 0.5
     p[rows[2, 1], OPERATIONS.index("dil_conv_3x3")] = 0.4
     p[rows[3, 0], OPERATIONS.index("skip_connect")] = 0.3
-    plan = derive(p)
-    assert plan[2] == (("dil_conv_3x3", 1), ("sep_conv_3x3", 3))
-    assert plan[3] == (("skip_connect", 0), ("max_pool_3x3", 1))
-    assert Genotype(plan, plan).normal == plan
+    found = derive(p, None)
+    assert found.plan[2] == (("dil_conv_3x3", 1), ("sep_conv_3x3", 3))
+    assert found.plan[3] == (("skip_connect", 0), ("max_pool_3x3", 1))
+    assert found.undecided == 2 + 2 + 1
+    assert Genotype(found.plan, found.plan).normal == found.plan

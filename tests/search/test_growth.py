@@ -141,3 +141,37 @@ def test_four_images_are_enough_and_three_are_not():
 def test_a_rate_far_too_high_is_said():
     with pytest.raises(LifelongError, match=r"task 'x', search, epoch \d+, with search_lr 1e\+30"):
         search(Stage("search", 1, where="task 'x', search"), search_lr=1e30, search_clip_norm=0.0)
+
+
+def test_the_best_epoch_is_kept_if_asked_for(monkeypatch):
+    """Accuracies 0.5, 0.75, 0.75, 0.25: the choices after the second epoch, which is the whole of a search of as many."""
+    rising = iter([0.5, 0.75, 0.75, 0.25])
+    epoch = growth._Growth._step_alpha
+    right = [0.0]
+
+    def step(self, indices):
+        epoch(self, indices)
+        return torch.tensor(right[0] * len(indices))
+
+    monkeypatch.setattr(
+        growth, "set_rate", lambda optimizer, *rest: (right.__setitem__(0, next(rising)), optimizer.__setattr__("lr", 0.05))
+    )
+    monkeypatch.setattr(growth._Growth, "_step_alpha", step)
+    best = search(Stage("search", 1), search_epochs=4, search_kept="best")
+    assert [round(accuracy, 2) for _, accuracy in best.history] == [0.5, 0.75, 0.75, 0.25]
+    rising = iter([0.5, 0.75])
+    two = search(Stage("search", 1), search_epochs=2)
+    assert all(torch.equal(a, b) for a, b in zip(best.weights, two.weights, strict=True))
+
+
+def test_choices_begin_even_or_at_random(monkeypatch):
+    starts = []
+    to_end = growth._Growth.to_end
+    monkeypatch.setattr(
+        growth._Growth, "to_end", lambda self: (starts.append(torch.cat([a.detach().clone() for a in self.alphas])), to_end(self))[1]
+    )
+    for start in ("even", "random", "random"):
+        search(Stage("search", 1), search_epochs=1, search_start=start)
+    assert not starts[0].any()
+    assert torch.equal(starts[1], starts[2])
+    assert 0.0005 < starts[1].std() < 0.0015

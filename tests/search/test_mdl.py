@@ -8,7 +8,7 @@ from lifelong.data.task import Augmentation, Normalization, Split
 from lifelong.errors import LifelongError
 from lifelong.networks.supernet import SuperNetwork
 from lifelong.search import mdl
-from lifelong.search.mdl import SearchResult, search_cell
+from lifelong.search.mdl import SearchResult, search_cell, too_short
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.stages import Stage
@@ -59,11 +59,15 @@ class StopHereError(Exception):
     pass
 
 
-@pytest.mark.parametrize("sampling", ["epoch", "batch"])
-def test_interrupted_anywhere_it_ends_the_same(tmp_path, sampling):
+CODE = {"search_bn": "running", "search_idle": "move"}
+"""As in the authors' code."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"search_sampling": "batch"}, CODE])
+def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
     """Stopped in the listener after random epochs, some of them before the state is saved; the continued run is the straight one."""
     weights = {}
-    straight = search(Stage("search", 7), search_sampling=sampling, search_epochs=6)
+    straight = search(Stage("search", 7), search_epochs=6, **changes)
     chance = random.Random(3)
     attempts = 0
 
@@ -75,7 +79,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, sampling):
     for attempts in range(60):  # noqa: B007
         stage = Stage("search", 7, folder=tmp_path, listener=listener, save_every=0.0 if chance.random() < 0.8 else 1e9)
         try:
-            resumed = search(stage, search_sampling=sampling, search_epochs=6)
+            resumed = search(stage, search_epochs=6, **changes)
             break
         except StopHereError:
             continue
@@ -135,6 +139,61 @@ def test_one_path_an_epoch_and_only_it_moves(monkeypatch):
     assert len(paths) == 2 * 2
 
 
+def test_idle_operations_go_on_in_the_authors_code(monkeypatch):
+    """By zero gradients: each step, w <- w - lr (m <- 0.9 m + decay w). Those that were never sampled have no gradient, and rest."""
+    runs = []
+    to_end = mdl._CellSearch.to_end
+
+    def spy(self):
+        steps, train = [], mdl._CellSearch._step
+
+        def step(search, path, indices):
+            # Momentum buffers are in the order of parameters.
+            before = [(p.detach().clone(), m.clone()) for p, m in zip(search.optimizer.parameters, search.optimizer.state(), strict=True)]
+            had = set(search._touched())
+            train(search, path, indices)
+            moved = [p.detach().clone() for p in search.optimizer.parameters]
+            idle = {i for i in had if search.optimizer.parameters[i].grad.abs().max() == 0}
+            never = set(range(len(moved))) - set(search._touched())
+            steps.append((search.optimizer.lr, before, moved, idle, never))
+
+        monkeypatch.setattr(mdl._CellSearch, "_step", step)
+        found = to_end(self)
+        monkeypatch.setattr(mdl._CellSearch, "_step", train)
+        runs.append(steps)
+        return found
+
+    monkeypatch.setattr(mdl._CellSearch, "to_end", spy)
+    search(Stage("search", 1), search_idle="move")
+    count = 0
+    for lr, before, moved, idle, never in runs[0]:
+        for index, (weight, momentum) in enumerate(before):
+            if index in idle:
+                expected = weight - lr * (0.9 * momentum + 0.003 * weight)
+                torch.testing.assert_close(moved[index], expected, rtol=1e-5, atol=1e-7)
+                count += 1
+            if index in never:
+                assert torch.equal(moved[index], weight)
+    assert count > 50
+    assert runs[0][0][4]
+
+
+def test_running_statistics_judge_in_the_authors_code(monkeypatch):
+    """What is answered for an image then depends on no other image of its batch."""
+    networks = []
+    to_end = mdl._CellSearch.to_end
+    monkeypatch.setattr(mdl._CellSearch, "to_end", lambda self: (networks.append(self.network), to_end(self))[1])
+    inputs = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    path = ((4,) * 14, (5,) * 14)
+    for statistics in ("batch", "running"):
+        search(Stage("search", 1), search_epochs=1, search_bn=statistics)
+        network = networks[-1]
+        assert not network.training  # an epoch ends by judging
+        with torch.no_grad():
+            alone, together = network(inputs[:2], path), network(inputs, path)[:2]
+        assert torch.allclose(alone, together, rtol=1e-4, atol=1e-5) == (statistics == "running")
+
+
 def test_the_halves_part_the_images(monkeypatch):
     """Every image is either trained on or judged by, in each epoch."""
     seen = []
@@ -181,3 +240,29 @@ def test_width_of_the_search(monkeypatch):
     search(Stage("search", 1), search_epochs=1)
     search(Stage("search", 1), search_epochs=1, search_channels=6)
     assert [arguments[1] for arguments in made] == [4, 6]
+
+
+def test_ties_are_drawn_by_the_seed_and_counted():
+    """Two epochs decide nothing: two seeds draw two cells, where the authors' code takes max-pools."""
+    one, other = (search(Stage("search", seed), search_epochs=2) for seed in (1, 2))
+    assert one.undecided == other.undecided == 16
+    assert one.genotype != other.genotype
+    assert same(one, search(Stage("search", 1), search_epochs=2))
+    first = search(Stage("search", 1), search_epochs=2, search_ties="first")
+    assert {name for cell in (first.genotype.normal, first.genotype.reduce) for node in cell for name, _ in node} == {"max_pool_3x3"}
+    assert first.undecided == 16
+    assert one.undecided > search(Stage("search", 1), images(90), search_epochs=12).undecided
+
+
+@pytest.mark.parametrize(("epochs", "sampling", "sampled"), [(1, "epoch", 1), (2, "epoch", 2), (1, "batch", 2)])
+def test_a_search_that_can_decide_nothing_is_said(epochs, sampling, sampled):
+    """30 images, batches of 8: the first half of 15 makes two batches."""
+    told = too_short(30, SearchSettings(search_epochs=epochs, search_sampling=sampling), 8)
+    assert told is not None
+    assert told.startswith(f"search_epochs = {epochs}: a search of {sampled} sampled network")
+    assert "3 decide some, 20 nearly all" in told
+
+
+def test_a_search_that_can_decide_is_not():
+    assert too_short(30, SearchSettings(search_epochs=3), 8) is None
+    assert too_short(33, SearchSettings(search_epochs=1, search_sampling="batch"), 8) is None  # 17 in the half: three batches

@@ -23,7 +23,7 @@ def test_every_preset_has_a_table_and_a_line():
 
 @pytest.mark.parametrize(("preset", "cls", "key", "value"), ROWS)
 def test_every_row_sets_a_setting_to_an_accepted_value(preset, cls, key, value):
-    assert check(settings_of(cls)[key].hint, value) == value
+    assert check({**settings_of(TrainingSettings), **settings_of(cls)}[key].hint, value) == value
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -54,6 +54,9 @@ def test_authors_code_is_the_code_in_every_row_that_differs():
         "stop_reuse_early": False,
         "search_projection": "softmax",
         "search_channels": 64,
+        "search_bn": "running",
+        "search_idle": "move",
+        "search_ties": "first",
         "reduce_bn": False,
         "frozen_augment": True,
     }
@@ -61,8 +64,35 @@ def test_authors_code_is_the_code_in_every_row_that_differs():
     assert (par.group_reduce, par.feature_split, par.feature_input, par.leave_one_out) == ("mean", "valid", "task", False)
     assert (par.kd_weight, par.temperature, par.train_old_heads, par.tiny_task_ratio) == (1.0, 2.0, False, 10.0)
     assert par.search_sampling == "epoch"
-    assert configure("digits", "finetune", preset="authors-code").settings == FinetuneSettings(stem_pool=True)
-    assert configure("digits", "lwf", preset="authors-code").settings == LwFSettings(stem_pool=True)
+    assert configure("digits", "finetune", preset="authors-code").settings == FinetuneSettings(stem_pool=True, start="kaiming")
+    assert configure("digits", "lwf", preset="authors-code").settings == LwFSettings(stem_pool=True, start="kaiming")
+
+
+# The authors' run files of baselines on MiniImageNet-20: epochs, batch, rate, weight decay, and the method's own weight.
+BASELINES = {
+    "ewc": (50, 64, 0.025, 0.001, {"fisher": "batched", "penalty": "average", "penalty_weight": 3000.0}),
+    "mas": (50, 64, 0.025, 0.001, {"importance": "par-code", "penalty_weight": 300.0}),
+    "lwf": (50, 64, 0.025, 0.001, {"kd_weight": 2.0, "temperature": 2.0, "train_old_heads": True}),
+    "independent": (50, 64, 0.025, 0.003, {}),
+    "pnn": (50, 64, 0.025, 0.03, {"lateral_scales": "normal", "lateral": "adapter"}),
+    # Its run file is not read; these are the values in the code.
+    "learn-to-grow": (20, 128, 0.01, 0.0003, {"search_epochs": 100, "search_lr": 0.025, "search_alpha_lr": 0.01, "size_weight": 1.0}),
+}
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_authors_code_has_the_run_files_of_baselines(method):
+    config = configure("miniimagenet-20", method, preset="authors-code")
+    training, (*trained, own) = config.training, BASELINES[method]
+    assert [training.epochs, training.batch_size, training.lr, training.weight_decay] == trained
+    assert (training.momentum, training.clip_norm, training.schedule, training.patience) == (0.9, 5.0, "cosine", 0)
+    assert {key: getattr(config.settings, key) for key in own} == own
+    reduced = configure("miniimagenet-20?tasks=2", method, preset="authors-code")
+    assert (reduced.training, reduced.settings) == (config.training, config.settings)
+    assert configure("miniimagenet-20", "par", preset="authors-code").training == TrainingSettings()
+    assert configure("cifar100-10", method, preset="authors-code").training == TrainingSettings()
+    assert configure("miniimagenet-20", method, preset="paper").training == TrainingSettings()
+    assert configure("miniimagenet-20", method, preset="authors-code", epochs=3).training.epochs == 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,0 +1,57 @@
+"""What was recorded of runs of the reference codes: figures, which are in `docs/fidelity.md` with where each is held."""
+
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from lifelong.networks.cells import CellNetwork
+from lifelong.networks.genotype import Genotype
+from lifelong.search.distribution import Distribution, derive
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("projection", "low", "high"), [("softmax", (0.155, 0.1667), (0.1667, 0.178)), ("simplex", (0.0, 0.1), (0.25, 1.0))]
+)
+def test_how_far_a_search_leaves_chance(projection: str, low: tuple[float, float], high: tuple[float, float]) -> None:
+    """PAR's code kept every probability between 0.157 and 0.177 for 100 epochs of step 0.01, whatever the accuracies; 1/6 is chance."""
+    generator, cell = torch.Generator().manual_seed(0), Distribution()
+    for _ in range(100):
+        cell.learn(cell.sample(generator), torch.rand((), generator=generator).item(), 0.01, projection)
+        if projection == "softmax":
+            assert cell.probabilities.min() > 0.155
+            assert cell.probabilities.max() < 0.178
+    assert low[0] <= cell.probabilities.min() <= low[1]
+    assert high[0] <= cell.probabilities.max() <= high[1]
+
+
+def test_the_size_of_random_cells() -> None:
+    """200 random genotypes in PAR's code, C = 64 with a head of ten classes: 226,759 on average, deviation 30,820.
+
+    Means of 200 and of 60 differ by 4,500 (a standard deviation): three times that.
+    """
+    nothing = Distribution().probabilities
+    sizes = []
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        cell = Genotype(derive(nothing, generator).plan, derive(nothing, generator).plan)
+        with torch.device("meta"):  # weights are counted, none is drawn
+            sizes.append(sum(parameter.numel() for parameter in CellNetwork(cell, 64).parameters()) + 2_570)
+    assert statistics.fmean(sizes) == pytest.approx(226_759, abs=13_600)
+    assert statistics.stdev(sizes) == pytest.approx(30_820, rel=0.25)
+    assert min(sizes) > 164_042 * 0.75
+    assert max(sizes) < 435_146  # all separable convolutions
+    # Row #2 of the paper's Table 5, in millions: ten searched cells with heads; ten random ones vary by 0.1.
+    assert 10 * statistics.fmean(sizes) / 1e6 == pytest.approx(2.277, abs=0.1)
+
+
+def test_the_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
