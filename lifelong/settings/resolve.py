@@ -87,7 +87,7 @@ def resolve(
         raise LifelongError("no stream given: name one with --stream, or with the key 'stream' in the file of --config")
     method = run.get("method", "par")
     if method not in methods:
-        raise LifelongError(f"{_label(given, 'method')}unknown method '{method}'{near_miss(method, methods)}")
+        raise LifelongError(f"{_label(given, 'method')}{unknown_method(method, methods)}")
     settings = methods[method]
     chosen: Preset = run.get("preset", "paper")
     known = settings_of(TrainingSettings) | settings_of(settings)
@@ -110,6 +110,13 @@ def resolve(
     else:
         _check_combinations(config, tuning, _label(given, "grid"))
     return config
+
+
+def unknown_method(name: str, known: Iterable[str]) -> str:
+    """The words about a method that is not known: the nearest name, or where one's own come from."""
+    hint = near_miss(name, known)
+    own = "" if "did you mean" in hint else " (one of your own: --plugin FILE.py, import its module, or install its package)"
+    return f"unknown method '{name}'{hint}{own}"
 
 
 def flat(config: RunConfig) -> dict[str, Any]:
