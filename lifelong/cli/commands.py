@@ -90,7 +90,7 @@ class Where:
 
     Attributes:
         weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
-        threads: of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones
+        threads: of the processor; 0: as OMP_NUM_THREADS says, else one for images of up to 16 pixels a side, all cores for larger ones
         save_every: seconds between two saves of the computation under way
     """
 
