@@ -11,7 +11,7 @@ from typing import Any
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.errors import LifelongError
-from lifelong.methods.registry import METHODS, method_entry
+from lifelong.methods.registry import known_methods, method_entry
 from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
@@ -91,7 +91,7 @@ def configured(
         preset,
         None if config is None else Path(config),
         hyper_parameters,
-        methods={name: entry.settings for name, entry in METHODS.items()},
+        methods={name: entry.settings for name, entry in known_methods().items()},
         compared=compared,
     )
 

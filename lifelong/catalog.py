@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lifelong.methods.registry import METHODS, method_entry
+from lifelong.methods.registry import known_methods, method_entry
 from lifelong.places import Place, environment
 from lifelong.settings.arguments import Seed, checked
 from lifelong.settings.fields import Setting, expected, plain, settings_of
@@ -112,7 +112,7 @@ def _described(stream: Any, seed: int) -> dict[str, Any]:
 
 def list_methods() -> list[dict[str, Any]]:
     """The registered methods: "name", "summary" and "source" (the paper)."""
-    return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in METHODS.values()]
+    return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in known_methods().values()]
 
 
 @checked

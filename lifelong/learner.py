@@ -1,6 +1,7 @@
 """What a run has learned, put to use: images in, names of tasks and classes out."""
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -63,7 +64,7 @@ class Prediction:
 
 
 class Learner:
-    """A run whose learned tasks can be asked. `Learner.load` opens one.
+    """A run whose learned tasks can be asked, by any number of threads at once. `Learner.load` opens one.
 
     Attributes:
         tasks: the classes of each task in label order, by the task's name, in the order of learning.
@@ -76,7 +77,7 @@ class Learner:
         self.image_sizes: dict[str, int] = dict(zip(saved.names, sizes, strict=True))
         self.device = device
         self._saved, self._place = saved, place
-        self._attached = False
+        self._attached, self._attaching = False, threading.Lock()
 
     @property
     def image_size(self) -> int:
@@ -293,7 +294,9 @@ class Learner:
 
     def _attach(self) -> None:
         """Open the feature extractor when the first answer needs it."""
-        if not self._attached:
+        with self._attaching:
+            if self._attached:
+                return
             if self._saved.method.extractor() is not None:
                 self._saved.check_weights(self._place.weights)
             self._saved.method.attach_extractor(extractor_opener(self._place, self.device))

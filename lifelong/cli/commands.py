@@ -14,6 +14,7 @@ from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
 from lifelong.experiment.console import make_console
+from lifelong.methods.registry import known_methods
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import Environment
@@ -21,11 +22,15 @@ from lifelong.settings.tuning import ABOUT_TUNING
 
 app = App(
     name="lifelong",
-    help="Learn a stream of image-classification tasks one at a time, sharing or allocating a small expert network for each.",
+    help="Learn a stream of image-classification tasks one at a time, sharing or allocating a small expert network for each. "
+    "With --plugin FILE.py every command knows the methods that the file registers.",
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
+
+KNOWN = frozenset(known_methods())
+"""The methods whose settings are flags here."""
 
 HYPER = make_flags()()
 RELATED = make_flags(
@@ -85,7 +90,7 @@ class Where:
 
     Attributes:
         weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
-        threads: of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones
+        threads: of the processor; 0: as OMP_NUM_THREADS says, else one for images of up to 16 pixels a side, all cores for larger ones
         save_every: seconds between two saves of the computation under way
     """
 

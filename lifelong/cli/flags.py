@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
-from lifelong.methods.registry import METHODS
+from lifelong.methods.registry import known_methods
 from lifelong.settings.fields import Setting, check, expected, settings_of, show_default
 from lifelong.settings.training import TrainingSettings
 
@@ -67,7 +67,7 @@ def _list_of(element: type[Any]) -> Any:
 def owners() -> dict[str, dict[str, Setting]]:
     """Every method's hyper-parameters by key, then by the method's name; a name that several methods share appears once."""
     table: dict[str, dict[str, Setting]] = {}
-    for method, entry in METHODS.items():
+    for method, entry in known_methods().items():
         for name, item in settings_of(entry.settings).items():
             table.setdefault(name, {})[method] = item
     return table
@@ -118,9 +118,9 @@ def make_flags(only: Iterable[str] | None = None) -> type[Any]:
     fields = [_field(name, {"training": item}, training) for name, item in settings_of(TrainingSettings).items() if wanted is None]
     for name, items in owners().items():
         if wanted is None or name in wanted:
-            everyone = len(items) == len(METHODS)
+            everyone = len(items) == len(known_methods())
             title = "every method" if everyone else ", ".join(items)
-            fields.append(_field(name, items, Group(f"Hyper-parameters of {title}", sort_key=2 + len(METHODS) - len(items))))
+            fields.append(_field(name, items, Group(f"Hyper-parameters of {title}", sort_key=2 + len(known_methods()) - len(items))))
     # The class's module must be ours: cyclopts takes a class of the module "types" for a plain value.
     return dataclasses.make_dataclass("HyperParameters", fields, kw_only=True, frozen=True, namespace={"__module__": __name__})
 

@@ -1,21 +1,24 @@
 """From a command line to an exit code: 0 done, 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
 
+import importlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from lifelong.cli import reproduce, use  # noqa: F401  (their commands join the others)
-from lifelong.cli.commands import app
+from lifelong.cli import commands, reproduce, use
 from lifelong.errors import LifelongError
 from lifelong.experiment.console import make_console
+from lifelong.methods.plugins import load_plugin
+from lifelong.methods.registry import known_methods
 
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -40,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
-            app(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            words = _with_plugins(words)
+            _app()(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
@@ -54,6 +58,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return 0
+
+
+def _with_plugins(words: Sequence[str]) -> list[str]:
+    """Load the files of --plugin, which any command takes; returns the other words."""
+    rest, left = [], iter(words)
+    for word in left:
+        flag, sign, value = word.partition("=")
+        if flag != "--plugin":
+            rest.append(word)
+            continue
+        file = value if sign else next(left, "")
+        if not file:
+            raise LifelongError("--plugin needs a value: a Python file that registers methods of your own")
+        load_plugin(Path(file))
+    return rest
+
+
+def _app() -> App:
+    """The commands, with a flag for every setting of every method that is known by now."""
+    if frozenset(known_methods()) != commands.KNOWN:
+        for module in (commands, use, reproduce):
+            importlib.reload(module)
+    return commands.app
 
 
 def _say(text: str, code: int) -> int:

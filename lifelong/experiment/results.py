@@ -21,6 +21,9 @@ from filelock import FileLock, Timeout
 from lifelong.errors import LifelongError
 from lifelong.storage import Tree, load_tree, save_tree, write_text
 
+RECORDED = "library"
+"""The key of an identity that says which version of the library began the run: recorded, and never compared."""
+
 
 class RunDirectory:
     """A folder that holds one run.
@@ -51,7 +54,7 @@ class RunDirectory:
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
         """
-        if self._begun():
+        if self.begun():
             self._check(identity, defaults or {})
             self._drop_parts()
             return
@@ -73,7 +76,7 @@ class RunDirectory:
             if part.is_file():
                 part.unlink(missing_ok=True)
 
-    def _begun(self) -> bool:
+    def begun(self) -> bool:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
         return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/**/*.safetensors")))
 
@@ -98,7 +101,7 @@ class RunDirectory:
         stored = json.loads(json.dumps(dict(defaults))) | stored
         current = json.loads(json.dumps(identity))
         for key in dict.fromkeys([*current, *stored]):
-            if stored.get(key) != current.get(key):
+            if key != RECORDED and stored.get(key) != current.get(key):
                 raise LifelongError(
                     f"{self.path} holds a run with {key} = {stored.get(key)!r}, not {current.get(key)!r}; "
                     "choose another --out, or delete that folder to start over"

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
+from lifelong import __version__
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
 from lifelong.errors import LifelongError
 from lifelong.experiment.events import check_tensorboard
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.results import RECORDED, RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
 from lifelong.methods.registry import make_method
@@ -31,7 +32,10 @@ from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import as_found
 
 STATE_VERSION = 2
-"""Raised when saved states of older versions can no longer be continued."""
+"""Of the form of saved states; raised when those of older forms can no longer be read (docs/compatibility.md)."""
+
+READS = {2: "0.1"}
+"""The forms that this version reads, each with the first version of the library that wrote it."""
 
 
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
@@ -80,6 +84,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     stream.prepare()
     notes += as_notes(data_check(stream))
     with directory.locked():
+        if directory.begun():
+            check_readable(out, directory.identity())
         directory.claim(identity, config_toml(config), default_values(config))
         listener, saves = progress or Progress(), environment.save_every
         events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
@@ -113,7 +119,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
 
 def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
     """What must be equal for a run to be continued."""
-    identity = {"version": STATE_VERSION} | flat(config) | {"stream images": stream.fingerprint()}
+    identity = {"version": STATE_VERSION, RECORDED: __version__} | flat(config) | {"stream images": stream.fingerprint()}
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
     return identity
@@ -132,6 +138,27 @@ def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> di
         identity: of the run.
     """
     return {"stream_content": content, "extractor_weights": identity.get("extractor weights")}
+
+
+def check_readable(path: Path, identity: Mapping[str, Any]) -> None:
+    """See that a run's state is of a form that this version reads.
+
+    Args:
+        path: the run directory.
+        identity: of the run.
+
+    Raises:
+        LifelongError: it is not; the line names the version that can.
+    """
+    form = identity.get("version")
+    if form in READS:
+        return
+    writer = f" ({identity[RECORDED]})" if RECORDED in identity else ""
+    newer = isinstance(form, int) and form > STATE_VERSION
+    raise LifelongError(
+        f"{path} was written by another version of lifelong{writer}, in form {form}; this is {__version__}, which reads form"
+        f" {', '.join(map(str, READS))} (since {READS[STATE_VERSION]}); {'update it' if newer else 'use that version, or run again'}"
+    )
 
 
 def digest_file(path: Path) -> str:

@@ -10,10 +10,10 @@ import torch
 from lifelong.data.naming import unique
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import STATE_VERSION, digest_file
+from lifelong.experiment.run import check_readable, digest_file
 from lifelong.experiment.tuning import method_after
 from lifelong.methods.method import Method
-from lifelong.methods.registry import METHODS
+from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
@@ -98,14 +98,13 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     """
     directory = RunDirectory(path)
     identity = directory.identity()
-    if identity.get("version") != STATE_VERSION:
-        raise LifelongError(f"{path} was written by another version of lifelong and cannot be read by this one; run it again")
+    check_readable(path, identity)
     state = directory.load()
     if state is None:
         raise LifelongError(f"{path} has not learned a task yet; continue it with the command that began it")
-    config = resolve(
-        None, None, None, None, directory.path / "config.toml", {}, methods={name: entry.settings for name, entry in METHODS.items()}
-    )
+    methods = {name: entry.settings for name, entry in known_methods().items()}
+    # A setting that a later version has was as its default, whatever a preset says of it now.
+    config = resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
     method = method_after(config, state["entries"])
     method.load_state_dict(state["method"], device)
     return SavedRun(directory, config, identity, state, method)

@@ -1,7 +1,10 @@
 """`check_method`: does a method, also a third party's, keep the contract of `lifelong.methods.method`?"""
 
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +26,9 @@ from lifelong.training.stages import Epoch
 CLASSES = (3, 2, 4)
 """Classes of the tasks that a method is tried on: heads must grow to different sizes."""
 
+THREADS, SWITCH = 3, 1e-4
+"""Threads that ask a method at once, and seconds between two turns: they change within a forward pass, not only between two."""
+
 PROBE = 5
 """Images whose logits are compared."""
 
@@ -37,7 +43,8 @@ def check_method(make: Any, *, training: TrainingSettings | None = None, images:
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
     parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; no answer depends on the images that are
-    asked about together, unless the method says so; the state survives a file with equal logits, equal counts and an equal next task;
+    asked about together, unless the method says so, nor on what other threads ask at the same time;
+    the state survives a file with equal logits, equal counts and an equal next task;
     the same seed gives the same result; an interrupted `learn` continues to the same bits.
 
     Args:
@@ -169,6 +176,8 @@ class _Trial:
             alone = [torch.cat([method.logits(image, task) for image in _images().split(1)]) for task in range(index + 1)]
             close = all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(alone, _answers(method), strict=True))
             _require(close, f"task {index}: an answer depends on the images it is asked about with, and `batch_dependent` does not say so")
+        if index == len(CLASSES) - 1:
+            _require(_alike_in_threads(method), f"task {index}: an answer differs where several threads ask at once")
         held = count_parameters(_modules(method))
         counted = method.num_parameters()
         _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")
@@ -191,6 +200,26 @@ def _images() -> Tensor:
 
 def _answers(method: Method) -> list[Tensor]:
     return [method.logits(_images(), task) for task in range(len(method.tasks))]
+
+
+def _alike_in_threads(method: Method) -> bool:
+    """Whether threads that ask for different tasks at the same time get the answers that each gets alone."""
+    wanted, tasks, start = _answers(method), range(len(method.tasks)), threading.Barrier(THREADS)
+
+    def ask(number: int) -> bool:
+        start.wait()
+        order = (*tasks[number % len(tasks) :], *tasks)
+        return all(torch.allclose(method.logits(_images(), task), wanted[task], rtol=1e-3, atol=1e-4) for task in order)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            return all(pool.map(ask, range(THREADS)))
+    except RuntimeError:  # features of one task before the head of another need not even fit
+        return False
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def _open_extractor(name: str, feature_input: str) -> Extractor:

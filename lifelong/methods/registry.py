@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lifelong.errors import LifelongError, near_miss
+from lifelong.errors import LifelongError
+from lifelong.methods.plugins import load_installed
 from lifelong.settings.arguments import checked
 from lifelong.settings.baselines import (
     AGEMSettings,
@@ -33,7 +34,7 @@ from lifelong.settings.growing import (
     SGFSettings,
 )
 from lifelong.settings.par import PARSettings
-from lifelong.settings.resolve import RUN_KEYS
+from lifelong.settings.resolve import RUN_KEYS, unknown_method
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS
 
@@ -129,14 +130,20 @@ def _check_settings(where: str, settings: Any) -> None:
             raise LifelongError(f"{where}: its setting '{name}' has the default {item.default!r}: {error}") from None
 
 
+def known_methods() -> dict[str, MethodEntry]:
+    """All methods by name, those of installed packages among them (`lifelong.methods.plugins`)."""
+    load_installed()
+    return METHODS
+
+
 def method_entry(name: str) -> MethodEntry:
     """The entry of a method.
 
     Raises:
         LifelongError: no method has this name.
     """
-    if name not in METHODS:
-        raise LifelongError(f"unknown method '{name}'{near_miss(name, METHODS)}")
+    if name not in known_methods():
+        raise LifelongError(unknown_method(name, METHODS))
     return METHODS[name]
 
 

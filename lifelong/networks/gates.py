@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.networks.chosen import ChosenTask
 from lifelong.networks.tasknorm import TaskBatchNorm
 from lifelong.networks.wiring import Wire
 
@@ -42,7 +43,6 @@ class GatedReLU(nn.Module):
         binary: whether masks in evaluation are 0 or 1.
 
     Attributes:
-        task: the task whose mask is applied, from 0.
         scale: of training, in 1/s_max..s_max; a number, or a tensor of one.
     """
 
@@ -50,8 +50,17 @@ class GatedReLU(nn.Module):
         super().__init__()
         self.units, self.s_max, self.binary = units, s_max, binary
         self.embeddings = nn.ParameterList([torch.randn(units)])
-        self.task = 0
+        self._chosen = ChosenTask()
         self.scale: float | Tensor = s_max
+
+    @property
+    def task(self) -> int:
+        """The task whose mask is applied in this thread, from 0."""
+        return self._chosen.get()
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self._chosen.set(task)
 
     def add_task(self) -> None:
         """A mask for the next task, drawn at random, which is the one that is applied from now on."""
@@ -94,7 +103,7 @@ def add_gates(network: nn.Module) -> None:
 
 
 def use_gates(network: nn.Module, task: int) -> None:
-    """Apply the masks of a task, from 0, in every later call of the network."""
+    """Apply the masks of a task, from 0, in every later call of the network by this thread."""
     for gate in gates(network).values():
         gate.task = task
 

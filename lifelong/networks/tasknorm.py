@@ -21,6 +21,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.networks.chosen import ChosenTask
+
 BatchNormPolicy = Literal["shared", "per-task-stats", "per-task", "frozen"]
 
 
@@ -33,7 +35,6 @@ class TaskBatchNorm(nn.Module):
 
     Attributes:
         tasks: how many tasks there are.
-        task: the task whose batch norm is applied, from 0.
     """
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, policy: BatchNormPolicy) -> None:
@@ -41,7 +42,16 @@ class TaskBatchNorm(nn.Module):
         self.norms = nn.ModuleList([norm])
         self.policy = policy
         self.tasks = 1
-        self.task = 0
+        self._chosen = ChosenTask()
+
+    @property
+    def task(self) -> int:
+        """The task whose batch norm is applied in this thread."""
+        return self._chosen.get()
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self._chosen.set(task)
 
     def add_task(self) -> None:
         """Make ready for the next task, and apply it."""
@@ -85,7 +95,7 @@ def add_task(network: nn.Module) -> None:
 
 
 def use_task(network: nn.Module, task: int) -> None:
-    """Apply the batch norms of a task, from 0, in every later call of the network."""
+    """Apply the batch norms of a task, from 0, in every later call of the network by this thread."""
     for norm in _task_norms(network):
         norm.task = task
 

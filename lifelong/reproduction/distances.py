@@ -9,7 +9,7 @@ from typing import Any
 from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
-from lifelong.methods.registry import METHODS
+from lifelong.methods.registry import known_methods
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
 from lifelong.report.page import Grid, Picture
@@ -84,7 +84,7 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
     scale = choice.scale
     values = scale.values("par", stream.name)
     reduced = scale.stream(stream.name, without, measured=True)
-    config = api.configured(reduced, "par", seed, preset=scale.preset, compared=list(METHODS), **values)
+    config = api.configured(reduced, "par", seed, preset=scale.preset, compared=list(known_methods()), **values)
     place = "-".join([stream.name, *(["without", *without] if without else [])])
     file = out / place / f"distances-seed{seed}.json"
     if file.is_file():

@@ -8,7 +8,7 @@ from typing import Any
 from lifelong import api
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError, near_miss
-from lifelong.methods.registry import METHODS
+from lifelong.methods.registry import known_methods
 from lifelong.reproduction.paper import PaperRow, PaperStream, PaperTable
 from lifelong.reproduction.scales import Scale
 from lifelong.settings.run import RunConfig
@@ -120,7 +120,7 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
     scale = choice.scale
     values = {**scale.values(method, stream), **differing}
     # A setting that only other methods have is passed over, as in a comparison.
-    config = api.configured(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(METHODS), **values)
+    config = api.configured(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(known_methods()), **values)
     place = "-".join([stream, *(["without", *without] if without else [])])
     return Job(row, label, stream, seed, config, Path(place) / f"{row}-seed{seed}")
 

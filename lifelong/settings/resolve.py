@@ -58,6 +58,7 @@ def resolve(
     *,
     methods: Mapping[str, type[Any]],
     compared: Iterable[str] = (),
+    presets: bool = True,
 ) -> RunConfig:
     """The configuration of one run.
 
@@ -71,6 +72,7 @@ def resolve(
         methods: every known method's settings class by the method's name.
         compared: names of methods that are run with the same flags: a key of one of them is passed over where it is not a
             setting of `method`, also in a grid.
+        presets: whether a setting that is not given is as the preset says; if not, it has its default.
 
     Raises:
         LifelongError: a key is unknown or of another method, a value is of the wrong type or out of range, the file cannot be
@@ -85,7 +87,7 @@ def resolve(
         raise LifelongError("no stream given: name one with --stream, or with the key 'stream' in the file of --config")
     method = run.get("method", "par")
     if method not in methods:
-        raise LifelongError(f"{_label(given, 'method')}unknown method '{method}'{near_miss(method, methods)}")
+        raise LifelongError(f"{_label(given, 'method')}{unknown_method(method, methods)}")
     settings = methods[method]
     chosen: Preset = run.get("preset", "paper")
     known = settings_of(TrainingSettings) | settings_of(settings)
@@ -99,8 +101,8 @@ def resolve(
         method=method,
         seed=run.get("seed", 0),
         preset=chosen,
-        training=_make(TrainingSettings, chosen, run["stream"], values, settings),
-        settings=_make(settings, chosen, run["stream"], values),
+        training=_make(TrainingSettings, chosen if presets else None, run["stream"], values, settings),
+        settings=_make(settings, chosen if presets else None, run["stream"], values),
         tuning=tuning,
     )
     if tuning is None:
@@ -108,6 +110,13 @@ def resolve(
     else:
         _check_combinations(config, tuning, _label(given, "grid"))
     return config
+
+
+def unknown_method(name: str, known: Iterable[str]) -> str:
+    """The words about a method that is not known: the nearest name, or where one's own come from."""
+    hint = near_miss(name, known)
+    own = "" if "did you mean" in hint else " (one of your own: --plugin FILE.py, import its module, or install its package)"
+    return f"unknown method '{name}'{hint}{own}"
 
 
 def flat(config: RunConfig) -> dict[str, Any]:
@@ -147,10 +156,10 @@ def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
     return {key: plain(value) for key, value in asdict(settings).items() if key not in tuned}
 
 
-def _make(cls: type[Any], preset: Preset, stream: str, values: Mapping[str, Any], method: type[Any] | None = None) -> Any:
+def _make(cls: type[Any], preset: Preset | None, stream: str, values: Mapping[str, Any], method: type[Any] | None = None) -> Any:
     """A settings class filled from its defaults, the preset on a stream, and what was given."""
     mine = {key: value for key, value in values.items() if key in settings_of(cls)}
-    return cls(**{**preset_values(preset, stream, cls, method), **mine})
+    return cls(**{**({} if preset is None else preset_values(preset, stream, cls, method)), **mine})
 
 
 def _read(file: Path) -> dict[str, _Given]:

@@ -208,7 +208,7 @@ def test_another_version_of_the_state_is_refused(stream: str, tmp_path: Path) ->
     run(config(stream), out, HERE)
     identity = out / "checkpoint/identity.json"
     identity.write_text(json.dumps(json.loads(identity.read_text()) | {"version": 0}))
-    with pytest.raises(LifelongError, match="version = 0, not 2"):
+    with pytest.raises(LifelongError, match=r"another version of lifelong .*, in form 0; this is .*, which reads form 2"):
         run(config(stream), out, HERE)
 
 

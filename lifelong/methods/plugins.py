@@ -1,0 +1,52 @@
+"""Methods that live outside this package: in a file that is named, or in an installed package that announces them."""
+
+import importlib
+import logging
+import sys
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from lifelong.errors import LifelongError
+
+GROUP = "lifelong.methods"
+"""The group of entry points. Each names a module that calls `register_method` when it is imported, or a function that does."""
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def load_installed() -> None:
+    """Import what installed packages announce, once; one that fails is named in a warning, and does not stop the others."""
+    for point in entry_points(group=GROUP):
+        try:
+            found = point.load()
+            if callable(found) and not isinstance(found, type):
+                found()
+        except Exception as error:  # another's code may fail in every way
+            package = point.dist.name if point.dist is not None else "an unknown package"
+            log.warning("the methods of '%s' (entry point '%s') cannot be loaded: %s", package, point.name, " ".join(str(error).split()))
+
+
+def load_plugin(file: Path) -> None:
+    """Import a Python file that registers methods; the second time nothing happens.
+
+    It is imported by its name from its folder, so that a process that is started by this one finds it, too.
+
+    Raises:
+        LifelongError: there is no such file, another module has its name, or it fails.
+    """
+    place = Path(file).expanduser().resolve()
+    if not place.is_file() or place.suffix != ".py" or not place.stem.isidentifier():
+        raise LifelongError(f"--plugin {file}: no Python file that can be imported; give one such as my_method.py")
+    if str(place.parent) not in sys.path:
+        sys.path.append(str(place.parent))
+    try:
+        module = importlib.import_module(place.stem)
+    except LifelongError as error:
+        raise LifelongError(f"--plugin {file}: {error}") from error
+    except Exception as error:
+        raise LifelongError(f"--plugin {file}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    other = getattr(module, "__file__", None)
+    if other is None or Path(other).resolve() != place:
+        raise LifelongError(f"--plugin {file}: the name '{place.stem}' is that of another module ({other}); rename the file")

@@ -1,0 +1,33 @@
+"""Which task a shared network works for: each thread of a program says it for itself."""
+
+import threading
+from typing import Any
+
+
+class _OfThread(threading.local):
+    """What the current thread has chosen; a copy has been chosen for by none."""
+
+    task: int | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_OfThread":
+        return _OfThread()
+
+    def __reduce__(self) -> tuple[type["_OfThread"], tuple[()]]:
+        return _OfThread, ()
+
+
+class ChosenTask:
+    """A task, from 0, that a thread sets and reads without disturbing others; one that has set none reads what was set last."""
+
+    def __init__(self) -> None:
+        self._here = _OfThread()
+        self._last = 0
+
+    def get(self) -> int:
+        """The task of this thread."""
+        here = self._here.task
+        return self._last if here is None else here
+
+    def set(self, task: int) -> None:
+        """Choose for this thread, and for those that choose nothing."""
+        self._here.task = self._last = task

@@ -1,0 +1,103 @@
+"""What earlier versions saved is read: docs/compatibility.md. `stored/` has a small run of every method as version 0.1 wrote it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import lifelong
+from lifelong import api
+from lifelong.errors import LifelongError
+from lifelong.experiment.results import read_summary
+from lifelong.experiment.saved import open_run
+from lifelong.learner import Learner
+from lifelong.methods.registry import METHODS
+
+STORED = Path(__file__).parent / "stored"
+RUNS = sorted(folder.name for folder in STORED.iterdir())
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Copies one of the stored runs."""
+    return lambda name: Path(shutil.copytree(STORED / name, tmp_path / name))
+
+
+def test_every_method_has_one():
+    assert set(RUNS) >= {name for name, entry in METHODS.items() if entry.target.startswith("lifelong.")}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_stored_run_answers_as_it_did(name):
+    images = torch.randint(0, 256, (3, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    learner, wanted = Learner.load(STORED / name, device="cpu", threads=1), json.loads((STORED / name / "logits.json").read_text())
+    for task in learner.tasks:
+        torch.testing.assert_close(learner.logits(images, task), torch.tensor(wanted[task]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["finetune", "par"])
+def test_the_command_that_made_it_still_only_reads_it(stored, name):
+    place = stored(name)
+    before = (place / "checkpoint" / "run.safetensors").read_bytes()
+    summary = lifelong.run(config=place / "config.toml", out=place, device="cpu", threads=1, progress=False)
+    assert summary == read_summary(STORED / name)
+    assert (place / "checkpoint" / "run.safetensors").read_bytes() == before
+
+
+def test_it_learns_one_more_task(stored):
+    summary = lifelong.learn(stored("finetune"), "digits", name="all", device="cpu", threads=1, progress=False)
+    assert [len(summary["tasks"]), len(summary["accuracy"][-1])] == [3, 3]
+
+
+def without(place: Path, *keys: str) -> Path:
+    """The run as a version wrote it that did not have some settings yet."""
+    file = place / "config.toml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if line.split(" = ")[0] not in keys))
+    file = place / "checkpoint" / "identity.json"
+    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key not in keys}))
+    return place
+
+
+def test_a_missing_setting_has_its_default_and_not_the_preset_s(stored):
+    """Of the preset quick: what a later version gives it cannot have been in effect."""
+    assert api.configure("digits", "finetune", preset="quick").training.batch_size == 32
+    saved = open_run(without(stored("finetune"), "batch_size", "min_lr"))
+    assert (saved.config.training.batch_size, saved.config.training.min_lr) == (64, 1e-6)
+    assert saved.config.training.lr == 0.05
+
+
+def test_an_unfinished_run_without_a_setting_goes_on(stored):
+    place, command = without(stored("finetune"), "min_lr", "library"), STORED / "finetune" / "config.toml"
+    (place / "summary.json").unlink()
+    assert lifelong.run(config=command, out=place, device="cpu", threads=1, progress=False)["complete"]
+
+
+def test_the_version_is_recorded_and_never_compared(tmp_path):
+    settings = {"preset": "quick", "epochs": 1, "init_channels": 2, "device": "cpu", "threads": 1, "progress": False, "out": tmp_path}
+    stream = "digits?tasks=1&train_per_class=3&valid_per_class=2&test_per_class=2"
+    lifelong.run(stream, "finetune", **settings)
+    file = tmp_path / "checkpoint" / "identity.json"
+    identity = json.loads(file.read_text())
+    assert identity["library"] == lifelong.__version__
+    file.write_text(json.dumps(identity | {"library": "0.0.9"}))
+    assert lifelong.run(stream, "finetune", **settings)["complete"]
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (3, r"another version of lifelong \(9.1\), in form 3; .*update it"),
+        (1, r"another version of lifelong \(9.1\), in form 1; .*use that version"),
+    ],
+)
+def test_what_cannot_be_read_names_what_can(stored, form, words):
+    place = stored("finetune")
+    file = place / "checkpoint" / "identity.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"version": form, "library": "9.1"}))
+    for use in (lambda: Learner.load(place), lambda: lifelong.export(place, "a"), lambda: lifelong.learn(place, "digits", progress=False)):
+        with pytest.raises(LifelongError, match=words):
+            use()
+    with pytest.raises(LifelongError, match=words):
+        lifelong.run(config=place / "config.toml", out=place, device="cpu", progress=False)
