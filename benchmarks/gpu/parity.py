@@ -38,14 +38,13 @@ SMALL = {"init_channels": 4, "search_epochs": 2, "extractor": "pixels", "gate_ch
 
 def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:
     """Add a row for each method and comparison."""
-    names = sorted(METHODS)[: scale.methods or None]
     with exact_float32(device):
-        for name in names:
-            here = learned(name, torch.device("cpu"))
+        for name in sorted(METHODS):
+            here = learned(name, torch.device("cpu"), scale.epochs)
             with recorded(False), watched(device) as waits:
-                eager = learned(name, device)
+                eager = learned(name, device, scale.epochs)
             with recorded(True):
-                replayed = learned(name, device)
+                replayed = learned(name, device, scale.epochs)
             loaded = small(name)
             loaded.load_state_dict(here.state_dict(), device)
             cpu, answers = logits(here, torch.device("cpu")), logits(eager, device)
@@ -62,10 +61,10 @@ def small(name: str) -> Method:
     return make_method(name, settings(**{key: value for key, value in SMALL.items() if key in known}))
 
 
-def learned(name: str, device: torch.device) -> Method:
+def learned(name: str, device: torch.device, epochs: int) -> Method:
     """A small method that has learned the made tasks."""
     method = small(name)
-    training = TrainingSettings(epochs=4, batch_size=4096, lr=0.02, augment=False)
+    training = TrainingSettings(epochs=epochs, batch_size=4096, lr=0.02, augment=False)
 
     def extractor(kind: str, feature_input: str) -> Extractor:
         return open_extractor("pixels", device=device)

@@ -101,7 +101,7 @@ class Samples:
         meant: the size that the deviation of a mean is of; None: each batch's own.
     """
 
-    batches: list[Int64[Tensor, "b size"]]
+    batches: list[Int64[Tensor, "_b _size"]]
     meant: int | None = None
 
 

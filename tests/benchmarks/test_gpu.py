@@ -66,7 +66,7 @@ def test_the_whole_stream_needs_its_images(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_difference_between_methods_is_found() -> None:
     cpu = torch.device("cpu")
-    one, other = (parity.learned("finetune", cpu) for _ in range(2))
+    one, other = (parity.learned("finetune", cpu, 4) for _ in range(2))
     assert parity.difference(parity.logits(one, cpu), parity.logits(other, cpu)) == 0
     with torch.no_grad():
         next(other.modules(1)[0].parameters()).mul_(1.5)
