@@ -1,8 +1,10 @@
 """A task's network as a file that runs without this library."""
 
+import json
 import logging
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,9 @@ ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
 PROBES = 7
 """Images that the file is checked with: another number than it was traced with, so that a fixed batch size would be found."""
+
+BATCH_AXIS = "n"
+"""The name of the number of images in an ONNX file."""
 
 TOLERANCE = 1e-3
 """How far logits may lie from the method's, relative to the largest of them: the order of float32 sums is another in every runtime."""
@@ -84,12 +89,13 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
         warnings.simplefilter("ignore")
         wanted = network(probe)
         program = _traced(network, probe[:2], task)
+        about = {"task": task, "classes": json.dumps(list(saved.classes(index))), "image_size": str(size)}
         difference = 0.0
 
         def write(part: Path) -> None:
             # What is not equal to the run is not kept, nor takes the place of an earlier file.
             nonlocal difference
-            found = (_through_torch if format == "torch" else _through_onnx)(program, part, probe)
+            found = (_through_torch if format == "torch" else _through_onnx)(program, part, probe, about)
             difference = (found - wanted).abs().max().item()
             if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
                 raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
@@ -111,21 +117,30 @@ def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -
         raise LifelongError(f"the network of task '{task}' cannot be exported: {reason}") from error
 
 
-def _through_torch(program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
-    """Write the file; returns the logits of what is read from it."""
+def _through_torch(
+    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
+) -> Float[Tensor, "n c"]:
+    """Write the file, with what is to be known of it as `extra_files`; returns the logits of what is read from it."""
     with file.open("wb") as written:
-        torch.export.save(program, written)
+        torch.export.save(program, written, extra_files=dict(about))
     with file.open("rb") as kept:
         return torch.export.load(kept).module()(images)
 
 
-def _through_onnx(program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
-    """Write the file; returns the logits of ONNX Runtime."""
+def _through_onnx(
+    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
+) -> Float[Tensor, "n c"]:
+    """Write the file, with what is to be known of it as metadata; returns the logits of ONNX Runtime."""
     runtime = _import_onnx()
     # It would tell of operators of packages that are not installed, and that no network here has.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     made = torch.onnx.export(program, input_names=["images"], output_names=["logits"], external_data=False, verbose=False)
     assert made is not None
+    made.model.metadata_props.update(about)
+    graph = made.model.graph
+    for value in (*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)):
+        if value.shape and not isinstance(value.shape[0], int):
+            value.shape[0] = BATCH_AXIS  # The tracer numbers it, such as "s34".
     made.save(file)
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

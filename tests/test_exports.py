@@ -1,5 +1,6 @@
 """A task's network as a file: it gives the method's logits, for every method."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -36,12 +37,19 @@ def test_onnx_by_another_runtime(run, tmp_path):
     for count in (1, 5):
         (found,) = session.run(None, {"images": images(count).numpy()})
         torch.testing.assert_close(torch.from_numpy(found), Learner.load(run).logits(images(count), "b"), rtol=1e-4, atol=1e-4)
+    # What the file is of stands in it, and the number of images has a name.
+    assert session.get_modelmeta().custom_metadata_map == {"task": "b", "classes": '["7", "8", "9"]', "image_size": "8"}
+    (given,), (answered,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.shape) == ("images", ["n", 3, 8, 8])
+    assert (answered.name, answered.shape) == ("logits", ["n", 3])
 
 
 def test_a_program_of_torch(run):
     made = export(run, "a-again", format="torch")
     assert made["file"] == str(run / "exports" / "003-a-again.pt2")
-    found = torch.export.load(made["file"]).module()(images(4))
+    about = {"task": "", "classes": "", "image_size": ""}
+    found = torch.export.load(made["file"], extra_files=about).module()(images(4))
+    assert about == {"task": "a-again", "classes": json.dumps(made["classes"]), "image_size": "8"}
     torch.testing.assert_close(found, Learner.load(run).logits(images(4), "a-again"))
 
 
@@ -64,7 +72,7 @@ def test_networks_of_every_method_can_be_traced(name):
 
 
 def test_a_file_with_other_logits_is_not_kept(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exports, "_through_onnx", lambda program, file, images: torch.zeros(len(images), 3))
+    monkeypatch.setattr(exports, "_through_onnx", lambda program, file, images, about: torch.zeros(len(images), 3))
     file = tmp_path / "a.onnx"
     file.write_text("an earlier one")
     with pytest.raises(LifelongError, match="logits differ by"):

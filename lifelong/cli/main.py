@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
 from lifelong.cli import commands, reproduce, use
+from lifelong.cli.meant import meant_flag
 from lifelong.errors import LifelongError
 from lifelong.experiment.console import make_console
 from lifelong.methods.plugins import load_plugin
@@ -99,10 +100,12 @@ def _explain(error: CycloptsError, words: Sequence[str]) -> str:
         return f"unexpected '{error.unused_tokens[0]}'; {help_}"
     if isinstance(error, UnknownCommandError) and words[0].startswith("-"):
         return f"unknown flag {words[0]}; {help_}"
-    text = str(error).strip().rstrip(".")
-    if isinstance(error, UnknownOptionError) and "Did you mean" not in text:
-        return f"{text}; {help_}"
-    return text
+    if isinstance(error, UnknownOptionError):
+        flag = error.token.keyword or error.token.value
+        known = [name for argument in error.argument_collection for name in argument.names if name.startswith("--")]
+        meant = meant_flag(flag, known)
+        return f"unknown flag {flag}; " + (f"did you mean {meant}?" if meant else help_)
+    return str(error).strip().rstrip(".")
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,0 +1,41 @@
+"""What a flag that does not exist was meant to be."""
+
+import difflib
+from collections.abc import Sequence
+
+OTHER_NAMES = {
+    "--lr": ("learning-rate", "step-size", "rate"),
+    "--batch-size": ("bs", "batch", "train-batch-size"),
+    "--epochs": ("n-epochs", "num-epochs", "max-epochs", "iterations"),
+    "--weight-decay": ("wd", "l2"),
+    "--stream": ("dataset", "data-set", "benchmark", "scenario"),
+    "--method": ("strategy", "algorithm", "model"),
+    "--backbone": ("network", "arch", "architecture"),
+    "--device": ("gpu", "cuda", "accelerator", "use-cuda", "no-cuda"),
+    "--out": ("output", "output-dir", "out-dir", "save-dir", "log-dir", "save-to"),
+    "--seed": ("random-seed", "random-state", "manual-seed"),
+    "--seeds": ("random-seeds", "n-seeds"),
+    "--workers": ("jobs", "n-jobs", "num-workers", "processes"),
+    "--threads": ("n-threads", "num-threads", "cpus"),
+    "--data": ("data-dir", "data-path", "data-root", "root"),
+    "--init-channels": ("channels", "width"),
+    "--precision": ("amp", "fp16", "bf16", "dtype", "mixed-precision"),
+}
+"""Names that other programs have for our flags."""
+
+ALIKE = 0.75
+"""How alike two flags are, at least, of which one is taken for a slip in writing the other (`difflib`'s ratio, 1 for equal ones)."""
+
+
+def meant_flag(given: str, known: Sequence[str]) -> str | None:
+    """The flag that was meant, if one comes to mind.
+
+    Args:
+        given: what was written, such as "--learning_rate".
+        known: the command's flags.
+    """
+    plain = given.lstrip("-").partition("=")[0].replace("_", "-").lower()
+    for flag, names in OTHER_NAMES.items():
+        if plain in names and flag in known:
+            return flag
+    return next(iter(difflib.get_close_matches(f"--{plain}", known, 1, ALIKE)), None)
