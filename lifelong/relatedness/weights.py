@@ -36,7 +36,7 @@ def load_resnet18(weights: Path | None, *, download: bool) -> tuple[nn.Module, s
     if weights is None and not download:
         raise LifelongError(
             "the extractor 'resnet18' needs ImageNet weights: give them with --weights FILE (safetensors), "
-            "let them be fetched with --download, or use --extractor pixels"
+            "let them be fetched with --download, or begin a run with --extractor pixels"
         )
     file = Path(weights) if weights is not None else fetch()
     tensors = _relevant(read(file))
@@ -69,7 +69,7 @@ def fetch() -> Path:
         line = (str(error).strip() or "no answer").splitlines()[0]
         raise LifelongError(
             f"cannot download the extractor's weights {HUB_ID}/{HUB_FILE} ({type(error).__name__}: {line}); "
-            "connect to the network, or give a file with --weights, or use --extractor pixels"
+            "connect to the network, or give a file with --weights, or begin a run with --extractor pixels"
         ) from error
 
 
@@ -80,7 +80,7 @@ def read(file: Path) -> dict[str, Tensor]:
         LifelongError: it is missing, truncated, or not a safetensors file.
     """
     if not file.is_file():
-        raise LifelongError(f"there is no weights file {file}; {REMEDY}, or use --download or --extractor pixels")
+        raise LifelongError(f"there is no weights file {file}; {REMEDY}, or use --download, or begin a run with --extractor pixels")
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
