@@ -31,3 +31,18 @@ class ChosenTask:
     def set(self, task: int) -> None:
         """Choose for this thread, and for those that choose nothing."""
         self._here.task = self._last = task
+
+
+class ChoosesTask:
+    """Adds `task` to a module that sets `_chosen`."""
+
+    _chosen: ChosenTask
+
+    @property
+    def task(self) -> int:
+        """The task whose part is applied in this thread, from 0."""
+        return self._chosen.get()
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self._chosen.set(task)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.chosen import ChosenTask
+from lifelong.networks.chosen import ChoosesTask, ChosenTask
 from lifelong.networks.tasknorm import TaskBatchNorm
 from lifelong.networks.wiring import Wire
 
@@ -32,7 +32,7 @@ class Wired(Protocol):
         ...
 
 
-class GatedReLU(nn.Module):
+class GatedReLU(ChoosesTask, nn.Module):
     """A ReLU whose units are multiplied with sigmoid(s e), e a vector of the task's.
 
     In training s is `scale`; in evaluation s is `s_max`, and the mask is cut to 0 or 1 at one half if `binary`.
@@ -52,15 +52,6 @@ class GatedReLU(nn.Module):
         self.embeddings = nn.ParameterList([torch.randn(units)])
         self._chosen = ChosenTask()
         self.scale: float | Tensor = s_max
-
-    @property
-    def task(self) -> int:
-        """The task whose mask is applied in this thread, from 0."""
-        return self._chosen.get()
-
-    @task.setter
-    def task(self, task: int) -> None:
-        self._chosen.set(task)
 
     def add_task(self) -> None:
         """A mask for the next task, drawn at random, which is the one that is applied from now on."""

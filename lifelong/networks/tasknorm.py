@@ -21,12 +21,12 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.chosen import ChosenTask
+from lifelong.networks.chosen import ChoosesTask, ChosenTask
 
 BatchNormPolicy = Literal["shared", "per-task-stats", "per-task", "frozen"]
 
 
-class TaskBatchNorm(nn.Module):
+class TaskBatchNorm(ChoosesTask, nn.Module):
     """A batch norm that knows which task it works for.
 
     Args:
@@ -43,15 +43,6 @@ class TaskBatchNorm(nn.Module):
         self.policy = policy
         self.tasks = 1
         self._chosen = ChosenTask()
-
-    @property
-    def task(self) -> int:
-        """The task whose batch norm is applied in this thread."""
-        return self._chosen.get()
-
-    @task.setter
-    def task(self, task: int) -> None:
-        self._chosen.set(task)
 
     def add_task(self) -> None:
         """Make ready for the next task, and apply it."""

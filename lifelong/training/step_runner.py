@@ -56,7 +56,7 @@ class Recorder(Protocol):
         """Record a step without running it.
 
         Args:
-            step: the very step that was observed.
+            step: one that was observed, or of a kind of which one was.
             generators: those it draws from, on the device.
             before: an earlier recording of the same runner, whose memory may be shared, since the two never run at once.
         """
