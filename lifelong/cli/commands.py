@@ -35,7 +35,17 @@ KNOWN = frozenset(known_methods())
 HYPER = make_flags()()
 RELATED = make_flags(
     [
-        *("extractor", "feature_split", "feature_input", "leave_one_out", "clamp", "zero_is_far", "map_before_mean", "group_reduce"),
+        *(
+            "extractor",
+            "feature_split",
+            "feature_input",
+            "leave_one_out",
+            "few_images",
+            "clamp",
+            "zero_is_far",
+            "map_before_mean",
+            "group_reduce",
+        ),
         *("alpha", "beta", "tiny_task", "tiny_task_ratio", "variant"),
     ]
 )()

@@ -46,7 +46,7 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
     settings, notes = resolve_extractor(settings, stream.name)
     extractor = extractor_opener(environment, device)(settings.extractor, settings.feature_input)
     relatedness = Relatedness(settings)
-    names, decisions = [], []
+    names, decisions, warnings = [], [], []
     progress.run_started(stream.name, "distances", len(stream), 0)
     for index in range(len(stream)):
         task = stream[index].to(device)
@@ -61,6 +61,8 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
             relatedness.groups.open(len(task.train))
         names.append(task.name)
         decisions.append(decision.as_dict())
+        if decision.warning and decision.warning not in warnings:
+            warnings.append(decision.warning)
     return {
         "stream": stream.name,
         "seed": seed,
@@ -71,5 +73,5 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
         "raw": [decision["divergences"] for decision in decisions],
         "decisions": decisions,
         "groups": relatedness.groups.members,
-        "notes": [*notes, *as_notes(data_check(stream))],
+        "notes": [*notes, *warnings, *as_notes(data_check(stream))],
     }

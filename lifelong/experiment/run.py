@@ -21,7 +21,7 @@ from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
 from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
-from lifelong.settings.resolve import config_toml, default_values, flat
+from lifelong.settings.resolve import as_begun, config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
@@ -73,6 +73,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     settings, notes = resolve_extractor(config.settings, stream.name)
     notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
     config = replace(config, settings=settings)
+    if directory.begun():
+        config = as_begun(config, directory.identity())
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()
     if wanted is not None:

@@ -106,6 +106,8 @@ class PAR(Method):
         with context.timed("distances", record):
             self.attach_extractor(context.extractor)
             decision = self.relatedness.assess(task, self._extractor)
+        if decision.warning:
+            context.note(decision.warning, record)
         record.decision, record.reason, record.frozen = decision.action, decision.reason, decision.frozen
         record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
         return decision

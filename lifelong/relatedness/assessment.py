@@ -1,10 +1,14 @@
 """What a method keeps of earlier tasks to tell how related a new one is: prototypes, spreads and groups; and the assessment itself."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lifelong.data.task import Task
+from lifelong.data.task import Split, Task
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
@@ -15,23 +19,41 @@ from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.storage import Tree
 
+FEW = 20
+"""With fewer images of a class the paper's distances are too large by what two thresholds lie apart (results/few-images.csv)."""
 
-def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> tuple[Float[Tensor, "n d"], Int64[Tensor, "n"]]:
-    """Features and labels of the split of a task that distances are computed from.
+
+class Measured(NamedTuple):
+    """What the distances of a task are computed from.
+
+    Attributes:
+        features, labels: of its images, where distances are computed, in float64: on the extractor's device, or on the CPU where that has
+            none.
+        least: images of its smallest class in the split that the settings name.
+        few: that is so few that all its images were taken, and Eq. 2 is to be corrected for their number.
+    """
+
+    features: Float[Tensor, "n d"]
+    labels: Int64[Tensor, "n"]
+    least: int
+    few: bool
+
+
+def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Measured:
+    """Extract the features that the distances of a task are computed from.
 
     Args:
         task: the task; no augmentation is applied to its images.
         extractor: the frozen extractor.
-        settings: `feature_split` is used here.
-
-    Returns:
-        Both where distances are computed, in float64: on the extractor's device, or on the CPU where that has none.
+        settings: `feature_split` and `few_images` are used here.
 
     Raises:
         LifelongError: the split has no images.
     """
     splits = [task.train, task.valid] if settings.feature_split == "both" else [getattr(task, settings.feature_split)]
-    splits = [split for split in splits if len(split)]
+    least = _smallest_class(splits)
+    few = least < settings.few_images
+    splits = [split for split in ([task.train, task.valid] if few else splits) if len(split)]
     if not splits:
         raise LifelongError(
             f"task '{task.name}' has no {settings.feature_split} images, from which its distances would be computed; "
@@ -39,7 +61,24 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
         )
     features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
     features = features.to(exact_device(features.device))
-    return features, torch.cat([split.labels for split in splits]).to(features.device)
+    return Measured(features, torch.cat([split.labels for split in splits]).to(features.device), least, few)
+
+
+def _smallest_class(splits: Sequence[Split]) -> int:
+    """Images of the smallest class that occurs in these splits together; 0 where there is none."""
+    labels = torch.cat([split.labels for split in splits])
+    return int(labels.unique(return_counts=True)[1].min()) if len(labels) else 0
+
+
+def _too_few(measured: Measured, settings: RelatednessSettings) -> str:
+    """The warning about a task that is measured by few images as the paper does; empty where they suffice."""
+    if measured.few or measured.least >= FEW:
+        return ""
+    split = {"valid": "validation", "train": "training", "both": "training and validation"}[settings.feature_split]
+    return (
+        f"distances of some tasks are measured by fewer than {FEW} {split} images of a class, as in the paper, and come out too large; "
+        f"--few-images {FEW} measures such tasks by all their images"
+    )
 
 
 class Relatedness:
@@ -73,9 +112,15 @@ class Relatedness:
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
-        features, labels = task_features(task, extractor, self.settings)
+        measured = task_features(task, extractor, self.settings)
+        features, labels = measured.features, measured.labels
         own = prototypes(features, labels, len(task.classes))
-        decision = self.groups.decide(divergences(features, labels, own, self.bank, self.settings), len(task.train), self.settings)
+        raw = divergences(features, labels, own, self.bank, self.settings, few=measured.few)
+        decision = self.groups.decide(raw, len(task.train), self.settings)
+        decision = replace(decision, warning=_too_few(measured, self.settings))
+        if measured.few and len(self.groups):
+            how = f"; measured by all its images: {measured.least} of a class were few"
+            decision = replace(decision, reason=decision.reason + how)
         self.bank.add(own)
         self.recognition.spreads.append(measure_spread(features, labels, own, task.normalization))
         return decision

@@ -6,8 +6,8 @@ What is done where Eq. 4 is undefined:
   below the resolution of float32 features, 2^-23 of their root mean square length. Both at the floor give a log-ratio of 0: the same
   point. A class of one sample so gets a very large, finite ratio, the limit of Eq. 4: its task counts as far from everything. With
   `leave_one_out` such a class is left out instead.
-- *A class of the new task that cannot be measured* (no sample; one sample with `leave_one_out`): it counts as the mean of the classes
-  that can, so that the sum stays one over all classes, as the thresholds expect.
+- *A class of the new task that cannot be measured* (no sample; one sample with `leave_one_out` or the correction for few images): it
+  counts as the mean of the classes that can, so that the sum stays one over all classes, as the thresholds expect.
 - *A class of an earlier task without samples*: it has no prototype and is nobody's nearest.
 """
 
@@ -28,7 +28,13 @@ RESOLUTION = 2.0**-23
 
 
 def divergences(
-    features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes, bank: PrototypeBank, settings: RelatednessSettings
+    features: Float[Tensor, "n d"],
+    labels: Int64[Tensor, "n"],
+    own: Prototypes,
+    bank: PrototypeBank,
+    settings: RelatednessSettings,
+    *,
+    few: bool = False,
 ) -> Float64[Tensor, "t"]:
     """The estimate of KL(new task || earlier task) for every earlier task, in one pass.
 
@@ -37,7 +43,9 @@ def divergences(
         labels: their classes, in 0..C-1.
         own: the prototypes of the new task.
         bank: the prototypes of the t earlier tasks.
-        settings: `clamp` and `leave_one_out` are used here.
+        settings: `clamp`, `leave_one_out` and `few_images` are used here.
+        few: the new task is one of few images: correct for their number (see `_noise_of`), as is done for earlier tasks of less than
+            `few_images` in a class.
 
     Returns:
         Eq. 4 for each earlier task: a sum over the new task's classes. Never below zero with `clamp` "pair" (the sum is clamped) or
@@ -50,7 +58,9 @@ def divergences(
     """
     if not len(bank):
         return features.new_zeros(0, dtype=torch.float64)
-    measurable = own.counts > (1 if settings.leave_one_out else 0)
+    counts = own.counts.double()
+    few = few and bool((counts > 1).any())  # One image of a class has no spread that could be corrected.
+    measurable = own.counts > (1 if settings.leave_one_out or few else 0)
     if not measurable.any():
         raise LifelongError(
             "leave_one_out needs a class with two images or more in the split of the features; give the task more, or switch it off"
@@ -60,9 +70,11 @@ def divergences(
     rho = squares.own
     if settings.leave_one_out:
         # |x - mean of the others| = n/(n-1) |x - mean of all|.
-        counts = own.counts.double()
         rho = rho * (counts / (counts - 1).clamp_min(1)).square()[labels]
+    elif few:  # As for the variance of a sample: its mean lies nearer to it than the true one.
+        rho = rho * (counts / (counts - 1).clamp_min(1))[labels]
     log_ratio = 0.5 * (squares.nearest.clamp_min(floor).log() - rho.clamp_min(floor).log()[:, None])  # (n, t)
+    log_ratio -= _noise_of(bank, settings.few_images, every=few).to(log_ratio.device)
     share = torch.nn.functional.one_hot(labels, len(own.counts)).double() / own.counts.clamp_min(1)  # (n, C)
     per_class = (share.T @ log_ratio)[measurable]  # (C, t)
     if settings.clamp == "class":
@@ -73,6 +85,27 @@ def divergences(
             "the distance to an earlier task is not a finite number: features are NaN or too large; check the extractor's weights"
         )
     return estimate.clamp_min(0) if settings.clamp == "pair" else estimate
+
+
+def _noise_of(bank: PrototypeBank, few_images: int, *, every: bool) -> Float64[Tensor, "t"]:
+    """How much too large the log-ratio to each earlier task is, because its prototypes are means of few images.
+
+    The mean of m images lies off the true one, which makes nu^2 too large by a factor 1 + 1/m where classes lie apart. Where they
+    overlap the nearest of several prototypes lies nearer than it should, and that makes up for it. Half of the logarithm is taken: of
+    0, 1/4, 1/3, 1/2 and 1 the one with the smallest error for 5 images of a class, and none is better for more
+    (results/few-images.csv).
+
+    Args:
+        bank: the prototypes of the earlier tasks.
+        few_images: a task of fewer images in a class is one of few; 0: none is.
+        every: correct for every earlier task, since the new one has few images.
+    """
+    noise = torch.zeros(len(bank), dtype=torch.float64)
+    for index in range(len(bank)):
+        counts = bank[index].counts[bank[index].present]
+        if every or int(counts.min()) < few_images:
+            noise[index] = 0.25 * (1 / counts.double()).mean().log1p()
+    return noise
 
 
 def _floor(features: Float[Tensor, "n d"]) -> float:

@@ -75,6 +75,7 @@ class Decision:
         distances: Eq. 6 of each of them.
         group_distances: Eq. 5-6 to each group.
         largest: Q of each group before the task.
+        warning: why the distances may be wrong, and what to do; empty where nothing is known against them.
     """
 
     action: Action
@@ -90,6 +91,7 @@ class Decision:
     distances: tuple[float, ...] = ()
     group_distances: tuple[float, ...] = ()
     largest: tuple[int, ...] = ()
+    warning: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The decision for JSON."""

@@ -26,6 +26,11 @@ class RelatednessSettings(ExtractorSettings):
     leave_one_out: bool = setting(
         False, "leave a sample out of its own prototype in Eq. 2 (less biased for small tasks; the paper does not)"
     )
+    few_images: Annotated[int, Ge(0)] = setting(
+        0,
+        "where a class has fewer images than this in feature_split, measure the task by all its training and validation images, and "
+        "correct Eq. 2 for their number; 0: never (the paper)",
+    )
     clamp: Literal["pair", "class", "none"] = setting(
         "pair", "clamp Eq. 4 at zero: its sum for a pair of tasks, each class before the sum (authors' code), or the group mean only"
     )

@@ -39,6 +39,9 @@ from lifelong.settings.par import PARSettings, SearchSettings
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
 
+DEFAULT: Preset = "paper"
+"""The preset where none is asked for."""
+
 Values = dict[type[Any], dict[str, Any]]
 """Settings by the class that declares them."""
 
@@ -78,6 +81,10 @@ PRESETS: dict[Preset, Values] = {
         LearnToGrowSettings: {"search_epochs": 10, "search_lr": 0.05},
     },
 }
+
+OWN_IMAGES: Values = {PARSettings: {"few_images": 20}}
+"""What is set on a stream of one's own images, where no number of this library or of the paper is to be met: but by the presets that
+follow the paper or the code, if one asks for them by name."""
 
 _CTRL_EPOCHS = {
     "ctrl-s-minus": 300,
@@ -141,16 +148,18 @@ ABOUT: dict[Preset, str] = {
 """One line about each preset, for help texts."""
 
 
-def preset_values(preset: Preset, stream: str, settings: type[Any], method: type[Any] | None = None) -> dict[str, Any]:
+def preset_values(preset: Preset | None, stream: str, settings: type[Any], method: type[Any] | None = None) -> dict[str, Any]:
     """What a preset sets in a settings class on a stream, with fewer images or all; everything else keeps its default.
 
     Args:
-        preset: its name.
-        stream: its name.
+        preset: its name; None: none was asked for, which is "paper" with what suits one's own images.
+        stream: its name, address or path.
         settings: of a method, or of training.
         method: the settings class of the method that is trained, whose rows may say how.
     """
-    layers = (PRESETS[preset], STREAM_PRESETS[preset].get(stream.partition("?")[0], {}))
+    name, chosen = stream.partition("?")[0], preset or DEFAULT
+    own = preset in (None, "quick") and (":" in name or name.endswith(".toml"))
+    layers = (PRESETS[chosen], OWN_IMAGES if own else {}, STREAM_PRESETS[chosen].get(name, {}))
     known = settings_of(settings)
     return {
         key: value

@@ -14,7 +14,7 @@ from annotated_types import Ge
 
 from lifelong.errors import LifelongError, near_miss
 from lifelong.settings.fields import Setting, check, flag, plain, settings_of, show
-from lifelong.settings.presets import preset_values
+from lifelong.settings.presets import DEFAULT, preset_values
 from lifelong.settings.run import Preset, RunConfig
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS, Range, TuningSettings, parts_of, values_of
@@ -89,20 +89,23 @@ def resolve(
     if method not in methods:
         raise LifelongError(f"{_label(given, 'method')}{unknown_method(method, methods)}")
     settings = methods[method]
-    chosen: Preset = run.get("preset", "paper")
     known = settings_of(TrainingSettings) | settings_of(settings)
     _refuse_strangers(given, known, method, methods, compared)
     tuning = _tuning(given, known, method, methods, compared)
     # What is tuned has no value of its own.
     given = {key: item for key, item in given.items() if tuning is None or key not in tuning.keys}
     values = {key: given[key].check(item.hint) for key, item in known.items() if key in given}
+
+    def preset_of(cls: type[Any], method: type[Any] | None = None) -> dict[str, Any]:
+        return preset_values(run.get("preset"), run["stream"], cls, method) if presets else {}
+
     config = RunConfig(
         stream=run["stream"],
         method=method,
         seed=run.get("seed", 0),
-        preset=chosen,
-        training=_make(TrainingSettings, chosen if presets else None, run["stream"], values, settings),
-        settings=_make(settings, chosen if presets else None, run["stream"], values),
+        preset=run.get("preset", DEFAULT),
+        training=TrainingSettings(**(preset_of(TrainingSettings, settings) | _of(TrainingSettings, values))),
+        settings=settings(**(preset_of(settings) | _of(settings, values))),
         tuning=tuning,
     )
     if tuning is None:
@@ -134,6 +137,17 @@ def default_values(config: RunConfig) -> dict[str, Any]:
     return {key: plain(item.default) for key, item in known.items() if key not in tuned}
 
 
+def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
+    """Give settings that a run does not know, since it was begun before they existed, their defaults, whatever a preset says of them now.
+
+    Args:
+        config: as it would be begun today.
+        stored: what the run was begun with, by key (see `flat`).
+    """
+    now = flat(config)
+    return config.with_values({key: value for key, value in default_values(config).items() if key not in stored and now[key] != value})
+
+
 def config_toml(config: RunConfig) -> str:
     """The configuration as a TOML file with a comment over each group; `resolve` reads it back to an equal configuration."""
     parts = [
@@ -156,10 +170,9 @@ def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
     return {key: plain(value) for key, value in asdict(settings).items() if key not in tuned}
 
 
-def _make(cls: type[Any], preset: Preset | None, stream: str, values: Mapping[str, Any], method: type[Any] | None = None) -> Any:
-    """A settings class filled from its defaults, the preset on a stream, and what was given."""
-    mine = {key: value for key, value in values.items() if key in settings_of(cls)}
-    return cls(**{**({} if preset is None else preset_values(preset, stream, cls, method)), **mine})
+def _of(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are settings of a class."""
+    return {key: value for key, value in values.items() if key in settings_of(cls)}
 
 
 def _read(file: Path) -> dict[str, _Given]:

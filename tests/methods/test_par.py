@@ -62,14 +62,14 @@ def test_undecided_edges_are_recorded_and_said() -> None:
     """Two epochs of search decide nothing. The note is the same for every task, the reason is the task's."""
     said: list[str] = []
     tasks = [made_task(kind=0, seed=1), made_task(kind=5, seed=2), made_task(kind=0, seed=3)]
-    method = PAR(SMALL)
+    method = PAR(replace(SMALL, few_images=20))
     records = [method.learn(task, replace(context(index), on_note=said.append)) for index, task in enumerate(tasks)]
     assert [(record.edges, record.undecided_edges) for record in records] == [(16, 16), (16, 16), (0, 0)]
     assert records[0].reason.endswith("; 16 of its 16 edges undecided, ties broken by the seed")
     assert "undecided" not in records[2].reason
     assert said == [note for record in records for note in record.notes] == records[0].notes * 2
     assert said[0].startswith("search_epochs = 2: ")
-    enough = PAR(replace(SMALL, search_epochs=20))
+    enough = PAR(replace(SMALL, search_epochs=20, few_images=20))
     (record,) = learn(enough, tasks[:1], TrainingSettings(epochs=1, batch_size=40))
     assert (record.notes, record.edges) == ([], 16)
     assert record.undecided_edges < 4

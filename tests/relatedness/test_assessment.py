@@ -67,7 +67,8 @@ def test_distances_are_those_of_the_plain_version():
 @pytest.mark.parametrize(("split", "count"), [("valid", 30), ("train", 40), ("both", 70)])
 def test_the_split_of_the_features(split, count):
     task = make_task(1)
-    features, labels = task_features(task, EXTRACTOR, PARSettings(feature_split=split))
+    features, labels, least, few = task_features(task, EXTRACTOR, PARSettings(feature_split=split))
+    assert (least, few) == (count // 2, False)
     assert len(features) == len(labels) == count
     first = task.valid if split == "valid" else task.train
     assert torch.equal(features[: len(first)], EXTRACTOR.features(first.images, task.normalization))
@@ -86,8 +87,8 @@ def test_only_the_split_that_is_asked_for_is_loaded():
 def test_a_split_without_images():
     with pytest.raises(LifelongError, match="task 'task 7' has no valid images"):
         task_features(make_task(7, valid=0), EXTRACTOR, PARSettings())
-    features, _ = task_features(make_task(7, valid=0), EXTRACTOR, PARSettings(feature_split="both"))
-    assert len(features) == 40
+    for settings in (PARSettings(feature_split="both"), PARSettings(few_images=20)):
+        assert len(task_features(make_task(7, valid=0), EXTRACTOR, settings).features) == 40
 
 
 def test_it_goes_on_from_its_state_to_the_bit(tmp_path):
@@ -119,3 +120,26 @@ def test_tasks_of_other_image_sizes_cannot_be_compared_by_pixels():
     task = Task("large", ["a", "b"], lambda _: large, normalization=NORMALIZATION)
     with pytest.raises(LifelongError, match="length 768, the tasks before it 192"):
         relatedness.assess(task, EXTRACTOR)
+
+
+@pytest.mark.parametrize("each", [5, 10, 20])
+def test_where_a_class_has_few_images_all_of_the_task_are_measured(each):
+    """Of one distribution drawn twice the paper's estimate makes two tasks; of two distributions two are made either way."""
+
+    def decided(**options):
+        relatedness = Relatedness(PARSettings(**options))
+        few = {"train": 8 * each, "valid": 2 * each}
+        return run(relatedness, [make_task(seed, 10, family, **few) for seed, family in ((1, 0), (2, 0), (3, 5))])
+
+    paper, ours = decided(), decided(few_images=20)
+    assert [decision.action for decision in paper] == ["search"] * 3
+    assert all("--few-images 20" in decision.warning for decision in paper)
+    assert [decision.action for decision in ours] == ["search", "reuse-expert", "search"]
+    assert not any(decision.warning for decision in ours)
+    assert ours[1].reason.endswith(f"shared; measured by all its images: {each // 5} of a class were few")
+
+
+def test_with_enough_images_of_a_class_the_paper_is_followed():
+    tasks = [make_task(*task, valid=60) for task in TASKS]
+    assert run(Relatedness(PARSettings()), tasks) == run(Relatedness(PARSettings(few_images=20)), tasks)
+    assert not any(decision.warning for decision in run(Relatedness(PARSettings()), tasks))

@@ -23,11 +23,11 @@ def features(seed, samples, classes, length=24, scale=1.0, shift=0.0, dtype=torc
     return (values.to(dtype) * scale + shift, labels, classes)
 
 
-def fast(new, earlier, **options):
+def fast(new, earlier, few=False, **options):
     bank = PrototypeBank()
     for task in earlier:
         bank.add(prototypes(*task))
-    return divergences(new[0], new[1], prototypes(*new), bank, RelatednessSettings(**options)).numpy()
+    return divergences(new[0], new[1], prototypes(*new), bank, RelatednessSettings(**options), few=few).numpy()
 
 
 def agrees(new, earlier, **options):
@@ -38,11 +38,11 @@ def agrees(new, earlier, **options):
 
 
 @pytest.mark.parametrize("clamp", ["pair", "class", "none"])
-@pytest.mark.parametrize("leave_one_out", [False, True])
-def test_random_tasks_with_other_numbers_of_classes(clamp, leave_one_out):
+@pytest.mark.parametrize("how", [{}, {"leave_one_out": True}, {"few": True}, {"few": True, "leave_one_out": True}, {"few_images": 11}])
+def test_random_tasks_with_other_numbers_of_classes(clamp, how):
     earlier = [features(seed, 60, classes) for seed, classes in enumerate((5, 3, 8, 5, 1, 3))]
     for seed in range(100, 104):
-        agrees(features(seed, 70, 5), earlier, clamp=clamp, leave_one_out=leave_one_out)
+        agrees(features(seed, 70, 5), earlier, clamp=clamp, **how)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1e6, 0), (1e-8, 0), (1e-20, 0), (1e15, 0), (1, 1e4), (1e-3, 1e3), (1e-6, 1e6)])
@@ -167,6 +167,28 @@ def test_small_samples_bias_the_distance_as_published():
     assert fast(draw(50), [draw(50)])[0] == pytest.approx(0.20, abs=0.02)
     assert 1 - math.exp(-2 * fast(draw(3), [draw(200)])[0]) == pytest.approx(0.98, abs=0.01)
     assert fast(draw(50), [draw(50)], leave_one_out=True, clamp="none")[0] < 0.12
+
+
+def test_corrected_for_few_images_one_distribution_is_one_task():
+    generator = torch.Generator().manual_seed(0)
+    centres = 3 * torch.randn(10, 512, generator=generator)
+
+    def draw(each):
+        labels = torch.arange(10).repeat_interleave(each)
+        return centres[labels] + torch.randn(10 * each, 512, generator=generator), labels, 10
+
+    for new, old in ((3, 200), (5, 50), (20, 20)):
+        left = 10 * 0.25 * math.log(1 + 1 / old)  # Half of what the earlier task's prototypes are off by.
+        assert fast(draw(new), [draw(old)], few=True, clamp="none")[0] == pytest.approx(left, abs=0.08)
+    new, old = draw(50), draw(5)
+    assert fast(new, [old], few_images=6)[0] == pytest.approx(fast(new, [old])[0] - 2.5 * math.log(1.2), rel=1e-6)
+    assert fast(new, [old], few_images=5)[0] == fast(new, [old])[0]
+
+
+def test_of_one_image_a_class_nothing_can_be_corrected():
+    alone = (torch.eye(3), torch.arange(3), 3)
+    earlier = [features(0, 60, 3, length=3)]
+    assert fast(alone, earlier, few=True) == fast(alone, earlier)
 
 
 def test_it_does_not_depend_on_blocks(monkeypatch):

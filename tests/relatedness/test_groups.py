@@ -205,7 +205,7 @@ def test_a_decision_holds_everything_and_goes_through_json():
     assert json.loads(json.dumps(decision.as_dict())) == {
         "action": "reuse-expert", "group": 0, "distance": pytest.approx(0.3), "frozen": True, "tiny": False, "reason": decision.reason,
         "samples": 150, "alpha": 0.5, "beta": 0.75, "divergences": [0.2, 0.4, 9.0], "distances": [0.2, 0.4, pytest.approx(1.0)],
-        "group_distances": [pytest.approx(0.3), pytest.approx(1.0)], "largest": [2000, 30],
+        "group_distances": [pytest.approx(0.3), pytest.approx(1.0)], "largest": [2000, 30], "warning": "",
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from lifelong.api import configure
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS
 from lifelong.settings.presets import PRESETS
-from lifelong.settings.resolve import config_toml, flat
+from lifelong.settings.resolve import as_begun, config_toml, flat
 
 
 def write(folder, text):
@@ -45,6 +45,28 @@ def test_the_file_can_say_everything_and_flags_win(tmp_path):
 def test_what_is_not_given_has_a_default():
     config = configure("digits")
     assert (config.method, config.seed, config.preset) == ("par", 0, "paper")
+
+
+@pytest.mark.parametrize("stream", ["folder:photos", "csv:list.csv?tasks=2", "mine.toml", "mine.toml?train_per_class=9"])
+def test_tasks_of_ones_own_with_few_images_are_measured_by_all_of_them(stream):
+    assert configure(stream).settings.few_images == configure(stream, preset="quick").settings.few_images == 20
+    assert configure(stream, preset="paper").settings.few_images == configure(stream, preset="authors-code").settings.few_images == 0
+    assert configure(stream, few_images=7).settings.few_images == 7
+    assert configure(stream).preset == "paper"
+
+
+@pytest.mark.parametrize("stream", ["digits", "cifar100-10?train_per_class=9", "ctrl-s-in"])
+def test_a_benchmark_is_measured_as_published(stream):
+    assert {configure(stream, preset=preset).settings.few_images for preset in (None, *PRESETS)} == {0}
+
+
+def test_a_setting_that_a_run_does_not_know_is_as_it_was_before():
+    config = configure("folder:photos", lr=0.5)
+    stored = {key: value for key, value in flat(config).items() if key not in ("few_images", "lr")}
+    known = as_begun(config, flat(config))
+    before = as_begun(config, stored)
+    assert known == config
+    assert (before.settings.few_images, before.training.lr, before.settings.alpha) == (0, 0.01, 0.5)
 
 
 def test_no_stream_is_an_error():
