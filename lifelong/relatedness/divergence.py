@@ -92,8 +92,7 @@ def _noise_of(bank: PrototypeBank, few_images: int, *, every: bool) -> Float64[T
 
     The mean of m images lies off the true one, which makes nu^2 too large by a factor 1 + 1/m where classes lie apart. Where they
     overlap the nearest of several prototypes lies nearer than it should, and that makes up for it. Half of the logarithm is taken: of
-    0, 1/4, 1/3, 1/2 and 1 the one with the smallest error for 5 images of a class, and none is better for more
-    (results/few-images.csv).
+    0, 1/4, 1/3, 1/2 and 1 the part with the smallest error for 5, 10 and 20 images of a class (results/few-images.csv).
 
     Args:
         bank: the prototypes of the earlier tasks.
