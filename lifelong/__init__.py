@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
+    from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
+    from lifelong.relatedness.extractor import check_extractor, register_extractor
+    from lifelong.relatedness.measures import Measure, check_measure, register_measure
 
 __version__ = "0.1.0"
 
@@ -29,6 +32,14 @@ _PUBLIC = {
     "register_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",
     "Method": "lifelong.methods.method",
+    "Measure": "lifelong.relatedness.measures",
+    "register_measure": "lifelong.relatedness.measures",
+    "check_measure": "lifelong.relatedness.measures",
+    "Regularizer": "lifelong.methods.regularizers",
+    "register_regularizer": "lifelong.methods.regularizers",
+    "check_regularizer": "lifelong.methods.regularizers",
+    "register_extractor": "lifelong.relatedness.extractor",
+    "check_extractor": "lifelong.relatedness.extractor",
     "Split": "lifelong.data.task",
     "Stream": "lifelong.data.task",
     "Task": "lifelong.data.task",
@@ -38,20 +49,28 @@ _PUBLIC = {
 __all__ = [
     "Learner",
     "LifelongError",
+    "Measure",
     "Method",
     "Prediction",
+    "Regularizer",
     "Split",
     "Stream",
     "Task",
     "__version__",
+    "check_extractor",
+    "check_measure",
     "check_method",
+    "check_regularizer",
     "compare",
     "distances",
     "export",
     "learn",
     "make_method",
     "open_stream",
+    "register_extractor",
+    "register_measure",
     "register_method",
+    "register_regularizer",
     "run",
     "tune",
 ]

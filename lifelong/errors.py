@@ -4,6 +4,16 @@ import difflib
 from collections.abc import Iterable
 
 
+class ConformanceError(AssertionError):
+    """Something of one's own (a method, a measure, ...) does not keep the contract of its kind."""
+
+
+def require(holds: bool, broken: str) -> None:
+    """Raise a `ConformanceError` that says what is broken, unless something holds."""
+    if not holds:
+        raise ConformanceError(broken)
+
+
 class LifelongError(Exception):
     """Trouble with an input, a setting, a file or a disk; never a bug of the library.
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import lifelong
+from lifelong import plugins
 from lifelong.cli import main
-from lifelong.methods import plugins
 from lifelong.methods.registry import METHODS, known_methods
 
 SOURCE = """

@@ -36,6 +36,7 @@ HYPER = make_flags()()
 RELATED = make_flags(
     [
         *(
+            "measure",
             "extractor",
             "feature_split",
             "feature_input",

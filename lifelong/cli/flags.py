@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from cyclopts import Group, Parameter
 
 from lifelong.methods.registry import known_methods
-from lifelong.settings.fields import Setting, check, expected, settings_of, show_default
+from lifelong.settings.fields import Setting, check, expected, registry_of, settings_of, show_default
 from lifelong.settings.training import TrainingSettings
 
 
@@ -86,6 +86,9 @@ def _by_value(values: dict[str, str]) -> str:
 def _hint(items: dict[str, Setting]) -> Any:
     """The type of a flag: of one that methods share and that is a choice, all values that one of them accepts."""
     hints = [item.hint for item in items.values()]
+    named = [hint for hint in hints if registry_of(hint) is not None]
+    if named:
+        return named[0]
     if any(get_origin(hint) is not Literal for hint in hints):
         return hints[0]
     return Literal.__getitem__(tuple(dict.fromkeys(value for hint in hints for value in get_args(hint))))

@@ -18,8 +18,8 @@ from lifelong.cli import commands, reproduce, use
 from lifelong.cli.meant import meant_flag
 from lifelong.errors import LifelongError
 from lifelong.experiment.console import make_console
-from lifelong.methods.plugins import load_plugin
 from lifelong.methods.registry import known_methods
+from lifelong.plugins import load_plugin
 
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT

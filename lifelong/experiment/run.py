@@ -23,6 +23,7 @@ from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import as_begun, config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.sockets import EXTRACTORS
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
@@ -83,6 +84,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     check_tuning(config, {task.name: task.valid for task in stream.describe()})
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
     identity = _identity(config, stream, environment)
+    if wanted is not None and not EXTRACTORS.built_in(wanted[0]):
+        identity["extractor digest"] = extractors(*wanted).digest
     stream.prepare()
     notes += as_notes(data_check(stream))
     with directory.locked():

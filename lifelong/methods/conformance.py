@@ -13,7 +13,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from lifelong.data.task import Augmentation, Split, Task, alive
-from lifelong.errors import LifelongError
+from lifelong.errors import ConformanceError, LifelongError
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.networks.library import ModuleLibrary
 from lifelong.relatedness.extractor import Extractor, open_extractor
@@ -31,10 +31,6 @@ THREADS, SWITCH = 3, 1e-4
 
 PROBE = 5
 """Images whose logits are compared."""
-
-
-class ConformanceError(AssertionError):
-    """A method breaks the contract."""
 
 
 @checked

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.frozen import freeze
@@ -29,10 +29,12 @@ from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
+from lifelong.settings.sockets import REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.select import fit_selected
+from lifelong.trees import on_device, tensor_bytes
 
 
 class PAR(Method):
@@ -45,6 +47,7 @@ class PAR(Method):
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()
         self.genotypes: list[Genotype] = []
+        self.kept: list[Tree] = []
         self.relatedness = Relatedness(self.settings)
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
@@ -133,13 +136,26 @@ class PAR(Method):
         old_heads = [self.heads[member] for member in self.relatedness.groups.members[group]]
         trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])]).requires_grad_(True)
         examples = image_examples(task, augmented=context.training.augment)
-        loss = distillation_loss(expert, head, old_heads, examples, weight=self.settings.kd_weight, temperature=self.settings.temperature)
+        shared = Shared(expert, head, old_heads, examples, self.kept[group], self.settings, context)
+        loss = self._regularizer().loss(shared)
         outcome = fit_selected(
             trained, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task), context.stage("distill"), loss=loss
         )
         freeze(trained)
         record.trained(outcome, "distill")
+        self.kept[group] = self._keep(shared, record)
         return head
+
+    def _regularizer(self) -> Regularizer:
+        return REGULARIZERS[self.settings.regularizer]()
+
+    def _keep(self, shared: Shared, record: LearnRecord) -> Tree:
+        """What the regularizer keeps of an expert that has learned a task."""
+        regularizer = self._regularizer()
+        if type(regularizer).keep is Regularizer.keep:
+            return None
+        with shared.context.timed("regularizer", record):
+            return regularizer.keep(shared)
 
     def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> tuple[nn.Module, nn.Module]:
         """Step 3: a new expert, trained from scratch (Eq. 10)."""
@@ -152,6 +168,7 @@ class PAR(Method):
         freeze(network)
         record.trained(outcome)
         self.genotypes.append(cell)
+        self.kept.append(self._keep(Shared(network[0], network[1], [], examples, None, self.settings, context), record))
         return network[0], network[1]
 
     def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
@@ -210,12 +227,14 @@ class PAR(Method):
         return training if stops else replace(training, patience=0)
 
     def memory(self) -> dict[str, int]:
-        """The prototypes, and how far images lie from them."""
-        return {"prototypes": self.relatedness.bank.bytes, "spreads": self.relatedness.recognition.bytes}
+        """The prototypes, how far images lie from them, and what the regularizer keeps."""
+        kept = {"regularizer": tensor_bytes(self.kept)} if any(tree is not None for tree in self.kept) else {}
+        return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes} | kept
 
     def state_dict(self) -> Tree:
-        """Tasks, experts with their cells, heads, groups and prototypes."""
-        return {
+        """Tasks, experts with their cells, heads, groups and prototypes, and what the regularizer keeps."""
+        kept = {"kept": list(self.kept)} if any(tree is not None for tree in self.kept) else {}
+        return kept | {
             "tasks": self._tasks_state(),
             "genotypes": [str(cell) for cell in self.genotypes],
             "experts": [expert.state_dict() for expert in self.experts],
@@ -235,4 +254,5 @@ class PAR(Method):
             self.experts.append(expert)
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))
+        self.kept = on_device(state.get("kept", [None] * len(self.genotypes)), device)
         self.relatedness = Relatedness.from_state(self.settings, state["relatedness"], device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifelong.errors import LifelongError
-from lifelong.methods.plugins import load_installed
+from lifelong.plugins import load_installed
 from lifelong.settings.arguments import checked
 from lifelong.settings.baselines import (
     AGEMSettings,
@@ -131,7 +131,7 @@ def _check_settings(where: str, settings: Any) -> None:
 
 
 def known_methods() -> dict[str, MethodEntry]:
-    """All methods by name, those of installed packages among them (`lifelong.methods.plugins`)."""
+    """All methods by name, those of installed packages among them (`lifelong.plugins`)."""
     load_installed()
     return METHODS
 

@@ -2,44 +2,27 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from lifelong.data.task import Split, Task
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
-from lifelong.relatedness.divergence import divergences
 from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances
+from lifelong.relatedness.measures import Sample, measured
 from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.par import PARSettings, RelatednessSettings
+from lifelong.settings.sockets import MEASURES
 from lifelong.storage import Tree
+from lifelong.trees import on_device, tensor_bytes
 
 FEW = 20
 """With fewer images of a class the paper's distances are too large by what two thresholds lie apart (results/few-images.csv)."""
 
 
-class Measured(NamedTuple):
-    """What the distances of a task are computed from.
-
-    Attributes:
-        features, labels: of its images, where distances are computed, in float64: on the extractor's device, or on the CPU where that has
-            none.
-        least: images of its smallest class in the split that the settings name.
-        few: that is so few that all its images were taken, and Eq. 2 is to be corrected for their number.
-    """
-
-    features: Float[Tensor, "n d"]
-    labels: Int64[Tensor, "n"]
-    least: int
-    few: bool
-
-
-def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Measured:
+def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Sample:
     """Extract the features that the distances of a task are computed from.
 
     Args:
@@ -61,7 +44,8 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
         )
     features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
     features = features.to(exact_device(features.device))
-    return Measured(features, torch.cat([split.labels for split in splits]).to(features.device), least, few)
+    labels = torch.cat([split.labels for split in splits]).to(features.device)
+    return Sample(features, labels, len(task.classes), least, few)
 
 
 def _smallest_class(splits: Sequence[Split]) -> int:
@@ -70,9 +54,9 @@ def _smallest_class(splits: Sequence[Split]) -> int:
     return int(labels.unique(return_counts=True)[1].min()) if len(labels) else 0
 
 
-def _too_few(measured: Measured, settings: RelatednessSettings) -> str:
+def _too_few(sample: Sample, settings: RelatednessSettings) -> str:
     """The warning about a task that is measured by few images as the paper does; empty where they suffice."""
-    if measured.few or measured.least >= FEW:
+    if sample.few or sample.least >= FEW:
         return ""
     split = {"valid": "validation", "train": "training", "both": "training and validation"}[settings.feature_split]
     return (
@@ -87,6 +71,7 @@ class Relatedness:
     Attributes:
         groups: which tasks share an expert.
         bank: the prototypes of every task that was assessed.
+        kept: what the measure keeps of each of them, if it is another than that of the prototypes.
         recognition: tells by the same prototypes which task an image is of.
     """
 
@@ -95,11 +80,24 @@ class Relatedness:
         self.groups = TaskGroups()
         self.bank = PrototypeBank()
         self.recognition = Recognition()
+        self.kept: list[Tree] = []
 
     @property
     def needed(self) -> bool:
         """Whether the variant decides by distances; without, no extractor is needed."""
         return needs_distances(self.settings)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the prototypes, and of what another measure keeps."""
+        return self.bank.bytes + tensor_bytes(self.kept)
+
+    @property
+    def _keeps_prototypes(self) -> bool:
+        return self.settings.measure == "prototype-kl"
+
+    def _kept(self) -> list[Tree]:
+        return self.bank.state() if self._keeps_prototypes else self.kept
 
     def assess(self, task: Task, extractor: Extractor | None) -> Decision:
         """Measure a task against all earlier ones, keep its prototypes, and decide where it belongs.
@@ -112,22 +110,24 @@ class Relatedness:
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
-        measured = task_features(task, extractor, self.settings)
-        features, labels = measured.features, measured.labels
-        own = prototypes(features, labels, len(task.classes))
-        raw = divergences(features, labels, own, self.bank, self.settings, few=measured.few)
-        decision = self.groups.decide(raw, len(task.train), self.settings)
-        decision = replace(decision, warning=_too_few(measured, self.settings))
-        if measured.few and len(self.groups):
-            how = f"; measured by all its images: {measured.least} of a class were few"
+        sample = task_features(task, extractor, self.settings)
+        own = prototypes(sample.features, sample.labels, sample.classes)
+        found = measured(self.settings.measure, sample, self._kept(), self.settings)
+        decision = self.groups.decide(found, len(task.train), self.settings)
+        decision = replace(decision, warning=_too_few(sample, self.settings))
+        if sample.few and len(self.groups):
+            how = f"; measured by all its images: {sample.least} of a class were few"
             decision = replace(decision, reason=decision.reason + how)
+        if not self._keeps_prototypes:
+            self.kept.append(MEASURES[self.settings.measure]().keep(sample, self.settings))
         self.bank.add(own)
-        self.recognition.spreads.append(measure_spread(features, labels, own, task.normalization))
+        self.recognition.spreads.append(measure_spread(sample.features, sample.labels, own, task.normalization))
         return decision
 
     def state(self) -> Tree:
-        """Groups, prototypes and spreads."""
-        return {"groups": self.groups.state(), "bank": self.bank.state(), "recognition": self.recognition.state()}
+        """Groups, prototypes, spreads, and what another measure keeps."""
+        state = {"groups": self.groups.state(), "bank": self.bank.state(), "recognition": self.recognition.state()}
+        return state | ({} if self._keeps_prototypes else {"kept": list(self.kept)})
 
     @classmethod
     def from_state(cls, settings: PARSettings, state: Tree, device: torch.device | str = "cpu") -> "Relatedness":
@@ -136,4 +136,5 @@ class Relatedness:
         relatedness.groups = TaskGroups.from_state(state["groups"])
         relatedness.bank = PrototypeBank.from_state(state["bank"], device)
         relatedness.recognition = Recognition.from_state(state["recognition"])
+        relatedness.kept = on_device(state.get("kept", []), exact_device(device))
         return relatedness

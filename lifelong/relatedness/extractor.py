@@ -1,22 +1,26 @@
 """Frozen feature extractors: what distances between tasks are measured on. They are never trained and never predict.
 
 `resnet18` is the paper's: a ResNet-18 trained on ImageNet, pooled to 512 features (256 if its weights end at layer3). `pixels` needs no
-weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable.
+weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable. A person
+adds others with `register_extractor`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lifelong.data.augment import normalize, order_of_images
 from lifelong.data.task import Normalization
-from lifelong.errors import LifelongError, near_miss
-from lifelong.relatedness.weights import load_resnet18
+from lifelong.errors import LifelongError, require
+from lifelong.relatedness.weights import digest, load_resnet18
+from lifelong.settings.arguments import checked
+from lifelong.settings.sockets import EXTRACTORS
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """The normalization that ImageNet networks of torchvision were trained with."""
@@ -36,7 +40,7 @@ class Extractor(Protocol):
     """A frozen map from images to feature vectors.
 
     Attributes:
-        name: "resnet18" or "pixels".
+        name: as it is registered.
         dim: length of a feature vector; None where it depends on the images' size.
         digest: checksum of the weights; empty where there are none.
         num_parameters: held, all constant; not counted in a method's parameters (PAR, footnote 3).
@@ -77,8 +81,8 @@ def open_extractor(
     """A feature extractor by its name.
 
     Args:
-        name: "resnet18" or "pixels".
-        weights: safetensors file for "resnet18"; "pixels" has no use for it.
+        name: of a registered extractor.
+        weights: safetensors file for "resnet18"; others have no use for it.
         download: fetch the weights from the hub where no file is given.
         feature_input: "task": images at their size with their task's normalization; "imagenet": resized to 224 x 224, with ImageNet's.
         device: where it computes.
@@ -86,23 +90,86 @@ def open_extractor(
     Raises:
         LifelongError: unknown name, or weights that are missing or do not fit.
     """
-    if name == "pixels":
-        if feature_input == "imagenet":
-            raise LifelongError(
-                "feature_input 'imagenet' resizes images for an ImageNet network; it needs the extractor 'resnet18', not 'pixels'"
-            )
-        return PixelExtractor(device)
-    if name != "resnet18":
-        raise LifelongError(f"unknown extractor '{name}'{near_miss(name, ['resnet18', 'pixels'])}")
-    network, digest = load_resnet18(weights, download=download)
-    return ResNet18Extractor(network, digest, feature_input="imagenet" if feature_input == "imagenet" else "task", device=device)
+    return EXTRACTORS[name](weights=weights, download=download, feature_input=feature_input, device=device)
 
 
-class ResNet18Extractor:
-    """Pooled features of a ResNet-18 with ImageNet weights.
+def open_resnet18(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+    """Open the ResNet-18 with ImageNet weights; see `open_extractor`."""
+    network, checksum = load_resnet18(weights, download=download)
+    return NetworkExtractor("resnet18", network, checksum, feature_input=feature_input, device=device)
+
+
+def open_pixels(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+    """Open the pixels as features; see `open_extractor`."""
+    if feature_input == "imagenet":
+        raise LifelongError(
+            "feature_input 'imagenet' resizes images for an ImageNet network; it needs the extractor 'resnet18', not 'pixels'"
+        )
+    return PixelExtractor(device)
+
+
+@checked
+def register_extractor(name: str, make: Any, *, summary: str = "", source: str = "") -> None:
+    """Make frozen features of your own known by a name, to `--extractor` and the setting `extractor`.
 
     Args:
-        network: the network without its classifier.
+        name: letters, digits, dashes and underscores.
+        make: a function without arguments that gives a module, its weights loaded, from normalized images (n, 3, h, w) to features (n, d).
+            It is frozen, set to evaluation mode, and known by a checksum of its weights.
+        summary: one line of what it is.
+        source: its paper.
+
+    Raises:
+        LifelongError: the name is taken or is none, or `make` is no function.
+    """
+    if not callable(make) or isinstance(make, nn.Module):
+        raise LifelongError(f"register_extractor: {make!r}: give a function without arguments that gives the module")
+
+    def opened(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+        network = make()
+        if not isinstance(network, nn.Module):
+            raise LifelongError(f"extractor '{name}': gave a {type(network).__name__}; it must give a torch.nn.Module")
+        return NetworkExtractor(name, network, digest(network.state_dict()), feature_input=feature_input, device=device)
+
+    EXTRACTORS.register(name, opened, summary=summary, source=source)
+
+
+@checked
+def check_extractor(name: str, *, image_size: Annotated[int, Ge(1)] = 32, weights: Path | None = None) -> None:
+    """Try a registered extractor on made images.
+
+    Checked: a feature vector for each image, finite, of one length; the same again; the same, up to rounding, in batches of any size;
+    nothing is trained.
+
+    Args:
+        name: of the extractor.
+        image_size: of the images that it is tried on.
+        weights: their file, for one that needs it.
+
+    Raises:
+        ConformanceError: what is broken.
+        LifelongError: there is no such extractor.
+    """
+    extractor = open_extractor(name, weights=weights)
+    images = torch.randint(0, 256, (5, 3, image_size, image_size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    found = extractor.features(images, IMAGENET)
+    shape = tuple(found.shape)
+    require(found.ndim == 2 and len(found) == len(images), f"extractor '{name}': features of shape {shape}, not (5, d), for 5 images")
+    require(bool(found.isfinite().all()), f"extractor '{name}': its features are not finite")
+    require(bool(not found.requires_grad), f"extractor '{name}': its features have gradients")
+    require(bool(torch.equal(extractor.features(images, IMAGENET), found)), f"extractor '{name}': the same images have other features")
+    alone = torch.cat([extractor.features(image[None], IMAGENET) for image in images])
+    require(bool(torch.allclose(alone, found, rtol=1e-3, atol=1e-4)), f"extractor '{name}': features depend on the other images of a batch")
+    each = extractor.features_of_each(images, [IMAGENET, IMAGENET])
+    require(bool(all(torch.allclose(one, found, rtol=1e-3, atol=1e-4) for one in each)), f"extractor '{name}': features_of_each differs")
+
+
+class NetworkExtractor:
+    """Features of a frozen network.
+
+    Args:
+        name: of the extractor.
+        network: the network without its classifier, (n, 3, h, w) to (n, d).
         digest: checksum of its weights.
         feature_input: see `open_extractor`.
         device: where it computes.
@@ -110,9 +177,8 @@ class ResNet18Extractor:
     Source: PAR section 3.1; input as it is: the authors' code.
     """
 
-    name = "resnet18"
-
-    def __init__(self, network: nn.Module, digest: str, *, feature_input: Literal["task", "imagenet"], device: torch.device | str) -> None:
+    def __init__(self, name: str, network: nn.Module, digest: str, *, feature_input: str, device: torch.device | str) -> None:
+        self.name = name
         # Weights that lie as images do need not be brought into order at every call.
         order = order_of_images(torch.device(device))
         self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
@@ -120,7 +186,7 @@ class ResNet18Extractor:
         self.feature_input = feature_input
         self.device = torch.device(device)
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.dim: int | None = int(self.network(torch.zeros(1, 3, 32, 32, device=device)).shape[1])
+        self.dim: int | None = getattr(network, "feature_dim", None)
 
     @torch.no_grad()
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:

@@ -1,16 +1,17 @@
 """The feature extractor of the methods that look at frozen features."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from lifelong.settings.base import setting
+from lifelong.settings.sockets import EXTRACTORS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorSettings:
     """Which frozen features a method looks at."""
 
-    extractor: Literal["auto", "resnet18", "pixels"] = setting(
+    extractor: Annotated[str, EXTRACTORS] = setting(
         "auto",
         "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
         "auto: pixels for the stream 'digits' only, else resnet18",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.errors import near_miss
+from lifelong.registry import Registry
 from lifelong.settings.base import help_of, tunable_of
 
 
@@ -78,6 +79,8 @@ _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 def expected(hint: Any) -> str:
     """What a type accepts, in words, such as "an integer >= 1"."""
+    if get_origin(hint) is Annotated and registry_of(hint) is not None:
+        return "one of " + ", ".join(f"'{name}'" for name in registry_of(hint) or ())
     if get_origin(hint) is Annotated:
         bounds = [f"{_BOUNDS[type(m)][0]} {getattr(m, _BOUNDS[type(m)][1])}" for m in hint.__metadata__ if type(m) in _BOUNDS]
         return " ".join([expected(hint.__origin__), " and ".join(bounds)]).rstrip()
@@ -86,6 +89,12 @@ def expected(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list, each {expected(get_args(hint)[0])}"
     return _WORDS.get(hint, str(hint))
+
+
+def registry_of(hint: Any) -> Registry[Any] | None:
+    """The registry that a type takes its names from (`Annotated[str, MEASURES]`); None where it is of another kind."""
+    found = hint.__metadata__ if get_origin(hint) is Annotated else ()
+    return next((item for item in found if isinstance(item, Registry)), None)
 
 
 def check(hint: Any, value: Any) -> Any:
@@ -104,6 +113,11 @@ def check(hint: Any, value: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     value = unboxed(value)
+    registry = registry_of(hint)
+    if registry is not None:
+        if value in registry:
+            return value
+        raise ValueError("expected " + expected(hint) + _suggestion(value, registry))
     if isinstance(value, str) and not value.isascii() and _torn(value):
         raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
     if isinstance(value, list) and get_origin(hint) is tuple:

@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
+from lifelong.settings.sockets import MEASURES, REGULARIZERS
 
 Variant = Literal[
     "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
@@ -20,6 +21,7 @@ class RelatednessSettings(ExtractorSettings):
     Source: the paper; where it is silent or the authors' code differs, each field says so.
     """
 
+    measure: Annotated[str, MEASURES] = setting("prototype-kl", "how far a task is from each earlier one (Eq. 2-4)", tunable=False)
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "the split whose features give prototypes and distances (paper silent; authors' code: valid)"
     )
@@ -92,6 +94,9 @@ class PARSettings(RelatednessSettings, SearchSettings):
     )
     frozen_augment: bool = setting(
         False, "augment while only a head is trained, recomputing the frozen features every epoch (authors' code)"
+    )
+    regularizer: Annotated[str, REGULARIZERS] = setting(
+        "distillation", "what keeps a shared expert at its earlier tasks while it learns another one (Eq. 7-9)", tunable=False
     )
     kd_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda of Eq. 9: weight of the distillation loss (paper: no value)")
     temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")

@@ -24,7 +24,7 @@ from lifelong.networks import depthwise, operations, strided
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness import extractor
 from lifelong.relatedness.assessment import Relatedness
-from lifelong.relatedness.extractor import Extractor, PixelExtractor, ResNet18Extractor
+from lifelong.relatedness.extractor import Extractor, NetworkExtractor, PixelExtractor
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
@@ -249,8 +249,8 @@ def test_the_extractor_computes_on_its_device(feature_input: str, accelerator: t
     there.load_state_dict(here.state_dict())
     task = made_task(0, 1)
     images, normalization = task.train.images, task.normalization
-    wanted = ResNet18Extractor(here, "", feature_input=feature_input, device=CPU).features(images, normalization)
-    extractor = ResNet18Extractor(there, "", feature_input=feature_input, device=accelerator)
+    wanted = NetworkExtractor("resnet18", here, "", feature_input=feature_input, device=CPU).features(images, normalization)
+    extractor = NetworkExtractor("resnet18", there, "", feature_input=feature_input, device=accelerator)
     for given in (images, images.to(accelerator)):
         found = extractor.features(given, normalization)
         assert found.device.type == accelerator.type

@@ -67,8 +67,9 @@ def test_distances_are_those_of_the_plain_version():
 @pytest.mark.parametrize(("split", "count"), [("valid", 30), ("train", 40), ("both", 70)])
 def test_the_split_of_the_features(split, count):
     task = make_task(1)
-    features, labels, least, few = task_features(task, EXTRACTOR, PARSettings(feature_split=split))
-    assert (least, few) == (count // 2, False)
+    sample = task_features(task, EXTRACTOR, PARSettings(feature_split=split))
+    features, labels = sample.features, sample.labels
+    assert (sample.least, sample.few) == (count // 2, False)
     assert len(features) == len(labels) == count
     first = task.valid if split == "valid" else task.train
     assert torch.equal(features[: len(first)], EXTRACTOR.features(first.images, task.normalization))

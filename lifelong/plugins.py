@@ -1,4 +1,4 @@
-"""Methods that live outside this package: in a file that is named, or in an installed package that announces them."""
+"""What lives outside this package: in a file that is named, or in an installed package that announces it."""
 
 import importlib
 import logging
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from lifelong.errors import LifelongError
 
-GROUP = "lifelong.methods"
-"""The group of entry points. Each names a module that calls `register_method` when it is imported, or a function that does."""
+GROUPS = ("lifelong.methods", "lifelong.plugins")
+"""The groups of entry points. Each names a module that calls `register_method`, `register_measure` or another when it is imported, or a
+function that does; the first group is for methods, the second for everything."""
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +19,18 @@ log = logging.getLogger(__name__)
 @cache
 def load_installed() -> None:
     """Import what installed packages announce, once; one that fails is named in a warning, and does not stop the others."""
-    for point in entry_points(group=GROUP):
+    for point in [point for group in GROUPS for point in entry_points(group=group)]:
         try:
             found = point.load()
             if callable(found) and not isinstance(found, type):
                 found()
         except Exception as error:  # another's code may fail in every way
             package = point.dist.name if point.dist is not None else "an unknown package"
-            log.warning("the methods of '%s' (entry point '%s') cannot be loaded: %s", package, point.name, " ".join(str(error).split()))
+            log.warning("the plugins of '%s' (entry point '%s') cannot be loaded: %s", package, point.name, " ".join(str(error).split()))
 
 
 def load_plugin(file: Path) -> None:
-    """Import a Python file that registers methods; the second time nothing happens.
+    """Import a Python file that registers something; the second time nothing happens.
 
     It is imported by its name from its folder, so that a process that is started by this one finds it, too.
 

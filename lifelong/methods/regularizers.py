@@ -1,0 +1,120 @@
+"""What keeps a shared expert at its earlier tasks while it learns another one: what PAR regularizes by, and a person may exchange.
+
+When a task joins a group the group's expert is trained on it by the loss that a regularizer makes; what the regularizer keeps of an expert
+after each task that trained it is handed to it at the next. One of your own:
+
+    class Mine(Regularizer):
+        def loss(self, shared): ...
+        def keep(self, shared): ...                     # where something is to be kept
+
+    lifelong.register_regularizer("mine", Mine)         # then: --regularizer mine
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import nn
+
+from lifelong.errors import LifelongError
+from lifelong.methods.conformance import check_method
+from lifelong.methods.distillation import distillation_loss
+from lifelong.methods.method import Context
+from lifelong.settings.arguments import checked
+from lifelong.settings.par import PARSettings
+from lifelong.settings.sockets import REGULARIZERS
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples
+from lifelong.training.fit import Loss
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An expert, and the task that it is to learn or has just learned.
+
+    Attributes:
+        expert: images to features; the weights that earlier tasks depend on.
+        head: of the task, features to logits.
+        old_heads: those of the tasks that the expert served before; trained along only where the settings say so.
+        examples: of the task.
+        kept: what `keep` returned after the task before; None if that was nothing.
+        settings: PAR's; `kd_weight` is the weight of whatever is added to the cross-entropy.
+        context: seeds and the device.
+    """
+
+    expert: nn.Module
+    head: nn.Module
+    old_heads: Sequence[nn.Module]
+    examples: Examples
+    kept: Tree
+    settings: PARSettings
+    context: Context
+
+
+class Regularizer(ABC):
+    """Keeps a shared expert at its earlier tasks. It has no state: what must survive is what it keeps of an expert."""
+
+    @abstractmethod
+    def loss(self, shared: Shared) -> Loss:
+        """The loss by which the expert learns another task, the cross-entropy included.
+
+        Args:
+            shared: with the expert as it was; its weights and the head's are about to be trained.
+        """
+
+    def keep(self, shared: Shared) -> Tree:
+        """What is kept of an expert that has learned a task, tensors and plain values; None, as here, for nothing.
+
+        Args:
+            shared: with the expert and the head as they are now, frozen; `kept` is of before.
+        """
+        return None
+
+
+class Distillation(Regularizer):
+    """The paper's: the outputs of the earlier heads on the new images stay what they were (Eq. 7-9)."""
+
+    def loss(self, shared: Shared) -> Loss:
+        """See `lifelong.methods.distillation`."""
+        weight, temperature = shared.settings.kd_weight, shared.settings.temperature
+        return distillation_loss(shared.expert, shared.head, shared.old_heads, shared.examples, weight=weight, temperature=temperature)
+
+
+@checked
+def register_regularizer(name: str, regularizer: Any, *, summary: str = "", source: str = "") -> None:
+    """Make a regularizer of your own known by a name, to `--regularizer` and the setting `regularizer`.
+
+    Args:
+        name: letters, digits, dashes and underscores.
+        regularizer: a subclass of `Regularizer` that is made without arguments.
+        summary: one line of what it does.
+        source: its paper.
+
+    Raises:
+        LifelongError: the name is taken or is none, or the class is no whole regularizer.
+    """
+    if not isinstance(regularizer, type) or not issubclass(regularizer, Regularizer) or regularizer.__abstractmethods__:
+        raise LifelongError(f"register_regularizer: {regularizer!r}: give a subclass of Regularizer that has loss")
+    REGULARIZERS.register(name, regularizer, summary=summary, source=source)
+
+
+@checked
+def check_regularizer(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
+    """Try a registered regularizer in PAR, on made tasks that all share one expert.
+
+    Checked: all that `check_method` checks of a method.
+
+    Args:
+        name: of the regularizer.
+        images: training images per class.
+
+    Raises:
+        ConformanceError: what is broken, and at which task.
+        LifelongError: there is no such regularizer.
+    """
+    from lifelong.methods.par import PAR
+
+    settings = PARSettings(regularizer=REGULARIZERS.entry(name).name, variant="regularization", init_channels=4)
+    check_method(lambda: PAR(settings), images=images)

@@ -1,0 +1,98 @@
+"""Things of one kind by name: those of this library, of a file that is named, and of installed packages.
+
+Whatever can be exchanged (a measure, a regularizer, a network, an extractor) stands in a registry. A setting that names one is declared
+with its registry, so that the check of its value, the help and the near miss all come from there:
+
+    measure: Annotated[str, MEASURES] = setting("prototype-kl", "...")
+"""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from lifelong.errors import LifelongError, near_miss
+from lifelong.plugins import load_installed
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+"""The form of a name."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Item]):
+    """Something that is registered.
+
+    Attributes:
+        name: its name on the command line.
+        item: what was registered; "module:name" of what is imported when it is asked for.
+        summary: one line of what it is.
+        source: its paper.
+    """
+
+    name: str
+    item: Item | str
+    summary: str
+    source: str
+
+
+class Registry(Generic[Item], Mapping[str, Item]):
+    """The things of one kind, by name, in the order in which they were registered.
+
+    Args:
+        kind: what they are, as it stands in messages: "measure".
+        built_in: those of this library.
+    """
+
+    def __init__(self, kind: str, *built_in: Entry[Item]) -> None:
+        self.kind = kind
+        self._entries = {entry.name: entry for entry in built_in}
+
+    def register(self, name: str, item: Item, *, summary: str = "", source: str = "") -> None:
+        """Make something known by its name.
+
+        Raises:
+            LifelongError: the name is taken, or is none.
+        """
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            raise LifelongError(f"{self.kind} {name!r}: its name must be letters, digits, '-' and '_', such as 'my-{self.kind}'")
+        if name in self._entries:
+            raise LifelongError(f"a {self.kind} named '{name}' is registered already; give it another name")
+        self._entries[name] = Entry(name, item, summary, source)
+
+    def entry(self, name: str) -> Entry[Item]:
+        """What is registered under a name, with its summary and source.
+
+        Raises:
+            LifelongError: nothing is.
+        """
+        if name not in self._entries:
+            load_installed()
+        if name not in self._entries:
+            own = " (one of your own: --plugin FILE.py, import its module, or install its package)"
+            raise LifelongError(f"unknown {self.kind} '{name}'{near_miss(name, self._entries) or own}")
+        return self._entries[name]
+
+    def built_in(self, name: str) -> bool:
+        """Whether it is one of this library."""
+        return isinstance(self.entry(name).item, str)
+
+    def __getitem__(self, name: str) -> Item:
+        item = self.entry(name).item
+        if not isinstance(item, str):
+            return item
+        module, _, attribute = item.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._entries or name in list(self))
+
+    def __iter__(self) -> Iterator[str]:
+        load_installed()
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        load_installed()
+        return len(self._entries)

@@ -1,0 +1,35 @@
+"""What a setting may name, and a person may add to: measures, regularizers, networks and extractors."""
+
+from typing import Any
+
+from lifelong.registry import Entry, Registry
+
+MEASURES: Registry[Any] = Registry(
+    "measure",
+    Entry(
+        "prototype-kl",
+        "lifelong.relatedness.measures:PrototypeKL",
+        "the KL divergence, estimated by distances to the nearest prototypes",
+        "Wang et al., CVPR 2023, Eq. 2-4",
+    ),
+)
+"""How far a task is from each earlier one; see `lifelong.relatedness.measures`."""
+
+REGULARIZERS: Registry[Any] = Registry(
+    "regularizer",
+    Entry(
+        "distillation",
+        "lifelong.methods.regularizers:Distillation",
+        "the outputs of the group's earlier heads on the new images are kept",
+        "Wang et al., CVPR 2023, Eq. 7-9",
+    ),
+)
+"""What keeps a shared expert at its earlier tasks; see `lifelong.methods.regularizers`."""
+
+EXTRACTORS: Registry[Any] = Registry(
+    "extractor",
+    Entry("auto", "lifelong.relatedness.extractor:open_resnet18", "pixels for the stream 'digits', else resnet18", ""),
+    Entry("resnet18", "lifelong.relatedness.extractor:open_resnet18", "a ResNet-18 trained on ImageNet", "Wang et al., CVPR 2023"),
+    Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels themselves, which need no weights", ""),
+)
+"""Frozen features that distances are measured on; see `lifelong.relatedness.extractor`."""

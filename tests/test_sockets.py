@@ -1,0 +1,196 @@
+"""What a person may exchange: the examples keep their contracts and stay short; what does not keep them is found out."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lifelong
+from lifelong.errors import ConformanceError, LifelongError
+from lifelong.registry import Registry
+from lifelong.settings.fields import check, expected
+from lifelong.settings.par import PARSettings
+from lifelong.settings.sockets import EXTRACTORS, MEASURES, REGULARIZERS
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
+LENGTHS = {"new_measure": 25, "new_regularizer": 40, "new_extractor": 15, "new_method": 60}
+"""The most lines an example may have, without its text and empty ones."""
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What a test registers is known only in it."""
+    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS)}
+    yield
+    for registry in (MEASURES, REGULARIZERS, EXTRACTORS):
+        registry._entries = before[registry.kind]
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_an_example_is_one_short_file(name):
+    lines = (EXAMPLES / f"{name}.py").read_text().split('"""', 2)[2].splitlines()
+    assert len([line for line in lines if line.strip()]) <= LENGTHS[name]
+
+
+def test_a_measure_of_ones_own():
+    example("new_measure")
+    lifelong.check_measure("mean-shift")
+    ours = lifelong.distances(SMALL, preset="quick", measure="mean-shift")
+    assert ours["raw"] != lifelong.distances(SMALL, preset="quick")["raw"]
+
+
+def test_a_run_by_a_measure_of_ones_own_is_found_again(tmp_path):
+    example("new_measure")
+    few = {"preset": "quick", "epochs": 1, "search_epochs": 1, "init_channels": 2, "device": "cpu"}
+    summary = lifelong.run(SMALL, measure="mean-shift", out=tmp_path / "run", **few)
+    learner = lifelong.Learner.load(tmp_path / "run")
+    assert len(learner.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) == 2
+    assert summary["tasks"][1]["distances"] == pytest.approx(lifelong.distances(SMALL, measure="mean-shift", **few)["raw"][1])
+
+
+def test_the_measure_of_the_paper_keeps_its_contract():
+    lifelong.check_measure("prototype-kl")
+
+
+def test_a_regularizer_of_ones_own(tmp_path):
+    example("new_regularizer")
+    lifelong.check_regularizer("ewc", images=3)
+    shared = {"variant": "regularization", "preset": "quick", "epochs": 2, "init_channels": 2, "device": "cpu", "augment": False}
+    held = lifelong.run(SMALL, regularizer="ewc", kd_weight=1e6, out=tmp_path / "held", **shared)
+    free = lifelong.run(SMALL, regularizer="ewc", kd_weight=0.0, out=tmp_path / "free", **shared)
+    moved = [lifelong.Learner.load(tmp_path / name)._saved.method.experts[0] for name in ("held", "free")]
+    assert held["accuracy"][0] == free["accuracy"][0]
+    first, second = (torch.cat([weight.flatten() for weight in expert.parameters()]) for expert in moved)
+    assert not torch.equal(first, second)
+    assert held["memory"]["regularizer"] == 2 * 4 * sum(weight.numel() for weight in moved[0].parameters())
+
+
+def test_an_extractor_of_ones_own():
+    example("new_extractor")
+    lifelong.check_extractor("thumbnail")
+    assert lifelong.distances(SMALL, preset="quick", extractor="thumbnail")["extractor"] == "thumbnail"
+
+
+def test_a_run_knows_an_extractor_by_its_weights(tmp_path):
+    def network():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    lifelong.register_extractor("mine", network)
+    few = {"preset": "quick", "epochs": 1, "init_channels": 2, "search_epochs": 1, "device": "cpu", "extractor": "mine"}
+    seed = 0
+    lifelong.run(SMALL, out=tmp_path / "run", **few)
+    seed = 1
+    with pytest.raises(LifelongError, match="extractor digest"):
+        lifelong.run(SMALL, out=tmp_path / "run", **few)
+
+
+class Constant(lifelong.Measure):
+    def keep(self, sample, settings):
+        return {}
+
+    def divergences(self, sample, kept, settings):
+        return torch.ones(len(kept))
+
+
+class TooMany(Constant):
+    def divergences(self, sample, kept, settings):
+        return torch.ones(len(kept) + 1)
+
+
+class Endless(Constant):
+    def divergences(self, sample, kept, settings):
+        return torch.full((len(kept),), torch.nan)
+
+
+class Forgetful(Constant):
+    def keep(self, sample, settings):
+        return torch.rand(())
+
+    def divergences(self, sample, kept, settings):
+        return torch.rand(len(kept))
+
+
+@pytest.mark.parametrize(
+    ("measure", "line"),
+    [
+        (Constant, "no nearer than another"),
+        (TooMany, "one finite number for each"),
+        (Endless, "one finite number"),
+        (Forgetful, "survive a file"),
+    ],
+)
+def test_a_measure_that_breaks_its_contract(measure, line):
+    lifelong.register_measure("broken", measure)
+    with pytest.raises((ConformanceError, LifelongError), match=line):
+        lifelong.check_measure("broken")
+
+
+class Batchy(nn.Module):
+    def forward(self, images):
+        return images.flatten(1) - images.flatten(1).mean(0)
+
+
+class Unbounded(nn.Module):
+    def forward(self, images):
+        return images.flatten(1) / 0.0
+
+
+@pytest.mark.parametrize(("make", "line"), [(Batchy, "other images of a batch"), (Unbounded, "not finite")])
+def test_an_extractor_that_breaks_its_contract(make, line):
+    lifelong.register_extractor("broken", make)
+    with pytest.raises(ConformanceError, match=line):
+        lifelong.check_extractor("broken")
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: lifelong.register_measure("mine", Constant()), "a subclass of Measure"),
+        (lambda: lifelong.register_measure("mine", lifelong.Measure), "that has keep"),
+        (lambda: lifelong.register_measure("bad name!", Constant), "letters, digits"),
+        (lambda: lifelong.register_measure("prototype-kl", Constant), "registered already"),
+        (lambda: lifelong.register_regularizer("mine", Constant), "a subclass of Regularizer"),
+        (lambda: lifelong.register_extractor("mine", nn.Flatten()), "a function without arguments"),
+        (lambda: lifelong.check_measure("prototype-k"), "did you mean 'prototype-kl'"),
+        (lambda: lifelong.distances("digits", measure="prototype-k"), "did you mean 'prototype-kl'"),
+        (lambda: lifelong.distances("digits", extractor="resnet"), "expected one of 'auto', 'resnet18', 'pixels'"),
+    ],
+)
+def test_what_cannot_be_registered_is_one_line(call, line):
+    with pytest.raises(LifelongError, match=line) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_registry_imports_what_it_names_only_when_asked():
+    from lifelong.registry import Entry
+
+    registry = Registry("thing", Entry("one", "json:dumps", "", ""), Entry("two", "not_a_module:at_all", "", ""))
+    assert "not_a_module" not in sys.modules
+    assert registry["one"]([1]) == "[1]"
+    assert list(registry) == ["one", "two"]
+    with pytest.raises(LifelongError, match=r"unknown thing 'ones'; did you mean 'one'"):
+        registry["ones"]
+
+
+def test_a_setting_of_a_registry_says_what_it_accepts():
+    hint = PARSettings.__annotations__["regularizer"]
+    assert expected(hint) == "one of 'distillation'"
+    lifelong.register_regularizer("none", type("Free", (lifelong.Regularizer,), {"loss": lambda self, shared: None}))
+    assert check(hint, "none") == "none"
+    assert expected(hint) == "one of 'distillation', 'none'"
+    for wrong in (3, None, ["distillation"], "distil"):
+        with pytest.raises(ValueError, match="expected one of"):
+            check(hint, wrong)
