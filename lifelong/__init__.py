@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
     from lifelong.relatedness.extractor import check_extractor, register_extractor
     from lifelong.relatedness.measures import Measure, check_measure, register_measure
+    from lifelong.report.gallery import check_figure, register_figure
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,8 @@ _PUBLIC = {
     "Regularizer": "lifelong.methods.regularizers",
     "register_regularizer": "lifelong.methods.regularizers",
     "check_regularizer": "lifelong.methods.regularizers",
+    "register_figure": "lifelong.report.gallery",
+    "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
     "check_extractor": "lifelong.relatedness.extractor",
     "Split": "lifelong.data.task",
@@ -58,6 +61,7 @@ __all__ = [
     "Task",
     "__version__",
     "check_extractor",
+    "check_figure",
     "check_measure",
     "check_method",
     "check_regularizer",
@@ -68,6 +72,7 @@ __all__ = [
     "make_method",
     "open_stream",
     "register_extractor",
+    "register_figure",
     "register_measure",
     "register_method",
     "register_regularizer",

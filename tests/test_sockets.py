@@ -11,22 +11,24 @@ from torch import nn
 import lifelong
 from lifelong.errors import ConformanceError, LifelongError
 from lifelong.registry import Registry
+from lifelong.report.gallery import FIGURES, made_summary
+from lifelong.report.html import write_report
 from lifelong.settings.fields import check, expected
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import EXTRACTORS, MEASURES, REGULARIZERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
-LENGTHS = {"new_measure": 25, "new_regularizer": 40, "new_extractor": 15, "new_method": 60}
+LENGTHS = {"new_measure": 25, "new_regularizer": 40, "new_extractor": 15, "new_method": 60, "new_figure": 25}
 """The most lines an example may have, without its text and empty ones."""
 
 
 @pytest.fixture(autouse=True)
 def forgotten():
     """What a test registers is known only in it."""
-    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS)}
+    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS, FIGURES)}
     yield
-    for registry in (MEASURES, REGULARIZERS, EXTRACTORS):
+    for registry in (MEASURES, REGULARIZERS, EXTRACTORS, FIGURES):
         registry._entries = before[registry.kind]
 
 
@@ -172,6 +174,31 @@ def test_what_cannot_be_registered_is_one_line(call, line):
     with pytest.raises(LifelongError, match=line) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_figure_of_ones_own(tmp_path):
+    example("new_figure")
+    lifelong.check_figure("worth")
+    lifelong.run(SMALL, out=tmp_path / "run", preset="quick", method="finetune", epochs=1, init_channels=2, device="cpu")
+    assert (tmp_path / "run" / "figures" / "worth.png").stat().st_size > 1000
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'id="more"' in page
+    assert "accuracy of each task against the parameters that it added" in page
+
+
+def test_a_figure_that_fails_does_not_cost_the_report(tmp_path, caplog):
+    lifelong.register_figure("failing", lambda summary: summary["nothing"], "nothing")
+    lifelong.register_figure("absent", lambda summary: None, "nothing either")
+    assert (tmp_path / "report.html") == write_report(tmp_path, made_summary() | {"preset": "quick"})
+    assert "the figure 'failing' cannot be drawn" in caplog.text
+    assert 'id="more"' not in (tmp_path / "report.html").read_text()
+    with pytest.raises(ConformanceError, match="KeyError"):
+        lifelong.check_figure("failing")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_figures_of_the_report_keep_their_contract(name):
+    lifelong.check_figure(name)
 
 
 def test_a_registry_imports_what_it_names_only_when_asked():

@@ -1,13 +1,13 @@
 """The report of a run as one page."""
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lifelong.report import figures
 from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
+from lifelong.report.gallery import draw_figures
 from lifelong.report.groups import cells, members
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
@@ -67,7 +67,7 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         notes=[clean(note) for note in summary.get("notes") or []],
         overview=_overview(summary),
         tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],
-        pictures=_pictures(folder, summary, read_curves(out)),
+        pictures=draw_figures(folder, summary, read_curves(out)),
         experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
         few=len(tasks) <= FEW,
         cells=_cells(folder, tasks),
@@ -78,23 +78,6 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         command=f"lifelong run --config {shlex.quote(str(Path(out) / 'config.toml'))} --out {shlex.quote(f'{out}-again')}",
         environment=_environment(summary),
     )
-
-
-def _pictures(folder: Path, summary: dict[str, Any], epochs: list[dict[str, Any]]) -> dict[str, Picture | None]:
-    tasks = summary["tasks"]
-    wanted: dict[str, Callable[..., bytes]] = {}
-    if summary["accuracy"]:
-        wanted = {"accuracy": figures.accuracy_matrix, "stream": figures.accuracy_curve, "cost": figures.cost}
-    if any(task.get("distances") for task in tasks):
-        wanted["distances"] = figures.distance_heatmap
-    if members(tasks):
-        wanted["groups"] = figures.task_groups
-    if epochs:
-        wanted["curves"] = lambda summary, path, theme: figures.training_curves(epochs, tasks, path, theme=theme)
-    return dict.fromkeys(("accuracy", "stream", "cost", "distances", "groups", "curves")) | {
-        name: Picture.draw(folder / f"{name}.png", lambda path, theme, draw=draw: draw(summary, path, theme=theme))
-        for name, draw in wanted.items()
-    }
 
 
 def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
