@@ -22,6 +22,9 @@ Box = tuple[float, float, float, float]
 LABEL = 8.5
 """Size of a label's letters in points."""
 
+MARKS = 7
+"""So many methods have marks and colours of their own; of more only some are named (`labelled`)."""
+
 MARK = 4.0
 """Points from the centre of a point to its edge."""
 
@@ -107,8 +110,12 @@ def _panel(drawing: "Figure", frame: "Axes", shown: Sequence[Point], title: str,
         frame.xaxis.set_minor_formatter(NullFormatter())
     # Room for labels beside the outermost points.
     frame.margins(x=0.16, y=0.14)
+    named = labelled(shown)
     for point in shown:
-        colour = theme.series[point.index % len(theme.series)]
+        apart, first = point in named, point.index == 0
+        colour = theme.series[point.index % len(theme.series)] if len(named) == len(shown) else theme.none
+        if apart and len(named) < len(shown):
+            colour = theme.series[0] if first else theme.ink
         # A bar must not reach below zero, where a logarithm has no place for it.
         bar = [[min(point.x_sd, 0.999 * point.x)], [point.x_sd]]
         frame.errorbar(
@@ -117,17 +124,28 @@ def _panel(drawing: "Figure", frame: "Axes", shown: Sequence[Point], title: str,
             xerr=bar,
             yerr=point.y_sd,
             color=colour,
-            marker="osD^vPX"[point.index % 7],
-            markersize=6,
-            elinewidth=1,
+            marker="osD^vPX"[point.index % 7] if len(named) == len(shown) else "*" if first else "o",
+            markersize=12 if first and len(named) < len(shown) else 6 if apart else 4,
+            elinewidth=1 if apart else 0.5,
             linestyle="none",
-            zorder=3,
+            zorder=4 if first else 3 if apart else 2,
         )
-    _label(drawing, frame, shown, theme)
+    _label(drawing, frame, shown, named, theme)
 
 
-def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], theme: Theme) -> None:
-    """Write each method beside its point, with a thin line to it where that is not next to it."""
+def labelled(shown: Sequence[Point]) -> list[Point]:
+    """The points that get a name: all of few; of many the first, those that no other beats in both, and the best and worst by AP."""
+    if len(shown) <= MARKS:
+        return list(shown)
+    ranked = sorted(shown, key=lambda point: point.y)
+    beaten = [any(other.y > point.y and other.x <= point.x for other in shown) for point in shown]
+    front = [point for point, lost in zip(shown, beaten, strict=True) if not lost]
+    ends = [ranked[0], *ranked[-3:]]
+    return [point for point in shown if point.index == 0 or point in front or point in ends]
+
+
+def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], named: Sequence[Point], theme: Theme) -> None:
+    """Write methods beside their points, with a thin line to it where that is not next to it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     to_points = 72 / drawing.dpi
@@ -135,9 +153,11 @@ def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], theme: Them
     places = [tuple(value * to_points for value in frame.transData.transform((point.x, point.y))) for point in shown]
     box = frame.get_window_extent()
     inside = (box.x0 * to_points, box.y0 * to_points, box.x1 * to_points, box.y1 * to_points)
-    sizes = [(width_of(point.label), 1.25 * LABEL) for point in shown]
-    bars = [tuple(part * to_points for part in frame.transData.transform_bbox(_bars(point)).extents) for point in shown]
-    for point, (x, y), (left, bottom, right, top) in zip(shown, places, place_labels(places, sizes, inside, bars), strict=True):
+    order = [*named, *(point for point in shown if point not in named)]
+    places = [places[shown.index(point)] for point in order]
+    sizes = [(width_of(point.label), 1.25 * LABEL) for point in named]
+    bars = [tuple(part * to_points for part in frame.transData.transform_bbox(_bars(point)).extents) for point in named]
+    for point, (x, y), (left, bottom, right, top) in zip(named, places, place_labels(places, sizes, inside, bars), strict=False):
         near = max(left - x, x - right, bottom - y, y - top) < 2.5 * MARK
         frame.annotate(
             point.label,
@@ -148,6 +168,7 @@ def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], theme: Them
             va="center",
             fontsize=LABEL,
             fontfamily=FONT,
+            fontweight="bold" if point.index == 0 and len(named) < len(shown) else "normal",
             color=theme.ink,
             arrowprops=None if near else {"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARK},
             zorder=4,
@@ -175,7 +196,7 @@ def place_labels(
     """Where labels go: as near their points as they can without covering a point or one another.
 
     Args:
-        points: x and y of each.
+        points: x and y of each; those that get a label first, then others that are not to be covered.
         sizes: width and height of each label.
         inside: labels stay in it where they can.
         bars: left, bottom, right and top of lines that are not covered either.
@@ -188,7 +209,7 @@ def place_labels(
     taken: dict[int, Box] = {}
     # The most crowded first: who has the most neighbours has the fewest places to choose from.
     crowd = [sum(math.dist(one, other) < 60 for other in points) for one in points]
-    for index in sorted(range(len(points)), key=lambda number: -crowd[number]):
+    for index in sorted(range(len(sizes)), key=lambda number: -crowd[number]):
         best, least = None, math.inf
         for box in _around(points[index], sizes[index]):
             outside = sum(max(0.0, edge) for edge in (inside[0] - box[0], inside[1] - box[1], box[2] - inside[2], box[3] - inside[3]))
@@ -199,7 +220,7 @@ def place_labels(
                 break
         assert best is not None
         taken[index] = best
-    return [taken[index] for index in range(len(points))]
+    return [taken[index] for index in range(len(sizes))]
 
 
 def _around(point: Sequence[float], size: tuple[float, float]) -> Iterator[Box]:
