@@ -1,4 +1,4 @@
-"""Class prototypes of tasks, and the distances of samples to the prototypes of every earlier task in one pass."""
+"""Class prototypes of tasks, and the distances of samples to the nearest one of every earlier task."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,15 +12,6 @@ from lifelong.errors import LifelongError
 
 BLOCK = 2**22
 """Numbers per temporary matrix: bounds the memory of a pass (32 MB in float64)."""
-
-DOUBT = 0.25
-"""A distance from the product is recomputed directly if its square is below this share of what was added up in float32 to get it."""
-
-DOUBT_DOUBLE = 1e-8
-"""The same for what was added up in float64."""
-
-SMALLEST_SQUARE = 1e-28
-"""Below this a squared distance is recomputed directly: float32 runs out of exponents soon after."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +73,10 @@ class SquaredDistances(NamedTuple):
 
 
 class PrototypeBank:
-    """The prototypes of all earlier tasks as one matrix."""
+    """The prototypes of all earlier tasks."""
 
     def __init__(self) -> None:
         self._tasks: list[Prototypes] = []
-        self._layout: _Layout | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -102,7 +92,6 @@ class PrototypeBank:
         """
         self.check(task)
         self._tasks.append(task)
-        self._layout = None
 
     def check(self, task: Prototypes) -> None:
         """Raise a LifelongError if the task's features have another length than those of the earlier tasks."""
@@ -130,107 +119,21 @@ class PrototypeBank:
         return bank
 
     def squared_distances(self, features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes) -> SquaredDistances:
-        """Distances of every sample to its own prototype and to the nearest one of every earlier task.
+        """Compute the distances of every sample to its own prototype and to the nearest one of every earlier task.
 
-        With a = x - u the deviation of a sample from its own prototype u, and m the mean of all earlier prototypes p,
-
-            |x - p|^2  =  |u - p|^2 - 2 a.(p - m)  +  |a|^2 + 2 a.(u - m).
-
-        Only a.(p - m) is a matrix product over samples and prototypes; it runs in float32 on a CPU (3 times faster there). The rest
-        is float64. No large square cancels, as it does in x^2 - 2xp + p^2, unless a sample lies much nearer to an earlier prototype
-        than to its own, or the earlier prototypes far apart; those samples are found and measured directly, in float64.
-
-        Returns:
-            Squared distances; relative error below about 1e-6 for a single one, and far less in a mean over samples.
+        By differences, in float64: a matrix product is faster, and loses the digits that tell a sample from a prototype near it.
         """
         self.check(own)
-        if self._layout is None:
-            self._layout = _Layout.of(self._tasks)
-        layout = self._layout
-        lean = own.means - layout.centre  # (C, d)
-        between = _product(lean, layout.exact).to(layout.offsets.dtype)  # (C, K)
+        known = [task.means[task.present] for task in self._tasks]
+        every, sizes = torch.cat(known), [len(means) for means in known]
         squares = SquaredDistances(
             features.new_empty(len(features), dtype=torch.float64), features.new_empty(len(features), len(self), dtype=torch.float64)
         )
-        step = max(1, BLOCK // max(layout.offsets.shape))
+        step = max(1, BLOCK // max(every.shape))
         for start in range(0, len(features), step):
             rows = slice(start, start + step)
-            owner = labels[rows]
-            deviation = features[rows].double() - own.means[owner]  # (n, d)
-            length = torch.linalg.vector_norm(deviation, dim=1)
-            rest = length.square() + 2 * (deviation @ lean.T).gather(1, owner[:, None]).squeeze(1)
-            product = between[owner].addmm_(deviation.to(between.dtype), layout.offsets.T, alpha=-2)  # (n, K)
-            nearest = layout.nearest(product).double().add_(rest[:, None])  # (n, t)
-            self._mend(nearest, features[rows], length, layout.reach)
-            squares.own[rows], squares.nearest[rows] = length.square(), nearest
+            samples = features[rows].double()
+            squares.own[rows] = (samples - own.means[labels[rows]]).square().sum(dim=1)
+            distances = torch.cdist(samples, every, compute_mode="donot_use_mm_for_euclid_dist")  # (n, all prototypes)
+            squares.nearest[rows] = torch.stack([part.amin(dim=1) for part in distances.split(sizes, dim=1)], dim=1).square()
         return squares
-
-    def _mend(
-        self, nearest: Float64[Tensor, "n t"], features: Float[Tensor, "n d"], own: Float64[Tensor, "n"], reach: Float64[Tensor, "t"]
-    ) -> None:
-        """Measure directly where the products may have lost digits: there, their terms are large against what is left of them."""
-        terms = torch.maximum(DOUBT * own[:, None] * torch.maximum(own[:, None], reach), DOUBT_DOUBLE * reach.square())
-        sure = (nearest >= terms.clamp_min_(SMALLEST_SQUARE)) & nearest.isfinite()
-        if sure.all():
-            return
-        for task in (~sure).any(0).nonzero().flatten().tolist():
-            rows = (~sure[:, task]).nonzero().flatten()
-            one = self._tasks[task]
-            nearest[rows, task] = _direct(features[rows].double(), one.means[one.present]).amin(1)
-
-
-class _Layout(NamedTuple):
-    """The prototypes of all tasks, arranged so that the minimum over a task's classes is one reduction.
-
-    Tasks with equally many prototypes stand together, and within such a block all first classes come first, then all second ones.
-
-    Attributes:
-        centre: the mean of all of them, (d).
-        exact: prototypes less their mean, (K, d), float64.
-        offsets: the same in the type of the large product.
-        reach: the largest offset's length in each task, (t).
-        blocks: number of prototypes and indices of the tasks, per block.
-    """
-
-    centre: Float64[Tensor, "d"]
-    exact: Float64[Tensor, "k d"]
-    offsets: Float[Tensor, "k d"]
-    reach: Float64[Tensor, "t"]
-    blocks: list[tuple[int, Int64[Tensor, "m"]]]
-
-    @classmethod
-    def of(cls, tasks: list[Prototypes]) -> "_Layout":
-        kept = [task.means[task.present] for task in tasks]
-        device = kept[0].device
-        sizes = sorted({len(means) for means in kept})
-        members = [[index for index, means in enumerate(kept) if len(means) == size] for size in sizes]
-        stacked = [torch.stack([kept[index] for index in block], dim=1).flatten(0, 1) for block in members]
-        every = torch.cat(stacked)
-        centre = every.mean(0)
-        offsets = every - centre
-        reach = torch.stack([(means - centre).square().sum(1).amax().sqrt() for means in kept])
-        # A GPU may round float32 products to TF32, if told to elsewhere; in float64 it is fast enough.
-        kind = torch.float32 if device.type == "cpu" else torch.float64
-        blocks = [(size, torch.tensor(block, device=device)) for size, block in zip(sizes, members, strict=True)]
-        return cls(centre, offsets, offsets.to(kind), reach, blocks)
-
-    def nearest(self, distances: Float[Tensor, "n k"]) -> Float[Tensor, "n t"]:
-        """The minimum over the prototypes of each task."""
-        least = distances.new_empty(len(distances), len(self.reach))
-        start = 0
-        for size, tasks in self.blocks:
-            columns = distances[:, start : start + size * len(tasks)]
-            least[:, tasks] = columns.unflatten(1, (size, len(tasks))).amin(1)
-            start += size * len(tasks)
-        return least
-
-
-def _product(left: Float64[Tensor, "a d"], right: Float64[Tensor, "b d"]) -> Float64[Tensor, "a b"]:
-    """Squared distances by a matrix product."""
-    squares = left.square().sum(1)[:, None] + right.square().sum(1)
-    return squares.addmm_(left, right.T, alpha=-2)
-
-
-def _direct(left: Float64[Tensor, "a d"], right: Float64[Tensor, "b d"]) -> Float64[Tensor, "a b"]:
-    """Squared distances by differences: slower than a product, exact to float64's last digits."""
-    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist").square()

@@ -12,15 +12,13 @@ What is done where Eq. 4 is undefined:
 """
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from lifelong.errors import LifelongError
-from lifelong.relatedness.bank import PrototypeBank, Prototypes, prototypes
+from lifelong.relatedness.bank import PrototypeBank, Prototypes
 from lifelong.settings.par import RelatednessSettings
 
 RESOLUTION = 2.0**-23
@@ -111,38 +109,3 @@ def _floor(features: Float[Tensor, "n d"]) -> float:
     """The shortest distance that float32 features of this length can tell from zero; positive even if all are zero."""
     length = torch.linalg.vector_norm(features, dtype=torch.float64).item() / math.sqrt(len(features))
     return max(RESOLUTION * length, math.sqrt(torch.finfo(torch.float64).tiny))
-
-
-class DistanceMatrix(NamedTuple):
-    """Directed distances within a stream.
-
-    Attributes:
-        names: the tasks.
-        values: row i: Eq. 4 from task i, as the new one, to each task j < i before it; NaN elsewhere.
-    """
-
-    names: list[str]
-    values: Float64[Tensor, "t t"]
-
-
-def distance_matrix(
-    tasks: Iterable[tuple[str, Float[Tensor, "_ d"], Int64[Tensor, "_"], int]], settings: RelatednessSettings
-) -> DistanceMatrix:
-    """Distances of every task of a stream to the tasks before it, without learning any of them.
-
-    Args:
-        tasks: name, features, labels and number of classes of each; consumed one by one, and only prototypes are kept.
-        settings: as for `divergences`.
-    """
-    bank = PrototypeBank()
-    names: list[str] = []
-    rows: list[Float64[Tensor, "_"]] = []
-    for name, features, labels, classes in tasks:
-        own = prototypes(features, labels, classes)
-        rows.append(divergences(features, labels, own, bank, settings).cpu())
-        names.append(name)
-        bank.add(own)
-    values = torch.full((len(names), len(names)), math.nan, dtype=torch.float64)
-    for index, row in enumerate(rows):
-        values[index, :index] = row
-    return DistanceMatrix(names, values)

@@ -80,10 +80,6 @@ class Box:
         """How far the middle of a line of words is below the middle of the box."""
         return (index - (len(self.lines) - 1) / 2) * 1.15 * self.size / POINTS
 
-    def overlaps(self, other: "Box") -> bool:
-        """Whether two boxes have a point in common."""
-        return abs(self.x - other.x) * 2 < self.width + other.width and abs(self.y - other.y) * 2 < self.height + other.height
-
 
 @dataclass(frozen=True)
 class Words:

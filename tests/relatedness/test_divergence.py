@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
-from lifelong.relatedness.divergence import distance_matrix, divergences
+from lifelong.relatedness.divergence import divergences
 from lifelong.settings.par import RelatednessSettings
 from tests.relatedness.plain import plain_divergences
 
@@ -225,14 +225,3 @@ def test_bad_features_are_refused():
     bank.add(prototypes(values, labels, classes))
     with pytest.raises(LifelongError, match="not a finite number"):
         divergences(torch.full_like(values, torch.nan), labels, bank[0], bank, RelatednessSettings())
-
-
-def test_the_matrix_is_directed_and_lower():
-    tasks = [features(seed, 40, 3, shift=0.3 * seed) for seed in range(4)]
-    matrix = distance_matrix(((str(index), *task) for index, task in enumerate(tasks)), RelatednessSettings(clamp="none"))
-    assert matrix.names == ["0", "1", "2", "3"]
-    for row in range(4):
-        np.testing.assert_allclose(
-            matrix.values[row, :row], plain_divergences(*tasks[row], tasks[:row], clamp="none"), rtol=1e-6, atol=1e-6
-        )
-        assert matrix.values[row, row:].isnan().all()

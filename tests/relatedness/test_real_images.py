@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from lifelong.data.task import statistics
-from lifelong.relatedness.divergence import distance_matrix
+from lifelong.relatedness.bank import PrototypeBank, prototypes
+from lifelong.relatedness.divergence import divergences
 from lifelong.relatedness.extractor import IMAGENET, open_extractor
 from lifelong.relatedness.groups import TaskGroups
 from lifelong.settings.par import PARSettings
@@ -45,11 +46,13 @@ def drawn(data_folder):
 def test_the_paper_thresholds_separate_real_tasks(drawn, weights_file, fixed):
     extractor = open_extractor("resnet18", weights=weights_file)
     settings = PARSettings(clamp="none")
-    tasks = (
-        (name, extractor.features(images, IMAGENET if fixed else statistics(images)), labels, 10)
-        for name, (images, labels) in drawn.items()
-    )
-    names, values = distance_matrix(tasks, settings)
+    names, bank = list(drawn), PrototypeBank()
+    values = torch.full((len(names), len(names)), torch.nan)
+    for index, (images, labels) in enumerate(drawn.values()):
+        features = extractor.features(images, IMAGENET if fixed else statistics(images))
+        own = prototypes(features, labels, 10)
+        values[index, :index] = divergences(features, labels, own, bank, settings)
+        bank.add(own)
     related = {("mnist b", "mnist a"), ("cifar10 b", "cifar10 a")}
     for row, column in zip(*np.tril_indices(len(names), -1), strict=True):
         pair, distance = (names[row], names[column]), values[row, column].item()
@@ -63,7 +66,7 @@ def test_the_paper_thresholds_separate_real_tasks(drawn, weights_file, fixed):
 
     groups = TaskGroups()
     for row in range(len(names)):
-        decision = groups.decide(values[row, :row], 300, settings)
+        decision = groups.decide(values[row, :row].double(), 300, settings)
         if decision.action == "reuse-expert" and decision.group is not None:
             groups.join(decision.group, 300)
         else:

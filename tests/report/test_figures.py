@@ -21,6 +21,11 @@ from lifelong.report.shapes import Box, width
 ONE_RUN = [figures.accuracy_matrix, figures.distance_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
 
 
+def overlap(one, other):
+    """Whether two boxes have a point in common."""
+    return abs(one.x - other.x) * 2 < one.width + other.width and abs(one.y - other.y) * 2 < one.height + other.height
+
+
 def opened(content: bytes) -> Image.Image:
     """The picture, if it is a whole PNG of a sane size in which something is drawn."""
     picture = Image.open(io.BytesIO(content))
@@ -89,7 +94,7 @@ def test_labels_of_a_cell_never_touch():
     plan = (node[0], node[1], node[2], node[3])
     boxes = [shape for shape in cell_shapes(plan, "cell", 0.0, LIGHT) if isinstance(shape, Box)]
     assert len(boxes) == 8 + 7
-    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(overlap(one, other) for one, other in itertools.combinations(boxes, 2))
     assert all(width(line, box.size) < box.width for box in boxes for line in box.lines)
     assert all(box.x - box.width / 2 > 0 and box.y + box.height / 2 < 6 * ROW + 0.3 for box in boxes)
 
@@ -156,9 +161,9 @@ def test_every_task_stands_in_its_expert_s_box(experts):
     chips = [box for box in boxes if box.words.isdigit()]
     assert len(frames) == experts
     assert sorted(int(chip.words) for chip in chips) == list(range(1, 101))
-    assert not any(one.overlaps(other) for some in (frames, chips) for one, other in itertools.combinations(some, 2))
+    assert not any(overlap(one, other) for some in (frames, chips) for one, other in itertools.combinations(some, 2))
     for index, frame in enumerate(frames):
-        inside = [int(chip.words) - 1 for chip in chips if chip.overlaps(frame)]
+        inside = [int(chip.words) - 1 for chip in chips if overlap(chip, frame)]
         assert inside == list(range(index, 100, experts))
         assert frame.x - frame.width / 2 > 0
         assert frame.x + frame.width / 2 < ACROSS
