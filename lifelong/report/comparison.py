@@ -25,11 +25,13 @@ class Section:
 
     Attributes:
         stream: its name.
+        sentence: who is the most accurate.
         overview, final, forgotten, phases, runs: tables.
         pictures: "tradeoff", "stream", "tasks" and "forgetting"; None where there is nothing to draw.
     """
 
     stream: str
+    sentence: str
     overview: Grid
     final: Grid
     forgotten: Grid
@@ -97,6 +99,7 @@ def _section(stream: str, runs: list[Runs], folder: Path, suffix: str) -> Sectio
 
     return Section(
         stream,
+        sentence=_sentence(runs),
         overview=_compared(runs),
         final=_by_task(begun, lambda learned, now: now),
         forgotten=_by_task(begun, lambda learned, now: now - learned),
@@ -140,7 +143,36 @@ def _compared(runs: list[Runs]) -> Grid:
         ]
         for one in runs
     ]
-    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows)
+    least = {4: "parameters", 5: "seconds"}
+    best = {(row, column) for column, key in {2: "ap", 3: "af", **least}.items() for row in _best(runs, key, most=column not in least)}
+    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows, best=frozenset(best))
+
+
+def _mean(one: Runs, key: str) -> float | None:
+    """The mean over seeds; None where one of them has no such number."""
+    values = [finite(value) for value in one.values(key)]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
+
+
+def _best(runs: list[Runs], key: str, *, most: bool) -> list[int]:
+    """The finished methods with the best mean; several where they are equal to three digits. None where there is nothing to compare."""
+    means = {index: mean for index, one in enumerate(runs) if one.complete and (mean := _mean(one, key)) is not None}
+    if len(means) < 2:
+        return []
+    best = (max if most else min)(means.values())
+    return [index for index, mean in means.items() if f"{mean:.3g}" == f"{best:.3g}"]
+
+
+def _sentence(runs: list[Runs]) -> str:
+    """Who is the most accurate, by how much, and for how many parameters; empty where there is nothing to compare."""
+    means = sorted(((mean, one) for one in runs if one.complete and (mean := _mean(one, "ap")) is not None), key=lambda pair: -pair[0])
+    if len(means) < 2:
+        return ""
+    (first, best), (second, next_best) = means[:2]
+    held = _mean(best, "parameters")
+    words = f"{best.label} has the highest AP, {first:.3f}, {first - second:.3f} above {next_best.label}"
+    return words + (f", with {parameters(held)} parameters." if held is not None else ".")
 
 
 def _by_task(runs: list[Runs], of: Callable[[float, float], float]) -> Grid:

@@ -20,6 +20,9 @@ NAME_WIDTH = 0.075
 
 DEFAULT_THRESHOLDS = (0.5, 0.75)
 
+FARTHEST = 100.0
+"""From this Eq. 4 on the colour does not deepen."""
+
 
 def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """The accuracies r_ij as a heat map: a row for each task learned, a column for each task judged.
@@ -63,7 +66,7 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
     tasks, rows, thresholds = _distances(result)
     drawing, frame, _ = _square(tasks, theme)
     # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
-    _draw(frame, rows, lambda row, value: _shade(_mapped(value), *thresholds[row]), _compact, theme)
+    _draw(frame, rows, lambda row, value: _shade(value, *thresholds[row]), _compact, theme)
     frame.set_xlabel(
         "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
     )
@@ -104,13 +107,29 @@ def _mapped(value: float) -> float:
     return min(max(min(value, 1 - math.exp(-2 * max(value, 0.0))), 0.0), 1.0)
 
 
+def _unmapped(value: float) -> float:
+    """The Eq. 4 that Eq. 6 maps to a threshold, which may be 1 or above."""
+    return value if _mapped(value) >= value else -math.log(max(1 - value, 1e-9)) / 2
+
+
 def _shade(value: float, alpha: float, beta: float) -> Colour:
-    """Blue up to alpha, orange up to beta, pale beyond: three bands, each fading with the distance."""
+    """Blue up to alpha, orange up to beta, each fading with the distance; beyond, purple that deepens with its logarithm.
+
+    Args:
+        value: Eq. 4.
+        alpha, beta: what Eq. 6 of it is held against.
+    """
     from matplotlib.colors import to_rgb
 
-    bands = ((0.0, alpha, "#00507f", "#5aa9d6"), (alpha, beta, "#d98f00", "#f6cf74"), (beta, 1.0, "#ddb3cc", "#f5eaf0"))
-    low, high, near, far = bands[0 if value <= alpha else 1 if value <= beta else 2]
-    share = min((value - low) / max(high - low, 1e-9), 1.0)
+    mapped = _mapped(value)
+    if mapped > beta:
+        # Eq. 6 is 1 for all that is far: only Eq. 4 tells 2 from 60.
+        near, far, share = "#f5eaf0", "#7a2b5c", math.log(value / _unmapped(beta)) / math.log(FARTHEST / _unmapped(beta))
+    elif mapped > alpha:
+        near, far, share = "#d98f00", "#f6cf74", (mapped - alpha) / max(beta - alpha, 1e-9)
+    else:
+        near, far, share = "#00507f", "#5aa9d6", mapped / max(alpha, 1e-9)
+    share = min(max(share, 0.0), 1.0)
     red, green, blue = (a + (b - a) * share for a, b in zip(to_rgb(near), to_rgb(far), strict=True))
     return red, green, blue, 1.0
 
@@ -201,7 +220,10 @@ def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float,
     bands = [
         Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
         Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
-        Patch(facecolor=_shade((beta + max(beta, 1.0)) / 2 + 1e-6, alpha, beta), label="> β: far, a cell is searched"),
+        Patch(
+            facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta),
+            label="> β: far, a cell is searched (darker: farther)",
+        ),
     ]
     height = drawing.get_size_inches()[1]
     box = frame.get_position()

@@ -19,11 +19,13 @@ class Grid:
         headings: of the columns.
         rows: text; the first column holds names.
         words: headings of the columns that hold words, not numbers.
+        best: rows and columns of the cells that stand out.
     """
 
     headings: list[str]
     rows: list[list[str]]
     words: tuple[str, ...] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
