@@ -181,7 +181,7 @@ def test_thresholds_at_the_edges_stay_on_the_scale(thresholds):
 def test_many_tasks(long):
     out, page = long
     assert "100 tasks learned with 60 experts" in page.words
-    assert (out / "report.html").stat().st_size < 2_000_000
+    assert (out / "report.html").stat().st_size < 2_100_000  # Of which 40 kB let a phone show it.
     # Every cell is drawn, and every task stands in the page.
     assert len(list((out / "figures").glob("cell-*.svg"))) == 60
     assert sum(text.startswith("Genotype(") for text in page.text) == 60
