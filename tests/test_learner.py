@@ -216,7 +216,9 @@ def test_images_as_programs_have_them(par, folder, tmp_path):
     ]
     assert [answer.image for answer in learner.predict(batch)] == [f"the image, number {number}" for number in range(4)]
     assert [answer.image for answer in learner.predict(encoded)] == [f"image {number}" for number in range(4)]
-    assert learner.predict(batch > 300) == learner.predict(torch.zeros_like(images))
+    masks, pixels = np.zeros(batch.shape, bool), torch.zeros_like(images)
+    masks[1:], pixels[1:] = True, 255
+    assert learner.predict(masks) == learner.predict(pixels)
 
 
 def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
