@@ -2,19 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
 from lifelong.experiment.console import make_console
+from lifelong.experiment.counting import LINE_EVERY, duration, rest
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
-
-Item = TypeVar("Item")
-
-LINE_EVERY = 10.0
-"""Seconds between two lines about one phase, where the output is not a terminal."""
 
 QUIET = 30.0
 """Seconds between two lines about one of very many runs."""
@@ -391,51 +387,14 @@ def _epoch_words(event: Epoch, seconds: float) -> str:
     if not math.isnan(event.accuracy):
         # What has no accuracy, an auto-encoder say, reports none.
         text += f", accuracy {event.accuracy:.3f}"
-    return text + _rest(event.epoch, event.epochs, seconds)
+    return text + rest(event.epoch, event.epochs, seconds)
 
 
 def _part_words(done: int, total: int, seconds: float) -> str:
     """Such as "2000 of 10000 images, 40 s left"."""
-    return f"{done} of {total} images{_rest(done, total, seconds)}"
-
-
-def _rest(done: int, total: int, seconds: float) -> str:
-    return f", {duration(seconds / done * (total - done))} left" if 0 < done < total else ""
+    return f"{done} of {total} images{rest(done, total, seconds)}"
 
 
 def _words(values: dict[str, Any]) -> str:
     """Hyper-parameters in words: "lr 0.1, augment true"."""
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {show_default(value)}" for key, value in values.items())
-
-
-def along(items: Iterable[Item], total: int, what: str = "tasks", clock: Callable[[], float] = time.monotonic) -> Iterator[Item]:
-    """The same items, with what a person sees on stderr meanwhile: a bar on a terminal, elsewhere a line every `LINE_EVERY` seconds.
-
-    Args:
-        items: are asked for one by one.
-        total: how many there are.
-        what: they are.
-        clock: gives seconds; for tests.
-    """
-    from rich.progress import track
-
-    console = make_console(stderr=True)
-    if console.is_terminal:
-        yield from track(items, what, total, console=console, transient=True)
-        return
-    began = said = clock()
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = clock()
-        if done < total and now - said >= LINE_EVERY:
-            console.print(f"{done} of {total} {what}{_rest(done, total, now - began)}", markup=False, highlight=False, soft_wrap=True)
-            said = now
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

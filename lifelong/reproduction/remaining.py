@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.data.task import TaskDescription
-from lifelong.experiment.progress import QUIET, Heartbeat, duration
+from lifelong.experiment.counting import duration
+from lifelong.experiment.progress import QUIET, Heartbeat
 from lifelong.reproduction.plan import Job
 
 Key = tuple[str, ...]

@@ -11,8 +11,9 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError, MissingDataError
+from lifelong.experiment.counting import duration
 from lifelong.experiment.machine import choose_device, machine_name
-from lifelong.experiment.progress import Progress, duration
+from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.reproduction.commit import commit

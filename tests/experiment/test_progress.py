@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong.experiment.progress import LINE_EVERY, ConsoleProgress, Heartbeat, Progress, along, duration
+from lifelong.experiment.counting import LINE_EVERY, along, counted, duration
+from lifelong.experiment.progress import ConsoleProgress, Heartbeat, Progress
 from lifelong.training.stages import Epoch
 
 
@@ -234,13 +235,14 @@ def test_a_run_that_says_little_says_where_it_goes_on(clock):
     assert said == ["  going on after task 2 of 5", "  task 3 of 5, evaluate"]
 
 
-def test_things_one_by_one_are_counted_on_stderr(clock, capsys):
-    taken = []
-    for item in along("abcd", 4, "images", clock):
-        taken.append(item)
-        clock.now += 6.0
-    assert taken == list("abcd")
-    assert capsys.readouterr() == ("", "2 of 4 images, 12 s left\n")
+def test_things_are_counted_on_stderr(clock, capsys):
+    with counted(4, "images", clock) as tell:
+        for done in (0.0, 0.5, 1.5, 2.5, 4.0):
+            tell(done)
+            clock.now += 6.0
+    assert capsys.readouterr() == ("", "1 of 4 images, 20 s left\n")
+    assert list(along("abcd", 4)) == list("abcd")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
