@@ -81,7 +81,7 @@ def preview_stream(
     Raises:
         LifelongError: something given cannot be used, or the file cannot be written.
     """
-    from lifelong.experiment.progress import along
+    from lifelong.experiment.counting import along
     from lifelong.report.contact import check_path, contact_sheet, plan
     from lifelong.streams.preview import evaluation_images
 

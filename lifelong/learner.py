@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,13 +159,20 @@ class Learner:
         return found
 
     def predict_each(
-        self, images: Sequence[Given], task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False
+        self,
+        images: Sequence[Given],
+        task: str | None = None,
+        *,
+        infer: Inference = "auto",
+        skip_broken: bool = False,
+        tell: Callable[[float], None] | None = None,
     ) -> Iterator[tuple[str, Prediction | str]]:
         """What each image is called and what it is taken for, or why it cannot be used; some hundred images are held at a time.
 
         Args:
             images: see `lifelong.data.given.given_images`.
             task, infer, skip_broken: see `predict`.
+            tell: is told now and then how many images are done: read, and then answered, which counts one half each.
 
         Raises:
             LifelongError: as `predict` does; after all images have been looked at, if some cannot be used, or if none can.
@@ -174,20 +181,23 @@ class Learner:
         sizes = self._sizes(known)
         wrong: list[tuple[str, str]] = []
         left_out: list[tuple[str, str]] = []
+        work = _Work(tell)
         for start in range(0, len(images), EVALUATION_BATCH):
             part = images[start : start + EVALUATION_BATCH]
-            decoded = {size: decode_given(part, size) for size in dict.fromkeys(sizes)}
+            share = 0.5 / len(set(sizes))
+            decoded = {size: decode_given(part, size, lambda more, share=share: work.add(more * share)) for size in dict.fromkeys(sizes)}
             problems = decoded[sizes[0]][1]
             wrong += [(part[place].name, reason) for place, reason in problems.items() if not (skip_broken or part[place].found)]
             kept = [place for place in range(len(part)) if place not in problems]
             shown = Shown({size: pixels[kept] for size, (pixels, _) in decoded.items()}, sizes)
-            answers = iter([] if wrong else self._answers(shown, known, infer))
+            answers = iter([] if wrong else self._answers(shown, known, infer, work))
             for place, one in enumerate(part):
                 if place in problems:
                     left_out.append((one.name, problems[place]))
                     yield left_out[-1]
                 elif not wrong:
                     yield one.name, replace(next(answers), image=one.name)
+            work.reach(float(start + len(part)))
         if wrong:
             raise LifelongError(f"{unusable_line(wrong, len(images))}; leave them out, or give --skip-broken (skip_broken=True)")
         if images and len(left_out) == len(images):
@@ -251,33 +261,42 @@ class Learner:
         sizes = tuple(self.image_sizes.values())
         return sizes if known is None else (sizes[known],) * len(sizes)
 
-    def _answers(self, images: Shown, known: int | None, infer: Inference) -> list[Prediction]:
+    def _answers(self, images: Shown, known: int | None, infer: Inference, work: "_Work | None" = None) -> list[Prediction]:
+        told = work or _Work()
         with torch.inference_mode(), exact_float32(self.device), self._threads():
-            parts = [self._answer(self._moved(part), known, infer) for part in images.split(EVALUATION_BATCH) if len(part.of(0))]
+            parts = [self._answer(self._moved(part), known, infer, told) for part in images.split(EVALUATION_BATCH) if len(part.of(0))]
         return [prediction for part in parts for prediction in part]
 
     def _moved(self, images: Shown) -> Shown:
         """Images on the device."""
         return replace(images, views={size: view.to(self.device) for size, view in images.views.items()})
 
-    def _answer(self, images: Shown, known: int | None, infer: Inference) -> list[Prediction]:
+    def _answer(self, images: Shown, known: int | None, infer: Inference, work: "_Work") -> list[Prediction]:
         method, names, count = self._saved.method, list(self.tasks), len(images.of(0))
-        told = Recognized(None, None) if known is not None else self._recognize(images, infer)
+        share = 0.5 if known is not None else 0.25  # of an image's work, for each pass
+        told = Recognized(None, None) if known is not None else self._recognize(images, infer, lambda more: work.add(more * share))
         owners = torch.full((count,), known or 0) if told.probabilities is None else told.probabilities.argmax(dim=1).cpu()
         tasks = [None] * count if told.probabilities is None else _ranked(names, told.probabilities)
         strange = [None] * count if told.strangeness is None else (told.strangeness > 1).tolist()
         found: dict[int, Prediction] = {}
         for owner in owners.unique().tolist():
             rows, name = (owners == owner).nonzero().flatten(), names[owner]
-            logits = torch.cat([method.logits(part.of(owner), owner) for part in self._batches(images.rows(rows))])
+            answers: list[Tensor] = []
+            for part in self._batches(images.rows(rows)):
+                answers.append(method.logits(part.of(owner), owner))
+                work.add(len(answers[-1]) * share)
+            logits = torch.cat(answers)
             for row, classes in zip(rows.tolist(), _ranked(self.tasks[name], logits.softmax(dim=1)), strict=True):
                 label, probability = next(iter(classes.items()))
                 found[row] = Prediction(name, label, probability, classes, tasks[row], strange[row])
         return [found[row] for row in range(count)]
 
-    def _recognize(self, images: Shown, infer: Inference) -> Recognized:
+    def _recognize(self, images: Shown, infer: Inference, tell: Callable[[int], None]) -> Recognized:
         self._attach()
-        parts = [recognize(self._saved.method, part, infer) for part in self._batches(images)]
+        parts: list[Recognized] = []
+        for part in self._batches(images):
+            parts.append(recognize(self._saved.method, part, infer))
+            tell(len(part.of(0)))
         probabilities, strangeness = (torch.cat(found) if found[0] is not None else None for found in zip(*parts, strict=True))
         if probabilities is None:
             raise LifelongError(
@@ -301,6 +320,27 @@ class Learner:
                 self._saved.check_weights(self._place.weights)
             self._saved.method.attach_extractor(extractor_opener(self._place, self.device))
             self._attached = True
+
+
+class _Work:
+    """How many images are done.
+
+    Args:
+        tell: is told so.
+    """
+
+    def __init__(self, tell: Callable[[float], None] | None = None) -> None:
+        self._tell, self._done = tell, 0.0
+
+    def add(self, images: float) -> None:
+        """So many more, also parts of one."""
+        self.reach(self._done + images)
+
+    def reach(self, images: float) -> None:
+        """So many in all."""
+        self._done = images
+        if self._tell is not None:
+            self._tell(images)
 
 
 def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:

@@ -26,11 +26,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
-def accelerator(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """A device that is not the CPU, on any machine: see `tests/pretend.py`."""
+@pytest.fixture(scope="session")
+def pretended() -> None:
+    """The pretended device is known to PyTorch, else what stands on it is skipped."""
     if REGISTERED is None:
         pytest.skip(f"PyTorch {torch.__version__} knows no devices that are written in Python")
+
+
+@pytest.fixture
+def accelerator(pretended: None, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device that is not the CPU, on any machine: see `tests/pretend.py`."""
     monkeypatch.setattr(torch, "Generator", pretend.AnyGenerator)
     return torch.device(pretend.NAME)
 

@@ -216,7 +216,38 @@ def test_images_as_programs_have_them(par, folder, tmp_path):
     ]
     assert [answer.image for answer in learner.predict(batch)] == [f"the image, number {number}" for number in range(4)]
     assert [answer.image for answer in learner.predict(encoded)] == [f"image {number}" for number in range(4)]
-    assert learner.predict(batch > 300) == learner.predict(torch.zeros_like(images))
+    masks, pixels = np.zeros(batch.shape, bool), torch.zeros_like(images)
+    masks[1:], pixels[1:] = True, 255
+    assert learner.predict(masks) == learner.predict(pixels)
+
+
+@pytest.mark.parametrize(
+    ("task", "steps"),
+    [
+        ("a", [1.5, 3.0, 3.0, 4.5, 6.0, 6.0, 6.5, 7.0, 7.0]),
+        (None, [1.5, 2.25, 3.0, 3.0, 4.5, 5.25, 6.0, 6.0, 6.5, 6.75, 7.0, 7.0]),
+    ],
+)
+def test_who_waits_is_told_how_far_it_is(task, steps, par, monkeypatch):
+    """Seven images, three at a time: half of the work is to read them; the rest is one pass where the task is named, else two."""
+    learner = Learner.load(par)
+    given = reading.given_images(list(digits(par)[[0] * 7].permute(0, 2, 3, 1).numpy()))
+    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 3)
+    heard: list[float] = []
+    told = list(learner.predict_each(given, task, tell=heard.append))
+    assert heard == steps
+    assert told == list(learner.predict_each(given, task))
+
+
+def test_the_command_says_how_far_it_is_where_no_terminal_is(par, folder, monkeypatch, capsys):
+    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 2)
+    monkeypatch.setattr("lifelong.experiment.counting.LINE_EVERY", 0.0)
+    assert main(["predict", str(par), str(folder), "--json"]) == 0
+    said = capsys.readouterr()
+    assert len(json.loads(said.out)) == 4
+    lines = [line.partition(",")[0] for line in said.err.splitlines() if " left" in line]
+    assert lines[0] == "1 of 4 images"
+    assert lines[-1] == "3 of 4 images"
 
 
 def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):

@@ -57,6 +57,7 @@ def predict(
     """
     from lifelong.data.files import find_images
     from lifelong.data.given import given_images
+    from lifelong.experiment.counting import counted
     from lifelong.learner import Learner
     from lifelong.training.denormals import flush_denormals
     from lifelong.training.process import as_found
@@ -69,12 +70,14 @@ def predict(
         # As a run does.
         flush_denormals()
         learner = Learner.load(run, weights=weights, device=device, download=download)
-        for name, answer in learner.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
-            if isinstance(answer, str):
-                rows.append({"image": name} | dict.fromkeys(EMPTY) | {"error": answer})
-            else:
-                rows.append({"image": name} | asdict(answer) | {"error": None})
-    passed = [f"{given}: {said}" for given in images if (said := find_images(given)[1])]
+        given = given_images(images)
+        with counted(len(given), "images") as tell:
+            for name, answer in learner.predict_each(given, task, infer=infer, skip_broken=skip_broken, tell=tell):
+                if isinstance(answer, str):
+                    rows.append({"image": name} | dict.fromkeys(EMPTY) | {"error": answer})
+                else:
+                    rows.append({"image": name} | asdict(answer) | {"error": None})
+    passed = [f"{place}: {said}" for place in images if (said := find_images(place)[1])]
     show(rows, as_json, tables.print_predictions)
     for line in passed:
         print(line, file=sys.stderr)

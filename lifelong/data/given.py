@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,15 @@ def given_images(images: Any) -> list[Given]:
     return found
 
 
-def decode_given(given: Sequence[Given], size: int) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
+def decode_given(
+    given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None
+) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
     """Images as RGB squares, as a stream's are made; of files only some are held at a time.
+
+    Args:
+        given: the images.
+        size: height and width of the result in pixels.
+        tell: is told of images that are done, how many more they are.
 
     Returns:
         The images, and by their positions those that cannot be used, with the reason; these are black.
@@ -80,6 +87,8 @@ def decode_given(given: Sequence[Given], size: int) -> tuple[UInt8[Tensor, "n 3 
         for place, reason in unusable.items():
             problems.setdefault(first + place, reason)
         first += len(pictures)
+        if tell is not None:
+            tell(len(pictures))
     return torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8), dict(sorted(problems.items()))
 
 

@@ -2,19 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
 from lifelong.experiment.console import make_console
+from lifelong.experiment.counting import LINE_EVERY, duration, rest
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
 
-Item = TypeVar("Item")
-
-LINE_EVERY = 10.0
-"""Seconds between two lines about one phase, where the output is not a terminal."""
+QUIET = 30.0
+"""Seconds between two lines about one of very many runs."""
 
 
 class Progress:
@@ -64,6 +63,14 @@ class Progress:
 
     def epoch(self, event: Epoch) -> None:
         """An epoch has ended."""
+
+    def advance(self, done: int, total: int) -> None:
+        """Of a phase that trains nothing, such as an evaluation, a part is done.
+
+        Args:
+            done: images that have been looked at.
+            total: of how many.
+        """
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         """A task has been learned.
@@ -119,7 +126,7 @@ class ConsoleProgress(Progress):
 
     def beside(self, label: str) -> Progress:
         """Lines for one of several runs at once, each with its label in front."""
-        return _Lines(self._say, label)
+        return _Lines(self._say, f"{label}: ", LINE_EVERY, self._clock)
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         """See `Progress.run_started`."""
@@ -167,6 +174,16 @@ class ConsoleProgress(Progress):
             self._update("run", detail=self._time_left())
         elif now - self._said >= LINE_EVERY:
             self._say_epoch(event)
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress.advance`."""
+        now = self._clock()
+        text = _part_words(done, total, now - self._phase_began)
+        if self._live is not None:
+            self._update("phase", total=total, completed=done, detail=text)
+        elif done < total and now - self._said >= LINE_EVERY:
+            self._say(f"  {self._phase}: {text}")
+            self._said = now
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         """See `Progress.task_finished`."""
@@ -223,15 +240,7 @@ class ConsoleProgress(Progress):
         self._said, self._unsaid = self._clock(), False
 
     def _epoch_text(self, event: Epoch) -> str:
-        """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"; where nothing is trained, "3 of 30, 1 min 20 s left"."""
-        left = (self._clock() - self._phase_began) / event.epoch * (event.epochs - event.epoch) if event.epoch else 0.0
-        text = f"{event.epoch} of {event.epochs}"
-        if not math.isnan(event.loss):
-            text = f"epoch {text}, loss {event.loss:.3f}"
-        if not math.isnan(event.accuracy):
-            # What has no accuracy, an auto-encoder say, reports none.
-            text += f", accuracy {event.accuracy:.3f}"
-        return f"{text}, {duration(left)} left" if event.epoch < event.epochs else text
+        return _epoch_words(event, self._clock() - self._phase_began)
 
     def _mean_seconds(self) -> float:
         return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
@@ -266,44 +275,126 @@ class ConsoleProgress(Progress):
         self._live.update(self._bars[bar], **fields)
 
 
-class _Lines(Progress):
-    """Says of one of several runs when it begins, when a task of it is done, and what should be known."""
+class Heartbeat(Progress):
+    """Says in a line now and then what a run is at, and how long its tasks will take.
 
-    def __init__(self, say: Callable[[str], None], label: str) -> None:
-        self._say, self._label, self._tasks = say, label, 0
+    Args:
+        say: is given each line.
+        label: stands in front of each.
+        every: seconds between two lines.
+        clock: gives seconds; for tests.
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], label: str = "", every: float = QUIET, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say_line, self._label, self._every, self._clock = say, label, every, clock
+        self._tasks = 0
+        self._index = 0
+        self._seconds: list[float] = []
+        self._phase = ""
+        self._said = self._task_began = self._phase_began = clock()
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        self._tasks = tasks
-        self._say(f"{self._label}: {tasks} tasks{f', going on after task {done}' if done else ''}")
+        """See `Progress.run_started`."""
+        self._tasks, self._index = tasks, done
+        if done:
+            self._say(f"going on after task {done} of {tasks}")
+
+    def task_started(self, index: int, name: str) -> None:
+        """See `Progress.task_started`."""
+        self._index, self._task_began, self._phase = index, self._clock(), ""
+
+    def phase(self, name: str) -> None:
+        """See `Progress.phase`."""
+        self._begin(name)
+        self._beat()
+
+    def epoch(self, event: Epoch) -> None:
+        """See `Progress.epoch`."""
+        if event.stage != self._phase:
+            self._begin(event.stage)
+        self._beat(_epoch_words(event, self._clock() - self._phase_began))
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress.advance`."""
+        self._beat(_part_words(done, total, self._clock() - self._phase_began))
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        """See `Progress.task_finished`."""
+        now = self._clock()
+        self._seconds.append(now - self._task_began)
+        self._index, self._task_began, self._phase = index + 1, now, ""
+
+    def time_left(self, spent: float) -> float | None:
+        """Seconds for the tasks that remain, as the tasks so far took on average; None: there is none yet.
+
+        Args:
+            spent: seconds on the task under way.
+        """
+        if not self._seconds:
+            return None
+        mean = sum(self._seconds) / len(self._seconds)
+        return max(mean - spent, 0.0) + mean * (self._tasks - self._index - 1)
+
+    def _begin(self, phase: str) -> None:
+        self._phase, self._phase_began = phase, self._clock()
+
+    def _beat(self, doing: str = "") -> None:
+        """A line of what the run is at, unless one has just been said."""
+        now = self._clock()
+        if now - self._said < self._every:
+            return
+        text = f"task {self._index + 1} of {self._tasks}, {self._phase}" if self._index < self._tasks else self._phase
+        left = self.time_left(now - self._task_began) if self._index < self._tasks else None
+        known = "" if left is None else f"; about {duration(left)} left of this run"
+        self._say(f"{text}{': ' if doing else ''}{doing}{known}")
+
+    def _say(self, text: str) -> None:
+        self._said = self._clock()
+        self._say_line(f"{self._label}{text}")
+
+
+class _Lines(Heartbeat):
+    """Says of one of several runs also when it begins, when a task of it is done, and what should be known."""
+
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        self._tasks, self._index = tasks, done
+        self._say(f"{tasks} tasks{f', going on after task {done}' if done else ''}")
+
+    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        super().task_finished(index, record, accuracy)
         known = f", accuracy {accuracy[-1]:.3f}" if accuracy else ""
-        self._say(f"{self._label}: task {index + 1} of {self._tasks} done: {record.get('name', '')}{known}")
+        self._say(f"task {index + 1} of {self._tasks} done: {record.get('name', '')}{known}")
 
     def note(self, text: str) -> None:
-        self._say(f"{self._label}: note: {text}")
+        self._say(f"note: {text}")
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        self._say(f"{self._label}: done" if self._tasks else f"{self._label}: finished before, nothing to do")
+        self._say("done" if self._tasks else "finished before, nothing to do")
+
+
+def _epoch_words(event: Epoch, seconds: float) -> str:
+    """Such as "epoch 3 of 30, loss 0.412, accuracy 0.871, 1 min 20 s left"; where nothing is trained, "3 of 30, 1 min 20 s left".
+
+    Args:
+        event: the end of an epoch.
+        seconds: that its stage has taken so far.
+    """
+    text = f"{event.epoch} of {event.epochs}"
+    if not math.isnan(event.loss):
+        text = f"epoch {text}, loss {event.loss:.3f}"
+    if not math.isnan(event.accuracy):
+        # What has no accuracy, an auto-encoder say, reports none.
+        text += f", accuracy {event.accuracy:.3f}"
+    return text + rest(event.epoch, event.epochs, seconds)
+
+
+def _part_words(done: int, total: int, seconds: float) -> str:
+    """Such as "2000 of 10000 images, 40 s left"."""
+    return f"{done} of {total} images{rest(done, total, seconds)}"
 
 
 def _words(values: dict[str, Any]) -> str:
     """Hyper-parameters in words: "lr 0.1, augment true"."""
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {show_default(value)}" for key, value in values.items())
-
-
-def along(items: Iterable[Item], total: int) -> Iterable[Item]:
-    """The same items; where stderr is a terminal, a bar there shows how many of `total` have been asked for."""
-    from rich.progress import track
-
-    console = make_console(stderr=True)
-    return track(items, "tasks", total, console=console, transient=True, disable=not console.is_terminal)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
@@ -223,28 +223,33 @@ class Runner:
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
-        row, digests = [], []
-        for index, entry in enumerate([*self.entries, newest]):
-            digest = _digest_modules(self.method, index)
-            known = index < len(self.digests) and digest == self.digests[index] and not math.isnan(self.accuracy[-1][index])
-            if known:
-                row.append(self.accuracy[-1][index])
-            else:
-                row.append(self._accuracy(index, entry))
-            digests.append(digest)
-        self.accuracy.append(row)
+        digests = [_digest_modules(self.method, index) for index in range(len(self.entries) + 1)]
+        before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
+        known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
+        row = known + [math.nan] * (len(digests) - len(known))
+        self.accuracy.append(self._completed(row, [*self.entries, newest]))
         self.digests = digests
 
     def _judge_unknown(self) -> None:
         """Make up for what could not be judged while images were away."""
         row = self.accuracy[-1]
-        entries = enumerate(zip(row, self.entries, strict=True))
-        now = [self._accuracy(index, entry) if math.isnan(value) else value for index, (value, entry) in entries]
-        if plain(now) != plain(row):
-            self.accuracy[-1] = now
-            self.directory.save(self._state())
+        if any(map(math.isnan, row)):
+            self.progress.phase("evaluate")
+            self.accuracy[-1] = self._completed(row, self.entries)
+            if plain(self.accuracy[-1]) != plain(row):
+                self.directory.save(self._state())
 
-    def _accuracy(self, index: int, entry: dict[str, Any]) -> float:
+    def _completed(self, row: Sequence[float], entries: Sequence[dict[str, Any]]) -> list[float]:
+        """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
+        full = list(row)
+        wanted = [index for index, value in enumerate(row) if math.isnan(value)]
+        total, done = sum(entries[index]["test"] for index in wanted), 0
+        for index in wanted:
+            full[index] = self._accuracy(index, entries[index], lambda more, done=done: self.progress.advance(done + more, total))
+            done += entries[index]["test"]
+        return full
+
+    def _accuracy(self, index: int, entry: dict[str, Any], tell: Callable[[int], None]) -> float:
         """The accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
@@ -252,7 +257,7 @@ class Runner:
             # What was found before is not known to hold any longer.
             entry.pop("judged", None)
             return math.nan
-        counts = confusion(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent)
+        counts = confusion(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent, tell=tell)
         entry["judged"] = judged(counts)
         return right_share(counts)
 
@@ -347,8 +352,10 @@ class Runner:
         several = len({entry["image_size"] for entry in self.entries}) > 1
         if several and not isinstance(self.stream, InSizes):
             return {}
+        total = sum(entry["test"] for entry in self.entries)
+        show = self._shown if several else None
         try:
-            return {"task_free": judge_task_free(self.method, self._test, classes, self._shown if several else None)}
+            return {"task_free": judge_task_free(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))}
         except AbsentTaskError:
             return {}
 

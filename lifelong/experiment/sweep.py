@@ -4,10 +4,12 @@ Runs share no state but the cache of decoded images, so that those at once come 
 they have the same number of threads). Stopped at any moment, the same sweep passes over what is finished and continues what was begun.
 """
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,12 +22,16 @@ from lifelong.experiment.progress import Progress
 from lifelong.experiment.run import run
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.training.memory import keep_freed_memory
+from lifelong.training.stages import Epoch
 
 Planned = tuple[RunConfig, Path]
 """What is run, and its directory."""
 
 PATIENCE = 5.0
 """Seconds that a process is given to end before it is killed: what it had learned is on the disk."""
+
+PULSE = 1.0
+"""Seconds between two epochs that a process tells of."""
 
 
 def check_workers(workers: int) -> int:
@@ -48,8 +54,8 @@ def sweep(
         runs: in the order in which they begin; no directory twice.
         environment: where data, weights and the device are; without a number of threads the runs at once share the cores.
         workers: how many go on at once; 1: in turn, and in this process.
-        begin: called with a run's position when it begins; what it returns is told how far the run comes. In a process of its own,
-            that is its beginning, the end of each task, its notes and its end.
+        begin: called with a run's position when it begins; what it returns is told how far the run comes. Of a run in a process of
+            its own it is not told every epoch, but one a second.
 
     Yields:
         The position and the summary of each run, as it ends.
@@ -157,10 +163,31 @@ class _Teller(Progress):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._told = -math.inf
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         """See `Progress.run_started`."""
         self._connection.send(("run_started", (stream, method, tasks, done)))
+
+    def task_started(self, index: int, name: str) -> None:
+        """See `Progress.task_started`."""
+        self._connection.send(("task_started", (index, name)))
+
+    def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        """See `Progress.candidate`."""
+        self._connection.send(("candidate", (number, count, values)))
+
+    def phase(self, name: str) -> None:
+        """See `Progress.phase`."""
+        self._connection.send(("phase", (name,)))
+
+    def epoch(self, event: Epoch) -> None:
+        """See `Progress.epoch`."""
+        self._now_and_then("epoch", event)
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Progress.advance`."""
+        self._now_and_then("advance", done, total)
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         """See `Progress.task_finished`."""
@@ -173,3 +200,10 @@ class _Teller(Progress):
     def run_finished(self, summary: dict[str, Any]) -> None:
         """See `Progress.run_finished`."""
         self._connection.send(("run_finished", (summary,)))
+
+    def _now_and_then(self, word: str, *told: Any) -> None:
+        """Tell what happens often, unless something of the kind has just been told."""
+        now = time.monotonic()
+        if now - self._told >= PULSE:
+            self._told = now
+            self._connection.send((word, told))

@@ -146,6 +146,7 @@ def judge_task_free(
     test_split: Callable[[int], Split],
     classes: Sequence[Sequence[str]],
     show: Callable[[int], Shown] | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Judge by the test images of every task, in batches of one task, without the task's name.
 
@@ -154,6 +155,7 @@ def judge_task_free(
         test_split: gives the test images of a task, on the method's device.
         classes: the names of each task's classes; no name twice in a task.
         show: gives the test images of a task as every task looks at them, where sizes differ; None: all look at the same.
+        tell: is told now and then how many images are done.
 
     Returns:
         ``by``: "method" or "confidence", how tasks were found; ``routing``: for each task the share of its test images that are taken for
@@ -163,7 +165,7 @@ def judge_task_free(
     """
     names = sorted({name for task in classes for name in task})
     judged: dict[str, list[float]] = {"routing": [], "accuracy": []}
-    by = "method"
+    by, done = "method", 0
     for index, task_classes in enumerate(classes):
         test = test_split(index)
         device = test.images.device
@@ -172,8 +174,14 @@ def judge_task_free(
             by = "confidence"
         shown = Shown.alike(test.images, len(classes)) if show is None else show(index)
         step = evaluation_batch(device, together=method.batch_dependent)
+        parts: list[Tensor] = []
         with torch.no_grad():
-            found = torch.cat([_found(method, part) for part in shown.split(step)])
+            for part in shown.split(step):
+                parts.append(_found(method, part))
+                done += len(parts[-1])
+                if tell is not None:
+                    tell(done)
+        found = torch.cat(parts)
         wanted = torch.tensor([names.index(name) for name in task_classes], device=device)[test.labels]
         # From the class's number within the task that was taken to the name's number.
         table = torch.full((len(classes), max(map(len, classes))), -1, device=device)

@@ -9,6 +9,7 @@ from typing import Any
 from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
+from lifelong.experiment.progress import Heartbeat
 from lifelong.methods.registry import known_methods
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
@@ -91,7 +92,7 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
         return Measured(stream, seed, config, _read(file, config), None)
     say(f"distances of {config.stream}, seed {seed}")
     try:
-        result = distances(config.stream, seed, config.settings, environment)
+        result = distances(config.stream, seed, config.settings, environment, Heartbeat(say, "  "))
     except MissingDataError as error:
         say(f"missing: {stream.label}: {error}")
         return Measured(stream, seed, config, None, f"no images of {error.source}")

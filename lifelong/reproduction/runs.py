@@ -4,7 +4,6 @@ Beside the runs, `commits.jsonl` says by which commit of the library each was be
 """
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +11,19 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError, MissingDataError
-from lifelong.experiment.progress import Progress, duration
+from lifelong.experiment.counting import duration
+from lifelong.experiment.machine import choose_device, machine_name
+from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
+from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
 from lifelong.settings.resolve import default_values, flat
 from lifelong.settings.run import Environment
 from lifelong.streams.catalog import open_stream
 
 COMMITS = "commits.jsonl"
-QUIET = 60.0
-"""Seconds after which a run that takes long says how far it is."""
 
 
 @dataclass
@@ -91,42 +91,51 @@ def run_all(
         LifelongError: as `lifelong.experiment.run.run`, but for images that are not there.
     """
     waiting = [job for job in jobs if job.folder not in outcome.summaries]
-    ready = _with_images(waiting, environment, say, outcome)
+    ready, pixels = _with_images(waiting, environment, say, outcome)
     say(f"{len(jobs)} runs: {len(outcome.summaries)} finished before, {len(ready)} to do, {len(waiting) - len(ready)} without their images")
-    clock = _Clock(workers)
-    began: dict[int, float] = {}
+    if not ready:
+        return
+    times = Times(min(workers, len(ready)))
+    here = machine_name(choose_device(environment.device))
+    for job in jobs:
+        # What another machine took says nothing of this one.
+        if (summary := outcome.summaries.get(job.folder)) is not None and summary.get("machine") == here:
+            times.end(job, summary)
 
     def begin(position: int) -> Progress:
         job = ready[position]
-        say(f"run {position + 1} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}{clock.left(ready[position:])}")
-        began[position] = time.monotonic()
+        remaining = [(each, sum(pixels[each.config.stream, each.seed])) for each in ready if each.folder not in outcome.summaries]
+        say(f"run {position + 1} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}, {times.left(remaining)}")
+        times.begin(job)
         _note_commit(out, job)
-        return _Heartbeat(say, "" if workers == 1 else f"run {position + 1}: ")
+        parts = pixels[job.config.stream, job.seed]
+        return RunHeartbeat(say, "" if workers == 1 else f"run {position + 1}: ", times.of(job, sum(parts)), parts)
 
     for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin):
-        job, seconds = ready[position], time.monotonic() - began[position]
+        job = ready[position]
         outcome.summaries[job.folder] = summary
-        clock.add(job, seconds)
-        say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary['ap']:.3f}, {duration(seconds)}")
+        say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary['ap']:.3f}, {duration(times.end(job, summary))}")
 
 
-def _with_images(jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome) -> list[Job]:
-    """The jobs whose images are there; each stream is asked once for each seed, before anything is run."""
+def _with_images(
+    jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome
+) -> tuple[list[Job], dict[tuple[str, int], list[float]]]:
+    """The jobs whose images are there, and the pixels of their tasks by stream and seed; each of these is asked once, before any run."""
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-    reasons: dict[tuple[str, int], str | None] = {}
+    pixels: dict[tuple[str, int], list[float]] = {}
+    absent: set[tuple[str, int]] = set()
     for job in jobs:
         key = (job.config.stream, job.seed)
-        if key not in reasons:
+        if key not in pixels and key not in absent:
             try:
-                open_stream(*key, sources).describe()
-                reasons[key] = None
+                pixels[key] = pixels_of(open_stream(*key, sources).describe())
             except MissingDataError as error:
-                reasons[key] = str(error)
+                absent.add(key)
                 if job.stream not in outcome.missing:
                     say(f"missing: {job.config.stream}: {error}")
                 # Without the places of this machine: it goes into tables.
                 outcome.missing.setdefault(job.stream, f"no images of {error.source}")
-    return [job for job in jobs if reasons[job.config.stream, job.seed] is None]
+    return [job for job in jobs if (job.config.stream, job.seed) in pixels], pixels
 
 
 def _note_commit(out: Path, job: Job) -> None:
@@ -155,39 +164,3 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
         if record.get("run") in wanted:
             found[str(record.get("commit"))] = None
     return list(found)
-
-
-class _Clock:
-    """How long what remains will take: as its row took on that stream, else as the row took anywhere, else as all did."""
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._seconds: dict[tuple[str, ...], list[float]] = {}
-
-    def add(self, job: Job, seconds: float) -> None:
-        for key in ((job.row, job.stream), (job.row,), ()):
-            self._seconds.setdefault(key, []).append(seconds)
-
-    def left(self, jobs: Sequence[Job]) -> str:
-        """In words; empty before anything is known."""
-        if not self._seconds:
-            return ""
-        known = [next(self._seconds[key] for key in ((job.row, job.stream), (job.row,), ()) if key in self._seconds) for job in jobs]
-        return f", about {duration(sum(sum(times) / len(times) for times in known) / self._workers)} left"
-
-
-class _Heartbeat(Progress):
-    """Says now and then how far a long run is."""
-
-    def __init__(self, say: Callable[[str], None], label: str) -> None:
-        self._say, self._label, self._said, self._tasks = say, label, time.monotonic(), 0
-
-    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        self._tasks = tasks
-        if done:
-            self._say(f"  {self._label}going on after task {done} of {tasks}")
-
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        if time.monotonic() - self._said >= QUIET:
-            self._say(f"  {self._label}task {index + 1} of {self._tasks} done")
-            self._said = time.monotonic()

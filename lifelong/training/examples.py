@@ -84,6 +84,7 @@ def batched(
     prepare: Callable[[Tensor], Tensor] = lambda batch: batch,
     *,
     together: bool = False,
+    tell: Callable[[int], None] | None = None,
 ) -> Shaped[Tensor, "n ..."]:
     """`function(prepare(inputs))` in steps of bounded memory, without gradients.
 
@@ -92,11 +93,17 @@ def batched(
         inputs: of shape (N, ...); N may be 0.
         prepare: applied to each step first.
         together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
+        tell: is told after each step how many inputs are done.
     """
     size = evaluation_batch(inputs.device, together=together)
+    found: list[Tensor] = []
     with torch.no_grad():
         # An empty input still makes one empty step, which gives the result its shape.
-        return torch.cat([function(prepare(part)) for part in inputs.split(size)])
+        for step, part in enumerate(inputs.split(size)):
+            found.append(function(prepare(part)))
+            if tell is not None:
+                tell(step * size + len(part))
+        return torch.cat(found)
 
 
 def evaluation_batch(device: torch.device, *, together: bool) -> int:
@@ -124,15 +131,17 @@ def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
 
 
-def confusion(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> Int64[Tensor, "c c"]:
+def confusion(
+    logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False, tell: Callable[[int], None] | None = None
+) -> Int64[Tensor, "c c"]:
     """How many images of each class are taken for each: a row for what they are, a column for what they are taken for.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
         split: the images to judge by.
-        together: as for `batched`.
+        together, tell: as for `batched`.
     """
-    answers = batched(logits, split.images, together=together)
+    answers = batched(logits, split.images, together=together, tell=tell)
     classes = answers.shape[1]
     pairs = split.labels * classes + answers.argmax(dim=1)
     return torch.bincount(pairs.cpu(), minlength=classes * classes).view(classes, classes)

@@ -1,13 +1,18 @@
 """How the test images of a task were answered, class by class."""
 
 import math
+from itertools import accumulate
+from pathlib import Path
 
 import pytest
 import torch
 
 from lifelong.data.task import Split
 from lifelong.experiment.judging import MOST_CLASSES, judged, right_share
+from lifelong.experiment.progress import Progress
+from lifelong.experiment.run import run
 from lifelong.training.examples import confusion, evaluate
+from tests.learned import HERE, small_config
 
 COUNTS = torch.tensor([[4, 1, 0], [2, 2, 0], [0, 0, 0]])
 
@@ -46,3 +51,49 @@ def test_counts_are_those_of_the_answers() -> None:
         for answer in range(4):
             assert counts[label, answer] == sum(a == label and b == answer for a, b in zip(labels.tolist(), answers.tolist(), strict=True))
     assert right_share(counts) == evaluate(logits, Split(images, labels))
+
+
+class Told(Progress):
+    """Keeps how far the phases come that train nothing."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[tuple[int, int]]]] = []
+
+    def phase(self, name: str) -> None:
+        self.told.append((name, []))
+
+    def advance(self, done: int, total: int) -> None:
+        self.told[-1][1].append((done, total))
+
+
+def test_a_run_tells_how_far_its_evaluations_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each task all tasks so far are judged, in one count; at the end all images again, without the names of their tasks."""
+    monkeypatch.setattr("lifelong.training.examples.CPU_BATCH", 16)
+    listener = Told()
+    summary = run(small_config(tmp_path, "finetune"), tmp_path / "run", HERE, listener)
+    tests = [task["test"] for task in summary["tasks"]]
+    told = [entry for entry in listener.told if entry[0].startswith("evaluate")]
+    assert [name for name, _ in told] == ["evaluate"] * 3 + ["evaluate without task names"]
+    totals = [tests[0], sum(tests[:2]), sum(tests), sum(tests)]
+    learned = [1, 2, 3, 3]
+    for (_, steps), total, tasks in zip(told, totals, learned, strict=True):
+        ends = [
+            size + start
+            for start, test in zip(accumulate([0, *tests]), tests[:tasks], strict=False)
+            for size in (*range(16, test, 16), test)
+        ]
+        assert steps == [(end, total) for end in ends]
+        assert len(steps) > tasks
+
+
+def test_the_numbers_do_not_depend_on_who_is_told() -> None:
+    images = torch.randint(256, (150, 3, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.randint(3, (150,), generator=torch.Generator().manual_seed(1)))
+    weights = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
+
+    def logits(part: torch.Tensor) -> torch.Tensor:
+        return part.flatten(1).float() @ weights
+
+    heard: list[int] = []
+    assert torch.equal(confusion(logits, split, tell=heard.append), confusion(logits, split))
+    assert heard == [64, 128, 150]

@@ -60,7 +60,7 @@ def there(accelerator: torch.device, monkeypatch: pytest.MonkeyPatch) -> Environ
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned(pretended: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of PAR on the device, beside its stream and the images of one more task; not to be changed."""
     folder = tmp_path_factory.mktemp("learned")
     images_of_bars(folder / "bars")

@@ -3,7 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong.experiment.progress import LINE_EVERY, ConsoleProgress, Progress, duration
+from lifelong.experiment.counting import LINE_EVERY, along, counted, duration
+from lifelong.experiment.progress import ConsoleProgress, Heartbeat, Progress
 from lifelong.training.stages import Epoch
 
 
@@ -173,6 +174,75 @@ def test_an_error_leaves_no_live_bars(clock):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert file.getvalue().rstrip().endswith("\x1b[2K")
+
+
+def test_a_long_evaluation_shows_how_far_it_is_and_a_short_one_nothing(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file, width=80), clock=clock)
+    progress.run_started("digits", "lwf", 1, 0)
+    progress.task_started(0, "one")
+    for seconds in (1.0, 6.0):
+        progress.phase("evaluate")
+        for done in (1000, 2000, 3000, 4000):
+            clock.now += seconds
+            progress.advance(done, 4000)
+    assert file.getvalue().splitlines()[2:] == ["  evaluate: 2000 of 4000 images, 12 s left"]
+
+
+def test_on_a_terminal_the_bar_of_an_evaluation_fills(clock):
+    file = io.StringIO()
+    progress = ConsoleProgress(Console(file=file, force_terminal=True, width=120, color_system=None), clock=clock)
+    progress.run_started("digits", "par", 1, 0)
+    progress.task_started(0, "one")
+    progress.phase("evaluate")
+    clock.now = 5.0
+    progress.advance(100, 400)
+    progress.close()
+    (bar,) = [line for line in file.getvalue().split("\n") if "━" in line][-1:]
+    assert "evaluate" in bar
+    assert "100 of 400 images, 15 s left" in bar
+
+
+def test_runs_at_once_say_a_line_now_and_then_within_a_task(clock):
+    file = io.StringIO()
+    lines = ConsoleProgress(Console(file=file, width=80), clock=clock).beside("lwf, seed 1")
+    lines.run_started("digits", "lwf", 3, 0)
+    for index, name in enumerate(("one", "two")):
+        lines.task_started(index, name)
+        lines.phase("train")
+        for epoch in (1, 2, 3):
+            clock.now += 6.0
+            lines.epoch(Epoch("train", epoch, 3, 0.5, 0.25))
+        lines.task_finished(index, {"name": name}, [0.75])
+    assert file.getvalue().splitlines() == [
+        "lwf, seed 1: 3 tasks",
+        "lwf, seed 1: task 1 of 3, train: epoch 2 of 3, loss 0.500, accuracy 0.250, 6 s left",
+        "lwf, seed 1: task 1 of 3 done: one, accuracy 0.750",
+        "lwf, seed 1: task 2 of 3, train: epoch 2 of 3, loss 0.500, accuracy 0.250, 6 s left; about 24 s left of this run",
+        "lwf, seed 1: task 2 of 3 done: two, accuracy 0.750",
+    ]
+
+
+def test_a_run_that_says_little_says_where_it_goes_on(clock):
+    said = []
+    beat = Heartbeat(said.append, "  ", 30.0, clock)
+    beat.run_started("digits", "lwf", 5, 2)
+    beat.task_started(2, "three")
+    clock.now = 29.0
+    beat.phase("train")
+    clock.now = 31.0
+    beat.phase("evaluate")
+    assert said == ["  going on after task 2 of 5", "  task 3 of 5, evaluate"]
+
+
+def test_things_are_counted_on_stderr(clock, capsys):
+    with counted(4, "images", clock) as tell:
+        for done in (0.0, 0.5, 1.5, 2.5, 4.0):
+            tell(done)
+            clock.now += 6.0
+    assert capsys.readouterr() == ("", "1 of 4 images, 20 s left\n")
+    assert list(along("abcd", 4)) == list("abcd")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

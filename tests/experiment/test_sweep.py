@@ -21,6 +21,7 @@ from lifelong.experiment.sweep import sweep
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
+from lifelong.training.stages import Epoch
 from tests.experiment.kill_driver import STREAM
 
 HERE = Environment(device="cpu", threads=1)
@@ -52,6 +53,12 @@ class Told(Progress):
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
         self.words.append((self.label, "started", tasks, done))
 
+    def phase(self, name: str) -> None:
+        self.words.append((f"phase of {self.label}", name))
+
+    def epoch(self, event: Epoch) -> None:
+        self.words.append((f"epoch of {self.label}", event.stage))
+
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         self.words.append((self.label, record["name"]))
 
@@ -71,6 +78,9 @@ def test_at_once_as_in_turn(stream, tmp_path):
         label = f"finetune, seed {seed}"
         own = [word for word in words if word[0] == label]
         assert own == [(label, "started", 3, 0), (label, "a"), (label, "b"), (label, "a-again"), (label, "finished")]
+        # Within a run too: of the epochs one a second, the first of them in any case.
+        assert (f"phase of {label}", "train") in words
+        assert (f"epoch of {label}", "train") in words
     assert not multiprocessing.active_children()
 
 
