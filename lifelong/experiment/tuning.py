@@ -34,7 +34,7 @@ from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
 from lifelong.settings.run import RunConfig
-from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.storage import Tree, load_tree, remove, save_tree
 from lifelong.training.examples import evaluate
 from lifelong.training.stages import clear, derive_seed
 
@@ -236,7 +236,7 @@ def _drop_losers(folder: Path, trials: list[Trial], tolerance: float) -> None:
     alive = contenders([trial.valid_accuracy for trial in trials], tolerance)
     for number in range(len(trials)):
         if number not in alive:
-            _state(folder, number).unlink(missing_ok=True)
+            remove(_state(folder, number))
 
 
 def _stages(folder: Path, number: int) -> Path:

@@ -18,10 +18,13 @@ from lifelong.training.stages import DRAWING
 LOUD = ("torch.onnx", "optuna")
 """Loggers whose level is set on the way, so that they do not talk over progress."""
 
+SET = ("TORCHINDUCTOR_CACHE_DIR",)
+"""Variables of the environment that PyTorch sets by itself, when it exports."""
+
 
 @contextmanager
 def as_found() -> Generator[None]:
-    """A block after which the process is as before: threads, what becomes of tiny floats, global generators, warnings, levels of loggers.
+    """A block after which the process is as before: threads, what becomes of tiny floats, generators, warnings, levels of loggers, variables.
 
     Where several threads are in such blocks, what they share is put back when the last one leaves. Threads that PyTorch started within the
     block keep what they took over from it, and freed memory that the C library keeps stays kept.
@@ -50,6 +53,8 @@ class _Shared:
                 cls.before = ExitStack()
                 for name in LOUD:
                     cls.before.callback(logging.getLogger(name).setLevel, logging.getLogger(name).level)
+                for name in SET:
+                    cls.before.callback(_set_variable, name, os.environ.get(name))
                 cls.before.callback(random.setstate, random.getstate())
                 cls.before.callback(np.random.set_state, np.random.get_state())
                 cls.before.callback(_torch_generators())
@@ -62,6 +67,13 @@ class _Shared:
             cls.inside -= 1
             if not cls.inside:
                 cls.before.close()
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def _torch_generators() -> Callable[[], None]:

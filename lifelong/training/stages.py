@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lifelong.errors import DivergedError
-from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.storage import Tree, load_tree, remove, save_tree
 from lifelong.training.drawing import drawn_from
 
 SAVE_EVERY = 5.0
@@ -106,7 +106,7 @@ class Stage:
         if self.folder is None:
             return
         save_tree(self._path("done"), outcome)
-        self._path("running").unlink(missing_ok=True)
+        remove(self._path("running"))
 
     def report(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
         """Tell the listener that an epoch has ended."""
