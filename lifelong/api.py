@@ -216,9 +216,9 @@ def learn(
 
 def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `learn` does once everything is decided."""
-    from lifelong.training.process import as_found
+    from lifelong.training.process import alone
 
-    with as_found():  # what is imported draws random numbers, too
+    with alone("learn"):  # what is imported draws random numbers, too
         from lifelong.experiment.continuing import learn_more
         from lifelong.report.html import write_report
 
@@ -286,9 +286,9 @@ def to_tune(config: RunConfig) -> RunConfig:
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
     """What `run` does once everything is decided."""
-    from lifelong.training.process import as_found
+    from lifelong.training.process import alone
 
-    with as_found():  # what is imported draws random numbers, too
+    with alone("run" if config.tuning is None else "tune"):  # what is imported draws random numbers, too
         from lifelong.experiment.run import run as run_experiment
         from lifelong.report.html import write_report
 
@@ -359,9 +359,9 @@ def start_comparison(
     configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
 ) -> list[dict[str, Any]]:
     """What `compare` does once everything is decided."""
-    from lifelong.training.process import as_found
+    from lifelong.training.process import alone
 
-    with as_found():  # what is imported draws random numbers, too
+    with alone("compare"):  # what is imported draws random numbers, too
         from lifelong.experiment.compare import compare as compare_experiments
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report

@@ -19,7 +19,7 @@ from lifelong.methods.method import Method
 from lifelong.places import Place
 from lifelong.settings.arguments import checked
 from lifelong.storage import write_file
-from lifelong.training.process import as_found
+from lifelong.training.process import alone
 
 Format = Literal["onnx", "torch"]
 
@@ -72,7 +72,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
             the file's logits differ.
     """
-    with as_found():
+    with alone("export"):  # the exporters of PyTorch put its generators back, too
         return _export(Path(run), task, format, out)
 
 

@@ -55,6 +55,18 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
         raise LifelongError(f"cannot write {path}: {reason}; free space there or choose another folder") from error
 
 
+def remove(path: Path) -> None:
+    """Delete a file, if it is there.
+
+    Raises:
+        LifelongError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise LifelongError(f"cannot delete {path}: {error.strerror}; make its folder writable and run the same command again") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Create or replace a UTF-8 text file in one step (see `write_file`); of a file's name that is no text, what is none is replaced."""
     write_bytes(path, text.encode(errors="replace"))

@@ -41,7 +41,7 @@ from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
-from lifelong.training.process import as_found
+from lifelong.training.process import alone
 from lifelong.training.stages import clear
 
 AWAY = "images are not here: "
@@ -84,7 +84,7 @@ def learn_more(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
-    with as_found():
+    with alone("learn"):
         return _learn_more(path, address, environment, progress, name)
 
 

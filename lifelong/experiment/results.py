@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lifelong.errors import LifelongError
-from lifelong.storage import Tree, load_tree, save_tree, write_text
+from lifelong.storage import Tree, load_tree, remove, save_tree, write_text
 
 RECORDED = "library"
 """The key of an identity that says which version of the library began the run: recorded, and never compared."""
@@ -64,7 +64,7 @@ class RunDirectory:
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
         # What was begun and never saved begins anew.
         self._drop_parts()
-        self.curves.unlink(missing_ok=True)
+        remove(self.curves)
         # The identity first: with it, a run that is killed here can be started again.
         write_text(self._identity, json.dumps(identity, indent=1))
         write_text(self.path / "config.toml", config)
@@ -74,7 +74,7 @@ class RunDirectory:
         own = (self.checkpoint, self.path / "figures", self.path / "tensorboard", self.path / "exports")
         for part in [*self.path.glob(".*.part"), *(part for folder in own for part in folder.rglob(".*.part"))]:
             if part.is_file():
-                part.unlink(missing_ok=True)
+                remove(part)
 
     def begun(self) -> bool:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""

@@ -30,7 +30,7 @@ from lifelong.streams.check import as_notes, data_check
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
-from lifelong.training.process import as_found
+from lifelong.training.process import alone
 
 STATE_VERSION = 2
 """Of the form of saved states; raised when those of older forms can no longer be read (docs/compatibility.md)."""
@@ -57,7 +57,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
     """
-    with as_found():
+    with alone("run"):
         return _run(config, out, environment, progress)
 
 

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +16,7 @@ from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
 from lifelong.devices import all_finite
 from lifelong.errors import DivergedError, LifelongError
-from lifelong.experiment.curves import Curves
+from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.events import write_events
 from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
@@ -28,8 +29,10 @@ from lifelong.experiment.metrics import (
 )
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.resuming import resumed
+from lifelong.experiment.soundness import restored
 from lifelong.experiment.taskfree import Shown, judge_task_free
-from lifelong.experiment.tuning import method_after, tune_task
+from lifelong.experiment.tuning import tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.relatedness.extractor import Extractor
@@ -180,7 +183,8 @@ class Runner:
             on_note=self._note,
             save_every=self.save_every,
         )
-        record, tuning = self._learned(task, context)
+        begin_anew = partial(self._begin_anew, index, task.name)
+        record, tuning = resumed(lambda: self._learned(task, context), self.directory.stages(index), begin_anew)
         retire(task, self.config.method)
         fields = asdict(record)
         return {
@@ -194,6 +198,19 @@ class Runner:
             **fields,
             **tuning,
         }
+
+    def _begin_anew(self, index: int, name: str, reason: str) -> None:
+        """Drop what was kept of a task, and go back to before it."""
+        note = f"task '{name}': what was kept of it when it was interrupted cannot be used ({reason}); it is learned from its beginning"
+        self.notes.append(note)
+        self._note(note)
+        clear(self.directory.stages(index))
+        drop_task(self.directory.curves, index)
+        saved = self.directory.load()
+        if saved is None:
+            self.method = make_method(self.config.method, self.config.settings)
+        else:
+            self._restore_method(saved)
 
     def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
         """What the method notes of the task, and what was tuned."""
@@ -282,11 +299,13 @@ class Runner:
         }
 
     def _restore(self, saved: Tree) -> None:
+        self._restore_method(saved)
         self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
         # A state of an earlier version does not have them.
         self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
-        self.method = method_after(self.config, self.entries)
-        self.method.load_state_dict(saved["method"], self.device)
+
+    def _restore_method(self, saved: Tree) -> None:
+        self.method = restored(self.directory, self.config, saved, self.device)
         self.method.attach_extractor(self.extractors)
 
     def _all_notes(self) -> list[str]:

@@ -11,7 +11,7 @@ from lifelong.data.naming import unique
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import check_readable, digest_file
-from lifelong.experiment.tuning import method_after
+from lifelong.experiment.soundness import restored
 from lifelong.methods.method import Method
 from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import resolve
@@ -105,6 +105,5 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     methods = {name: entry.settings for name, entry in known_methods().items()}
     # A setting that a later version has was as its default, whatever a preset says of it now.
     config = resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
-    method = method_after(config, state["entries"])
-    method.load_state_dict(state["method"], device)
+    method = restored(directory, config, state, device)
     return SavedRun(directory, config, identity, state, method)

@@ -32,8 +32,9 @@ from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.proposals import propose
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
+from lifelong.methods.restoring import restore
 from lifelong.settings.run import RunConfig
-from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.storage import Tree, load_tree, remove, save_tree
 from lifelong.training.examples import evaluate
 from lifelong.training.stages import clear, derive_seed
 
@@ -108,7 +109,7 @@ def tune_task(
         if trial is None:
             on_candidate(number, proposals.count, values)
             method = method_with(config, values)
-            method.load_state_dict(deepcopy(before), context.device)
+            restore(method, deepcopy(before), context.device, folder)
             own = replace(context, training=config.with_values(values).training, folder=_stages(folder, number))
             trial = _attempt(method, values, task, own, learn, _state(folder, number))
             save_tree(_result(folder, number), asdict(trial))
@@ -208,7 +209,7 @@ def _keep(config: RunConfig, trials: list[Trial], folder: Path, context: Context
     chosen = contenders([trial.valid_accuracy for trial in trials], config.tuning.tolerance)[0]
     stored = load_tree(_state(folder, chosen))
     method = method_with(config, trials[chosen].values)
-    method.load_state_dict(stored["method"], context.device)
+    restore(method, stored["method"], context.device, _state(folder, chosen))
     method.attach_extractor(context.extractor)
     record = LearnRecord(**stored["record"])
     seconds, epochs = sum(trial.seconds for trial in trials), sum(trial.epochs for trial in trials)
@@ -235,7 +236,7 @@ def _drop_losers(folder: Path, trials: list[Trial], tolerance: float) -> None:
     alive = contenders([trial.valid_accuracy for trial in trials], tolerance)
     for number in range(len(trials)):
         if number not in alive:
-            _state(folder, number).unlink(missing_ok=True)
+            remove(_state(folder, number))
 
 
 def _stages(folder: Path, number: int) -> Path:

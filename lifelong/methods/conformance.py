@@ -20,7 +20,7 @@ from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.arguments import checked
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
-from lifelong.training.process import as_found
+from lifelong.training.process import alone
 from lifelong.training.stages import Epoch
 
 CLASSES = (3, 2, 4)
@@ -54,7 +54,7 @@ def check_method(make: Any, *, training: TrainingSettings | None = None, images:
     """
     if isinstance(make, Method) or not callable(make):
         raise LifelongError(f"check_method: {make!r}: give a function that makes a fresh method, such as lambda: Mine(settings)")
-    with as_found():
+    with alone("check_method"):
         _check(make, training, images)
 
 

@@ -18,7 +18,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.fit import FitOutcome
-from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, seeded
+from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, initial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class Context:
         record.seconds[name] = record.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def seeded(self, name: str) -> AbstractContextManager[None]:
-        """A block whose global random numbers (initial weights) are this task's and this name's own."""
-        return seeded(derive_seed(self.seed, self.task_index, name))
+        """A block whose random numbers (initial weights) are this task's and this name's own."""
+        return initial(derive_seed(self.seed, self.task_index, name))
 
 
 @dataclass

@@ -28,7 +28,7 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import use_precision
-from lifelong.training.stages import Stage, derive_seed, seeded
+from lifelong.training.stages import Stage, derive_seed, initial
 from lifelong.training.step_runner import StepRunner
 
 FEWEST = 2
@@ -122,7 +122,7 @@ def search_cell(
     """
 
     def begin() -> Search:
-        with seeded(stage.seed):
+        with initial(stage.seed):
             width, running = settings.search_channels or channels, settings.search_bn == "running"
             network = SuperNetwork(classes, width, cells, reduce_bn=reduce_bn, running_bn=running)
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))

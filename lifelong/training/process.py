@@ -1,41 +1,144 @@
 """What a library call may change in the process around it while it computes, and leaves as it found it."""
 
 import logging
+import os
 import random
+import threading
 import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 
+from lifelong.errors import LifelongError
+from lifelong.training.stages import DRAWING
+
 LOUD = ("torch.onnx", "optuna")
 """Loggers whose level is set on the way, so that they do not talk over progress."""
+
+SET = ("TORCHINDUCTOR_CACHE_DIR",)
+"""Variables of the environment that PyTorch sets by itself, when it exports."""
 
 
 @contextmanager
 def as_found() -> Generator[None]:
-    """A block after which the process is as before: threads, what becomes of tiny floats, global generators, warnings, levels of loggers.
+    """A block after which the process is as before: threads, what becomes of tiny floats, generators, warnings, levels of loggers, variables.
 
-    Threads that PyTorch started within the block keep what they took over from it, and freed memory that the C library keeps stays kept.
+    Where several threads are in such blocks, what they share is put back when the last one leaves. Threads that PyTorch started within the
+    block keep what they took over from it, and freed memory that the C library keeps stays kept.
     """
     threads, flushed = torch.get_num_threads(), flushes_denormals()
-    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    levels = {name: logging.getLogger(name).level for name in LOUD}
-    with warnings.catch_warnings():
+    _Shared.enter()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
+        _Shared.leave()
+
+
+class _Shared:
+    """What all threads of the process have in common, as it was before the first of them came in."""
+
+    lock = threading.Lock()
+    inside = 0
+    before = ExitStack()
+
+    @classmethod
+    def enter(cls) -> None:
+        with cls.lock:
+            if not cls.inside:
+                cls.before = ExitStack()
+                for name in LOUD:
+                    cls.before.callback(logging.getLogger(name).setLevel, logging.getLogger(name).level)
+                for name in SET:
+                    cls.before.callback(_set_variable, name, os.environ.get(name))
+                cls.before.callback(random.setstate, random.getstate())
+                cls.before.callback(np.random.set_state, np.random.get_state())
+                cls.before.callback(_torch_generators())
+                cls.before.enter_context(warnings.catch_warnings())
+            cls.inside += 1
+
+    @classmethod
+    def leave(cls) -> None:
+        with cls.lock:
+            cls.inside -= 1
+            if not cls.inside:
+                cls.before.close()
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _torch_generators() -> Callable[[], None]:
+    """What puts PyTorch's global generators back as they are now, unless another thread draws from them, which then does so itself."""
+    if not DRAWING.acquire(blocking=False):
+        return lambda: None
+    try:
+        cards = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return partial(_put_back, torch.get_rng_state(), cards)
+    finally:
+        DRAWING.release()
+
+
+def _put_back(state: torch.Tensor, cards: list[torch.Tensor]) -> None:
+    if DRAWING.acquire(blocking=False):
         try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_flush_denormal(flushed)
-            torch.set_rng_state(torch_state)
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
+            torch.set_rng_state(state)
             if cards:
                 torch.cuda.set_rng_state_all(cards)
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+        finally:
+            DRAWING.release()
+
+
+class _Work:
+    """The public call that trains just now, if one does, and the thread that it is in."""
+
+    lock = threading.RLock()
+    calls: list[str] = []  # noqa: RUF012 - one for the whole process
+
+
+@contextmanager
+def alone(call: str) -> Generator[None]:
+    """The block of a public call that trains: `as_found`, and no other thread is in such a block meanwhile.
+
+    Training draws from PyTorch's global generators and has switches of the whole process (precision, warnings). In one thread a call may
+    make another, such as `tune` a run.
+
+    Args:
+        call: the name of the call, for messages.
+
+    Raises:
+        LifelongError: another thread is at work.
+    """
+    lock, calls = _Work.lock, _Work.calls
+    if not lock.acquire(blocking=False):
+        raise LifelongError(
+            f"{call}: another thread of this program is at work in {next(iter(calls), 'one')}, and the two would change each"
+            " other's random numbers; wait for it, or start this in a process of its own"
+        )
+    calls.append(call)
+    try:
+        with as_found():
+            yield
+    finally:
+        calls.pop()
+        lock.release()
+
+
+def _in_child() -> None:
+    """A process that was forked has one thread, whatever the others were at."""
+    _Work.lock, _Work.calls = threading.RLock(), []
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @contextmanager

@@ -9,18 +9,20 @@ again after a kill, `learn` finds finished stages finished and the running one w
 
 import hashlib
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from lifelong.errors import DivergedError
-from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.storage import Tree, load_tree, remove, save_tree
+from lifelong.training.drawing import drawn_from
 
 SAVE_EVERY = 5.0
 """Seconds between two saves of a running stage."""
@@ -104,7 +106,7 @@ class Stage:
         if self.folder is None:
             return
         save_tree(self._path("done"), outcome)
-        self._path("running").unlink(missing_ok=True)
+        remove(self._path("running"))
 
     def report(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
         """Tell the listener that an epoch has ended."""
@@ -132,15 +134,29 @@ class Stage:
         return load_tree(self._path(kind))
 
 
+DRAWING = threading.RLock()
+"""Held by the thread that draws from PyTorch's global generators just now: there is one of them for all threads."""
+
+
 @contextmanager
-def seeded(seed: int) -> Any:
-    """Run a block with torch's global generators at `seed`, and put them back afterwards (initial weights, dropout)."""
+def seeded(seed: int) -> Generator[None]:
+    """Run a block with torch's global generators at `seed`, and put them back afterwards (dropout, which takes no other).
+
+    One thread at a time does: another one waits for the block's end.
+    """
     cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with ExitStack() as kept:
+    with DRAWING, ExitStack() as kept:
         kept.enter_context(torch.random.fork_rng(devices=cards))
         if torch.backends.mps.is_available():
             kept.enter_context(torch.random.fork_rng(devices=[0], device_type="mps"))
         torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def initial(seed: int) -> Generator[None]:
+    """Run a block that makes networks: initial weights come from a generator with `seed` of the block's own, all else as in `seeded`."""
+    with seeded(seed), drawn_from(torch.Generator().manual_seed(seed)):
         yield
 
 

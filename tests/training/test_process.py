@@ -1,25 +1,45 @@
 """A library call leaves the process as it found it."""
 
 import itertools
+import locale
 import logging
+import os
 import shutil
 import signal
+import sys
 import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFile
 
 import lifelong
+from lifelong.errors import LifelongError
+from lifelong.experiment.progress import Progress
+from lifelong.methods.conformance import made_task
+from lifelong.methods.finetune import Finetune
+from lifelong.methods.independent import Independent
+from lifelong.methods.method import Context
+from lifelong.methods.registry import METHODS
+from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import Tree
+from lifelong.training.examples import Examples
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found, flushes_denormals, threads_of
 from tests.learned import small_run
 from tests.photographs import picture
+from tests.trees import same
 
 TINY = "digits?tasks=2&train_per_class=3&valid_per_class=2&test_per_class=2"
-QUICK = {"preset": "quick", "epochs": 1, "init_channels": 2, "threads": 1, "device": "cpu", "progress": False}
+QUICK = {"preset": "quick", "epochs": 1, "init_channels": 2, "threads": 1, "device": "cpu"}
+IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -31,53 +51,193 @@ def learned(tmp_path_factory) -> Path:
     return small_run(place, "finetune")
 
 
-def state() -> list:
+def state() -> dict[str, Any]:
     """All of a process that a program would notice; but for Python's own generator, which the tests' check of annotations draws from."""
-    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    torch_state, numpy_state = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
-    levels = [logging.getLogger(name).level for name in ("torch.onnx", "optuna", "PIL", "")]
-    switches = [torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), torch.get_float32_matmul_precision()]
-    threads, filters, running = torch.get_num_threads(), list(warnings.filters), threading.active_count()
-    return [
-        threads,
-        flushes_denormals(),
-        signals,
-        torch_state,
-        numpy_state,
-        levels,
-        switches,
-        filters,
-        running,
-    ]
+    return {
+        "threads": torch.get_num_threads(),
+        "denormals": flushes_denormals(),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "torch's generator": torch.get_rng_state().tolist(),
+        "numpy's generator": np.random.get_state()[1].tolist(),
+        "loggers": [(logging.getLogger(name).level, logging.getLogger(name).handlers[:]) for name in ("torch.onnx", "optuna", "PIL", "")],
+        "modes": [torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), torch.get_default_device()],
+        "determinism": [torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark],
+        "precision": [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
+        "warnings": list(warnings.filters),
+        "running threads": threading.active_count(),
+        "Pillow": [ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS],
+        "surroundings": [Path.cwd(), dict(os.environ), locale.setlocale(locale.LC_ALL), sys.excepthook, sys.getswitchinterval()],
+    }
 
 
-CALLS = {
-    "run": lambda run, out: lifelong.run(TINY, "finetune", out=out, **QUICK),
-    "tune": lambda run, out: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, **QUICK),
-    "compare": lambda run, out: lifelong.compare(TINY, ["finetune"], out=out, **QUICK),
-    "distances": lambda run, out: lifelong.distances(TINY, out=out, extractor="pixels", threads=1, progress=False),
-    "learn": lambda run, out: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", threads=1, progress=False),
-    "load and predict": lambda run, out: lifelong.Learner.load(run, threads=1).predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)),
-    "logits": lambda run, out: lifelong.Learner.load(run).logits(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "a"),
-    "make_method": lambda run, out: lifelong.make_method("par"),
+class Halting(Progress):
+    """Lets a call fail in the middle, wherever it says first that it has come so far."""
+
+    def task_started(self, index: int, name: str) -> None:
+        torch.rand(3), np.random.rand(3)  # what a listener draws is its own affair, but drawn by the call
+        raise KeyboardInterrupt
+
+
+class Named(Finetune):
+    """A method that a program registers."""
+
+    name = "left-alone"
+
+
+SMALL = FinetuneSettings(init_channels=2)
+
+
+class Broken(Finetune):
+    """Fails while it learns."""
+
+    def consolidate(self, examples: Examples, context: Context) -> None:
+        raise ZeroDivisionError
+
+
+def learner(run: Path) -> lifelong.Learner:
+    return lifelong.Learner.load(run, threads=1)
+
+
+CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
+    "run": lambda run, out, listener: lifelong.run(TINY, "finetune", out=out, progress=listener, **QUICK),
+    "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
+    "compare": lambda run, out, listener: lifelong.compare(TINY, ["finetune"], out=out, progress=listener, **QUICK),
+    "distances": lambda run, out, listener: lifelong.distances(TINY, out=out, extractor="pixels", threads=1, progress=listener),
+    "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
+    "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
+    "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
+    "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
+    "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
+    "check_method": lambda run, out, listener: lifelong.check_method(lambda: (Finetune if listener is False else Broken)(SMALL), images=3),
+    "Learner.load": lambda run, out, listener: learner(run if listener is False else run.parent / "new"),
+    "Learner.predict": lambda run, out, listener: learner(run).predict(IMAGES if listener is False else IMAGES[:, :, :5]),
+    "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
+    "Learner.logits": lambda run, out, listener: learner(run).logits(IMAGES, "a" if listener is False else "none"),
+    "Learner.read": lambda run, out, listener: learner(run).read(IMAGES if listener is False else "no such file"),
 }
+"""Every public call: as it works, and, where it is given `Halting`, as it fails."""
+
+DATA = {"LifelongError", "Prediction", "Split", "Stream", "Task", "Method", "Learner", "__version__"}
+"""Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
 
 
-@pytest.mark.parametrize("flush", [False, True])
-@pytest.mark.parametrize("name", CALLS)
-def test_a_call_leaves_the_process_as_it_found_it(learned, tmp_path, name, flush):
-    if flush and name != "run":
-        pytest.skip("the program's own choice is kept in one way for all")
+def test_every_public_call_is_here():
+    learners = {f"Learner.{name}" for name, made in vars(lifelong.Learner).items() if not name.startswith("_") and callable(made)}
+    assert set(CALLS) == set(lifelong.__all__) - DATA | learners | {"Learner.load"}
+
+
+@pytest.fixture
+def of_its_own():
+    """The program has settings of its own."""
     kept = torch.get_num_threads()
     torch.set_num_threads(2)
-    torch.set_flush_denormal(flush)
+    yield
+    METHODS.pop("left-alone", None)
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(kept)
+
+
+@pytest.mark.usefixtures("of_its_own")
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_leaves_the_process_as_it_found_it(learned, tmp_path, name, fails):
+    torch.set_flush_denormal(name == "run" and not fails)  # the program's own choice, in either way
+    before = state()
+    if fails:
+        with pytest.raises((LifelongError, KeyboardInterrupt, ZeroDivisionError)):
+            CALLS[name](learned, tmp_path / "out", Halting())
+    else:
+        CALLS[name](learned, tmp_path / "out", False)
+    assert state() == before
+
+
+def in_thread(work: Callable[[], object]) -> list[object]:
+    """What comes of work in another thread: its value, or its error."""
+    found: list[object] = []
+
+    def do() -> None:
+        try:
+            found.append(work())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=do)
+    thread.start()
+    thread.join()
+    return found
+
+
+class Asking(Progress):
+    """Lets another thread make calls while a task is learned."""
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self.calls, self.found = calls, []
+
+    def task_finished(self, index: int, entry: dict[str, Any], accuracy: list[float]) -> None:
+        if not self.found:
+            self.found = [in_thread(call)[0] for call in self.calls]
+
+
+def test_a_second_call_that_trains_is_refused_and_one_that_answers_is_not(learned, tmp_path):
+    names = ("run", "tune", "compare", "learn", "export", "check_method")
+    calls = [lambda name=name: CALLS[name](learned, tmp_path / name, False) for name in names]
+    wanted = learner(learned).predict(IMAGES)
+    listener = Asking(lambda: learner(learned).predict(IMAGES), *calls)
+    CALLS["run"](learned, tmp_path / "out", listener)
+    answered, *refused = listener.found
+    assert answered == wanted
+    for name, error in zip(names, refused, strict=True):
+        assert isinstance(error, LifelongError), (name, error)
+        assert str(error).startswith(f"{name}: another thread of this program is at work in run, ")
+    # And it is over when the call is, also where that fails.
+    with pytest.raises(KeyboardInterrupt):
+        CALLS["run"](learned, tmp_path / "other", Halting())
+    assert in_thread(lambda: CALLS["export"](learned, tmp_path / "export", False))[0]["task"] == "a"
+
+
+def test_learning_in_threads_equals_learning_in_turn():
+    """By methods alone, below the public calls: what is drawn in one thread changes nothing in another."""
+
+    def learn(seed: int) -> Tree:
+        method = Independent(IndependentSettings(backbone="alexnet-hat"))  # which has dropout
+        task = made_task(0, 12)
+        training = TrainingSettings(epochs=2, batch_size=8)
+        context = Context(task_index=0, task_name=task.name, training=training, seed=seed, device=torch.device("cpu"))
+        method.learn(task, context)
+        return method.state_dict()
+
+    wanted = [learn(seed) for seed in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
     try:
-        before = state()
-        CALLS[name](learned, tmp_path / "out")
-        assert state() == before
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(learn, range(3)))
     finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(kept)
+        sys.setswitchinterval(interval)
+    assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_what_threads_share_is_put_back_by_the_last_one():
+    """Two blocks that end in the order in which they began: neither leaves to the program what the other had set."""
+    filters, drawn = list(warnings.filters), torch.get_rng_state()
+    inside, leave = threading.Event(), threading.Event()
+
+    def one() -> None:
+        with as_found():
+            warnings.simplefilter("ignore")
+            torch.rand(1)
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    inside.wait(10)
+    with as_found():
+        leave.set()
+        thread.join()
+        torch.rand(1)
+    assert list(warnings.filters) == filters
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 def test_also_where_it_fails():

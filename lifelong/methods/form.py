@@ -1,0 +1,165 @@
+"""Of which form a tree of tensors and plain values is: held against a type, before anything is built from it."""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor
+
+from lifelong.settings.fields import expected
+from lifelong.storage import Tree
+
+
+class MisfitError(ValueError):
+    """A tree is of another form; the message says where and what was expected."""
+
+
+def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
+    """See that a tree is of a form.
+
+    Args:
+        form: a type: int, float, str, bool, numbers with bounds (`Annotated`: they are finite, too), None, unions, `Literal`, lists,
+            tuples, dicts, a `TypedDict`, or a tensor as jaxtyping writes it (its numbers must be finite).
+        tree: as it was read.
+        where: it stands, for the message.
+
+    Raises:
+        MisfitError: it is of another one.
+    """
+    origin, parts = get_origin(form), get_args(form)
+    if form is Any:
+        return
+    if is_typeddict(form):
+        _hold_keys(form, tree, where)
+    elif origin in (Union, UnionType):
+        _hold_one_of(parts, tree, where)
+    elif origin is dict:
+        _require(isinstance(tree, dict), where, "a dict", tree)
+        for key, value in tree.items():
+            hold_tree(parts[0], key, f"a key of {where}")
+            hold_tree(parts[1], value, f"{where}/{key}")
+    elif origin is list or (origin is tuple and parts[-1] is Ellipsis):
+        _require(type(tree) is origin, where, f"a {origin.__name__}", tree)
+        for place, value in enumerate(tree):
+            hold_tree(parts[0], value, f"{where}/{place}")
+    elif origin is tuple:
+        _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
+        for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
+            hold_tree(part, value, f"{where}/{place}")
+    elif form in (None, NoneType):
+        _require(tree is None, where, "nothing", tree)
+    elif form is Tensor or hasattr(form, "array_type"):
+        _hold_tensor(form, tree, where)
+    else:
+        _hold_value(form, tree, where)
+
+
+@cache
+def _hints(form: Any) -> dict[str, Any]:
+    return get_type_hints(form, include_extras=True)
+
+
+def _hold_keys(form: Any, tree: Tree, where: str) -> None:
+    """A dict with known keys."""
+    _require(isinstance(tree, dict), where, "a dict", tree)
+    hints = {key: get_args(hint)[0] if get_origin(hint) is NotRequired else hint for key, hint in _hints(form).items()}
+    missing = [key for key in form.__required_keys__ if key not in tree]
+    strange = [key for key in tree if key not in hints]
+    if missing or strange:
+        raise MisfitError(f"{where or 'it'}: " + (f"'{missing[0]}' is missing" if missing else f"{strange[0]!r} is not known"))
+    for key, value in tree.items():
+        hold_tree(hints[key], value, f"{where}/{key}")
+
+
+def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
+    failures = []
+    for form in forms:
+        try:
+            return hold_tree(form, tree, where)
+        except MisfitError as error:
+            failures.append(error)
+    # Of what may be absent, the other form says what is wrong.
+    raise failures[0]
+
+
+def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
+    _require(isinstance(tree, form) and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
+    _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
+    # What weights have of whole numbers are counts.
+    counts = form is Tensor and not tree.is_floating_point()
+    _require(not counts or bool((tree >= 0).all()), where, "counts, which are not negative", tree)
+
+
+def _hold_value(form: Any, tree: Tree, where: str) -> None:
+    """A number, a text, a truth value or a choice."""
+    kind, bounds = (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
+    if get_origin(kind) is Literal:
+        fits = isinstance(tree, str) and tree in get_args(kind)
+    else:
+        fits = isinstance(tree, (int, float) if kind is float else kind) and isinstance(tree, bool) == (kind is bool)
+    _require(fits and all(_within(bound, tree) for bound in bounds), where, expected(form), tree)
+
+
+def _within(bound: object, value: Any) -> bool:
+    """Whether a number is finite and within a bound."""
+    if not math.isfinite(value):
+        return False
+    match bound:
+        case Ge():
+            return value >= bound.ge
+        case Gt():
+            return value > bound.gt
+        case Le():
+            return value <= bound.le
+    return True
+
+
+def same_form(one: Tree, other: Tree, where: str = "") -> None:
+    """See that what a tree has, another one has too: containers, keys, kinds of values, shapes of tensors.
+
+    Floats may be of another width, as they are where the tree was written by a program whose default is another.
+
+    Raises:
+        MisfitError: it does not.
+    """
+    if isinstance(one, Tensor):
+        alike = isinstance(other, Tensor) and one.shape == other.shape and _category(one) == _category(other)
+        _require(alike, where, f"shape {tuple(other.shape)} of {other.dtype}" if isinstance(other, Tensor) else "no tensor", one)
+    elif isinstance(one, Mapping):
+        _require(isinstance(other, Mapping), where, _words(type(other)), one)
+        for key, value in one.items():
+            _require(key in other, where, "no such key", key)
+            same_form(value, other[key], f"{where}/{key}")
+    elif isinstance(one, (list, tuple)):
+        _require(isinstance(other, (list, tuple)) and len(one) == len(other), where, _words(type(other)), one)
+        for place, (value, theirs) in enumerate(zip(one, other, strict=True)):
+            same_form(value, theirs, f"{where}/{place}")
+    else:
+        _require(type(one) is type(other) and (one == other), where, _shown(other), one)
+
+
+def _category(tensor: Tensor) -> str:
+    return "float" if tensor.is_floating_point() else str(tensor.dtype)
+
+
+def _require(holds: bool, where: str, expected: str, found: Tree) -> None:
+    if not holds:
+        raise MisfitError(f"{where or 'it'}: {_shown(found)}, expected {expected}")
+
+
+def _words(form: Any) -> str:
+    return str(getattr(form, "__name__", form)).replace("Tensor, ", "")
+
+
+def _shown(value: Tree) -> str:
+    """A value in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, (dict, list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,297 @@
+"""The form of each method's saved state, and what its parts must have in common.
+
+A state that was damaged, or written by hand, is found here, before it answers; `tests/experiment/test_states.py` changes values of every
+method's. A method of a third party has no form here: what its loading refuses is said in one line all the same.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+import torch
+from annotated_types import Ge, Gt, Le
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from lifelong.methods.form import MisfitError, hold_tree, same_form
+from lifelong.methods.importance import shared_parameters
+from lifelong.methods.method import Method
+from lifelong.storage import Tree
+
+Weights = dict[str, Tensor]
+Count = Annotated[int, Ge(0)]
+# Of images scaled to [0, 1], with room for what a program of its own may subtract and divide by.
+Mean = Annotated[float, Ge(-300), Le(300)]
+Deviation = Annotated[float, Gt(0), Le(300)]
+
+
+class _Normalization(TypedDict):
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
+class _Task(TypedDict):
+    name: str
+    classes: Annotated[int, Ge(1)]
+    normalization: _Normalization
+
+
+class _State(TypedDict):
+    tasks: list[_Task]
+
+
+class _Single(_State):
+    backbone: Weights | None
+    heads: list[Weights]
+
+
+class _CAT(_Single):
+    similar: list[list[Count]]
+    attends: list[bool]
+
+
+class _GPM(_Single):
+    bases: dict[str, Float[Tensor, "d k"]]
+
+
+class _Quadratic(TypedDict):
+    importance: Float[Tensor, "p"]
+    anchor: Float[Tensor, "p"]
+
+
+class _Penalty(_Single):
+    quadratic: _Quadratic | None
+
+
+class _Augmentation(TypedDict):
+    crop: Count
+    flip: bool
+    brightness: Annotated[float, Ge(0), Le(1)]
+
+
+class _Kept(TypedDict):
+    images: UInt8[Tensor, "n 3 h w"]
+    labels: Int64[Tensor, "n"]
+    normalization: _Normalization
+    augmentation: _Augmentation
+
+
+class _Replay(_Single):
+    store: list[_Kept]
+    seen: Count
+
+
+class _Joint(_Single):
+    train: list[_Kept]
+    valid: list[_Kept]
+
+
+class _Independent(_State):
+    backbones: list[Weights]
+    heads: list[Weights]
+
+
+class _Door(TypedDict):
+    autoencoder: Weights
+    normalization: _Normalization
+
+
+class _ExpertGate(_State):
+    experts: list[Weights]
+    heads: list[Weights]
+    gate: list[_Door]
+
+
+class _LearnToGrow(_State):
+    paths: list[list[tuple[Literal["reuse", "adapt", "new"], Annotated[int, Ge(-1)]]]]
+    networks: list[Weights]
+    heads: list[Weights]
+
+
+class _LMC(_State):
+    library: list[list[Weights]]
+    heads: list[Weights]
+
+
+class _MNTDP(_LMC):
+    paths: list[tuple[Count, ...]]
+
+
+class _SGF(_LMC):
+    widths: list[tuple[Annotated[int, Ge(1)], ...]]
+    gates: list[Weights]
+
+
+class _PNN(_State):
+    columns: list[Weights]
+
+
+class _Groups(TypedDict):
+    members: list[list[Count]]
+    largest: list[Count]
+
+
+class _Prototypes(TypedDict):
+    means: Float[Tensor, "c d"]
+    counts: Int64[Tensor, "c"]
+
+
+class _Spread(TypedDict):
+    mean: Annotated[float, Ge(0)]
+    variance: Annotated[float, Ge(0)]
+    limit: float
+    normalization: _Normalization
+
+
+class _Relatedness(TypedDict):
+    groups: _Groups
+    bank: list[_Prototypes]
+    recognition: list[_Spread]
+
+
+class _PAR(_State):
+    genotypes: list[str]
+    experts: list[Weights]
+    heads: list[Weights]
+    relatedness: _Relatedness
+
+
+class Recorded(NamedTuple):
+    """What a run's record says of a task: its name, its number of classes, and height and width of its images in pixels."""
+
+    name: str
+    classes: int
+    image_size: int
+
+
+def check_form(name: str, state: Tree) -> None:
+    """See that the state of a method of ours is of its form.
+
+    Args:
+        name: of the method; one that is not ours passes.
+        state: what `Method.state_dict` gave.
+
+    Raises:
+        MisfitError: it is not.
+    """
+    if name not in FORMS:
+        return
+    hold_tree(FORMS[name], state, "method")
+    tasks = len(state["tasks"])
+    # MNTDP's paths end at heads that tasks may share.
+    of_paths = FORMS[name] is _MNTDP
+    for key in (EACH_TASK - {"heads"} if of_paths else EACH_TASK) & state.keys():
+        _require(len(state[key]) == tasks, f"method/{key}: {len(state[key])} for {tasks} tasks")
+    if of_paths:
+        used = sorted({path[-1] for path in state["paths"] if path})
+        _require(used == list(range(len(state["heads"]))), f"method/paths: they end at heads {used} of {len(state['heads'])}")
+    for key in ("store", "train", "valid"):
+        _check_kept(key, state.get(key, []), state["tasks"])
+    if state.get("quadratic") is not None:
+        importance, anchor = state["quadratic"].values()
+        _require(len(importance) == len(anchor), f"method/quadratic: {len(importance)} weights of {len(anchor)}")
+    if "relatedness" in state:
+        _check_relatedness(state["relatedness"], state["tasks"])
+    for at, widths in enumerate(state.get("widths", [])):
+        fits = len(widths) == len(state["library"]) and all(w <= len(pool) for w, pool in zip(widths, state["library"], strict=True))
+        _require(fits, f"method/widths/{at}: {widths} of the modules there are")
+    for at, earlier in enumerate(state.get("similar", [])):
+        _require(all(one < at for one in earlier), f"method/similar/{at}: task {at} is similar to earlier ones alone, not to {earlier}")
+
+
+def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded]) -> None:
+    """See that a method that was loaded is what was stored, and answers for each task.
+
+    Args:
+        method: on its device.
+        state: what it was loaded from.
+        recorded: of its tasks.
+
+    Raises:
+        MisfitError: it holds something else, or answers for other tasks or classes.
+    """
+    _require(len(method.tasks) == len(recorded), f"method/tasks: {len(method.tasks)} for the {len(recorded)} tasks of the run")
+    if method.name in FORMS:
+        same_form(state, method.state_dict(), "method")
+        _check_learning(method, state)
+    for index, (name, classes, size) in enumerate(recorded):
+        task = method.tasks[index]
+        known = (task.name, task.classes) == (name, classes)
+        _require(known, f"method/tasks/{index}: '{task.name}' of {task.classes} classes, not '{name}' of {classes}")
+        parameter = next((p for module in method.modules(index) for p in module.parameters()), None)
+        device = "cpu" if parameter is None else parameter.device
+        answer = method.logits(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device), index)
+        _require(
+            tuple(answer.shape) == (1, classes), f"method: answers of shape {tuple(answer.shape)} for task {index} of {classes} classes"
+        )
+
+
+def _check_learning(method: Method, state: Tree) -> None:
+    """What does not answer, but is learned from."""
+    backbone = getattr(method, "backbone", None)
+    if backbone is None:
+        return
+    weights = dict(backbone.named_parameters())
+    for name, basis in state.get("bases", {}).items():
+        rows = weights[f"{name}.weight"][0].numel() if f"{name}.weight" in weights else None
+        _require(basis.shape[0] == rows, f"method/bases/{name}: {basis.shape[0]} rows, expected {rows}")
+    if state.get("quadratic") is not None:
+        shared = sum(parameter.numel() for parameter in shared_parameters(backbone).values())
+        for name, tensor in state["quadratic"].items():
+            _require(len(tensor) == shared, f"method/quadratic/{name}: {len(tensor)} numbers for {shared} shared weights")
+
+
+def _check_kept(key: str, kept: Sequence[Tree], tasks: Sequence[Tree]) -> None:
+    """Images that are kept, task by task."""
+    _require(len(kept) in (0, len(tasks)), f"method/{key}: images of {len(kept)} of {len(tasks)} tasks")
+    for place, (part, task) in enumerate(zip(kept, tasks, strict=False)):
+        images, labels, classes = part["images"], part["labels"], task["classes"]
+        _require(part["augmentation"]["crop"] <= images.shape[-1], f"method/{key}/{place}: crops of more than an image")
+        _require(len(images) == len(labels), f"method/{key}/{place}: {len(labels)} labels of {len(images)} images")
+        within = not len(labels) or bool((labels >= 0).all() and (labels < classes).all())
+        _require(within, f"method/{key}/{place}: labels of other classes than the task's {classes}")
+
+
+def _check_relatedness(state: Tree, tasks: Sequence[Tree]) -> None:
+    """Groups, prototypes and what is known of their images."""
+    groups, bank, spreads = state["groups"], state["bank"], state["recognition"]
+    members = sorted(member for group in groups["members"] for member in group)
+    _require(members == list(range(len(tasks))), f"method/relatedness/groups: they hold tasks {members} of {len(tasks)}")
+    _require(len(groups["largest"]) == len(groups["members"]), "method/relatedness/groups: not one size for each")
+    for key, held in (("bank", bank), ("recognition", spreads)):
+        _require(len(held) in (0, len(tasks)), f"method/relatedness/{key}: {len(held)} for {len(tasks)} tasks")
+    _require(len({prototypes["means"].shape[1] for prototypes in bank}) <= 1, "method/relatedness/bank: features of several lengths")
+    for place, prototypes in enumerate(bank):
+        counts, means = prototypes["counts"], prototypes["means"]
+        _require(len(counts) == len(means) and bool((counts >= 0).all()), f"method/relatedness/bank/{place}: not a count for each class")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise MisfitError(message)
+
+
+EACH_TASK = {"heads", "backbones", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
+"""Parts with an entry for every task."""
+
+FORMS: dict[str, Any] = {
+    "agem": _Replay,
+    "cat": _CAT,
+    "er": _Replay,
+    "ewc": _Penalty,
+    "expert-gate": _ExpertGate,
+    "finetune": _Single,
+    "gpm": _GPM,
+    "hat": _Single,
+    "independent": _Independent,
+    "joint": _Joint,
+    "learn-to-grow": _LearnToGrow,
+    "lmc": _LMC,
+    "lwf": _Single,
+    "mas": _Penalty,
+    "mntdp-d": _MNTDP,
+    "mntdp-s": _MNTDP,
+    "par": _PAR,
+    "pnn": _PNN,
+    "sg-f": _SGF,
+}
+"""By the method's name."""
