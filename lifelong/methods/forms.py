@@ -5,7 +5,7 @@ method's. A method of a third party has no form here: what its loading refuses i
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -146,12 +146,16 @@ class _Relatedness(TypedDict):
     groups: _Groups
     bank: list[_Prototypes]
     recognition: list[_Spread]
+    # What a measure of one's own keeps of a task is its own.
+    kept: NotRequired[list[Any]]
 
 
 class _PAR(_State):
     genotypes: list[str]
     experts: list[Weights]
     heads: list[Weights]
+    # What a regularizer of one's own keeps of an expert is its own.
+    kept: NotRequired[list[Any]]
     relatedness: _Relatedness
 
 
@@ -184,6 +188,11 @@ def check_form(name: str, state: Tree) -> None:
     if of_paths:
         used = sorted({path[-1] for path in state["paths"] if path})
         _require(used == list(range(len(state["heads"]))), f"method/paths: they end at heads {used} of {len(state['heads'])}")
+    if "kept" in state:
+        _require(len(state["kept"]) == len(state["experts"]), f"method/kept: {len(state['kept'])} for {len(state['experts'])} experts")
+    if "kept" in state.get("relatedness", {}):
+        kept = len(state["relatedness"]["kept"])
+        _require(kept == tasks, f"method/relatedness/kept: {kept} for {tasks} tasks")
     for key in ("store", "train", "valid"):
         _check_kept(key, state.get(key, []), state["tasks"])
     if state.get("quadratic") is not None:
