@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lifelong.errors import LifelongError
+from lifelong.opening import check_regular, parse_json, read_text
 
 Tree = Any
 """A tensor, a plain value, or a dict, list or tuple of trees."""
@@ -80,7 +81,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
         LifelongError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, errors="replace")
     except FileNotFoundError:
         return [], True
     except OSError as error:
@@ -88,7 +89,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     found = []
     for line in text.splitlines(keepends=True):
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError:
             return found, False
     return found, text.endswith("\n") or not text
@@ -114,6 +115,7 @@ def load_tree(path: Path, device: torch.device | str = "cpu") -> Tree:
         LifelongError: the file is missing, truncated, or not one of ours.
     """
     try:
+        check_regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             structure = json.loads((file.metadata() or {})["tree"])
             # A clone, since safetensors may hand out views of the mapped file.

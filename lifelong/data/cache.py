@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.errors import LifelongError
+from lifelong.opening import open_regular, read_json
 from lifelong.storage import write_file, write_text
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Cache:
                 path = os.path.join(folders[folder], name)
                 entry = known.get(path)
                 if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
-                    with file.open("rb") as opened:
+                    with open_regular(file) as opened:
                         entry = known[path] = [*mark, hashlib.file_digest(opened, "sha256").hexdigest()]
                     news = True
             except OSError as error:
@@ -104,7 +105,7 @@ class Cache:
             count: how many images the set has.
         """
         try:
-            known = json.loads(self._place("problems", name, [key, count], "json").read_text(encoding="utf-8"))
+            known = read_json(self._place("problems", name, [key, count], "json"))
             return known if all(0 <= row < count and all(isinstance(text, str) for text in (a, b, c)) for row, a, b, c in known) else None
         except (OSError, ValueError, TypeError):
             return None  # nothing remembered, or not readably
@@ -151,7 +152,7 @@ class Cache:
 
     def _known(self) -> dict[str, Any]:
         try:
-            known = json.loads(self._sums.read_text(encoding="utf-8"))
+            known = read_json(self._sums)
         except (OSError, ValueError):
             return {}  # nothing remembered, or not readably: the files are hashed again
         return known if isinstance(known, dict) else {}
@@ -195,7 +196,7 @@ def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.
     header = _header(shape)
     each = int(np.prod(shape[1:]))
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             if file.read(len(header)) != header or file.seek(0, os.SEEK_END) != len(header) + each * shape[0]:
                 return None
             images = np.empty((len(rows), each), np.uint8)
@@ -223,7 +224,8 @@ def _save(path: Path, numbers: np.ndarray) -> None:
 def _numbers(path: Path, count: int) -> np.ndarray | None:
     """The numbers of a cache file; None where there is no whole file of so many."""
     try:
-        numbers = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            numbers = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return numbers if isinstance(numbers, np.ndarray) and numbers.dtype == np.uint64 and numbers.shape == (count,) else None

@@ -12,6 +12,7 @@ from lifelong.data.files import FileSplit, Listing
 from lifelong.data.naming import shown
 from lifelong.data.words import COLUMNS, is_word, split_of
 from lifelong.errors import LifelongError
+from lifelong.opening import read_text
 
 
 def list_csv(
@@ -96,7 +97,7 @@ def _some(values: Sequence[str]) -> str:
 def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and the rows with the numbers of their lines."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
         raise LifelongError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

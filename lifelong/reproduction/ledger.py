@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong.errors import LifelongError
+from lifelong.opening import read_text
 from lifelong.reproduction.cells import Cell
 from lifelong.reproduction.runs import commits_of
 from lifelong.reproduction.scales import Scale
@@ -63,7 +64,7 @@ def read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             table = csv.DictReader(file)
             rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -15,6 +15,7 @@ from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.progress import Progress, duration
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
+from lifelong.opening import parse_json, read_text
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
 from lifelong.settings.resolve import default_values, flat
@@ -143,16 +144,20 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
         LifelongError: the file that says so is damaged.
     """
     path, wanted = out / COMMITS, {str(folder) for folder in folders}
-    if not path.is_file():
+    try:
+        text = read_text(path, errors="replace")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise LifelongError(f"cannot read {path}: {error.strerror}; delete it") from error
     found: dict[str, None] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             # Killed while it was written: that run had not begun.
             continue
-        if record.get("run") in wanted:
+        if isinstance(record, dict) and isinstance(record.get("run"), str) and record["run"] in wanted:
             found[str(record.get("commit"))] = None
     return list(found)
 
