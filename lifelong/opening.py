@@ -12,8 +12,9 @@ import json
 import os
 import stat
 import tomllib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lifelong.errors import LifelongError
 
@@ -33,7 +34,7 @@ _PIECE = 2**20
 _DEEPEST = 64  # tables and lists within each other in a file of settings
 
 
-def open_regular(path: os.PathLike[str] | str) -> BinaryIO:
+def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
     """Open a regular file for reading, or a link to one.
 
     Raises:

@@ -55,13 +55,12 @@ class Cache:
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
         """The size and the sha256 of each file, remembered."""
-        known = self._known()
+        known = _remembered(self._sums)
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
             try:
-                about = os.stat(file)
-                mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+                mark = _mark(file)
                 folder, name = os.path.split(file)
                 if folder not in folders:
                     folders[folder] = os.path.realpath(folder)
@@ -73,7 +72,7 @@ class Cache:
                     news = True
             except OSError as error:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
-            found.append((about.st_size, entry[3]))
+            found.append((mark[0], entry[3]))
         if news:
             self._write(lambda: write_text(self._sums, json.dumps(known, indent=0)))
         return found
@@ -114,6 +113,22 @@ class Cache:
         """Remember what was found out of a set; see `findings`."""
         self._write(lambda: write_text(self._place("problems", name, [key, count], "json"), json.dumps(found)))
 
+    def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
+        """See that files have passed a check, for which those that have not are taken; remembered as `digests` are.
+
+        Args:
+            files: the files.
+            kind: names the check, its version included.
+            vet: checks files; raises where one does not pass.
+        """
+        path = self.folder / "vetted.json"
+        known = _remembered(path)
+        marks = {os.path.abspath(file): [kind, *_mark(file)] for file in files}
+        news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
+        if news:
+            vet(news)
+            self._write(lambda: write_text(path, json.dumps(known | marks, indent=0)))
+
     def rows(
         self,
         name: str,
@@ -150,13 +165,6 @@ class Cache:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
-    def _known(self) -> dict[str, Any]:
-        try:
-            known = read_json(self._sums)
-        except (OSError, ValueError):
-            return {}  # nothing remembered, or not readably: the files are hashed again
-        return known if isinstance(known, dict) else {}
-
     def _write(self, write: Callable[[], None]) -> None:
         try:
             write()
@@ -167,6 +175,21 @@ class Cache:
             raise LifelongError(
                 f"cannot write the cache of decoded images {self.folder}: {reason}; set {CACHE_VARIABLE} to a folder that can be written"
             ) from error
+
+
+def _mark(file: Path) -> list[int]:
+    """What tells that a file is still the same: its size and its times."""
+    about = os.stat(file)
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
+
+def _remembered(file: Path) -> dict[str, Any]:
+    """What a file of the cache says of each path."""
+    try:
+        known = read_json(file)
+    except (OSError, ValueError):
+        return {}  # nothing remembered, or not readably: the files are looked at again
+    return known if isinstance(known, dict) else {}
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

@@ -1,9 +1,11 @@
 """Named image sources: labels at once, images when asked for, at the size asked for."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.data.problems import Findings, Rows
 from lifelong.data.shards import gaps, named_files, split_files, what_there_is
+from lifelong.data.vetting import VETTING_VERSION, read_apart
 from lifelong.errors import LifelongError, MissingDataError
 
 DATA_VARIABLE = "LIFELONG_DATA"
@@ -228,6 +231,8 @@ class Sources:
     def _of_parquet(self, entry: Entry, folder: Path, files: Mapping[PoolName, list[Path]]) -> Source:
         """A source from parquet files."""
         columns = entry.image_columns, entry.label_columns
+        kind = json.dumps([VETTING_VERSION, version("pyarrow"), *columns])
+        self.cache.vetted([file for part in files.values() for file in part], kind, lambda news: read_apart(news, *columns))
         splits = {part: ParquetSplit(files[part], *columns) for part in files}
         labels = {part: split.labels() for part, split in splits.items()}
         arranged = arrange(entry, folder, {part: split.class_names for part, split in splits.items()}, labels)
