@@ -27,7 +27,6 @@ MOST_TIMES = 100
 
 _BATCH = 1024  # images at a time, at most
 _BATCH_BYTES = 64 * 2**20  # and about so many bytes of them
-_LEAST_IMAGE = 16  # bytes: fewer are no image
 _BUFFER = 2**20  # bytes of a column that are read at once: else all of a row group would be
 
 
@@ -163,9 +162,5 @@ def _rows_at_once(metadata: Any, image: str) -> int:
     """How many rows to take at a time: photographs are a thousand times as large as digits."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    stored = [column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == image]
-    rows = _BATCH_BYTES * metadata.num_rows // max(1, sum(stored))
-    if sum(stored) < _LEAST_IMAGE * metadata.num_rows:
-        # The same few images many times: one of them may be all that is stored.
-        rows = _BATCH_BYTES // max(1, *stored)
-    return max(1, min(_BATCH, rows))
+    stored = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == image)
+    return max(1, min(_BATCH, _BATCH_BYTES * metadata.num_rows // max(1, stored)))

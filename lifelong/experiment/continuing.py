@@ -95,7 +95,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
     flush_denormals()
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
-    with RunDirectory(path).locked():
+    with RunDirectory(path).locked() as note:
         saved = open_run(path, device)
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
@@ -114,6 +114,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += [note] if note and note not in stream.notes else []
         stream.notes += _unknown(saved, sources)
         stream.notes += [note for note in as_notes(data_check(images)) if note not in stream.notes]
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)

@@ -84,7 +84,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     identity = _identity(config, stream, environment)
     stream.prepare()
     notes += as_notes(data_check(stream))
-    with directory.locked():
+    with directory.locked() as note:
+        notes += [note] if note else []
         if directory.begun():
             check_readable(out, directory.identity())
         directory.claim(identity, config_toml(config), default_values(config))
