@@ -4,11 +4,22 @@ import difflib
 from collections.abc import Iterable
 
 
+def one_line(text: str) -> str:
+    """Text that may come from data, on one line: line ends become spaces, what else a terminal would act on question marks."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+
+
 class LifelongError(Exception):
     """Trouble with an input, a setting, a file or a disk; never a bug of the library.
 
     The message is one line: what is wrong, where, and what to do about it. The command line prints it and exits with code 2.
+
+    Args:
+        message: the line; names in it may come from data (see `one_line`).
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class DivergedError(LifelongError):

@@ -71,11 +71,11 @@ def _write_all(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects of a JSON-lines file, as far as it is whole.
+def read_lines(path: Path) -> tuple[list[Any], bool]:
+    """The values of a JSON-lines file, as far as it is whole.
 
     Returns:
-        The objects (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
+        The values (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
 
     Raises:
         LifelongError: the file cannot be read.

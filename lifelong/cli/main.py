@@ -16,7 +16,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unkno
 
 from lifelong.cli import commands, reproduce, use
 from lifelong.cli.meant import meant_flag
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, one_line
 from lifelong.experiment.console import make_console
 from lifelong.methods.plugins import load_plugin
 from lifelong.methods.registry import known_methods
@@ -86,7 +86,7 @@ def _app() -> App:
 
 def _say(text: str, code: int) -> int:
     """Print one line for a person, and pass the exit code on."""
-    print(f"lifelong: {' '.join(text.split())}", file=sys.stderr)
+    print(f"lifelong: {' '.join(one_line(text).split())}", file=sys.stderr)
     return code
 
 

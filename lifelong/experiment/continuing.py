@@ -30,6 +30,7 @@ from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.schema import read_held
 from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
 from lifelong.storage import write_text
@@ -245,9 +246,9 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 def _read(directory: RunDirectory) -> list[AddedTask]:
     file = _file(directory)
     try:
-        return [AddedTask(**task) for task in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
-    except (OSError, ValueError, TypeError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
+        return [AddedTask(**task) for task in read_held(file, "added", "restore it from a copy of the run")]
+    except FileNotFoundError:
+        return []
 
 
 class GrownStream:

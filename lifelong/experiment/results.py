@@ -18,6 +18,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
+from lifelong.experiment.schema import read_held
 from lifelong.storage import Tree, load_tree, save_tree, write_text
 
 RECORDED = "library"
@@ -86,17 +87,12 @@ class RunDirectory:
             LifelongError: the folder holds no run.
         """
         try:
-            return json.loads(self._identity.read_text(encoding="utf-8"))
+            return read_held(self._identity, "identity", "restore it, or learn the run again in another folder")
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
-        except (OSError, ValueError) as error:
-            raise LifelongError(f"cannot read {self._identity}: {error}; restore it, or learn the run again in another folder") from error
 
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-        try:
-            stored = json.loads(self._identity.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
+        stored = read_held(self._identity, "identity", f"delete {self.path} or choose another --out")
         stored = json.loads(json.dumps(dict(defaults))) | stored
         current = json.loads(json.dumps(identity))
         for key in dict.fromkeys([*current, *stored]):
@@ -142,11 +138,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     """
     file = Path(path) / "summary.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_held(file, "summary", "delete it and continue that run to write it anew")
     except FileNotFoundError as error:
         raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
-    except (OSError, ValueError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; delete it and continue that run to write it anew") from error
 
 
 def plain(value: Any) -> Any:
