@@ -22,6 +22,16 @@ class LifelongError(Exception):
         super().__init__(one_line(message))
 
 
+def of_system(error: OSError) -> LifelongError:
+    """What the system says of a file, as one line: for names that are too long, folders that may not be entered, disks that fail."""
+    name = str(error.filename or "")
+    place = name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
+    return LifelongError(f"{place or 'a file'}: {error.strerror or error}; give another path, or make this one readable")
+
+
+_LONG = 120
+
+
 class DivergedError(LifelongError):
     """A loss became NaN or infinite: other hyper-parameters may do better.
 

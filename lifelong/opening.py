@@ -56,6 +56,17 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
         raise
 
 
+def unusable_name(name: str) -> str:
+    """Why no file can have a name, in a few words; empty where one can."""
+    if "\0" in name:
+        return "holds a NUL character"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return "holds half a character"
+    return ""
+
+
 def _check(mode: int, path: os.PathLike[str] | str) -> None:
     if stat.S_ISREG(mode):
         return
@@ -72,6 +83,20 @@ def check_regular(path: os.PathLike[str] | str) -> None:
         OSError: as `open_regular`.
     """
     open_regular(path).close()
+
+
+def check_replaceable(path: os.PathLike[str] | str) -> None:
+    """See that what a new file would take the place of is a file, a link or nothing: root could replace `/dev/null`.
+
+    Raises:
+        OSError: it is a folder, a pipe, a device or a socket.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISLNK(mode):
+        _check(mode, path)
 
 
 def read_bytes(path: os.PathLike[str] | str, most: int) -> bytes:

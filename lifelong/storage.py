@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lifelong.errors import LifelongError
-from lifelong.opening import check_regular, parse_json, read_text
+from lifelong.opening import check_regular, check_replaceable, parse_json, read_text
 
 Tree = Any
 """A tensor, a plain value, or a dict, list or tuple of trees."""
@@ -32,6 +32,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """
     path = Path(path)
     try:
+        check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(descriptor)

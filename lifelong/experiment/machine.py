@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -72,7 +73,7 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
 def threads_of_environment() -> int | None:
     """How many threads the variable OMP_NUM_THREADS allows; None where it does not say, or nothing that is a number above 0."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
+    return int(first) if re.fullmatch(r"0*[1-9][0-9]{0,3}", first) else None
 
 
 def processor_name() -> str:

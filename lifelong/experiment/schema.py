@@ -89,6 +89,14 @@ class LearnedTask(Kept):
     judged: Judged | None = None
     tuning: Tuning | None = None
 
+    @model_validator(mode="after")
+    def _judged_by_its_classes(self) -> "LearnedTask":
+        found = self.judged or Judged()
+        for rows in ([found.recall], [found.confusion], found.confusion or ()):
+            if any(row is not None and len(row) != len(self.classes) for row in rows):
+                raise ValueError(f"'judged' is not of its {len(self.classes)} classes")
+        return self
+
 
 class TaskFree(Kept):
     """How well a stream is known without the names of its tasks."""
