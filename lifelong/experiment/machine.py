@@ -106,6 +106,12 @@ def machine_name(device: torch.device) -> str:
     return words if device.type == "cpu" else f"{words}, its GPU ({device.type})"
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a tensor is larger than the memory: on a processor PyTorch has no error of its own for it."""
+    said = ("can't allocate memory", "not enough memory", "size calculation overflowed", "exceeds the maximum", "Overflow when unpacking")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
+
+
 def watch_device_memory(device: torch.device) -> None:
     """Let `peak_device_memory` begin anew."""
     if device.type == "cuda":

@@ -15,7 +15,7 @@ from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.progress import Progress, duration
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
-from lifelong.opening import parse_json, read_text
+from lifelong.opening import parse_json, read_text, refuse_links
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
 from lifelong.settings.resolve import default_values, flat
@@ -132,6 +132,7 @@ def _with_images(jobs: Sequence[Job], environment: Environment, say: Callable[[s
 
 def _note_commit(out: Path, job: Job) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    refuse_links(out, (COMMITS,))
     with (out / COMMITS).open("a", encoding="utf-8") as file:
         # On a line of its own, also behind one that a kill has cut off.
         file.write("\n" + json.dumps({"run": str(job.folder), "commit": commit()}) + "\n")
