@@ -213,7 +213,7 @@ def find_images(path: Path) -> tuple[list[Path], str]:
     Raises:
         LifelongError: there is no such file, a folder cannot be read or holds no image.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path], ""
     passed: Counter[str] = Counter()
     found: list[Path] = []

@@ -45,7 +45,7 @@ def list_csv(
         for value, called in ((name, columns[at_image]), (row[at_label].strip(), columns[at_label])):
             if not value:
                 raise LifelongError(f"{file}, line {line}: column '{called}' is empty")
-        if not (file.parent / _below(file, line, name)).is_file():
+        if not os.path.isfile(file.parent / _below(file, line, name)):  # also for names that no file has
             missing.append(shown(name))
         names, labels = found.setdefault(split, ([], []))
         names.append(name)

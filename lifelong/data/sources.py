@@ -189,16 +189,21 @@ class Sources:
         given = Path(address.where).expanduser()
         tried = [parent / given for parent in (self.data, base or Path.cwd()) if parent is not None]
         for place in tried:
-            if place.is_file() if address.kind == "csv" else place.is_dir() and (address.kind == "folder" or _has_parquet(place, address)):
+            # Not the questions of `Path`, which fail for names that no file has.
+            if (
+                os.path.isfile(place)
+                if address.kind == "csv"
+                else os.path.isdir(place) and (address.kind == "folder" or _has_parquet(place, address))
+            ):
                 return place
         places = " and ".join(dict.fromkeys(map(str, tried)))
-        files = [place for place in tried if place.is_file()]
+        files = [place for place in tried if os.path.isfile(place)]
         if files:
             whole = f"{address.kind}:DIR" + ("?train=FILE.parquet" if address.kind == "parquet" else "")
             raise LifelongError(f"source '{address.name}': {files[0]} is a file; name its folder: {whole}")
         what = {"csv": "no such file", "folder": "no such folder", "parquet": "no train-*.parquet"}[address.kind]
         if address.kind == "parquet":
-            places += next((found for place in tried if place.is_dir() and (found := what_there_is(place))), "")
+            places += next((found for place in tried if os.path.isdir(place) and (found := what_there_is(place))), "")
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
     def _folder(self, entry: Entry, name: str) -> Path:

@@ -21,12 +21,15 @@ Place = str | os.PathLike[str]
 """A file or a folder."""
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
+MOST_WORKERS = 1024
+"""Runs at once, each in a process of its own."""
+
 MOST_THREADS = 1024
 """Threads of a processor: many more than it has cores end the process."""
 
 Threads = Annotated[int, Ge(0), Le(MOST_THREADS)]
 Seconds = Annotated[float, Ge(0)]
-Workers = Annotated[int, Ge(1)]
+Workers = Annotated[int, Ge(1), Le(MOST_WORKERS)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0)]
 
