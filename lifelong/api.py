@@ -4,7 +4,6 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import known_methods, method_entry
+from lifelong.opening import read_toml
 from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
@@ -127,7 +127,7 @@ def _holds(folder: Path, stream: str) -> bool:
     """Whether a folder holds a run of a stream, or a comparison on it."""
     for file in [folder / "config.toml", *sorted(folder.glob("*/config.toml"))]:
         try:
-            return tomllib.loads(file.read_text(encoding="utf-8")).get("stream") == stream
+            return read_toml(file).get("stream") == stream
         except (OSError, ValueError):
             continue
     return False

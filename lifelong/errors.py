@@ -14,11 +14,32 @@ def require(holds: bool, broken: str) -> None:
         raise ConformanceError(broken)
 
 
+def one_line(text: str) -> str:
+    """Text that may come from data, on one line: line ends become spaces, what else a terminal would act on question marks."""
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+
+
 class LifelongError(Exception):
     """Trouble with an input, a setting, a file or a disk; never a bug of the library.
 
     The message is one line: what is wrong, where, and what to do about it. The command line prints it and exits with code 2.
+
+    Args:
+        message: the line; names in it may come from data (see `one_line`).
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
+
+def of_system(error: OSError) -> LifelongError:
+    """What the system says of a file, as one line: for names that are too long, folders that may not be entered, disks that fail."""
+    name = str(error.filename or "")
+    place = name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
+    return LifelongError(f"{place or 'a file'}: {error.strerror or error}; give another path, or make this one readable")
+
+
+_LONG = 120
 
 
 class DivergedError(LifelongError):

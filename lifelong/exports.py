@@ -16,6 +16,7 @@ from lifelong.data.augment import normalize
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.methods.method import Method
+from lifelong.opening import refuse_links
 from lifelong.places import Place
 from lifelong.settings.arguments import checked
 from lifelong.storage import write_file
@@ -83,6 +84,8 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
     size = entry["image_size"]
     network = TaskNetwork(saved.method, index).eval()
     file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    if out is None:
+        refuse_links(run, ("exports",))
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     # What the exporters of PyTorch warn of is their own use of themselves.
     with torch.no_grad(), warnings.catch_warnings():

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from lifelong.errors import LifelongError
-from lifelong.settings.arguments import Place
+from lifelong.settings.arguments import MOST_THREADS, Place
 from lifelong.settings.device import Device, parse_device
 from lifelong.settings.fields import flag
 from lifelong.settings.run import Environment
@@ -31,6 +31,8 @@ def environment(
     for name, value in (("threads", threads), ("save_every", save_every)):
         if not value >= 0:
             raise LifelongError(f"{flag(name)} {value}: expected a number >= 0")
+    if threads > MOST_THREADS:
+        raise LifelongError(f"--threads {threads}: expected at most {MOST_THREADS}; 0 lets the library choose")
     return Environment(
         data=_path(data, "LIFELONG_DATA"),
         weights=_path(weights, "LIFELONG_WEIGHTS"),

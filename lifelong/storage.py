@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lifelong.errors import LifelongError
+from lifelong.opening import check_regular, check_replaceable, parse_json, read_text
 
 Tree = Any
 """A tensor, a plain value, or a dict, list or tuple of trees."""
@@ -31,6 +32,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """
     path = Path(path)
     try:
+        check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(descriptor)
@@ -82,17 +84,17 @@ def _write_all(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects of a JSON-lines file, as far as it is whole.
+def read_lines(path: Path) -> tuple[list[Any], bool]:
+    """The values of a JSON-lines file, as far as it is whole.
 
     Returns:
-        The objects (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
+        The values (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
 
     Raises:
         LifelongError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, errors="replace")
     except FileNotFoundError:
         return [], True
     except OSError as error:
@@ -100,7 +102,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     found = []
     for line in text.splitlines(keepends=True):
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line))
         except ValueError:
             return found, False
     return found, text.endswith("\n") or not text
@@ -126,6 +128,7 @@ def load_tree(path: Path, device: torch.device | str = "cpu") -> Tree:
         LifelongError: the file is missing, truncated, or not one of ours.
     """
     try:
+        check_regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
             structure = json.loads((file.metadata() or {})["tree"])
             # A clone, since safetensors may hand out views of the mapped file.

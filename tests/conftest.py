@@ -1,7 +1,7 @@
 """Shared fixtures. Declared tensor shapes are executed: every annotated call in the tests is checked by beartype."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ from tests.precision import float64
 
 install_import_hook("lifelong", "beartype.beartype")
 
-from tests import pretend  # noqa: E402  (what it imports is to be checked too)
+from lifelong.data import sources, vetting  # noqa: E402  (what is imported is to be checked too)
+from lifelong.errors import LifelongError  # noqa: E402
+from tests import pretend  # noqa: E402
 
 # Before the first backward pass, which starts a thread for each device that is known then.
 REGISTERED = pretend.register()
@@ -24,6 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def _one_thread() -> None:
     """Tests run side by side: one thread each."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _parquet_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small parquet files are vetted in this process: another one takes a quarter of a second; `tests/data/test_vetting.py` has it."""
+
+    def here(files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> None:
+        said = next(filter(None, vetting.vet(files, image_columns, label_columns)), "")
+        if said:
+            raise LifelongError(said)
+
+    monkeypatch.setattr(sources, "read_apart", here)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unkno
 
 from lifelong.cli import commands, reproduce, use
 from lifelong.cli.meant import meant_flag
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, of_system, one_line
 from lifelong.experiment.console import make_console
 from lifelong.methods.registry import known_methods
+from lifelong.opening import unusable_name
 from lifelong.plugins import load_plugin
 
 BAD_INPUT = 2
@@ -44,13 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
-            words = _with_plugins(words)
+            words = _with_plugins(_usable(words))
             _app()(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
     except LifelongError as error:
         return _say(str(error), BAD_INPUT)
+    except MemoryError:
+        return _say("out of memory; use smaller images, a smaller --batch-size or --init-channels, or fewer --workers", BAD_INPUT)
     except KeyboardInterrupt as stop:
         again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
@@ -58,7 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        return _say(str(of_system(error)), BAD_INPUT)
     return 0
+
+
+def _usable(words: list[str]) -> list[str]:
+    """The words, none of them empty: as a path that would be the current folder."""
+    for before, word in zip(["lifelong", *words], words, strict=False):
+        if not word.strip():
+            raise LifelongError(f"nothing stands behind '{before}' but an empty word; give a value")
+        why = unusable_name(word)
+        if why:
+            raise LifelongError(f"'{word}' {why}; give another")
+    return words
 
 
 def _with_plugins(words: Sequence[str]) -> list[str]:
@@ -86,7 +102,7 @@ def _app() -> App:
 
 def _say(text: str, code: int) -> int:
     """Print one line for a person, and pass the exit code on."""
-    print(f"lifelong: {' '.join(text.split())}", file=sys.stderr)
+    print(f"lifelong: {' '.join(one_line(text).split())}", file=sys.stderr)
     return code
 
 

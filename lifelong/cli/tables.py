@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lifelong.errors import one_line
 from lifelong.settings.fields import show_default
 
 
@@ -78,7 +79,7 @@ def print_distances(console: Console, result: dict[str, Any], figure: Path) -> N
     console.print(distance_table(result))
     console.print(decision_table(result))
     for note in result.get("notes", ()):
-        _say(console, f"note: {note}")
+        _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
 
 
@@ -161,7 +162,7 @@ def _print_rows(console: Console, headings: Sequence[str], rows: Iterable[Sequen
 
 
 def _print_place(console: Console, what: str, path: Path) -> None:
-    _say(console, f"{what}: {path}")
+    _say(console, one_line(f"{what}: {path}"))
 
 
 def _say(console: Console, text: str) -> None:

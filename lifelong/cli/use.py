@@ -24,7 +24,7 @@ from lifelong.cli.commands import (
     show,
 )
 from lifelong.cli.flags import ONE
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, one_line
 
 RunArgument = Annotated[Path, Parameter(help="directory of a run")]
 WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
@@ -80,7 +80,7 @@ def predict(
     passed = [f"{place}: {said}" for place in images if (said := find_images(place)[1])]
     show(rows, as_json, tables.print_predictions)
     for line in passed:
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
 
 
 @app.command(usage="Usage: lifelong learn RUN --task folder:PATH [FLAGS]")

@@ -1,5 +1,6 @@
 """How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ def meant_address(name: str, folders: Iterable[Path | None]) -> str:
     place, _, options = name.partition("?")
     for folder in folders:
         path = None if folder is None else folder / Path(place).expanduser()
-        if path is None or not path.exists():
+        if path is None or not os.path.exists(path):
             continue
         behind = f"?{options}" * bool(options)
         if path.is_dir():

@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.errors import LifelongError
+from lifelong.opening import open_regular, read_json
 from lifelong.storage import write_file, write_text
 
 log = logging.getLogger(__name__)
@@ -54,25 +55,24 @@ class Cache:
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
         """The size and the sha256 of each file, remembered."""
-        known = self._known()
+        known = _remembered(self._sums)
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
             try:
-                about = os.stat(file)
-                mark = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+                mark = _mark(file)
                 folder, name = os.path.split(file)
                 if folder not in folders:
                     folders[folder] = os.path.realpath(folder)
                 path = os.path.join(folders[folder], name)
                 entry = known.get(path)
                 if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
-                    with file.open("rb") as opened:
+                    with open_regular(file) as opened:
                         entry = known[path] = [*mark, hashlib.file_digest(opened, "sha256").hexdigest()]
                     news = True
             except OSError as error:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
-            found.append((about.st_size, entry[3]))
+            found.append((mark[0], entry[3]))
         if news:
             self._write(lambda: write_text(self._sums, json.dumps(known, indent=0)))
         return found
@@ -104,7 +104,7 @@ class Cache:
             count: how many images the set has.
         """
         try:
-            known = json.loads(self._place("problems", name, [key, count], "json").read_text(encoding="utf-8"))
+            known = read_json(self._place("problems", name, [key, count], "json"))
             return known if all(0 <= row < count and all(isinstance(text, str) for text in (a, b, c)) for row, a, b, c in known) else None
         except (OSError, ValueError, TypeError):
             return None  # nothing remembered, or not readably
@@ -112,6 +112,22 @@ class Cache:
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
         """Remember what was found out of a set; see `findings`."""
         self._write(lambda: write_text(self._place("problems", name, [key, count], "json"), json.dumps(found)))
+
+    def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
+        """See that files have passed a check, for which those that have not are taken; remembered as `digests` are.
+
+        Args:
+            files: the files.
+            kind: names the check, its version included.
+            vet: checks files; raises where one does not pass.
+        """
+        path = self.folder / "vetted.json"
+        known = _remembered(path)
+        marks = {os.path.abspath(file): [kind, *_mark(file)] for file in files}
+        news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
+        if news:
+            vet(news)
+            self._write(lambda: write_text(path, json.dumps(known | marks, indent=0)))
 
     def rows(
         self,
@@ -149,13 +165,6 @@ class Cache:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
-    def _known(self) -> dict[str, Any]:
-        try:
-            known = json.loads(self._sums.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}  # nothing remembered, or not readably: the files are hashed again
-        return known if isinstance(known, dict) else {}
-
     def _write(self, write: Callable[[], None]) -> None:
         try:
             write()
@@ -166,6 +175,21 @@ class Cache:
             raise LifelongError(
                 f"cannot write the cache of decoded images {self.folder}: {reason}; set {CACHE_VARIABLE} to a folder that can be written"
             ) from error
+
+
+def _mark(file: Path) -> list[int]:
+    """What tells that a file is still the same: its size and its times."""
+    about = os.stat(file)
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+
+
+def _remembered(file: Path) -> dict[str, Any]:
+    """What a file of the cache says of each path."""
+    try:
+        known = read_json(file)
+    except (OSError, ValueError):
+        return {}  # nothing remembered, or not readably: the files are looked at again
+    return known if isinstance(known, dict) else {}
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -195,7 +219,7 @@ def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.
     header = _header(shape)
     each = int(np.prod(shape[1:]))
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             if file.read(len(header)) != header or file.seek(0, os.SEEK_END) != len(header) + each * shape[0]:
                 return None
             images = np.empty((len(rows), each), np.uint8)
@@ -223,7 +247,8 @@ def _save(path: Path, numbers: np.ndarray) -> None:
 def _numbers(path: Path, count: int) -> np.ndarray | None:
     """The numbers of a cache file; None where there is no whole file of so many."""
     try:
-        numbers = np.load(path, allow_pickle=False)
+        with open_regular(path) as file:
+            numbers = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return numbers if isinstance(numbers, np.ndarray) and numbers.dtype == np.uint64 and numbers.shape == (count,) else None

@@ -15,6 +15,7 @@ from lifelong.data.catalog import PoolName
 from lifelong.data.naming import class_name, natural, shown
 from lifelong.data.words import are_splits, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError, near_miss
+from lifelong.opening import MOST_IMAGE, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,10 @@ def read_file(file: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        LifelongError: it is not there, no regular file (a pipe would be waited for) or cannot be read.
+        LifelongError: it is not there, no regular file (see `lifelong.opening`), too large, or cannot be read.
     """
     try:
-        if not file.is_file() and file.exists():
-            raise LifelongError(f"{shown(str(file))}: {'a folder' if file.is_dir() else 'a pipe or a device'}, not a file; give an image")
-        return file.read_bytes()
+        return read_bytes(file, MOST_IMAGE)
     except OSError as error:
         raise LifelongError(f"cannot read {shown(str(file))}: {error.strerror}; give the path of an image") from error
 
@@ -214,7 +213,7 @@ def find_images(path: Path) -> tuple[list[Path], str]:
     Raises:
         LifelongError: there is no such file, a folder cannot be read or holds no image.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path], ""
     passed: Counter[str] = Counter()
     found: list[Path] = []

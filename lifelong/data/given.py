@@ -17,6 +17,7 @@ from lifelong.data.files import find_images, read_file
 from lifelong.data.images import Picture, decode_images
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
+from lifelong.opening import unusable_name
 
 _BYTES = 64 * 2**20  # of encoded images read at a time, about
 _CHANNELS = (1, 3, 4)
@@ -124,6 +125,10 @@ def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Pic
 def _one(name: str, image: Any) -> list[Given] | None:
     """What one thing holds; None where it is no image (perhaps several)."""
     if isinstance(image, (str, os.PathLike)):
+        if not os.fspath(image):
+            raise LifelongError(f"{name}: an empty path; give that of an image, or of a folder")
+        if why := unusable_name(os.fspath(image)):
+            raise LifelongError(f"{name}: its path {why}; give that of an image")
         path = Path(image)
         files, _ = find_images(path)
         return [Given(str(file), file, path.is_dir()) for file in files]

@@ -5,15 +5,17 @@ import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
+
+from lifelong.data.budget import DECODING
 
 with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or come with the first image that asks for them
     from PIL import AvifImagePlugin  # noqa: F401
@@ -21,7 +23,7 @@ with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or 
 RESIZE_VERSION = 3
 """Counted up whenever the same bytes would become other pixels, so that cached tensors of the old rule are not used."""
 
-CHECK_VERSION = 2
+CHECK_VERSION = 3
 """Counted up whenever other images would be called unusable, or something else would be remarked of them."""
 
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "TGA")
@@ -33,6 +35,9 @@ _IF_THERE = ("AVIF", "HEIF")
 _CHUNK = 8  # images that one thread takes at a time
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
 _MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
+_STRIP = 2**22  # pixels of a large image that are converted at a time
+_PLAIN, _DEEP = 12, 24  # bytes that a pixel takes while it is decoded, of 8 bits a colour and of more; measured
+_OF_FORMAT = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 18}  # their decoders hold copies of their own
 _FEW = 16  # levels of grey that are called few where the file has more
 
 ONE_COLOUR = "all of one colour"
@@ -77,8 +82,8 @@ def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) 
     images = np.zeros((len(encoded), size, size, 3), dtype=np.uint8)
 
     def place(position: int) -> str:
-        pixels, remark = _open(encoded[position])
-        images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
+        with _opened_up(encoded[position]) as (pixels, remark):
+            images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
         return remark
 
     problems, remarks = _for_each(len(encoded), place)
@@ -87,7 +92,12 @@ def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) 
 
 def check_images(encoded: Sequence[Picture]) -> tuple[dict[int, str], dict[int, str]]:
     """The problems and the remarks of `decode_images`, without its images."""
-    return _for_each(len(encoded), lambda position: _open(encoded[position])[1])
+
+    def look(position: int) -> str:
+        with _opened_up(encoded[position]) as (_, remark):
+            return remark
+
+    return _for_each(len(encoded), look)
 
 
 def _for_each(count: int, work: Callable[[int], str]) -> tuple[dict[int, str], dict[int, str]]:
@@ -140,19 +150,25 @@ def _truncation_found() -> Generator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _Strict.before  # ty: ignore[invalid-assignment]
 
 
-def _open(image: Picture) -> tuple[np.ndarray, str]:
-    """The decoded image, bytes of shape (h, w) if it is grey, else (h, w, 3); and what it lost, empty for nothing."""
-    if image is None:
-        raise UnusableError("no image bytes, only a path")
+@contextmanager
+def _opened_up(image: Picture) -> Generator[tuple[np.ndarray, str]]:
+    """A block with the decoded image and what it lost, whose memory is taken from the budget of all threads.
+
+    The pixels are bytes of shape (h, w) if it is grey, else (h, w, 3); what it lost is empty for nothing.
+    """
+    with ExitStack() as held:
+        with _reasons():
+            pixels, remark = _open(image, held)
+        if not remark and pixels.shape[0] * pixels.shape[1] > 1 and _constant(pixels):
+            remark = ONE_COLOUR
+        yield pixels, remark
+
+
+@contextmanager
+def _reasons() -> Generator[None]:
+    """Turn what the decoders say of an image into a few words."""
     try:
-        if isinstance(image, np.ndarray):
-            pixels, remark = _upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
-        elif isinstance(image, Image.Image):
-            stored = _stored(image)  # empty where it has been loaded
-            image.load()
-            pixels, remark = _upright(image, stored)
-        else:
-            pixels, remark = _decoded(image)
+        yield
     except UnusableError:
         raise
     except UnidentifiedImageError as error:
@@ -164,27 +180,45 @@ def _open(image: Picture) -> tuple[np.ndarray, str]:
     except Exception as error:  # damaged bytes make the decoders fail in every way there is
         reason = " ".join(str(error).split())
         raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
-    if not remark and pixels.shape[0] * pixels.shape[1] > 1 and _constant(pixels):
-        remark = ONE_COLOUR
-    return pixels, remark
 
 
-def _decoded(encoded: bytes) -> tuple[np.ndarray, str]:
+def _open(image: Picture, held: ExitStack) -> tuple[np.ndarray, str]:
+    """The pixels and what was lost; what they take of the budget is given back when `held` ends."""
+    if image is None:
+        raise UnusableError("no image bytes, only a path")
+    if isinstance(image, np.ndarray):
+        return _upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
+    if isinstance(image, Image.Image):
+        stored = _stored(image)  # empty where it has been loaded
+        held.enter_context(DECODING.taken(_cost(image, stored)))
+        image.load()
+        return _upright(image, stored)
+    return _decoded(image, held)
+
+
+def _decoded(encoded: bytes, held: ExitStack) -> tuple[np.ndarray, str]:
     if not encoded:
         raise UnusableError("empty")
     with _opened(encoded) as opened:
-        if opened.width * opened.height > _MOST_PIXELS:
+        stored = _stored(opened)
+        if opened.width * opened.height > _MOST_PIXELS or not DECODING.fits(_cost(opened, stored)):
             raise UnusableError("too many pixels")  # as Pillow says where the program has not switched that off
         # A phone's MPO is a photograph with previews or a second view behind it, no film.
         if opened.format != "MPO" and getattr(opened, "is_animated", False):
             raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")
-        stored = _stored(opened)
+        held.enter_context(DECODING.taken(_cost(opened, stored)))
         opened.load()
         if stored in _OTHER_BYTES and not np.asarray(opened)[..., :3].any():
             small = _of_lower_bytes(encoded, stored, np.asarray(opened))
             if small is not None:
                 return _upright(small, _OTHER_BYTES[stored])[0], "values of 8 bits in a file of 16, taken as they are"
         return _upright(opened, stored)
+
+
+def _cost(image: Image.Image, stored: str) -> int:
+    """About how many bytes decoding takes, with the copies that are made on the way."""
+    deep = image.mode.startswith(("I", "F")) or stored in _OTHER_BYTES
+    return image.width * image.height * (_DEEP if deep else _OF_FORMAT.get(image.format or "", _PLAIN))
 
 
 def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Image | None:
@@ -252,15 +286,31 @@ def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
         raise UnusableError("floating-point pixels")
     if image.mode.startswith("I"):
         return _of_deep_grey(image, stored)
-    if "transparency" in image.info:
-        image.info["transparency"] = _as_decoded(image.info["transparency"], stored)
+    rows = max(1, _STRIP // image.width)
+    if rows >= image.height:
+        return _flat(image, stored), ""
+    # In strips: each pixel becomes what it would in the whole, without three or four copies of the whole.
+    first = _flat(image.crop((0, 0, image.width, rows)), stored)
+    pixels = np.empty((image.height, *first.shape[1:]), np.uint8)
+    pixels[:rows] = first
+    for top in range(rows, image.height, rows):
+        pixels[top : top + rows] = _flat(image.crop((0, top, image.width, min(top + rows, image.height))), stored)
+    return pixels, ""
+
+
+def _flat(image: Image.Image, stored: str) -> np.ndarray:
+    """Grey or RGB, pixel by pixel; what is transparent is laid on white."""
+    clear = image.info.get("transparency")
+    if (decoded := _as_decoded(clear, stored)) != clear:
+        image = image.copy()
+        image.info["transparency"] = decoded
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         colours = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(white, colours).convert("RGB")), ""
+        return np.asarray(Image.alpha_composite(white, colours).convert("RGB"))
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L")), ""
-    return np.asarray(image.convert("RGB")), ""
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
 
 
 def _as_decoded(clear: object, stored: str) -> object:
@@ -302,7 +352,7 @@ def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
 def _turned(image: Image.Image) -> Image.Image:
     """The image as its camera's rotation mark says."""
     try:
-        return ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9) else image
     except Exception:  # a damaged mark says nothing; the pixels are whole
         return image
 

@@ -12,6 +12,7 @@ from lifelong.data.files import FileSplit, Listing
 from lifelong.data.naming import shown
 from lifelong.data.words import COLUMNS, is_word, split_of
 from lifelong.errors import LifelongError
+from lifelong.opening import read_text
 
 
 def list_csv(
@@ -44,7 +45,7 @@ def list_csv(
         for value, called in ((name, columns[at_image]), (row[at_label].strip(), columns[at_label])):
             if not value:
                 raise LifelongError(f"{file}, line {line}: column '{called}' is empty")
-        if not (file.parent / _below(file, line, name)).is_file():
+        if not os.path.isfile(file.parent / _below(file, line, name)):  # also for names that no file has
             missing.append(shown(name))
         names, labels = found.setdefault(split, ([], []))
         names.append(name)
@@ -96,7 +97,7 @@ def _some(values: Sequence[str]) -> str:
 def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns, and the rows with the numbers of their lines."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
         raise LifelongError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

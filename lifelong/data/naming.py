@@ -9,7 +9,10 @@ from collections.abc import Sequence
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     """A sort key by which "img2" comes before "img10"."""
     pieces = re.split(r"([0-9]+)", name)
-    return tuple((0, int(piece), "") if number % 2 else (1, 0, piece) for number, piece in enumerate(pieces) if piece), name
+    # A number by its length and its digits: one of five thousand digits is not worth counting.
+    digits = (piece.lstrip("0") if number % 2 else "" for number, piece in enumerate(pieces))
+    keys = zip(pieces, digits, strict=True)
+    return tuple((0, len(own), own) if number % 2 else (1, 0, piece) for number, (piece, own) in enumerate(keys) if piece), name
 
 
 def shown(name: str) -> str:

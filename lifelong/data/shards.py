@@ -1,5 +1,6 @@
 """Which parquet files of a folder make which split, and whether all of its shards are there, each once."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,10 +55,10 @@ def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[P
         found[split] = []
         for name in names:
             if name.endswith(".parquet"):
-                files = [folder / name] if (folder / name).is_file() else []
+                files = [folder / name] if os.path.isfile(folder / name) else []
             else:
                 files = [file for file in _parquet_in(folder) if file.stem == name or file.name.startswith(f"{name}-")]
-                files += _parquet_in(folder / name) if (folder / name).is_dir() else []
+                files += _parquet_in(folder / name) if os.path.isdir(folder / name) else []
                 _check_shards(files)
             if not files:
                 there = ", ".join(str(file.relative_to(folder)) for file in [*_parquet_in(folder), *_deeper(folder)][:10])
@@ -82,7 +83,7 @@ def what_there_is(folder: Path) -> str:
 
 def _parquet_in(folder: Path) -> list[Path]:
     """The parquet files of a folder, hidden ones left out."""
-    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and file.is_file())
+    return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and os.path.isfile(file))
 
 
 def _folders_of_splits(folder: Path) -> list[Path]:

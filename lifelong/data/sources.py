@@ -1,9 +1,11 @@
 """Named image sources: labels at once, images when asked for, at the size asked for."""
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.data.problems import Findings, Rows
 from lifelong.data.shards import gaps, named_files, split_files, what_there_is
+from lifelong.data.vetting import VETTING_VERSION, read_apart
 from lifelong.errors import LifelongError, MissingDataError
 
 DATA_VARIABLE = "LIFELONG_DATA"
@@ -186,16 +189,21 @@ class Sources:
         given = Path(address.where).expanduser()
         tried = [parent / given for parent in (self.data, base or Path.cwd()) if parent is not None]
         for place in tried:
-            if place.is_file() if address.kind == "csv" else place.is_dir() and (address.kind == "folder" or _has_parquet(place, address)):
+            # Not the questions of `Path`, which fail for names that no file has.
+            if (
+                os.path.isfile(place)
+                if address.kind == "csv"
+                else os.path.isdir(place) and (address.kind == "folder" or _has_parquet(place, address))
+            ):
                 return place
         places = " and ".join(dict.fromkeys(map(str, tried)))
-        files = [place for place in tried if place.is_file()]
+        files = [place for place in tried if os.path.isfile(place)]
         if files:
             whole = f"{address.kind}:DIR" + ("?train=FILE.parquet" if address.kind == "parquet" else "")
             raise LifelongError(f"source '{address.name}': {files[0]} is a file; name its folder: {whole}")
         what = {"csv": "no such file", "folder": "no such folder", "parquet": "no train-*.parquet"}[address.kind]
         if address.kind == "parquet":
-            places += next((found for place in tried if place.is_dir() and (found := what_there_is(place))), "")
+            places += next((found for place in tried if os.path.isdir(place) and (found := what_there_is(place))), "")
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
     def _folder(self, entry: Entry, name: str) -> Path:
@@ -228,6 +236,8 @@ class Sources:
     def _of_parquet(self, entry: Entry, folder: Path, files: Mapping[PoolName, list[Path]]) -> Source:
         """A source from parquet files."""
         columns = entry.image_columns, entry.label_columns
+        kind = json.dumps([VETTING_VERSION, version("pyarrow"), *columns])
+        self.cache.vetted([file for part in files.values() for file in part], kind, lambda news: read_apart(news, *columns))
         splits = {part: ParquetSplit(files[part], *columns) for part in files}
         labels = {part: split.labels() for part, split in splits.items()}
         arranged = arrange(entry, folder, {part: split.class_names for part, split in splits.items()}, labels)

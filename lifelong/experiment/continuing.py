@@ -30,6 +30,7 @@ from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.schema import read_held
 from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
 from lifelong.storage import write_text
@@ -95,7 +96,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
     flush_denormals()
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
-    with RunDirectory(path).locked():
+    with RunDirectory(path).locked() as note:
         saved = open_run(path, device)
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
@@ -114,6 +115,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
             return summary
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
+        stream.notes += [note] if note and note not in stream.notes else []
         stream.notes += _unknown(saved, sources)
         stream.notes += [note for note in as_notes(data_check(images)) if note not in stream.notes]
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
@@ -244,9 +246,9 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 def _read(directory: RunDirectory) -> list[AddedTask]:
     file = _file(directory)
     try:
-        return [AddedTask(**task) for task in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
-    except (OSError, ValueError, TypeError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
+        return [AddedTask(**task) for task in read_held(file, "added", "restore it from a copy of the run")]
+    except FileNotFoundError:
+        return []
 
 
 class GrownStream:

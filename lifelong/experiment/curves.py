@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
+from lifelong.experiment.schema import epochs_of
 from lifelong.storage import read_lines, write_text
 from lifelong.training.stages import Epoch
 
@@ -43,7 +44,7 @@ class Curves:
         self._task = 0
         self._candidate: int | None = None
         self._synced_at = time.monotonic()
-        lines, whole = read_lines(file)
+        lines, whole = read_curves(file)
         if not whole:
             _write(file, lines)
         self._old = {_place(line) for line in lines}
@@ -81,14 +82,25 @@ class Curves:
 
     def _make_room(self, place: Place, epoch: int) -> None:
         """Drop what an earlier start wrote of a stage from this epoch on."""
-        lines, _ = read_lines(self._file)
+        lines, _ = read_curves(self._file)
         _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch])
         self._old.discard(place)
 
 
+def read_curves(file: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The lines of a file of curves that are whole and of the right kinds, and whether that is all.
+
+    Raises:
+        LifelongError: the file cannot be read.
+    """
+    lines, whole = read_lines(file)
+    kept, right = epochs_of(lines)
+    return kept, whole and right
+
+
 def drop_task(file: Path, index: int) -> None:
     """Drop what was written of the task at this position, which is not the one that will be learned there."""
-    lines, whole = read_lines(file)
+    lines, whole = read_curves(file)
     kept = [line for line in lines if line["task"] != index]
     if len(kept) < len(lines) or not whole:
         _write(file, kept)

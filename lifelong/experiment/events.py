@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
+from lifelong.experiment.curves import read_curves
 from lifelong.experiment.metrics import average_forgetting, average_performance
-from lifelong.storage import read_lines, write_bytes
+from lifelong.storage import write_bytes
 
 FOLDER = "tensorboard"
 
@@ -50,7 +51,7 @@ def write_events(run: Path, entries: list[dict[str, Any]], accuracy: list[list[f
     places = [run / FOLDER / "stream" / f"events.out.tfevents.{index + 1:06d}" for index in range(len(entries))]
     if all(place.exists() for place in places):
         return
-    curves, _ = read_lines(run / "curves.jsonl")
+    curves, _ = read_curves(run / "curves.jsonl")
     for index, place in enumerate(places):
         if not place.exists():
             task = f"task-{index + 1:03d}"

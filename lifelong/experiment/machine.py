@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import torch
@@ -72,7 +73,7 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
 def threads_of_environment() -> int | None:
     """How many threads the variable OMP_NUM_THREADS allows; None where it does not say, or nothing that is a number above 0."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isascii() and first.isdigit() and int(first) > 0 else None
+    return int(first) if re.fullmatch(r"0*[1-9][0-9]{0,3}", first) else None
 
 
 def processor_name() -> str:
@@ -103,6 +104,12 @@ def machine_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{words}, {torch.cuda.get_device_name(device)}"
     return words if device.type == "cpu" else f"{words}, its GPU ({device.type})"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that a tensor is larger than the memory: on a processor PyTorch has no error of its own for it."""
+    said = ("can't allocate memory", "not enough memory", "size calculation overflowed", "exceeds the maximum", "Overflow when unpacking")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
 def watch_device_memory(device: torch.device) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lifelong.errors import one_line
 from lifelong.experiment.console import make_console
 from lifelong.experiment.counting import LINE_EVERY, duration, rest
 from lifelong.settings.fields import show_default
@@ -254,8 +255,8 @@ class ConsoleProgress(Progress):
         return f"about {duration(max(mean - spent, 0.0) + mean * (self._tasks - self._index - 1))} left"
 
     def _say(self, text: str) -> None:
-        """One line, as it is: no markup, no highlighting, no wrapping."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """One line, as it is: no markup, no highlighting, no wrapping; names in it come from data."""
+        self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _open(self, done: int) -> None:
         """Show the live bars."""
@@ -272,7 +273,7 @@ class ConsoleProgress(Progress):
         self._live.start()
 
     def _update(self, bar: str, **fields: Any) -> None:
-        self._live.update(self._bars[bar], **fields)
+        self._live.update(self._bars[bar], **{key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()})
 
 
 class Heartbeat(Progress):

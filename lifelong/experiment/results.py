@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lifelong.errors import LifelongError
+from lifelong.experiment.locking import HELD, LOCK, folder_lock
+from lifelong.experiment.schema import read_held
 from lifelong.storage import Tree, load_tree, remove, save_tree, write_text
 
 RECORDED = "library"
@@ -60,7 +60,7 @@ class RunDirectory:
             return
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
-        if not self._identity.exists() and any(child.name not in (".lock", "checkpoint") for child in self.path.glob("*")):
+        if not self._identity.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
         # What was begun and never saved begins anew.
         self._drop_parts()
@@ -87,17 +87,12 @@ class RunDirectory:
             LifelongError: the folder holds no run.
         """
         try:
-            return json.loads(self._identity.read_text(encoding="utf-8"))
+            return read_held(self._identity, "identity", "restore it, or learn the run again in another folder")
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
-        except (OSError, ValueError) as error:
-            raise LifelongError(f"cannot read {self._identity}: {error}; restore it, or learn the run again in another folder") from error
 
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-        try:
-            stored = json.loads(self._identity.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise LifelongError(f"cannot read {self._identity}: {error}; delete {self.path} or choose another --out") from error
+        stored = read_held(self._identity, "identity", f"delete {self.path} or choose another --out")
         stored = json.loads(json.dumps(dict(defaults))) | stored
         current = json.loads(json.dumps(identity))
         for key in dict.fromkeys([*current, *stored]):
@@ -108,24 +103,17 @@ class RunDirectory:
                 )
 
     @contextmanager
-    def locked(self) -> Generator[None]:
+    def locked(self) -> Generator[str]:
         """Keep other processes from running in the folder meanwhile.
 
+        Yields:
+            What a person should know of the lock; empty for nothing.
+
         Raises:
-            LifelongError: another process does, or the folder cannot be made.
+            LifelongError: another process does, the folder cannot be made, or something of the run in it is a link.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0, mode=0o644)
-            lock.acquire()
-        except Timeout as error:
-            raise LifelongError(f"another process is running in {self.path}; wait for it, or choose another --out") from error
-        except OSError as error:
-            raise LifelongError(f"cannot write to {self.path}: {error.strerror}; choose another folder with --out") from error
-        try:
-            yield
-        finally:
-            lock.release()
+        with folder_lock(self.path) as note:
+            yield note
 
     def load(self) -> Tree | None:
         """The state after the last finished task; None before the first."""
@@ -150,11 +138,9 @@ def read_summary(path: Path) -> dict[str, Any]:
     """
     file = Path(path) / "summary.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_held(file, "summary", "delete it and continue that run to write it anew")
     except FileNotFoundError as error:
         raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
-    except (OSError, ValueError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; delete it and continue that run to write it anew") from error
 
 
 def plain(value: Any) -> Any:

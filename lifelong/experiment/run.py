@@ -20,6 +20,7 @@ from lifelong.experiment.results import RECORDED, RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
 from lifelong.methods.registry import make_method
+from lifelong.opening import open_regular
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import as_begun, config_toml, default_values, flat
 from lifelong.settings.run import Environment, RunConfig
@@ -88,7 +89,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
         identity["extractor digest"] = extractors(*wanted).digest
     stream.prepare()
     notes += as_notes(data_check(stream))
-    with directory.locked():
+    with directory.locked() as note:
+        notes += [note] if note else []
         if directory.begun():
             check_readable(out, directory.identity())
         directory.claim(identity, config_toml(config), default_values(config))
@@ -173,7 +175,7 @@ def digest_file(path: Path) -> str:
         LifelongError: it cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise LifelongError(f"cannot read the weights {path}: {error.strerror}; give a safetensors file with --weights") from error

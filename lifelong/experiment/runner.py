@@ -19,7 +19,7 @@ from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.events import write_events
 from lifelong.experiment.judging import judged, right_share
-from lifelong.experiment.machine import arithmetic, machine_name, peak_device_memory, peak_memory, watch_device_memory
+from lifelong.experiment.machine import arithmetic, machine_name, out_of_memory, peak_device_memory, peak_memory, watch_device_memory
 from lifelong.experiment.metrics import (
     average_forgetting,
     average_performance,
@@ -131,7 +131,9 @@ class Runner:
         for index in range(done, len(self.stream)):
             try:
                 self._task(index)
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
                 raise LifelongError(
                     f"task '{self.descriptions[index].name}': the device '{self.device}' has not enough memory; "
                     "use a smaller --batch-size or --init-channels, fewer --workers, or another --device"

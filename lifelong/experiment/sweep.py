@@ -20,6 +20,7 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.run import run
+from lifelong.settings.arguments import MOST_WORKERS
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.training.memory import keep_freed_memory
 from lifelong.training.stages import Epoch
@@ -38,10 +39,10 @@ def check_workers(workers: int) -> int:
     """How many runs go on at once.
 
     Raises:
-        LifelongError: less than one.
+        LifelongError: less than one, or more than any machine has room for.
     """
-    if workers < 1:
-        raise LifelongError(f"--workers {workers}: at least 1 run goes on at a time")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise LifelongError(f"--workers {workers}: at least 1 run goes on at a time, and at most {MOST_WORKERS}")
     return workers
 
 

@@ -1,6 +1,7 @@
 """The extractor's ImageNet weights: found, read and checked; never guessed."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +80,7 @@ def read(file: Path) -> dict[str, Tensor]:
     Raises:
         LifelongError: it is missing, truncated, or not a safetensors file.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise LifelongError(f"there is no weights file {file}; {REMEDY}, or use --download, or begin a run with --extractor pixels")
     try:
         return load_file(file)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lifelong.opening import refuse_links
 from lifelong.report import figures
 from lifelong.report.charts import per_task
 from lifelong.report.exports import comma_separated, escape_markdown, latex, markdown
@@ -57,6 +58,7 @@ def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
     """
     streams = by_stream(summaries)
     folder = Path(out) / "figures"
+    refuse_links(Path(out), ("report.html", "figures", *(f"comparison.{ending}" for ending in ("csv", "md", "tex"))))
     sections = [
         _section(stream, runs, folder, "" if len(streams) == 1 else f"-{number}")
         for number, (stream, runs) in enumerate(streams.items(), 1)

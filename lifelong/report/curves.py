@@ -20,6 +20,9 @@ STAGES = 6
 POINTS = 240
 """The most epochs of a line that are drawn; of many tasks a twelfth of it."""
 
+MOST = 10**6
+"""Tasks, candidates and epochs: more has no run."""
+
 HEIGHT = 2.7
 """Inches from one stage's charts to the next one's."""
 
@@ -38,9 +41,22 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
     file = Path(out) / "curves.jsonl"
     lines, _ = read_lines(file)
     for number, line in enumerate(lines, 1):
-        if not isinstance(line, dict) or not line.keys() >= KEYS:
+        if not _is_epoch(line):
             raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
     return lines
+
+
+def _is_epoch(line: Any) -> bool:
+    """Whether a line is one of ours, with values of the right kinds."""
+    if not isinstance(line, dict) or not line.keys() >= KEYS:
+        return False
+    counts = [line["epoch"], line["task"], line.get("candidate") or 0]
+    numbers = [line["loss"], line["accuracy"]]
+    return (
+        isinstance(line["stage"], str)
+        and all(type(count) is int and 0 <= count < MOST for count in counts)
+        and all(number is None or type(number) in (int, float) for number in numbers)
+    )
 
 
 def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:

@@ -4,8 +4,20 @@ import csv
 import io
 from collections.abc import Sequence
 
+from lifelong.errors import one_line
 from lifelong.report.page import Grid
 from lifelong.report.wording import clean
+
+_FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\N{FULLWIDTH EQUALS SIGN}",
+    "\N{FULLWIDTH PLUS SIGN}",
+    "\N{FULLWIDTH HYPHEN-MINUS}",
+    "\N{FULLWIDTH COMMERCIAL AT}",
+)
 
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -39,12 +51,22 @@ def latex(grid: Grid) -> str:
 
 
 def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table as CSV (RFC 4180, but for its line ends); None becomes an empty field."""
+    """A table as CSV (RFC 4180, but for its line ends); None becomes an empty field, and no text a formula (see `no_formula`)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
+    writer.writerows([[no_formula(one_line(cell) if isinstance(cell, str) else cell) for cell in row] for row in (headings, *rows)])
     return text.getvalue()
+
+
+def no_formula(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that begins as one has an apostrophe before it; numbers are as they are."""
+    if not isinstance(cell, str) or (not cell.lstrip().startswith(_FORMULA) and not cell.startswith(("\t", "\r", "\n"))):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def escape_markdown(text: object) -> str:

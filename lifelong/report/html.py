@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from lifelong.opening import refuse_links
 from lifelong.report import figures
 from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
@@ -53,12 +54,13 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         LifelongError: the files cannot be written.
     """
     folder = Path(out) / "figures"
+    refuse_links(Path(out), ("report.html", "figures"))
     tasks = summary["tasks"]
     return write_page(
         Path(out) / "report.html",
         "report.html.j2",
         title=f"{clean(summary['stream'])}, learned with {clean(summary['method'])}",
-        subtitle=f"preset {clean(summary['preset'])}, seed {summary['seed']}, {len(tasks)} tasks",
+        subtitle=f"preset {clean(summary.get('preset'))}, seed {summary['seed']}, {len(tasks)} tasks",
         complete=summary.get("complete", True),
         sentence=sentence(summary),
         numbers=_numbers(summary),

@@ -11,6 +11,7 @@ from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
 from lifelong.methods.registry import known_methods
+from lifelong.opening import read_json
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
 from lifelong.report.page import Grid, Picture
@@ -102,9 +103,9 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
 
 def _read(file: Path, config: RunConfig) -> dict[str, Any]:
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
+        result = read_json(file)
     except (OSError, ValueError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; delete it") from error
+        raise LifelongError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}; delete it") from error
     wanted = json.loads(json.dumps(flat(config)))
     if not isinstance(result, dict) or result.get("settings") != wanted:
         raise LifelongError(f"{file} holds the distances of other settings; choose another --out, or delete it")

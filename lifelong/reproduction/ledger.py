@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong.errors import LifelongError
+from lifelong.opening import read_text
+from lifelong.report.exports import no_formula
 from lifelong.reproduction.cells import Cell
 from lifelong.reproduction.runs import commits_of
 from lifelong.reproduction.scales import Scale
@@ -63,7 +65,7 @@ def read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             table = csv.DictReader(file)
             rows = list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -75,7 +77,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def _row(table: str, cell: Cell, scale: Scale, command: str, out: Path, tolerance: float) -> dict[str, str]:
     verdict = cell.verdict(scale, tolerance)
-    return {
+    row = {
         "table": table,
         "row": cell.row.label,
         "stream": cell.stream_run,
@@ -94,6 +96,7 @@ def _row(table: str, cell: Cell, scale: Scale, command: str, out: Path, toleranc
         "minutes": f"{cell.minutes:.2f}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+    return {key: str(no_formula(value)) for key, value in row.items()}
 
 
 def _number(value: float | None) -> str:

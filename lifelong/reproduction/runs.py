@@ -16,6 +16,7 @@ from lifelong.experiment.machine import choose_device, machine_name
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
+from lifelong.opening import parse_json, read_text, refuse_links
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
 from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
@@ -140,6 +141,7 @@ def _with_images(
 
 def _note_commit(out: Path, job: Job) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    refuse_links(out, (COMMITS,))
     with (out / COMMITS).open("a", encoding="utf-8") as file:
         # On a line of its own, also behind one that a kill has cut off.
         file.write("\n" + json.dumps({"run": str(job.folder), "commit": commit()}) + "\n")
@@ -152,15 +154,19 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
         LifelongError: the file that says so is damaged.
     """
     path, wanted = out / COMMITS, {str(folder) for folder in folders}
-    if not path.is_file():
+    try:
+        text = read_text(path, errors="replace")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise LifelongError(f"cannot read {path}: {error.strerror}; delete it") from error
     found: dict[str, None] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             # Killed while it was written: that run had not begun.
             continue
-        if record.get("run") in wanted:
+        if isinstance(record, dict) and isinstance(record.get("run"), str) and record["run"] in wanted:
             found[str(record.get("commit"))] = None
     return list(found)

@@ -4,7 +4,6 @@
 no reproduction of the paper's numbers, and never said to be.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError, near_miss
+from lifelong.opening import MOST_SETTINGS, parse_toml, read_text
 
 FULL = "paper"
 """The one scale whose numbers are held against the paper's."""
@@ -86,7 +86,7 @@ def read_scale(name: str) -> Scale:
         if path.stem in SCALES:
             raise LifelongError(f"--scale {path}: a scale of this name is part of the library; rename the file")
         try:
-            return _scale(path.stem, path.read_text(encoding="utf-8"), str(path))
+            return _scale(path.stem, read_text(path, MOST_SETTINGS), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise LifelongError(f"cannot read the scale {path}: {getattr(error, 'strerror', None) or error}") from error
     if name not in SCALES:
@@ -96,7 +96,7 @@ def read_scale(name: str) -> Scale:
 
 def _scale(name: str, text: str, where: str) -> Scale:
     try:
-        content = tomllib.loads(text)
+        content = parse_toml(text)
     except ValueError as error:
         raise LifelongError(f"{where} is not valid TOML: {' '.join(str(error).split())}") from error
     for key in content:

@@ -8,9 +8,10 @@ from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Le, Lt
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, of_system
+from lifelong.opening import unusable_name
 from lifelong.settings.fields import check, expected, unboxed
 
 P = ParamSpec("P")
@@ -20,9 +21,15 @@ Place = str | os.PathLike[str]
 """A file or a folder."""
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
-Threads = Annotated[int, Ge(0)]
+MOST_WORKERS = 1024
+"""Runs at once, each in a process of its own."""
+
+MOST_THREADS = 1024
+"""Threads of a processor: many more than it has cores end the process."""
+
+Threads = Annotated[int, Ge(0), Le(MOST_THREADS)]
 Seconds = Annotated[float, Ge(0)]
-Workers = Annotated[int, Ge(1)]
+Workers = Annotated[int, Ge(1), Le(MOST_WORKERS)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Count = Annotated[int, Ge(0)]
 
@@ -54,7 +61,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             kind = signature.parameters[name].kind
             if name in hints() and kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
                 bound.arguments[name] = argument(title, name, hints()[name], value)
-        return function(*bound.args, **bound.kwargs)
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise of_system(error) from error
 
     return call
 
@@ -121,6 +133,12 @@ def words(hint: Any) -> str:
 
 def _one_of(kinds: Sequence[Any], value: Any) -> Any:
     reasons = []
+    if os.PathLike in (get_origin(kind) or kind for kind in kinds) and isinstance(value, (str, os.PathLike)):
+        text = os.fspath(value)
+        if not text:
+            raise ValueError("expected a path, not an empty one")
+        if isinstance(text, str) and (why := unusable_name(text)):
+            raise ValueError(f"expected a path; this one {why}")
     for kind in kinds:
         try:
             return hold(kind, value)

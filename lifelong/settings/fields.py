@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.errors import near_miss
+from lifelong.opening import INTEGERS
 from lifelong.registry import Registry
 from lifelong.settings.base import help_of, tunable_of
 
@@ -120,6 +121,8 @@ def check(hint: Any, value: Any) -> Any:
         raise ValueError("expected " + expected(hint) + _suggestion(value, registry))
     if isinstance(value, str) and not value.isascii() and _torn(value):
         raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
+    if isinstance(value, int) and value not in INTEGERS:
+        raise ValueError(f"expected {expected(hint)}, of at most 64 bits")
     if isinstance(value, list) and get_origin(hint) is tuple:
         value = tuple(value)
     try:

@@ -4,7 +4,6 @@ Later wins: defaults, preset, configuration file, flags. The file is flat TOML: 
 any hyper-parameter, with underscores or dashes, and what is tuned (grid, tolerance, trials).
 """
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 from annotated_types import Ge
 
 from lifelong.errors import LifelongError, near_miss
+from lifelong.opening import read_toml
 from lifelong.settings.fields import Setting, check, flag, plain, settings_of, show
 from lifelong.settings.presets import DEFAULT, preset_values
 from lifelong.settings.run import Preset, RunConfig
@@ -178,7 +178,7 @@ def _of(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, _Given]:
     """What a configuration file gives."""
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = read_toml(file)
     except OSError as error:
         raise LifelongError(f"cannot read the configuration {file}: {error.strerror or error}") from error
     except ValueError as error:

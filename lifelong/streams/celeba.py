@@ -1,6 +1,7 @@
 """CIFAR100-10 mixed with F-CelebA: ten tasks of things, and ten of small groups of faces that smile or do not."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from lifelong.data.catalog import CIFAR100
 from lifelong.data.task import NO_AUGMENTATION, SplitName
 from lifelong.errors import LifelongError
+from lifelong.opening import read_text
 from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.streams.splits import HAT_NORMALIZATION, Shuffled, hold_out
@@ -150,7 +152,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
     groups: dict[str, dict[str, list[int]]] = {}
     smiling: dict[int, bool] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as opened:
+        with io.StringIO(read_text(path), newline="") as opened:
             reader = csv.DictReader(opened)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:

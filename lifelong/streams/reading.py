@@ -2,13 +2,13 @@
 
 import difflib
 import math
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
+from lifelong.opening import read_toml
 from lifelong.streams.spec import IMAGENET, SameAs, StreamSpec, TaskSpec
 from lifelong.streams.transforms import COLOURS, Transform
 
@@ -21,12 +21,12 @@ def read_stream(path: Path) -> StreamSpec:
     """
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except FileNotFoundError as error:
         raise LifelongError(f"no stream file {path}; check the path") from error
     except OSError as error:
         raise LifelongError(f"cannot read stream file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise LifelongError(f"{path}: not valid TOML: {error}") from error
     try:
         return _stream(content, path)

@@ -234,7 +234,8 @@ def raw_png(row: bytes, width: int, depth: int, kind: int, clear: bytes = b"") -
 
 def looked_at(encoded: bytes) -> tuple[list, str]:
     """The pixels of the only row, and the remark."""
-    pixels, remark = images._open(encoded)
+    with images._opened_up(encoded) as (pixels, remark):
+        pass
     return pixels[0].tolist(), remark
 
 

@@ -98,11 +98,14 @@ def test_absent_sources_are_missing_and_the_rest_goes_on(tiny, place, tmp_path):
 def test_a_finished_run_with_other_settings_is_not_taken(tiny, place, tmp_path):
     folder = tmp_path / "cifar100-10" / "finetune-seed0"
     folder.mkdir(parents=True)
-    (folder / "summary.json").write_text(json.dumps({"complete": True, "settings": {"stream": "cifar100-10"}}))
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"settings": {"stream": "cifar100-10"}}))
     (tmp_path / "table3.csv").write_text("of another scale")
     with pytest.raises(LifelongError, match="holds a run with stream = 'cifar100-10', not"):
         make("table3", Choice(tiny.scale, (0,), ("finetune",), ("cifar100-10",)), tmp_path, place, str, tolerance=TOLERANCE)
     assert (tmp_path / "table3.csv").read_text() == "of another scale"
+
+
+SUMMARY = {"complete": True, "stream": "cifar100-10", "method": "par", "seed": 0, "tasks": [], "accuracy": []}
 
 
 def write_summary(job: Job, out: Path, decision: str) -> None:
@@ -110,7 +113,9 @@ def write_summary(job: Job, out: Path, decision: str) -> None:
     folder = out / job.folder
     folder.mkdir(parents=True)
     settings = {key: value for key, value in flat(job.config).items() if key != "search_ties"}
-    (folder / "summary.json").write_text(json.dumps({"complete": True, "settings": settings, "tasks": [{"decision": decision}]}))
+    (folder / "summary.json").write_text(
+        json.dumps(SUMMARY | {"settings": settings, "tasks": [{"name": "a", "classes": ["b"], "decision": decision}], "accuracy": [[0.5]]})
+    )
 
 
 def test_a_finished_run_of_an_earlier_version_is_taken(tiny, tmp_path):

@@ -1,0 +1,51 @@
+"""The memory that decoding may take: one budget for all threads of the process, which an image draws on before it is decoded."""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+BUDGET = 2 * 2**30
+"""Bytes for all images that are being decoded at once, about. An image that needs more alone is not decoded."""
+
+_UNCOUNTED = 4 * 2**20  # bytes of an image that are too few to count, however many threads there are
+
+
+class Budget:
+    """Bytes that threads take and give back; who asks for more than is left waits.
+
+    A thread takes once and gives all back, so that no two wait for each other.
+
+    Args:
+        total: bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._left = total
+        self._changed = threading.Condition()
+
+    def fits(self, amount: int) -> bool:
+        """Whether so many bytes can be had at all."""
+        return amount <= self.total
+
+    @contextmanager
+    def taken(self, amount: int) -> Generator[None]:
+        """A block in which so many bytes are taken; all there are, where that is less."""
+        wanted = min(amount, self.total)
+        if wanted <= _UNCOUNTED:
+            yield
+            return
+        with self._changed:
+            # The largest may wait while small ones pass: images are finite, and so is its waiting.
+            self._changed.wait_for(lambda: self._left >= wanted)
+            self._left -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += wanted
+                self._changed.notify_all()
+
+
+DECODING = Budget(BUDGET)
+"""The budget of this process."""

@@ -1,0 +1,203 @@
+"""Keep a run directory to one process: by a lock of the system, or, where the file system has none, by a file that names its holder."""
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lifelong.errors import LifelongError
+from lifelong.opening import read_json, refuse_links
+
+try:
+    import fcntl
+except ImportError:  # Windows has none: there the file lock is another
+    fcntl = None
+
+LOCK = ".lock"
+HELD = ".lock-held"
+"""The file that says who works in the folder, where the file system has no locks."""
+
+OWN = (
+    *("config.toml", "results.jsonl", "summary.json", "curves.jsonl", "report.html"),
+    *("checkpoint", "figures", "tensorboard", "exports", LOCK, HELD),
+)
+"""What is written to and deleted in a run directory: none of it may be a link."""
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+"""How file systems say that they have no locks (NFS without its lock service, FUSE, some cluster file systems)."""
+
+_MOMENT = 0.2  # seconds
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Generator[str]:
+    """Keep other processes from working in a folder meanwhile.
+
+    Args:
+        folder: made if it is not there.
+
+    Yields:
+        What a person should know of the lock; empty for nothing.
+
+    Raises:
+        LifelongError: another process works there, the folder cannot be made, or something of ours in it is a link.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    refuse_links(folder, OWN)
+    reason = _missing_locks(folder / LOCK)
+    with _by_holder(folder) if reason else _by_system(folder):
+        yield f"the file system of {folder} has no locks ({reason}); the file {HELD} keeps other processes out instead" if reason else ""
+
+
+def _missing_locks(file: Path) -> str:
+    """Why a file cannot be locked by the system; empty where it can, or where another process has it."""
+    if fcntl is None:
+        return ""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        raise _cannot_write(file.parent, error) from error
+    try:
+        # Shared, so that two processes that ask this at once both get it; who really locks waits `_MOMENT` for them.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return os.strerror(error.errno or 0) if error.errno in _NO_LOCKS else ""
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+@contextmanager
+def _by_system(folder: Path) -> Generator[None]:
+    holder = _holder(folder / HELD)
+    if holder is not None and _alive(holder):
+        raise _taken(folder, holder)
+    lock = FileLock(folder / LOCK, timeout=_MOMENT, poll_interval=_MOMENT / 10, mode=0o644)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LifelongError(f"another process is running in {folder}; wait for it, or choose another --out") from error
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _by_holder(folder: Path) -> Generator[None]:
+    file, mine = folder / HELD, _this_process()
+    for _ in range(2):
+        if _created(file, mine):
+            break
+        holder = _holder(file)
+        if holder is not None and _alive(holder):
+            raise _taken(folder, holder)
+        _drop(file, holder)
+    else:
+        raise _taken(folder, _holder(file))
+    try:
+        yield
+    finally:
+        if _holder(file) == mine:
+            file.unlink(missing_ok=True)
+
+
+def _created(file: Path, mine: dict[str, Any]) -> bool:
+    """Create the file that names this process; False: there is one."""
+    part = file.with_name(f"{HELD}.{mine['host']}.{mine['process']}")
+    try:
+        part.write_text(json.dumps(mine), encoding="utf-8")
+        try:
+            # Whole or not at all: a link to a file that is written, which fails where the name is taken.
+            os.link(part, file)
+        finally:
+            part.unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
+            raise _cannot_write(file.parent, error) from error
+        return _created_alone(file, mine)
+    return True
+
+
+def _created_alone(file: Path, mine: dict[str, Any]) -> bool:
+    """As `_created`, where the file system has no second names for a file."""
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            json.dump(mine, opened)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _cannot_write(file.parent, error) from error
+    return True
+
+
+def _drop(file: Path, holder: dict[str, Any] | None) -> None:
+    """Take away what a process that has ended left, unless another process has done so and put its own there."""
+    aside = file.with_name(f"{HELD}.old.{os.getpid()}")
+    try:
+        os.replace(file, aside)
+        if _holder(aside) != holder:
+            os.link(aside, file)
+        aside.unlink()
+    except OSError:
+        return  # gone already: whoever comes first has it
+
+
+def _holder(file: Path) -> dict[str, Any] | None:
+    """Who holds the folder; None where nobody does, or where that cannot be read."""
+    try:
+        holder = read_json(file, 2**16)
+    except (OSError, ValueError):
+        return None
+    kinds = {"process": int, "host": str, "started": str}
+    return holder if isinstance(holder, dict) and all(type(holder.get(key)) is kind for key, kind in kinds.items()) else None
+
+
+def _this_process() -> dict[str, Any]:
+    return {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Whether a holder may still be at work: of another machine's nobody knows that it is not."""
+    if holder["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(holder["process"], 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another's
+        pass
+    # Another process may have its number by now.
+    return holder["started"] in ("", _started(holder["process"]))
+
+
+def _started(process: int) -> str:
+    """When a process began, in the system's own count; empty where it does not say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _taken(folder: Path, holder: dict[str, Any] | None) -> LifelongError:
+    who = f" ({holder['process']} on {holder['host']})" if holder is not None else ""
+    return LifelongError(
+        f"another process{who} is running in {folder}; wait for it, or choose another --out; if it has crashed, delete {folder / HELD}"
+    )
+
+
+def _cannot_write(folder: Path, error: OSError) -> LifelongError:
+    return LifelongError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out")
