@@ -19,7 +19,7 @@ from lifelong.data.task import Normalization
 from lifelong.methods.backbone import feature_dim, make_shared_backbone
 from lifelong.methods.ewc import exact_fisher, signed_fisher
 from lifelong.methods.importance import flat, shared_parameters
-from lifelong.settings.baselines import Backbone, SharedBackboneSettings
+from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import Examples
 from lifelong.training.memory import keep_freed_memory
@@ -37,7 +37,7 @@ def main(quick: bool = False) -> list[dict[str, object]]:
     keep_freed_memory()
     flush_denormals()
     few, many, size, repeats = (20, 70, 8, 1) if quick else (100, 640, 32, 3)
-    widths: dict[Backbone, int] = {"cells": 4 if quick else 16, "light-resnet18": 4 if quick else 32}
+    widths: dict[str, int] = {"cells": 4 if quick else 16, "light-resnet18": 4 if quick else 32}
     rows: list[dict[str, object]] = []
     for backbone, channels in widths.items():
         what = f"images of {size}x{size}, {CLASSES} classes, {backbone}, C={channels}; processor seconds; parity: relative"
@@ -88,10 +88,10 @@ def _race(
     return parity, {"ratio": plain / ours, "ours_s": ours, "plain_s": plain, "parity": parity, "threads": 1}
 
 
-def _task(backbone: Backbone, channels: int, images: int, size: int) -> tuple[nn.Module, nn.Module, Examples]:
+def _task(backbone: str, channels: int, images: int, size: int) -> tuple[nn.Module, nn.Module, Examples]:
     """A backbone with running statistics, a head and random images."""
     torch.manual_seed(0)
-    network = make_shared_backbone(SharedBackboneSettings(backbone=backbone, init_channels=channels))
+    network = make_shared_backbone(SharedBackboneSettings(backbone=backbone, init_channels=channels), size)
     for _ in range(5):
         network(torch.randn(16, 3, size, size))
     pixels = torch.randint(0, 256, (images, 3, size, size), dtype=torch.uint8)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lifelong.errors import LifelongError
     from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
+    from lifelong.methods.backbone import check_backbone, register_backbone
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
@@ -39,6 +40,8 @@ _PUBLIC = {
     "Regularizer": "lifelong.methods.regularizers",
     "register_regularizer": "lifelong.methods.regularizers",
     "check_regularizer": "lifelong.methods.regularizers",
+    "register_backbone": "lifelong.methods.backbone",
+    "check_backbone": "lifelong.methods.backbone",
     "register_figure": "lifelong.report.gallery",
     "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
@@ -60,6 +63,7 @@ __all__ = [
     "Stream",
     "Task",
     "__version__",
+    "check_backbone",
     "check_extractor",
     "check_figure",
     "check_measure",
@@ -71,6 +75,7 @@ __all__ = [
     "learn",
     "make_method",
     "open_stream",
+    "register_backbone",
     "register_extractor",
     "register_figure",
     "register_measure",

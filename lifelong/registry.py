@@ -10,7 +10,7 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lifelong.errors import LifelongError, near_miss
 from lifelong.plugins import load_installed
@@ -44,10 +44,12 @@ class Registry(Generic[Item], Mapping[str, Item]):
     Args:
         kind: what they are, as it stands in messages: "measure".
         built_in: those of this library.
+        families: by a prefix, "module:name" of a function from what follows the prefix and a colon to the thing: "timm:resnet18".
     """
 
-    def __init__(self, kind: str, *built_in: Entry[Item]) -> None:
+    def __init__(self, kind: str, *built_in: Entry[Item], families: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self.families = dict(families or {})
         self._entries = {entry.name: entry for entry in built_in}
 
     def register(self, name: str, item: Item, *, summary: str = "", source: str = "") -> None:
@@ -80,14 +82,17 @@ class Registry(Generic[Item], Mapping[str, Item]):
         return isinstance(self.entry(name).item, str)
 
     def __getitem__(self, name: str) -> Item:
+        prefix, _, member = name.partition(":")
+        if member and prefix in self.families:
+            return _imported(self.families[prefix])(member)
         item = self.entry(name).item
-        if not isinstance(item, str):
-            return item
-        module, _, attribute = item.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(item) if isinstance(item, str) else item
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in self._entries or name in list(self))
+        if not isinstance(name, str):
+            return False
+        prefix, _, member = name.partition(":")
+        return name in self._entries or (bool(member) and prefix in self.families) or name in list(self)
 
     def __iter__(self) -> Iterator[str]:
         load_installed()
@@ -96,3 +101,8 @@ class Registry(Generic[Item], Mapping[str, Item]):
     def __len__(self) -> int:
         load_installed()
         return len(self._entries)
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -13,22 +13,23 @@ from lifelong.errors import ConformanceError, LifelongError
 from lifelong.registry import Registry
 from lifelong.report.gallery import FIGURES, made_summary
 from lifelong.report.html import write_report
+from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.fields import check, expected
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import EXTRACTORS, MEASURES, REGULARIZERS
+from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, REGULARIZERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
-LENGTHS = {"new_measure": 25, "new_regularizer": 40, "new_extractor": 15, "new_method": 60, "new_figure": 25}
+LENGTHS = {"new_measure": 25, "new_regularizer": 40, "new_extractor": 15, "new_method": 60, "new_figure": 25, "new_backbone": 20}
 """The most lines an example may have, without its text and empty ones."""
 
 
 @pytest.fixture(autouse=True)
 def forgotten():
     """What a test registers is known only in it."""
-    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS, FIGURES)}
+    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, FIGURES)}
     yield
-    for registry in (MEASURES, REGULARIZERS, EXTRACTORS, FIGURES):
+    for registry in (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, FIGURES):
         registry._entries = before[registry.kind]
 
 
@@ -174,6 +175,48 @@ def test_what_cannot_be_registered_is_one_line(call, line):
     with pytest.raises(LifelongError, match=line) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["finetune", "independent", "ewc", "er"])
+def test_a_backbone_of_ones_own(tmp_path, method):
+    """It is built for the images' size, saved, and found again."""
+    example("new_backbone")
+    lifelong.run(SMALL, out=tmp_path / "run", method=method, backbone="pixels-mlp", preset="quick", epochs=1, init_channels=2, device="cpu")
+    learner = lifelong.Learner.load(tmp_path / "run")
+    assert len(learner.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) == 2
+    (layer, *_) = [module for module in learner._saved.method.modules(0)[0].modules() if isinstance(module, nn.Linear)]
+    assert layer.weight.shape == (16, 3 * 8 * 8)
+
+
+def test_a_backbone_keeps_its_contract():
+    example("new_backbone")
+    lifelong.check_backbone("pixels-mlp", images=3)
+
+
+def test_a_backbone_that_breaks_its_contract():
+    class Short(nn.Flatten):
+        feature_dim = 5
+
+        def __init__(self, image_size, width):
+            super().__init__()
+
+    lifelong.register_backbone("short", Short)
+    with pytest.raises(Exception, match=r"mat1 and mat2|5"):
+        lifelong.check_backbone("short")
+    lifelong.register_backbone("none", lambda image_size, width: nn.Flatten())
+    with pytest.raises(LifelongError, match="feature_dim = None"):
+        lifelong.check_backbone("none")
+
+
+def test_networks_of_timm_are_named_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(LifelongError, match="needs timm"):
+        lifelong.make_method("finetune", FinetuneSettings(backbone="timm:resnet18")).make_network()
+
+
+def test_a_network_of_timm(tmp_path):
+    pytest.importorskip("timm", reason="timm is not installed")
+    lifelong.check_backbone("timm:resnet10t", images=3)
 
 
 def test_a_figure_of_ones_own(tmp_path):

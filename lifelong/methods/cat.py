@@ -194,7 +194,7 @@ class CAT(HAT):
             return [], []
         examples = image_examples(task, augmented=context.training.augment)
         with context.seeded("reference"):
-            backbone = make_backbone(self.settings)
+            backbone = make_backbone(self.settings, int(task.train.images.shape[-1]))
             alone = nn.Sequential(backbone, _readout(backbone, task)).to(context.device)
         reference = fit_selected(alone, examples, alone, context.training, context.stage("reference"))
         similar, spent = [], [("reference", reference)]

@@ -40,6 +40,7 @@ class _State(TypedDict):
 
 
 class _Single(_State):
+    image_size: NotRequired[Annotated[int, Ge(1)]]
     backbone: Weights | None
     heads: list[Weights]
 
@@ -86,6 +87,7 @@ class _Joint(_Single):
 
 
 class _Independent(_State):
+    image_sizes: NotRequired[list[Annotated[int, Ge(1)]]]
     backbones: list[Weights]
     heads: list[Weights]
 
@@ -279,7 +281,7 @@ def _require(holds: bool, message: str) -> None:
         raise MisfitError(message)
 
 
-EACH_TASK = {"heads", "backbones", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
+EACH_TASK = {"heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
 """Parts with an entry for every task."""
 
 FORMS: dict[str, Any] = {

@@ -52,7 +52,7 @@ class HAT(SingleNetworkMethod):
 
     def make_network(self) -> nn.Module:
         """The backbone with gates."""
-        return with_gates(make_shared_backbone(self.settings), self.settings.s_max, binary=self.settings.binary_masks)
+        return with_gates(make_shared_backbone(self.settings, self.image_size), self.settings.s_max, binary=self.settings.binary_masks)
 
     def add_task(self, network: nn.Module) -> None:
         """Batch norms, and masks of the task's own."""

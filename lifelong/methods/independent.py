@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lifelong.data.task import Task
 from lifelong.methods.backbone import make_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
-from lifelong.methods.single import load_head, new_head
+from lifelong.methods.single import IMAGE_SIZE, load_head, new_head
 from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
@@ -23,6 +23,7 @@ class Independent(Method):
         super().__init__(settings)
         self.backbones = nn.ModuleList()
         self.heads = nn.ModuleList()
+        self.image_sizes: list[int] = []
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """The task's backbone and head."""
@@ -34,14 +35,16 @@ class Independent(Method):
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Train a new network."""
+        image_size = int(task.train.images.shape[-1])
         with context.seeded("backbone"):
-            backbone = make_backbone(self.settings).to(context.device)
+            backbone = make_backbone(self.settings, image_size).to(context.device)
         network = nn.Sequential(backbone, new_head(backbone, task, context))
         examples = image_examples(task, augmented=context.training.augment)
         outcome = fit_selected(network, examples, network, context.training, context.stage("train"))
         freeze(network)
         self.backbones.append(network[0])
         self.heads.append(network[1])
+        self.image_sizes.append(image_size)
         self._remember(task)
         record = LearnRecord(expert=len(self.tasks) - 1, parameters_added=count_parameters([network]))
         record.trained(outcome)
@@ -51,6 +54,7 @@ class Independent(Method):
         """Tasks, backbones and heads."""
         return {
             "tasks": self._tasks_state(),
+            "image_sizes": list(self.image_sizes),
             "backbones": [backbone.state_dict() for backbone in self.backbones],
             "heads": [head.state_dict() for head in self.heads],
         }
@@ -59,8 +63,9 @@ class Independent(Method):
         """Become what `state_dict` described, on a device."""
         self._load_tasks(state["tasks"])
         self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
-        for weights in state["backbones"]:
-            backbone = make_backbone(self.settings).to(device)
+        self.image_sizes = list(state.get("image_sizes", [IMAGE_SIZE] * len(self.tasks)))
+        for weights, image_size in zip(state["backbones"], self.image_sizes, strict=True):
+            backbone = make_backbone(self.settings, image_size).to(device)
             backbone.load_state_dict(weights)
             freeze(backbone)
             self.backbones.append(backbone)

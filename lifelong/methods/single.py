@@ -15,6 +15,9 @@ from lifelong.training.examples import Examples, image_examples
 from lifelong.training.fit import Loss, Update
 from lifelong.training.select import fit_selected
 
+IMAGE_SIZE = 32
+"""Of the images, where a state of an earlier version does not say: its networks were for images of any size."""
+
 
 class SingleNetworkMethod(Method):
     """One backbone, made at the first task and trained on every task, and a linear head per task.
@@ -27,6 +30,7 @@ class SingleNetworkMethod(Method):
     def __init__(self, settings: object) -> None:
         super().__init__(settings)
         self.backbone: nn.Module | None = None
+        self.image_size = IMAGE_SIZE
         self.heads = nn.ModuleList()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
@@ -53,6 +57,7 @@ class SingleNetworkMethod(Method):
         index = len(self.tasks)
         with context.seeded("backbone"):
             if self.backbone is None:
+                self.image_size = int(task.train.images.shape[-1])
                 self.backbone = self.make_network().to(context.device)
             else:
                 self.add_task(self.backbone)
@@ -81,7 +86,7 @@ class SingleNetworkMethod(Method):
 
     def make_network(self) -> nn.Module:
         """The backbone, ready for the first task; its initial weights are drawn from torch's global generator."""
-        return make_shared_backbone(self.settings)
+        return make_shared_backbone(self.settings, self.image_size)
 
     def add_task(self, network: nn.Module) -> None:
         """Give the backbone what the next task needs of its own: by default its batch norms, as the policy says."""
@@ -125,12 +130,17 @@ class SingleNetworkMethod(Method):
 
     def state_dict(self) -> Tree:
         """Tasks, backbone and heads."""
-        weights = None if self.backbone is None else self.backbone.state_dict()
-        return {"tasks": self._tasks_state(), "backbone": weights, "heads": [head.state_dict() for head in self.heads]}
+        return {
+            "tasks": self._tasks_state(),
+            "image_size": self.image_size,
+            "backbone": None if self.backbone is None else self.backbone.state_dict(),
+            "heads": [head.state_dict() for head in self.heads],
+        }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Become what `state_dict` described, on a device."""
         self._load_tasks(state["tasks"])
+        self.image_size = state.get("image_size", IMAGE_SIZE)
         self.backbone, self.heads = None, nn.ModuleList()
         if state["backbone"] is not None:
             self.backbone = self.make_network()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
+from lifelong.settings.sockets import BACKBONES
 
 BatchNorm = Literal["shared", "per-task-stats", "per-task", "frozen"]
 
@@ -14,11 +15,9 @@ BATCH_NORM = (
     " or statistics frozen after the first task"
 )
 
-Backbone = Literal["light-resnet18", "cells", "alexnet-hat", "alexnet-gpm"]
-
 BACKBONE = (
     "network: the light ResNet-18 of MNTDP; PAR's cell network with the cell DARTS_V1;"
-    " the AlexNet of HAT (biases) or of GPM (batch norm, no biases), for images of at least 19 x 19 pixels"
+    " the AlexNet of HAT (biases) or of GPM (batch norm, no biases), for images of at least 19 x 19 pixels; or timm:NAME (needs timm)"
 )
 
 
@@ -26,7 +25,7 @@ BACKBONE = (
 class BackboneSettings:
     """The fixed network of a baseline."""
 
-    backbone: Backbone = setting("light-resnet18", BACKBONE, tunable=False)
+    backbone: Annotated[str, BACKBONES] = setting("light-resnet18", BACKBONE, tunable=False)
     init_channels: Annotated[int, Ge(1)] = setting(
         64, "channels of the network's first layer (the AlexNets grow wider, the others do not)", tunable=False
     )

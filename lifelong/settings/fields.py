@@ -81,7 +81,9 @@ _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 def expected(hint: Any) -> str:
     """What a type accepts, in words, such as "an integer >= 1"."""
     if get_origin(hint) is Annotated and registry_of(hint) is not None:
-        return "one of " + ", ".join(f"'{name}'" for name in registry_of(hint) or ())
+        registry = registry_of(hint)
+        assert registry is not None
+        return "one of " + ", ".join(f"'{name}'" for name in [*registry, *(f"{prefix}:NAME" for prefix in registry.families)])
     if get_origin(hint) is Annotated:
         bounds = [f"{_BOUNDS[type(m)][0]} {getattr(m, _BOUNDS[type(m)][1])}" for m in hint.__metadata__ if type(m) in _BOUNDS]
         return " ".join([expected(hint.__origin__), " and ".join(bounds)]).rstrip()

@@ -26,6 +26,16 @@ REGULARIZERS: Registry[Any] = Registry(
 )
 """What keeps a shared expert at its earlier tasks; see `lifelong.methods.regularizers`."""
 
+BACKBONES: Registry[Any] = Registry(
+    "backbone",
+    Entry("light-resnet18", "lifelong.methods.backbone:light_resnet18", "the light ResNet-18", "Veniat et al., ICLR 2021"),
+    Entry("cells", "lifelong.methods.backbone:cells", "PAR's cell network with the cell DARTS_V1", "Wang et al., CVPR 2023"),
+    Entry("alexnet-hat", "lifelong.methods.backbone:alexnet_hat", "an AlexNet with biases", "Serrà et al., ICML 2018"),
+    Entry("alexnet-gpm", "lifelong.methods.backbone:alexnet_gpm", "an AlexNet with batch norm and no biases", "Saha et al., ICLR 2021"),
+    families={"timm": "lifelong.methods.backbone:of_timm"},
+)
+"""Networks of the baselines, from images to features; see `lifelong.methods.backbone`."""
+
 EXTRACTORS: Registry[Any] = Registry(
     "extractor",
     Entry("auto", "lifelong.relatedness.extractor:open_resnet18", "pixels for the stream 'digits', else resnet18", ""),

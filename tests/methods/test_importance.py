@@ -16,7 +16,7 @@ from tests.made import made_task
 def made_network(batch_norm: str = "shared", backbone: str = "light-resnet18") -> tuple[nn.Module, nn.Module]:
     """A backbone that has seen images of two tasks, with other affine weights for each where they have their own; a head of 3 classes."""
     torch.manual_seed(0)
-    network = make_shared_backbone(SharedBackboneSettings(init_channels=4, backbone=backbone, batch_norm=batch_norm))
+    network = make_shared_backbone(SharedBackboneSettings(init_channels=4, backbone=backbone, batch_norm=batch_norm), 8)
     for task in (0, 1):
         if task:
             add_task(network)
@@ -95,7 +95,7 @@ def test_a_network_with_layers_of_its_own_takes_one_image_after_the_other() -> N
 @pytest.mark.parametrize("batch_norm", POLICIES)
 @pytest.mark.parametrize("backbone", ["light-resnet18", "cells", "alexnet-hat", "alexnet-gpm"])
 def test_no_backbone_takes_one_image_after_the_other(backbone: str, batch_norm: str) -> None:
-    network = make_shared_backbone(SharedBackboneSettings(init_channels=2, backbone=backbone, batch_norm=batch_norm)).eval()
+    network = make_shared_backbone(SharedBackboneSettings(init_channels=2, backbone=backbone, batch_norm=batch_norm), 8).eval()
     add_task(network)
     head, parameters = nn.Linear(network.feature_dim, 3), dict(shared_parameters(network))
     assert numbers_per_sample(network, logits_of(network, head), parameters, torch.randn(2, 3, 24, 24)) is not None

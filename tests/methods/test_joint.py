@@ -42,7 +42,7 @@ def test_equals_a_plain_loop_over_all_images() -> None:
     method = learned(2)
     tasks = [task(0), task(1)]
     with seeded(derive_seed(0, 0, "backbone")):
-        network = make_backbone(SMALL)
+        network = make_backbone(SMALL, 8)
     heads = torch.nn.ModuleList()
     for index in range(2):
         with seeded(derive_seed(0, index, "head")):

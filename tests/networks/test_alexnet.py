@@ -17,7 +17,7 @@ def count(module: nn.Module) -> int:
 
 @pytest.mark.parametrize(("name", "body", "head"), [("alexnet-hat", 6_503_872, 20_490), ("alexnet-gpm", 6_508_416, 20_480)])
 def test_totals(name, body, head):
-    network = make_backbone(BackboneSettings(backbone=name))
+    network = make_backbone(BackboneSettings(backbone=name), 32)
     assert count(network) == body
     assert count(nn.Linear(network.feature_dim, 10, bias=head_bias(network))) == head
     # Ten tasks of ten classes; HAT's gates are 4,544 a task.
@@ -66,7 +66,7 @@ def test_every_norm_obeys_a_policy():
 
 @pytest.mark.parametrize("name", ["alexnet-hat", "alexnet-gpm", "light-resnet18"])
 def test_wiring_names_every_layer_once(name):
-    network = make_backbone(BackboneSettings(backbone=name, init_channels=2))
+    network = make_backbone(BackboneSettings(backbone=name, init_channels=2), 32)
     wires = network.wiring()
     with_weights = [n for n, module in network.named_modules() if list(module.parameters(recurse=False))]
     assert sorted(wire.module for wire in wires) == sorted(with_weights)

@@ -24,7 +24,7 @@ def test_light_totals(stem_pool):
 def test_the_authors_codes_start():
     """A 3x3 convolution of 64 to 64 channels: a normal of variance 2 / (9 * 64); PyTorch's own is uniform up to 1 / sqrt(9 * 64)."""
     torch.manual_seed(0)
-    kaiming, plain = (make_backbone(FinetuneSettings(start=start)) for start in ("kaiming", "torch"))
+    kaiming, plain = (make_backbone(FinetuneSettings(start=start), 32) for start in ("kaiming", "torch"))
     weights = torch.cat([block.conv2.weight.flatten() for layer in kaiming.layers for block in layer])
     assert weights.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
     assert weights.abs().max() > 3 * weights.std()
