@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import lifelong
 from lifelong import opening
 from lifelong.cli import main
 from lifelong.data.cache import Cache
 from lifelong.data.files import read_file
+from lifelong.data.given import given_images
 from lifelong.data.images import decode_images
 from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit
@@ -214,6 +216,25 @@ def test_numbers_out_of_range(tmp_path, capsys, flag, value):
 def test_threads_that_would_end_the_process(tmp_path, capsys):
     assert main(["run", "--stream", "digits", "--method", "finetune", "--out", str(tmp_path / "run"), "--threads", "1000000000"]) == 2
     assert "--threads 1000000000: expected at most 1024" in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch, capsys):
+    """Root enters every folder, so that the system's answer is made here."""
+
+    def refuse(self: RunDirectory) -> None:
+        raise PermissionError(13, "Permission denied", str(self.checkpoint))
+
+    monkeypatch.setattr(RunDirectory, "identity", refuse)
+    assert main(["predict", str(tmp_path), "x.png"]) == 2
+    assert f"{tmp_path}/checkpoint: Permission denied" in capsys.readouterr().err
+    with pytest.raises(LifelongError, match="checkpoint: Permission denied; give another path, or make this one readable"):
+        lifelong.Learner.load(tmp_path)
+
+
+def test_the_empty_path_of_an_image():
+    for empty in ("", [""], ["x.png", ""]):
+        with pytest.raises(LifelongError, match="an empty path; give that of an image"):
+            given_images(empty)
 
 
 def test_pictures_that_would_fill_the_memory():

@@ -190,11 +190,7 @@ class Sources:
         tried = [parent / given for parent in (self.data, base or Path.cwd()) if parent is not None]
         for place in tried:
             # Not the questions of `Path`, which fail for names that no file has.
-            if (
-                os.path.isfile(place)
-                if address.kind == "csv"
-                else os.path.isdir(place) and (address.kind == "folder" or _has_parquet(place, address))
-            ):
+            if os.path.isfile(place) if address.kind == "csv" else os.path.isdir(place) and _holds(place, address):
                 return place
         places = " and ".join(dict.fromkeys(map(str, tried)))
         files = [place for place in tried if os.path.isfile(place)]
@@ -280,6 +276,11 @@ class Sources:
 
 _IMAGE_COLUMNS = (("image", "img"), ("image", "img", "file", "filename", "file_name", "path"))
 """The usual names of the column of images: in parquet files, and in lists of files."""
+
+
+def _holds(folder: Path, address: Address) -> bool:
+    """Whether a folder can be what an address means."""
+    return address.kind == "folder" or _has_parquet(folder, address)
 
 
 def _has_parquet(folder: Path, address: Address) -> bool:

@@ -71,7 +71,7 @@ def test_a_setting_that_a_run_does_not_know_is_as_it_was_before():
 
 def test_no_stream_is_an_error():
     assert "--stream" in refusal()
-    assert "stream" in refusal("")
+    assert "stream = '': expected a path, not an empty one" in refusal("")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
