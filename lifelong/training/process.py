@@ -24,7 +24,7 @@ SET = ("TORCHINDUCTOR_CACHE_DIR",)
 
 @contextmanager
 def as_found() -> Generator[None]:
-    """A block after which the process is as before: threads, denormals, generators, warnings, levels of loggers, variables.
+    """A block after which the process is as before: threads, what becomes of tiny floats, generators, warnings, loggers, variables.
 
     Where several threads are in such blocks, what they share is put back when the last one leaves. Threads that PyTorch started within the
     block keep what they took over from it, and freed memory that the C library keeps stays kept.

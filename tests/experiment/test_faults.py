@@ -21,8 +21,8 @@ HERE = Environment(device="cpu", threads=1, save_every=0.0)
 
 
 def learn_stream(out: Path) -> None:
-    """Two tasks, three epochs each, every epoch saved."""
-    run(configure(STREAM, "finetune", preset="quick", epochs=3, init_channels=2, patience=0), out, HERE)
+    """Two tasks, two epochs each, every epoch saved."""
+    run(configure(STREAM, "finetune", preset="quick", epochs=2, init_channels=2, patience=0), out, HERE)
 
 
 def tune_stream(out: Path) -> None:
@@ -107,15 +107,14 @@ class Straight:
 
 
 def test_some_faults(tmp_path: Path) -> None:
-    """One of each kind of call in a run; which and how is drawn. `test_every_fault` has them all."""
+    """One call of six kinds in a run; which and how is drawn. `test_every_fault` has them all."""
     straight = Straight("run", tmp_path)
     chance = random.Random(0)
     sorts: dict[str, list[int]] = {}
     for number, call in enumerate(straight.calls):
         sorts.setdefault(call.split()[0], []).append(number)
-    assert {"save", "open", "write", "fsync", "replace", "unlink", "mkdir"} <= set(sorts)
-    for numbers in sorts.values():
-        straight.survives(chance.choice(numbers), chance.choice(KINDS))
+    for sort in ("save", "create", "write", "fsync", "replace", "unlink"):
+        straight.survives(chance.choice(sorts[sort]), chance.choice(KINDS))
 
 
 @pytest.mark.slow

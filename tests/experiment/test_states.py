@@ -18,6 +18,7 @@ from lifelong.experiment.saved import open_run
 from lifelong.methods.form import MisfitError, hold_tree, same_form
 from lifelong.methods.forms import FORMS
 from lifelong.methods.registry import METHODS
+from lifelong.methods.restoring import restore
 from lifelong.settings.run import Environment
 from lifelong.storage import load_tree, save_tree
 from lifelong.training.stages import Epoch
@@ -224,3 +225,9 @@ def test_mutations_change_one_place():
     assert list(places(tree)) == [("a",), ("a", 0), ("a", 1), ("a", 1, 0), ("a", 1, 1), ("b",)]
     assert replaced(tree, ("a", 1, 0), 5)["a"] == [1, (5, "x")]
     assert found(tree, ("a", 1, 1)) == "x"
+
+
+@pytest.mark.parametrize("name", sorted(FORMS))
+def test_a_method_that_has_learned_nothing_has_its_form(name):
+    """As tuning keeps it before the first task."""
+    restore(lifelong.make_method(name), lifelong.make_method(name).state_dict(), "cpu", "here")

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFile
+from torch import Tensor, nn
 
 import lifelong
 from lifelong.errors import LifelongError
 from lifelong.experiment.progress import Progress
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
-from lifelong.methods.independent import Independent
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS
-from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
+from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -85,6 +85,13 @@ class Named(Finetune):
 
 
 SMALL = FinetuneSettings(init_channels=2)
+
+
+class Dropping(Finetune):
+    """Draws in every step, from PyTorch's global generator."""
+
+    def features(self, inputs: Tensor, task_index: int) -> Tensor:
+        return nn.functional.dropout(super().features(inputs, task_index), training=self._network().training)
 
 
 class Broken(Finetune):
@@ -199,7 +206,7 @@ def test_learning_in_threads_equals_learning_in_turn():
     """By methods alone, below the public calls: what is drawn in one thread changes nothing in another."""
 
     def learn(seed: int) -> Tree:
-        method = Independent(IndependentSettings(backbone="alexnet-hat"))  # which has dropout
+        method = Dropping(SMALL)
         task = made_task(0, 12)
         training = TrainingSettings(epochs=2, batch_size=8)
         context = Context(task_index=0, task_name=task.name, training=training, seed=seed, device=torch.device("cpu"))
