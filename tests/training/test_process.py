@@ -27,7 +27,11 @@ from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS
+from lifelong.methods.regularizers import Distillation
+from lifelong.relatedness.measures import PrototypeKL
+from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
+from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -116,6 +120,16 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
     "check_method": lambda run, out, listener: lifelong.check_method(lambda: (Finetune if listener is False else Broken)(SMALL), images=3),
+    "register_measure": lambda run, out, listener: lifelong.register_measure("own" if listener is False else "not a name", PrototypeKL),
+    "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
+    "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
+    "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "none", images=2),
+    "register_extractor": lambda run, out, listener: lifelong.register_extractor("own" if listener is False else "?", nn.Flatten),
+    "check_extractor": lambda run, out, listener: lifelong.check_extractor("pixels" if listener is False else "none"),
+    "register_backbone": lambda run, out, listener: lifelong.register_backbone("own" if listener is False else "?", nn.Flatten),
+    "check_backbone": lambda run, out, listener: lifelong.check_backbone("light-resnet18" if listener is False else "none", images=2),
+    "register_figure": lambda run, out, listener: lifelong.register_figure("own" if listener is False else "?", print, "nothing"),
+    "check_figure": lambda run, out, listener: lifelong.check_figure("accuracy" if listener is False else "none"),
     "Learner.load": lambda run, out, listener: learner(run if listener is False else run.parent / "new"),
     "Learner.predict": lambda run, out, listener: learner(run).predict(IMAGES if listener is False else IMAGES[:, :, :5]),
     "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
@@ -124,7 +138,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 }
 """Every public call: as it works, and, where it is given `Halting`, as it fails."""
 
-DATA = {"LifelongError", "Prediction", "Split", "Stream", "Task", "Method", "Learner", "__version__"}
+DATA = {"LifelongError", "Measure", "Regularizer", "Prediction", "Split", "Stream", "Task", "Method", "Learner", "__version__"}
 """Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
 
 
@@ -144,7 +158,17 @@ def of_its_own():
     torch.set_num_threads(kept)
 
 
-@pytest.mark.usefixtures("of_its_own")
+@pytest.fixture
+def _forgotten():
+    """What a call registers is known only in its test."""
+    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, FIGURES)
+    before = [dict(registry._entries) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry._entries = entries
+
+
+@pytest.mark.usefixtures("_forgotten")
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_leaves_the_process_as_it_found_it(learned, tmp_path, name, fails):
