@@ -109,6 +109,11 @@ def learner(run: Path) -> lifelong.Learner:
     return lifelong.Learner.load(run, threads=1)
 
 
+def checked(method: type[Finetune]) -> None:
+    with threads_of(1):  # two would wait for each other at every small step, on a machine with other work
+        lifelong.check_method(lambda: method(SMALL), images=3)
+
+
 CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "run": lambda run, out, listener: lifelong.run(TINY, "finetune", out=out, progress=listener, **QUICK),
     "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
@@ -119,7 +124,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
-    "check_method": lambda run, out, listener: lifelong.check_method(lambda: (Finetune if listener is False else Broken)(SMALL), images=3),
+    "check_method": lambda run, out, listener: checked(Finetune if listener is False else Broken),
     "register_measure": lambda run, out, listener: lifelong.register_measure("own" if listener is False else "not a name", PrototypeKL),
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
