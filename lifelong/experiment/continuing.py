@@ -21,18 +21,18 @@ from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
-from lifelong.errors import LifelongError
+from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.curves import drop_task
 from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.tuning import check_tuning
 from lifelong.settings.run import Environment
-from lifelong.storage import write_text
+from lifelong.storage import read_record, write_record
 from lifelong.streams.apart import Contents, Learned
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
@@ -96,14 +96,17 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
     with RunDirectory(path).locked():
+        RunDirectory(path).drop_parts()
         saved = open_run(path, device)
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
         if not (path / "summary.json").exists():
             raise LifelongError(f"{path} has no summary.json; the command that began the run writes it anew")
-        summary = read_summary(path)
+        summary = saved.summary()
         if not summary["complete"]:
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
+        listener = progress or Progress()
+        mended = mend_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted, images)
@@ -111,7 +114,10 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             if environment.tensorboard:
                 write_events(path, saved.entries, saved.state["accuracy"])
-            return summary
+            there, wrong = saved.directory.hold_results(saved.entries, saved.state["accuracy"], summary)
+            for note in [*mended, *wrong]:
+                listener.note(note)
+            return there
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
         stream.notes += _unknown(saved, sources)
@@ -119,11 +125,14 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
         threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
-        listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
         events, origin = environment.tensorboard, origin_of(stream.content, saved.identity)
         runner = Runner(
-            config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events, origin=origin
+            *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),
+            tensorboard=events,
+            origin=origin,
+            mended=mended,
+            more={"added": [asdict(task) for task in added]},
         )
         with exact_float32(device):
             return runner.to_end()
@@ -136,12 +145,14 @@ def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
     usual = address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
     # What was learned from this place keeps its name, also if an earlier version made another of it.
-    given = name if name is not None else next((task.name for task in _read(saved.directory) if task.source == source), usual)
+    given = name if name is not None else next((task.name for task in read_added(saved.directory) if task.source == source), usual)
     called = class_name(given)
     if called is None:
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
     position = saved.names.index(called) if called in saved.names else len(saved.names)
-    begun = next((task for task in _read(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None)
+    begun = next(
+        (task for task in read_added(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None
+    )
     learned = () if begun is not None and not begun.content else _learned(saved, position, sources)
     images = _images(called, source, _size(saved, called, address), saved, sources, learned)
     images.prepare()
@@ -200,7 +211,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
         LifelongError: another task has this name.
     """
     names = saved.names
-    known = _read(saved.directory)
+    known = read_added(saved.directory)
     learned = [task for task in known if task.name in names]
     before = next((task for task in learned if (task.name, task.fingerprint) == (wanted.name, wanted.fingerprint)), None)
     if before is not None:
@@ -219,7 +230,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
     if claimed != known:
         # Another task was begun and never finished: it makes room.
         clear(saved.directory.stages(len(names)))
-        drop_task(saved.directory.curves, len(names))
+        drop_task(saved.directory.curves, len(names), saved.directory.seal.run)
         _write(saved.directory, claimed)
     return claimed
 
@@ -233,20 +244,57 @@ def _same_images(saved: SavedRun, name: str, images: SpecStream) -> bool:
     return set(new.tolist()) <= set(old.tolist())
 
 
-def _file(directory: RunDirectory) -> Path:
+def added_file(directory: RunDirectory) -> Path:
+    """Where it is put down which tasks were added to a run."""
     return directory.checkpoint / "added.json"
 
 
 def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
-    write_text(_file(directory), json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
+    write_record(added_file(directory), {"run": directory.seal.run, "tasks": [asdict(task) for task in tasks]})
 
 
-def _read(directory: RunDirectory) -> list[AddedTask]:
-    file = _file(directory)
+def read_added(directory: RunDirectory) -> list[AddedTask]:
+    """The tasks that were added to a run, learned or begun.
+
+    Raises:
+        DamagedError: the file that says so is damaged, or another run's.
+    """
+    file = added_file(directory)
     try:
-        return [AddedTask(**task) for task in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
-    except (OSError, ValueError, TypeError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; restore it from a copy of the run") from error
+        content = json.loads(file.read_text(encoding="utf-8"))
+        # Earlier versions wrote the list alone.
+        if not (isinstance(content, list) and not directory.seal.required):
+            content = read_record(file)[0]
+            if content["run"] != directory.seal.run:
+                raise DamagedError(f"{file} belongs to another run")
+            content = content["tasks"]
+        return [AddedTask(**task) for task in content]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise LifelongError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"cannot read {file}: damaged ({error}); restore it from a copy of the run") from error
+
+
+def mend_added(saved: SavedRun) -> list[str]:
+    """Write what is known of added tasks anew from the run's state, if it was damaged; returns what was mended.
+
+    Raises:
+        DamagedError: it is damaged, and an earlier version saved the state, which does not know it.
+    """
+    learned = [AddedTask(**task) for task in saved.state.get("added") or []]
+    try:
+        known = read_added(saved.directory)
+        if [task for task in known if task.name in saved.names][: len(learned)] == learned:
+            return []
+        wrong = "was not what the run's state says"
+    except DamagedError:
+        if "added" not in saved.state:
+            raise
+        wrong = "was damaged"
+    _write(saved.directory, learned)
+    return [f"{added_file(saved.directory).name} {wrong}; written anew"]
 
 
 class GrownStream:

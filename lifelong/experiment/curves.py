@@ -1,13 +1,12 @@
 """The training curves of a run: `curves.jsonl`, a line for each epoch of each stage, written as it ends.
 
 A line holds "task" (from 0), "candidate" (from 0; of tuned runs), "stage", "epoch" (from 1), "loss" (mean over the epoch's training images)
-and "accuracy" (on validation images, in [0, 1]; null where a stage has none).
+and "accuracy" (on validation images, in [0, 1]; null where a stage has none), and the "digest" of these.
 
 A killed process loses no line; after a power cut those of the last second may be gone. A stage that is continued repeats the epochs after
 its last save: its first line takes the place of the old ones from that epoch on, so that no epoch is there twice.
 """
 
-import json
 import math
 import os
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.storage import read_lines, write_text
+from lifelong.storage import as_lines, read_lines, write_text
 from lifelong.training.stages import Epoch
 
 DIGITS = 6
@@ -33,20 +32,25 @@ class Curves:
 
     Args:
         file: where they are kept; what an earlier start has written is continued.
+        run: digest of the run's identity, which goes into that of each line.
+
+    Attributes:
+        lost: how many lines were damaged, or another run's, and are dropped.
 
     Raises:
         LifelongError: the file cannot be read.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, run: str = "") -> None:
+        self._file, self._run = file, run
         self._task = 0
         self._candidate: int | None = None
         self._synced_at = time.monotonic()
-        lines, whole = read_lines(file)
-        if not whole:
-            _write(file, lines)
-        self._old = {_place(line) for line in lines}
+        lines = read_lines(file, run)
+        self.lost = lines.lost
+        if not lines.whole:
+            _write(file, lines.found, run)
+        self._old = {_place(line) for line in lines.found}
 
     def task(self, index: int) -> None:
         """The task at this position begins."""
@@ -71,7 +75,7 @@ class Curves:
         line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
         try:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(line)}\n")
+                file.write(as_lines([line], self._run))
                 file.flush()
                 if time.monotonic() - self._synced_at >= SYNC_EVERY:
                     os.fsync(file.fileno())
@@ -81,21 +85,21 @@ class Curves:
 
     def _make_room(self, place: Place, epoch: int) -> None:
         """Drop what an earlier start wrote of a stage from this epoch on."""
-        lines, _ = read_lines(self._file)
-        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch])
+        lines = read_lines(self._file, self._run).found
+        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch], self._run)
         self._old.discard(place)
 
 
-def drop_task(file: Path, index: int) -> None:
+def drop_task(file: Path, index: int, run: str = "") -> None:
     """Drop what was written of the task at this position, which is not the one that will be learned there."""
-    lines, whole = read_lines(file)
-    kept = [line for line in lines if line["task"] != index]
-    if len(kept) < len(lines) or not whole:
-        _write(file, kept)
+    lines = read_lines(file, run)
+    kept = [line for line in lines.found if line["task"] != index]
+    if len(kept) < len(lines.found) or not lines.whole:
+        _write(file, kept, run)
 
 
-def _write(file: Path, lines: list[dict[str, Any]]) -> None:
-    write_text(file, "".join(f"{json.dumps(line)}\n" for line in lines))
+def _write(file: Path, lines: list[dict[str, Any]], run: str) -> None:
+    write_text(file, as_lines(lines, run))
 
 
 def _place(line: dict[str, Any]) -> Place:
