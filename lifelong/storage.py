@@ -51,6 +51,9 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F32": torch.float32,
     "F64": torch.float64,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
     "C64": torch.complex64,
 }
 """The types of tensors by the names that safetensors has for them."""
@@ -116,6 +119,29 @@ def _write_all(path: Path, content: bytes) -> None:
 
 
 @dataclass(frozen=True)
+class Seal:
+    """What binds the files of a run to it, and each to its place.
+
+    Attributes:
+        run: digest of the run's identity; empty: what is saved is bound to nothing.
+        root: the folder below which places are told apart.
+        made_with: what computes: recorded in each file.
+        required: whether a file without a digest is refused; if not, it may be one of an earlier version.
+        say: is told what a person should know of what was read.
+    """
+
+    run: str = ""
+    root: Path = Path()
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
+    say: Callable[[str], None] = lambda text: None
+
+    def owner(self, path: Path) -> str:
+        """Whose file it is that lies at a path."""
+        return f"{self.run}/{path.relative_to(self.root).as_posix()}" if self.run else ""
+
+
+@dataclass(frozen=True)
 class Lines:
     """The objects of a JSON-lines file.
 
@@ -137,12 +163,12 @@ class Lines:
         return not self.lost and not self.torn
 
 
-def read_lines(path: Path, owner: str | None = None) -> Lines:
+def read_lines(path: Path, seal: Seal | None = None) -> Lines:
     """The objects of a JSON-lines file that are as they were written; a damaged line costs that line only.
 
     Args:
         path: the file; none is as an empty one.
-        owner: whose lines they are; None: digests are not looked at.
+        seal: of the run whose lines they are; None: digests are not looked at.
 
     Raises:
         LifelongError: the file cannot be read.
@@ -161,8 +187,11 @@ def read_lines(path: Path, owner: str | None = None) -> Lines:
             record = json.loads(line)
         except ValueError:
             record = None
-        good = fits(record, owner or "") if isinstance(record, dict) else False
-        if not isinstance(record, dict) or (good is False and owner is not None):
+        if not isinstance(record, dict):
+            lost += 1
+            continue
+        good = None if seal is None else fits(record, seal.run)
+        if good is False or (good is None and seal is not None and seal.required):
             lost += 1
             continue
         checked = checked and good is not None
@@ -205,29 +234,6 @@ def read_record(path: Path) -> tuple[dict[str, Any], bool]:
     if good is False:
         raise DamagedError(f"cannot read {path}: damaged (its content does not fit its digest)")
     return {key: value for key, value in record.items() if key != DIGEST}, good is True
-
-
-@dataclass(frozen=True)
-class Seal:
-    """What binds the files of a run to it, and each to its place.
-
-    Attributes:
-        run: digest of the run's identity; empty: what is saved is bound to nothing.
-        root: the folder below which places are told apart.
-        made_with: what computes: recorded in each file.
-        required: whether a file without a digest is refused; if not, it may be one of an earlier version.
-        say: is told what a person should know of what was read.
-    """
-
-    run: str = ""
-    root: Path = Path()
-    made_with: Mapping[str, str] = field(default_factory=dict)
-    required: bool = False
-    say: Callable[[str], None] = lambda text: None
-
-    def owner(self, path: Path) -> str:
-        """Whose file it is that lies at a path."""
-        return f"{self.run}/{path.relative_to(self.root).as_posix()}" if self.run else ""
 
 
 @dataclass(frozen=True)
@@ -317,7 +323,7 @@ def read_tree(path: Path, device: torch.device | str = "cpu", owner: str | None 
             return _read_earlier(path, device, required)
         header, about = _header(start, path, owner)
         body = content[len(start) :]
-        if about["body"] != hashlib.sha256(body).hexdigest():
+        if about["body"] != hashlib.sha256(body.data).hexdigest():
             raise ValueError("its tensors do not fit their digest")
 
         def tensor(name: str) -> torch.Tensor:
@@ -325,7 +331,7 @@ def read_tree(path: Path, device: torch.device | str = "cpu", owner: str | None 
             first, last = about["data_offsets"]
             # A copy: the whole file is let go.
             found = torch.empty(about["shape"], dtype=DTYPES[about["dtype"]])
-            _bytes_of(found)[:] = body[first:last]
+            _bytes_of(found)[:] = body[first:last].data
             return found.to(device)
 
         return _stored(about, tensor)
@@ -397,9 +403,9 @@ def _readable(path: Path) -> Generator[None]:
         raise DamagedError(f"cannot read {path}: damaged or not a lifelong file ({error}); delete it and run again") from error
 
 
-def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous tensor, where they lie."""
-    return tensor.view(-1).view(torch.uint8).numpy()
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _pack(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
@@ -419,7 +425,7 @@ def _pack(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     raise TypeError(f"a {type(tree).__name__} cannot be stored: only tensors, numbers, strings, None and containers of them")
 
 
-def _unpack(structure: Tree, tensor: Callable[[str], torch.Tensor]) -> Tree:
+def _unpack(structure: Tree, tensor: Callable[[str], Any]) -> Tree:
     if not isinstance(structure, dict):
         return structure
     ((kind, value),) = structure.items()

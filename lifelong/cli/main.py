@@ -1,4 +1,4 @@
-"""From a command line to an exit code: 0 done, 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
+"""From a command line to an exit code: 0 done, 1 damaged (verify), 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
 
 import importlib
 import os
@@ -41,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code. An unexpected error is a bug, and passes through with its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    code: int | None = None
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
             words = _with_plugins(words)
-            _app()(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            code = _app()(
+                words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value"
+            )
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    return 0
+    return code or 0
 
 
 def _with_plugins(words: Sequence[str]) -> list[str]:

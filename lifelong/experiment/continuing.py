@@ -230,7 +230,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
     if claimed != known:
         # Another task was begun and never finished: it makes room.
         clear(saved.directory.stages(len(names)))
-        drop_task(saved.directory.curves, len(names), saved.directory.seal.run)
+        drop_task(saved.directory.curves, len(names), saved.directory.seal)
         _write(saved.directory, claimed)
     return claimed
 
@@ -295,6 +295,27 @@ def mend_added(saved: SavedRun) -> list[str]:
         wrong = "was damaged"
     _write(saved.directory, learned)
     return [f"{added_file(saved.directory).name} {wrong}; written anew"]
+
+
+def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | None]:
+    """The images of each learned task: a stream, and the task's position in it; None where those it learned are not here."""
+
+    def found(fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
+        try:
+            stream = open_images()
+            return stream if stream.fingerprint() == fingerprint else None
+        except LifelongError:
+            return None
+
+    added = [task for task in read_added(saved.directory) if task.name in saved.names]
+    base = len(saved.names) - len(added)
+    own = found(saved.identity["stream images"], lambda: open_stream(saved.config.stream, saved.config.seed, sources))
+    parts: list[tuple[Stream, int] | None] = [None if own is None else (own, index) for index in range(base)]
+    for index, task in enumerate(added, base):
+        size, before = saved.entries[index]["image_size"], saved.learned(index) if task.content else []
+        part = found(task.fingerprint, lambda at=task, size=size, before=before: _images(at.name, at.source, size, saved, sources, before))
+        parts.append(None if part is None else (part, 0))
+    return parts
 
 
 class GrownStream:

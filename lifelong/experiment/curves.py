@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.storage import as_lines, read_lines, write_text
+from lifelong.storage import Seal, as_lines, read_lines, write_text
 from lifelong.training.stages import Epoch
 
 DIGITS = 6
@@ -32,7 +32,7 @@ class Curves:
 
     Args:
         file: where they are kept; what an earlier start has written is continued.
-        run: digest of the run's identity, which goes into that of each line.
+        seal: of the run, which binds each line to it.
 
     Attributes:
         lost: how many lines were damaged, or another run's, and are dropped.
@@ -41,15 +41,15 @@ class Curves:
         LifelongError: the file cannot be read.
     """
 
-    def __init__(self, file: Path, run: str = "") -> None:
-        self._file, self._run = file, run
+    def __init__(self, file: Path, seal: Seal | None = None) -> None:
+        self._file, self._seal = file, seal or Seal()
         self._task = 0
         self._candidate: int | None = None
         self._synced_at = time.monotonic()
-        lines = read_lines(file, run)
+        lines = read_lines(file, self._seal)
         self.lost = lines.lost
         if not lines.whole:
-            _write(file, lines.found, run)
+            _write(file, lines.found, self._seal)
         self._old = {_place(line) for line in lines.found}
 
     def task(self, index: int) -> None:
@@ -75,7 +75,7 @@ class Curves:
         line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
         try:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(as_lines([line], self._run))
+                file.write(as_lines([line], self._seal.run))
                 file.flush()
                 if time.monotonic() - self._synced_at >= SYNC_EVERY:
                     os.fsync(file.fileno())
@@ -85,21 +85,29 @@ class Curves:
 
     def _make_room(self, place: Place, epoch: int) -> None:
         """Drop what an earlier start wrote of a stage from this epoch on."""
-        lines = read_lines(self._file, self._run).found
-        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch], self._run)
+        lines = read_lines(self._file, self._seal).found
+        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch], self._seal)
         self._old.discard(place)
 
 
-def drop_task(file: Path, index: int, run: str = "") -> None:
+def mend_curves(file: Path, seal: Seal) -> bool:
+    """Drop damaged lines; returns whether there were any."""
+    lines = read_lines(file, seal)
+    if not lines.whole:
+        _write(file, lines.found, seal)
+    return not lines.whole
+
+
+def drop_task(file: Path, index: int, seal: Seal) -> None:
     """Drop what was written of the task at this position, which is not the one that will be learned there."""
-    lines = read_lines(file, run)
+    lines = read_lines(file, seal)
     kept = [line for line in lines.found if line["task"] != index]
     if len(kept) < len(lines.found) or not lines.whole:
-        _write(file, kept, run)
+        _write(file, kept, seal)
 
 
-def _write(file: Path, lines: list[dict[str, Any]], run: str) -> None:
-    write_text(file, as_lines(lines, run))
+def _write(file: Path, lines: list[dict[str, Any]], seal: Seal) -> None:
+    write_text(file, as_lines(lines, seal.run))
 
 
 def _place(line: dict[str, Any]) -> Place:

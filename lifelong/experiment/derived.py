@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from lifelong.errors import DamagedError
 from lifelong.experiment.metrics import (
     average_forgetting,
     average_performance,
@@ -11,7 +13,7 @@ from lifelong.experiment.metrics import (
     maximal_forgetting,
     weighted_accuracy,
 )
-from lifelong.experiment.results import plain
+from lifelong.experiment.results import RunDirectory, differing, plain, read_summary
 from lifelong.methods.method import Method
 from lifelong.storage import Tree
 
@@ -76,3 +78,18 @@ def summary_of(state: Tree, read: Mapping[str, Any] | None, method: Method | Non
 def to_keep(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What a state keeps of its summary: all that cannot be derived, and the order of its keys."""
     return {key: None if key in ("tasks", "accuracy") else value for key, value in summary.items()}
+
+
+def known_summary(path: Path) -> dict[str, Any]:
+    """The summary.json of a run directory, held against the run's state where that is there.
+
+    Raises:
+        DamagedError: it is damaged, or not what the state says.
+        LifelongError: there is none, or it cannot be read.
+    """
+    summary, directory = read_summary(path), RunDirectory(path)
+    stored = directory.plain_state() if directory.identity_file.exists() else None
+    found = None if stored is None else summary_of(stored.tree, summary)
+    if found is not None and (keys := differing(summary, found)):
+        raise DamagedError(f"{path}: summary.json is not what the run's state says ({', '.join(keys)}); {directory.mended_by()}")
+    return summary

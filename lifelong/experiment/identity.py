@@ -8,7 +8,7 @@ from typing import Any
 from lifelong import __version__
 from lifelong.digests import RECORDED
 from lifelong.errors import LifelongError
-from lifelong.settings.resolve import default_values, flat
+from lifelong.settings.resolve import default_values, flat, resolve
 from lifelong.settings.run import RunConfig
 
 STATE_VERSION = 2
@@ -33,6 +33,25 @@ def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: 
     current = json.loads(json.dumps(dict(current)))
     keys = dict.fromkeys([*current, *stored])
     return next((key for key in keys if key != RECORDED and stored.get(key) != current.get(key)), None)
+
+
+def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> RunConfig:
+    """The configuration that an identity was made of.
+
+    Args:
+        identity: of a run.
+        methods: every known method's settings class by the method's name.
+
+    Raises:
+        LifelongError: it cannot be told.
+    """
+    values = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, RECORDED, "version")}
+    run = [values.pop(key, None) for key in ("stream", "method", "seed", "preset")]
+    config = resolve(*run, None, values, methods=methods, presets=False)
+    wrong = misfit(config, identity)
+    if wrong is not None:
+        raise LifelongError(f"the identity of the run cannot be read back: {wrong}; restore config.toml from a copy of the run")
+    return config
 
 
 def misfit(config: RunConfig, identity: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ from lifelong.storage import (
     write_text,
 )
 
-WRITTEN = ("config.toml", "results.jsonl", "summary.json", "curves.jsonl")
+SUMMARY = "summary.json"
+
+WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
 """What a run alone writes into its folder."""
 
 BESIDE = ("figures", "tensorboard", "exports")
@@ -108,16 +110,15 @@ class RunDirectory:
         self.drop_parts()
         self.curves.unlink(missing_ok=True)
         # The identity first: with it, a run that is killed here can be started again.
-        write_record(self.identity_file, identity)
+        self.write_identity(identity)
         write_text(self.path / "config.toml", config)
-        self._seal = None
         return []
 
     def _orphan(self) -> Path | None:
         """Results of tasks whose state is not there."""
         if self.results.exists() and self.results.stat().st_size:
             return self.results
-        summary = self.path / "summary.json"
+        summary = self.path / SUMMARY
         try:
             # One that says nothing was learned is written when a run begins.
             return summary if summary.exists() and read_summary(self.path)["tasks"] else None
@@ -167,11 +168,12 @@ class RunDirectory:
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
         except DamagedError as error:
-            raise DamagedError(f"{error}; {self._mended_by()}") from error
+            raise DamagedError(f"{error}; {self.mended_by()}") from error
         except LifelongError as error:
             raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
 
-    def _mended_by(self) -> str:
+    def mended_by(self) -> str:
+        """What a person can do about a damaged file."""
         return f"the command that began the run mends it, or: lifelong verify {self.path} --repair"
 
     @property
@@ -209,8 +211,7 @@ class RunDirectory:
                 "choose another --out, or delete that folder to start over"
             )
         if notes:
-            write_record(self.identity_file, stored)
-            self._seal = None
+            self.write_identity(stored)
         return notes
 
     def identity_of_state(self) -> dict[str, Any] | None:
@@ -224,6 +225,28 @@ class RunDirectory:
             except (LifelongError, KeyError, TypeError):
                 continue
         return None
+
+    def mend_identity(self) -> list[str]:
+        """Write a lost or damaged identity anew from the run's state, if that keeps it; returns what was mended."""
+        try:
+            self.identity()
+            return []
+        except DamagedError:
+            how = "damaged"
+        except LifelongError:
+            if self.identity_file.exists():
+                raise
+            how = "missing"
+        found = self.identity_of_state()
+        if found is None:
+            return []
+        self.write_identity(found)
+        return [f"identity.json: was {how}; written anew from the run's state"]
+
+    def write_identity(self, identity: Mapping[str, Any]) -> None:
+        """Write by what the run knows itself again."""
+        write_record(self.identity_file, identity)
+        self._seal = None
 
     def _owns(self, identity: dict[str, Any]) -> bool:
         """Whether a file of a task under way is of the run of this identity."""
@@ -267,16 +290,23 @@ class RunDirectory:
 
     def stored(self) -> Stored | None:
         """As `load`, with what is known of the file."""
+        return self._stored(lambda: self.read_state(self.state_file))
+
+    def plain_state(self) -> Stored | None:
+        """As `stored`, with None for each tensor: little of the file is read."""
+        return self._stored(lambda: read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None))
+
+    def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
             return None
         try:
-            return self.read_state(self.state_file)
+            return read()
         except ForeignError as error:
             raise ForeignError(f"{error}; put this run's own back, or: lifelong verify {self.path} --repair") from error
         except DamagedError as error:
-            raise DamagedError(f"{_why(error)}; {self._mended_by()}, from the state before it") from error
+            raise DamagedError(f"{_why(error)}; {self.mended_by()}, from the state before it") from error
         except LifelongError as error:
-            raise LifelongError(f"{error}; {self._mended_by()}, from the state before it") from error
+            raise LifelongError(f"{error}; {self.mended_by()}, from the state before it") from error
 
     def read_state(self, file: Path) -> Stored:
         """What one of the two files of states holds.
@@ -285,7 +315,8 @@ class RunDirectory:
             DamagedError: it is damaged, or another run's.
             LifelongError: it is not there.
         """
-        return read_tree(file, owner=self.seal.owner(self.state_file), required=self.seal.required)
+        seal = self.seal
+        return read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required)
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
@@ -350,8 +381,12 @@ class RunDirectory:
 
     def write_results(self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]) -> dict[str, Any]:
         """Write results.jsonl and summary.json; returns what stands in the second."""
+        self.write_lines(entries, accuracy)
+        return write_record(self.path / SUMMARY, plain(summary))
+
+    def write_lines(self, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+        """Write results.jsonl."""
         write_text(self.results, as_lines(_lines(entries, accuracy), self.seal.run))
-        return write_record(self.path / "summary.json", plain(summary))
 
     def hold_results(
         self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
@@ -365,9 +400,11 @@ class RunDirectory:
             What stands in summary.json, and which of the files were not what had been written.
         """
         there, wrong = self.wrong_results(entries, accuracy, summary)
-        if there is not None and not wrong:
-            return there, []
-        return self.write_results(entries, accuracy, summary), [f"{line}; written anew" for line in wrong.values() if line]
+        if self.results.name in wrong:
+            self.write_lines(entries, accuracy)
+        if there is None or SUMMARY in wrong:
+            there = write_record(self.path / SUMMARY, summary)
+        return there, [f"{line}; written anew" for line in wrong.values() if line]
 
     def wrong_results(
         self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
@@ -382,22 +419,27 @@ class RunDirectory:
         there: dict[str, Any] | None = None
         try:
             there = read_summary(self.path)
-            differs = [key for key in dict.fromkeys([*summary, *there]) if key != DIGEST and there.get(key) != summary.get(key)]
+            differs = differing(there, summary)
             if differs:
                 early = len(there.get("tasks") or []) < len(entries)
-                wrong["summary.json"] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
+                wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
         except DamagedError:
-            wrong["summary.json"] = "summary.json was damaged"
+            wrong[SUMMARY] = "summary.json was damaged"
         except LifelongError:
-            wrong["summary.json"] = ""
+            wrong[SUMMARY] = ""
         wanted = _lines(entries, accuracy)
-        lines = read_lines(self.results, self.seal.run)
+        lines = read_lines(self.results, self.seal)
         if not lines.whole:
-            wrong["results.jsonl"] = "results.jsonl was damaged"
+            wrong[self.results.name] = "results.jsonl was damaged"
         elif lines.found != wanted:
             early = len(lines.found) < len(wanted) and lines.found == wanted[: len(lines.found)]
-            wrong["results.jsonl"] = "" if early else "results.jsonl is not what the run's state says"
+            wrong[self.results.name] = "" if early else "results.jsonl is not what the run's state says"
         return there, wrong
+
+
+def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """The keys in which a summary that was read differs from what it ought to be."""
+    return [key for key in dict.fromkeys([*summary, *read]) if key != DIGEST and read.get(key) != summary.get(key)]
 
 
 def _lines(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> list[dict[str, Any]]:
@@ -433,7 +475,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         DamagedError: it is not as it was written.
         LifelongError: there is none, or it cannot be read.
     """
-    file = Path(path) / "summary.json"
+    file = Path(path) / SUMMARY
     try:
         content, checked = read_record(file)
     except FileNotFoundError as error:

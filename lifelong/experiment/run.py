@@ -15,7 +15,7 @@ from lifelong.data.task import Stream
 from lifelong.digests import RECORDED
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.events import check_tensorboard
-from lifelong.experiment.identity import STATE_VERSION, check_readable, misfit
+from lifelong.experiment.identity import STATE_VERSION, misfit
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
 from lifelong.experiment.results import RunDirectory
@@ -98,10 +98,7 @@ def read_config(directory: RunDirectory) -> RunConfig:
     Raises:
         LifelongError: config.toml is missing, cannot be used, or says something else than the run's identity.
     """
-    file = directory.path / "config.toml"
-    methods = {name: entry.settings for name, entry in known_methods().items()}
-    # A setting that a later version has was as its default, whatever a preset says of it now.
-    config = resolve(None, None, None, None, file, {}, methods=methods, presets=False)
+    config, file = read_settings(directory), directory.path / "config.toml"
     wrong = misfit(config, directory.identity())
     if wrong is not None:
         raise DamagedError(
@@ -109,6 +106,17 @@ def read_config(directory: RunDirectory) -> RunConfig:
             f" {directory.path} --repair"
         )
     return config
+
+
+def read_settings(directory: RunDirectory) -> RunConfig:
+    """What config.toml says.
+
+    Raises:
+        LifelongError: it is missing, or cannot be used.
+    """
+    methods = {name: entry.settings for name, entry in known_methods().items()}
+    # A setting that a later version has was as its default, whatever a preset says of it now.
+    return resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
 
 
 def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:

@@ -84,7 +84,7 @@ class Runner:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves, self.tensorboard, self.origin = Curves(directory.curves, directory.seal.run), tensorboard, dict(origin or {})
+        self.curves, self.tensorboard, self.origin = Curves(directory.curves, directory.seal), tensorboard, dict(origin or {})
         self.mended, self.more = list(mended), dict(more or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
@@ -253,7 +253,7 @@ class Runner:
         """
         row, digests = [], []
         for index, entry in enumerate([*self.entries, newest]):
-            digest = _digest_modules(self.method, index)
+            digest = digest_modules(self.method, index)
             known = index < len(self.digests) and digest == self.digests[index] and not math.isnan(self.accuracy[-1][index])
             if known:
                 row.append(self.accuracy[-1][index])
@@ -413,7 +413,7 @@ def retire(task: Task, method: str) -> None:
         raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
 
 
-def _digest_modules(method: Method, task_index: int) -> str:
+def digest_modules(method: Method, task_index: int) -> str:
     """A hash over all parameters and buffers that answer for a task."""
     digest = hashlib.sha256()
     for module in method.modules(task_index):

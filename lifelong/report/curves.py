@@ -9,7 +9,7 @@ from lifelong.digests import run_digest
 from lifelong.errors import LifelongError
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish
 from lifelong.report.wording import finite
-from lifelong.storage import read_lines, read_record
+from lifelong.storage import Seal, read_lines, read_record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,19 +37,20 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
         LifelongError: the file cannot be read, or is none of ours.
     """
     file = Path(out) / "curves.jsonl"
-    lines = read_lines(file, _run(Path(out))).found
+    lines = read_lines(file, _seal(Path(out))).found
     for number, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not line.keys() >= KEYS:
             raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
     return lines
 
 
-def _run(out: Path) -> str | None:
-    """The digest that each line is bound to; None where it is not known."""
+def _seal(out: Path) -> Seal | None:
+    """What binds each line to its run; None where that is not known."""
     try:
-        return run_digest(read_record(out / "checkpoint" / "identity.json")[0])
+        identity, required = read_record(out / "checkpoint" / "identity.json")
     except (OSError, LifelongError):
         return None
+    return Seal(run_digest(identity), required=required)
 
 
 def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:

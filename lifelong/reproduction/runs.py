@@ -12,8 +12,8 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError, MissingDataError
+from lifelong.experiment.derived import known_summary
 from lifelong.experiment.progress import Progress, duration
-from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
@@ -48,7 +48,7 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     folder = out / job.folder
     if not (folder / "summary.json").is_file():
         return None
-    summary = read_summary(folder)
+    summary = known_summary(folder)
     wanted = json.loads(json.dumps(flat(job.config)))
     stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():
