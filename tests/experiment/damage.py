@@ -56,16 +56,16 @@ def config(folder: Path, method: str = "finetune", seed: int = 0) -> RunConfig:
 
 
 class StopIn(Progress):
-    """Ctrl-C at an epoch of a stage of the second task."""
+    """Ctrl-C at an epoch of a stage of a task, the second one unless told otherwise."""
 
-    def __init__(self, stage: str, epoch: int) -> None:
-        self.stage, self.at, self.task = stage, epoch, 0
+    def __init__(self, stage: str, epoch: int, task: int = 1) -> None:
+        self.wanted, self.task = (task, stage, epoch), 0
 
     def task_started(self, index: int, name: str) -> None:
         self.task = index
 
     def epoch(self, event) -> None:
-        if (self.task, event.stage, event.epoch) == (1, self.stage, self.at):
+        if (self.task, event.stage, event.epoch) == self.wanted:
             raise KeyboardInterrupt
 
 

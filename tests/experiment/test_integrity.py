@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,12 @@ import lifelong
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import read_summaries
-from lifelong.experiment.derived import known_summary
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
-from lifelong.storage import load_tree, read_record
+from lifelong.settings.run import RunConfig
+from lifelong.storage import load_tree
 from tests.experiment.damage import (
     HERE,
     Notes,
@@ -34,7 +33,7 @@ from tests.experiment.damage import (
     some_bits,
     stopped,
 )
-from tests.resaved import change_record, change_state, without_digest
+from tests.resaved import change_record, change_state
 from tests.trees import same
 
 STORED = Path(__file__).parent / "stored"
@@ -46,12 +45,11 @@ CERTAIN = ("version", "complete", "parameters", "ap", "af", "bwt", "forgetting",
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """Finished and stopped runs of two seeds, with the stream that they learned."""
+    """Finished runs of two seeds, and one that was stopped and its end, with the stream that they learned."""
     folder = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
         finished(folder, "finetune", seed)
-        stopped(folder, "par", seed)
-    finished(folder, "par")
+    again(copied(stopped(folder, "par"), folder / "par-0"), config(folder, "par"))
     return folder
 
 
@@ -59,6 +57,14 @@ def end(out: Path) -> dict:
     """What a run came to."""
     state = load_tree(out / STATE)
     return {"method": state["method"], "accuracy": state["accuracy"], "digests": state["digests"]}
+
+
+def again_or_refused(out: Path, how: RunConfig) -> tuple[dict | None, list[str]]:
+    """As `again`; None for a run that is refused, which takes one line."""
+    try:
+        return again(out, how)
+    except LifelongError as error:
+        return None, str(error).splitlines()
 
 
 def certain(summary: dict) -> dict:
@@ -100,10 +106,9 @@ def check_end_of_finished(base: Path, place: Path, file: str, bit: int) -> None:
     wanted = read_summary(out)
     flip(out / file, bit)
     found = lifelong.verify(out)
-    try:
-        summary, said = again(out, config(base))
-    except LifelongError as error:
-        assert "\n" not in str(error)
+    summary, said = again_or_refused(out, config(base))
+    if summary is None:
+        assert len(said) == 1
         assert not found.sound
         return
     assert certain(summary) == certain(wanted)
@@ -121,8 +126,13 @@ def test_a_finished_run_with_a_flipped_bit_comes_to_its_end(base, tmp_path, file
 @pytest.mark.parametrize(
     "file",
     [
-        *(STATE, IDENTITY, "config.toml", "summary.json", "results.jsonl", "curves.jsonl"),
-        *("checkpoint/stages/task-001/search.done.safetensors", "checkpoint/stages/task-001/train.running.safetensors"),
+        STATE,
+        "checkpoint/stages/task-001/search.done.safetensors",
+        "checkpoint/stages/task-001/train.running.safetensors",
+        *(
+            pytest.param(file, marks=pytest.mark.slow)
+            for file in (IDENTITY, "config.toml", "summary.json", "results.jsonl", "curves.jsonl")
+        ),
     ],
 )
 def test_a_stopped_run_with_a_flipped_bit_comes_to_the_end_of_one_without(base, tmp_path, file):
@@ -150,12 +160,8 @@ def test_many_flips_end_to_end(base, tmp_path, seed):
         file = chance.choice([file for file in files_of(base / "par-0-stopped") if file != STATE])
         out = copied(base / "par-0-stopped", tmp_path / f"stopped-{number}")
         flip(out / file, chance.randrange(8 * (out / file).stat().st_size))
-        try:
-            again(out, config(base, "par"))
-        except LifelongError as error:
-            assert "\n" not in str(error)
-            continue
-        assert same(end(out), end(base / "par-0"))
+        if again_or_refused(out, config(base, "par"))[0] is not None:
+            assert same(end(out), end(base / "par-0"))
 
 
 def test_a_damaged_state_falls_back_to_the_one_before_it(base, tmp_path):
@@ -242,10 +248,12 @@ def test_where_a_file_cannot_have_two_names(base, tmp_path, monkeypatch):
 # Swaps
 
 
-@pytest.mark.parametrize("kind", ["finetune-{}", "par-{}-stopped"])
+@pytest.mark.parametrize("kind", ["finetune-{}", pytest.param("par-{}-stopped", marks=pytest.mark.slow)])
 def test_a_file_of_another_seed_changes_no_number(base, tmp_path, kind):
     """Every file of seed 1 in the place of seed 0's: refused in one line, or made up for."""
     mine, other = base / kind.format(0), base / kind.format(1)
+    if not other.exists():
+        stopped(base, "par", 1)
     wanted = base / ("finetune-0" if "finetune" in kind else "par-0")
     swapped = 0
     for file in files_of(mine):
@@ -257,10 +265,9 @@ def test_a_file_of_another_seed_changes_no_number(base, tmp_path, kind):
         swapped += 1
         assert not lifelong.verify(out).sound, file
         before = {name: (out / name).read_bytes() for name in files_of(out)}
-        try:
-            summary, said = again(out, config(base, kind.split("-")[0]))
-        except LifelongError as error:
-            assert "\n" not in str(error)
+        summary, said = again_or_refused(out, config(base, kind.split("-")[0]))
+        if summary is None:
+            assert len(said) == 1
             assert file in (STATE, IDENTITY)
             assert {name: (out / name).read_bytes() for name in files_of(out)} == before, "nothing is overwritten"
             continue
@@ -296,10 +303,24 @@ def test_a_whole_checkpoint_of_another_seed_is_refused(base, tmp_path):
 
 
 FORGED = {
-    **dict.fromkeys(("ap", "af", "bwt", "forgetting", "weighted_accuracy"), 0.999),
-    **{"parameters": 7, "memory": {"replay": 1}, "seconds": 0.5, "seconds_by_phase": {"train": 1.0}},
-    **{"accuracy": [[1.0], [1.0, 1.0]], "complete": False, "notes": ["forged"], "seed": 5, "method": "par", "version": "9"},
-    **{"tasks": [], "task_free": {"routing": [1.0, 1.0]}, "invented": 1},
+    "ap": 0.999,
+    "af": 0.5,
+    "bwt": 0.5,
+    "forgetting": -0.5,
+    "weighted_accuracy": 0.999,
+    "parameters": 7,
+    "memory": {"replay": 1},
+    "seconds": 0.5,
+    "seconds_by_phase": {"train": 1.0},
+    "accuracy": [[1.0], [1.0, 1.0]],
+    "complete": False,
+    "notes": ["forged"],
+    "seed": 5,
+    "method": "par",
+    "version": "9",
+    "tasks": [],
+    "task_free": {"routing": [1.0, 1.0]},
+    "invented": 1,
 }
 
 
@@ -441,21 +462,20 @@ def test_each_task_says_with_what_it_was_learned(base):
         assert task["made_with"].keys() == {"library", "torch", "processor", "accelerator", "threads"}
 
 
-def test_a_change_within_a_task_and_one_between_tasks_are_noted_for_good(base, tmp_path, monkeypatch):
+def test_a_change_within_a_task_is_noted_for_good(base, tmp_path, monkeypatch):
+    """Stopped in its first task: no task is there yet that says with what it was learned, but what the stage saved does."""
     from lifelong.experiment import machine
 
-    out = copied(base / "par-0-stopped", tmp_path / "run")
+    out = tmp_path / "run"
     monkeypatch.setattr(machine, "__version__", "9.9")
-    first = tmp_path / "first"
     with pytest.raises(KeyboardInterrupt):
-        run(config(base, "par"), out, HERE, StopIn("train", 3))
+        run(config(base), out, HERE, StopIn("train", 3, task=0))
     monkeypatch.undo()
-    shutil.copytree(out, first)
-    words = "begun with lifelong {}, continued with lifelong {}: equal to rounding, not to the bit"
-    # The stage was saved by 9.9; the entry of the task before it says 0.1.
-    summary, said = again(first, config(base, "par"))
-    assert words.format("9.9", lifelong.__version__) in said
-    assert words.format("9.9", lifelong.__version__) in summary["notes"]
+    words = f"begun with lifelong 9.9, continued with lifelong {lifelong.__version__}: equal to rounding, not to the bit"
+    summary, said = again(out, config(base))
+    assert words in said
+    assert words in summary["notes"]
+    assert words in again(out, config(base))[0]["notes"]
 
 
 def test_a_run_of_an_earlier_version_is_read_with_a_note(tmp_path):
@@ -519,7 +539,7 @@ def test_repair_drops_damaged_stages_and_an_identity_of_another_run(base, tmp_pa
     out = copied(base / "par-0-stopped", tmp_path / "run")
     stage = out / "checkpoint/stages/task-001/search.done.safetensors"
     flip(stage, 999)
-    shutil.copy(base / "par-1-stopped" / IDENTITY, out / IDENTITY)
+    shutil.copy(base / "finetune-1" / IDENTITY, out / IDENTITY)
     found = lifelong.verify(out, repair=True)
     assert found.sound
     assert len(found.mended) == 2
