@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code. An unexpected error is a bug, and passes through with its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    code: int | None = None
+    code: Any = None
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    return code or 0
+    return code if isinstance(code, int) else 0
 
 
 def _with_plugins(words: Sequence[str]) -> list[str]:

@@ -421,7 +421,7 @@ class RunDirectory:
             there = read_summary(self.path)
             differs = differing(there, summary)
             if differs:
-                early = len(there.get("tasks") or []) < len(entries)
+                early = _early(there.get("tasks"), there.get("accuracy"), entries, accuracy)
                 wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
         except DamagedError:
             wrong[SUMMARY] = "summary.json was damaged"
@@ -432,9 +432,19 @@ class RunDirectory:
         if not lines.whole:
             wrong[self.results.name] = "results.jsonl was damaged"
         elif lines.found != wanted:
-            early = len(lines.found) < len(wanted) and lines.found == wanted[: len(lines.found)]
+            early = _early(lines.found, [line.get("accuracy") for line in lines.found], entries, accuracy)
             wrong[self.results.name] = "" if early else "results.jsonl is not what the run's state says"
         return there, wrong
+
+
+def _early(tasks: Any, rows: Any, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> bool:
+    """Whether results are those of fewer tasks, as a process leaves them that is killed between a state and its results."""
+    try:
+        names = [task["name"] for task in tasks]
+    except (TypeError, KeyError):
+        return False
+    count = len(names)
+    return count < len(entries) and names == [entry["name"] for entry in entries[:count]] and rows == plain(accuracy[:count])
 
 
 def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import config_toml
 from lifelong.settings.run import Environment
 from lifelong.storage import Stored, read_lines, read_record, read_tree, write_text
+from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import confusion
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found
@@ -128,7 +129,7 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
 
 def _count(directory: RunDirectory) -> int:
     try:
-        stored = RunDirectory(directory.path).stored()
+        stored = RunDirectory(directory.path).plain_state()
     except LifelongError:
         return 0
     return 0 if stored is None else len(stored.tree["entries"])
@@ -222,8 +223,12 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
     for name in ("results.jsonl", "summary.json"):
         file = directory.path / name
         if name in wrong_files:
-            about = wrong_files[name] or "it is of fewer tasks than the run's state"
-            yield Checked(name, "damaged" if file.exists() else "missing", about if file.exists() else "")
+            if not file.exists():
+                yield Checked(name, "missing")
+            elif wrong_files[name]:
+                yield Checked(name, "damaged", wrong_files[name])
+            else:
+                yield Checked(name, "good", "of fewer tasks than the run's state: the command that began the run writes it anew")
         else:
             checked = read_lines(file, directory.seal).checked if name == "results.jsonl" else read_record(file)[1]
             yield Checked(name, "good" if checked else "unchecked", "" if checked else UNCHECKED)
@@ -251,7 +256,8 @@ def _wrong_record(saved: SavedRun, index: int) -> str:
 
 
 def _judge(saved: SavedRun, environment: Environment) -> Iterator[Judged]:
-    """Each task's test images, asked again; the method needs no extractor for that."""
+    """Each task's test images, asked again, as a run asks them; the method needs no extractor for that."""
+    flush_denormals()
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     device = choose_device(environment.device)
     threads = set_threads(environment.threads, max(entry["image_size"] for entry in saved.entries))

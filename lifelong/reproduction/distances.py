@@ -20,7 +20,7 @@ from lifelong.reproduction.plan import Choice, check_names, sources_of
 from lifelong.reproduction.write import Part
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import Environment, RunConfig
-from lifelong.storage import write_text
+from lifelong.storage import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
     except MissingDataError as error:
         say(f"missing: {stream.label}: {error}")
         return Measured(stream, seed, config, None, f"no images of {error.source}")
-    write_text(file, json.dumps({"settings": flat(config), **result}, indent=1) + "\n")
+    write_record(file, {"settings": flat(config), **result})
     return Measured(stream, seed, config, result, None)
 
 
 def _read(file: Path, config: RunConfig) -> dict[str, Any]:
     try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LifelongError(f"cannot read {file}: {error}; delete it") from error
+        result, _ = read_record(file)
+    except (OSError, LifelongError) as error:
+        raise LifelongError(f"{error}; delete it") from error
     wanted = json.loads(json.dumps(flat(config)))
-    if not isinstance(result, dict) or result.get("settings") != wanted:
+    if result.get("settings") != wanted:
         raise LifelongError(f"{file} holds the distances of other settings; choose another --out, or delete it")
     return result
 
