@@ -43,6 +43,11 @@ CERTAIN = ("version", "complete", "parameters", "ap", "af", "bwt", "forgetting",
 """Of a summary: what two runs of one command have in common."""
 
 
+def slow(*cases: str) -> list:
+    """Cases that `make test-all` alone runs."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in sorted(cases)]
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """Finished runs of two seeds, and one that was stopped and its end, with the stream that they learned."""
@@ -118,7 +123,7 @@ def check_end_of_finished(base: Path, place: Path, file: str, bit: int) -> None:
     assert found.sound or said or file == PREVIOUS
 
 
-@pytest.mark.parametrize("file", [STATE, PREVIOUS, IDENTITY, "config.toml", "summary.json", "results.jsonl", "curves.jsonl"])
+@pytest.mark.parametrize("file", [STATE, "config.toml", *slow(PREVIOUS, IDENTITY, "summary.json", "results.jsonl", "curves.jsonl")])
 def test_a_finished_run_with_a_flipped_bit_comes_to_its_end(base, tmp_path, file):
     check_end_of_finished(base, tmp_path / "run", file, random.Random(file).randrange(8 * (base / "finetune-0" / file).stat().st_size))
 
@@ -226,8 +231,7 @@ def test_killed_while_a_state_is_saved(base, tmp_path, monkeypatch, step):
     assert mended == []
     assert len(stored.tree["entries"]) == 2
     assert len(RunDirectory(out).read_state(out / PREVIOUS).tree["entries"]) in (1, 2)
-    summary, _ = again(out, config(base))
-    assert summary["complete"]
+    RunDirectory(out).drop_parts()
     assert not list(out.rglob(".*.part"))
 
 
@@ -324,7 +328,9 @@ FORGED = {
 }
 
 
-@pytest.mark.parametrize("key", FORGED)
+@pytest.mark.parametrize(
+    "key", ["ap", "parameters", "tasks", "invented", *slow(*(FORGED.keys() - {"ap", "parameters", "tasks", "invented"}))]
+)
 def test_a_forged_summary_is_not_believed(base, tmp_path, key):
     """Also with the right digest."""
     out = copied(base / "finetune-0", tmp_path / "run")
@@ -424,7 +430,7 @@ def test_results_of_a_task_earlier_are_no_damage(base, tmp_path, monkeypatch):
 # Nothing intact is overwritten
 
 
-@pytest.mark.parametrize("left", ["summary.json", "results.jsonl"])
+@pytest.mark.parametrize("left", ["results.jsonl", *slow("summary.json")])
 def test_results_without_their_state_are_not_overwritten(base, tmp_path, left):
     out = copied(base / "finetune-0", tmp_path / "run")
     for name in {STATE, PREVIOUS, "summary.json", "results.jsonl"} - {left}:
@@ -542,7 +548,7 @@ def test_the_command(base, tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", [IDENTITY, "config.toml", "summary.json", "results.jsonl", "curves.jsonl", PREVIOUS])
+@pytest.mark.parametrize("file", [IDENTITY, "config.toml", "curves.jsonl", *slow("summary.json", "results.jsonl", PREVIOUS)])
 def test_repair_restores_what_follows_from_the_state(base, tmp_path, file):
     """All but the lines of a curve, and a state before the last."""
     out = copied(base / "finetune-0", tmp_path / "run")
@@ -578,11 +584,10 @@ def test_added_tasks_are_known_from_the_state(base, tmp_path):
     summary = lifelong.learn(out, f"folder:{tmp_path / 'bars'}", device="cpu", threads=1, progress=False)
     file = out / "checkpoint" / "added.json"
     before = file.read_bytes()
-    for bit in (7, 1000, 2003):
-        flip(file, bit)
-        assert not lifelong.verify(out).sound
-        assert lifelong.learn(out, f"folder:{tmp_path / 'bars'}", device="cpu", threads=1, progress=False) == summary
-        assert file.read_bytes() == before
+    flip(file, 1000)
+    assert not lifelong.verify(out).sound
+    assert lifelong.learn(out, f"folder:{tmp_path / 'bars'}", device="cpu", threads=1, progress=False) == summary
+    assert file.read_bytes() == before
     counts = found_or_harmless(out, "checkpoint/added.json", some_bits(file, 150))
     assert counts["missed"] == 0
     judged = lifelong.verify(out, judge=True, device="cpu", threads=1).judged
