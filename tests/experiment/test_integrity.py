@@ -372,6 +372,13 @@ def test_a_state_that_does_not_bear_itself_out_is_found(base, tmp_path):
     assert found == ["task 'a': its accuracy is not that of its confusion matrix"]
 
 
+def test_weights_that_were_not_judged_are_found(base, tmp_path):
+    out = copied(base / "finetune-0", tmp_path / "run")
+    change_state(out, forge_weights)
+    found = [each.about for each in lifelong.verify(out).files if each.condition == "damaged"]
+    assert "task 'a': its weights are not those that were judged" in found
+
+
 def test_only_the_images_find_a_state_that_is_forged_all_through(base, tmp_path):
     """Accuracy and confusion matrix: what a digest cannot find, since who forges a state can forge its digest."""
     out = copied(base / "finetune-0", tmp_path / "run")
