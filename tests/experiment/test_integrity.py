@@ -33,7 +33,7 @@ from tests.experiment.damage import (
     some_bits,
     stopped,
 )
-from tests.resaved import change_record, change_state
+from tests.resaved import change_record, change_state, without_digest
 from tests.trees import same
 
 STORED = Path(__file__).parent / "stored"
