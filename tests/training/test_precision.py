@@ -23,6 +23,7 @@ from lifelong.training.precision import bf16_slowdown, check_training, compiled,
 from lifelong.training.stages import Stage, seeded
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
+from tests.resaved import as_earlier_version
 from tests.trees import same
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
