@@ -4,9 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, learn, open_stream, run, tune
+    from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.experiment.verify import Verification
     from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.backbone import check_backbone, register_backbone
@@ -27,6 +28,8 @@ _PUBLIC = {
     "distances": "lifelong.api",
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
+    "verify": "lifelong.api",
+    "Verification": "lifelong.experiment.verify",
     "export": "lifelong.exports",
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
@@ -62,6 +65,7 @@ __all__ = [
     "Split",
     "Stream",
     "Task",
+    "Verification",
     "__version__",
     "check_backbone",
     "check_extractor",
@@ -83,6 +87,7 @@ __all__ = [
     "register_regularizer",
     "run",
     "tune",
+    "verify",
 ]
 
 

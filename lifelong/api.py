@@ -6,7 +6,7 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.errors import LifelongError
@@ -16,6 +16,9 @@ from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, Preset, RunConfig
+
+if TYPE_CHECKING:
+    from lifelong.experiment.verify import Verification
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -39,6 +42,7 @@ __all__ = [
     "start_comparison",
     "to_tune",
     "tune",
+    "verify",
 ]
 
 DEFAULT_METHODS = ("par", "finetune", "independent")
@@ -398,6 +402,39 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
         with as_found():
             write_comparison(Path(out), summaries)
     return summaries
+
+
+@checked
+def verify(
+    run: Place,
+    *,
+    judge: bool = False,
+    repair: bool = False,
+    data: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: Threads = 0,
+    skip_broken: bool = False,
+) -> "Verification":
+    """Check that a run directory is what was written: the digest of every file, the configuration against the run's identity, all numbers
+    that can be derived again, and the weights against the record of their judging.
+
+    Args:
+        run: the run directory; it is only read, unless `repair` is given.
+        judge: also judge every task again from its test images, as far as these are here.
+        repair: first put the last good state in place, write anew what follows from it, and drop what is computed again.
+        data, device, download, threads, skip_broken: see `run`; to judge.
+
+    Returns:
+        "sound", whether all is well, "files" with the condition of each, "judged", and "mended", what was repaired.
+
+    Raises:
+        LifelongError: the folder holds no run, or another version's; or, to repair, another process is running in it.
+    """
+    from lifelong.experiment.verify import verify as verify_run
+
+    place = environment(data, None, device, download, threads, 5.0, skip_broken)
+    return verify_run(Path(run), place, judge=judge, repair=repair)
 
 
 @checked

@@ -55,6 +55,14 @@ class DivergedError(LifelongError):
         self.epoch = epoch
 
 
+class DamagedError(LifelongError):
+    """A file of ours is not as it was written: its content does not fit the digest that it carries, or cannot be read at all."""
+
+
+class ForeignError(DamagedError):
+    """A file of ours is whole, and belongs to another run or to another place of this one."""
+
+
 class MissingDataError(LifelongError):
     """The images of a source are not on this machine.
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from lifelong.experiment.derived import known_summary
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.settings.run import Environment, RunConfig
 
@@ -38,9 +38,9 @@ def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
     """The summaries of run directories, as `run_directories` finds them.
 
     Raises:
-        LifelongError: a path holds none.
+        LifelongError: a path holds none, or one that its run does not bear out.
     """
-    return [read_summary(run) for run in run_directories(paths)]
+    return [known_summary(run) for run in run_directories(paths)]
 
 
 def run_directories(paths: list[Path]) -> list[Path]:

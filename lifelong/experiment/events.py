@@ -51,7 +51,7 @@ def write_events(run: Path, entries: list[dict[str, Any]], accuracy: list[list[f
     places = [run / FOLDER / "stream" / f"events.out.tfevents.{index + 1:06d}" for index in range(len(entries))]
     if all(place.exists() for place in places):
         return
-    curves, _ = read_curves(run / "curves.jsonl")
+    curves = read_curves(run / "curves.jsonl").found
     for index, place in enumerate(places):
         if not place.exists():
             task = f"task-{index + 1:03d}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lifelong import __version__
 from lifelong.errors import LifelongError
 from lifelong.settings.device import ACCELERATORS, Device, parse_device
 
@@ -96,6 +97,11 @@ def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
         "torch": f"torch {torch.__version__}",
         "threads": f"{threads} {'thread' if threads == 1 else 'threads'}",
     }
+
+
+def made_with(device: torch.device, threads: int) -> dict[str, str]:
+    """Return what decides the numbers that a run's settings do not, each in words: recorded with each task, and in each file of a run."""
+    return {"library": f"lifelong {__version__}"} | arithmetic(device, threads)
 
 
 def machine_name(device: torch.device) -> str:

@@ -12,19 +12,22 @@ import torch
 from lifelong import __version__
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
-from lifelong.errors import LifelongError
+from lifelong.digests import RECORDED
+from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.events import check_tensorboard
+from lifelong.experiment.identity import STATE_VERSION, misfit
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RECORDED, RunDirectory
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
-from lifelong.methods.registry import make_method
+from lifelong.methods.registry import known_methods, make_method
 from lifelong.opening import open_regular
 from lifelong.relatedness.extractor import Extractor, open_extractor
-from lifelong.settings.resolve import as_begun, config_toml, default_values, flat
+from lifelong.settings.resolve import as_begun, config_toml, default_values, flat, resolve
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import EXTRACTORS
+from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
 from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
@@ -32,12 +35,6 @@ from lifelong.training.denormals import flush_denormals
 from lifelong.training.memory import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
-
-STATE_VERSION = 2
-"""Of the form of saved states; raised when those of older forms can no longer be read (docs/compatibility.md)."""
-
-READS = {2: "0.1"}
-"""The forms that this version reads, each with the first version of the library that wrote it."""
 
 
 def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
@@ -75,8 +72,9 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     settings, notes = resolve_extractor(config.settings, stream.name)
     notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
     config = replace(config, settings=settings)
-    if directory.begun():
-        config = as_begun(config, directory.identity())
+    stored = _begun_with(directory)
+    if stored is not None:
+        config = as_begun(config, stored)
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()
     if wanted is not None:
@@ -91,14 +89,64 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     notes += as_notes(data_check(stream))
     with directory.locked() as note:
         notes += [note] if note else []
-        if directory.begun():
-            check_readable(out, directory.identity())
-        directory.claim(identity, config_toml(config), default_values(config))
+        mended = directory.claim(identity, config_toml(config), default_values(config))
+        mended += _hold_config(directory, config)
         listener, saves = progress or Progress(), environment.save_every
         events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
-        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin)
+        runner = Runner(
+            config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin, mended=mended
+        )
         with exact_float32(device):
             return runner.to_end()
+
+
+def _begun_with(directory: RunDirectory) -> dict[str, Any] | None:
+    """By what a run that was begun here knows itself; None where none was, or nothing whole says it."""
+    if not directory.begun():
+        return None
+    try:
+        return directory.identity()
+    except DamagedError:
+        return directory.identity_of_state()
+
+
+def read_config(directory: RunDirectory) -> RunConfig:
+    """The configuration of a run, which must be what it was learned with.
+
+    Raises:
+        LifelongError: config.toml is missing, cannot be used, or says something else than the run's identity.
+    """
+    config, file = read_settings(directory), directory.path / "config.toml"
+    wrong = misfit(config, directory.identity())
+    if wrong is not None:
+        raise DamagedError(
+            f"{file} says {wrong}, as the run was learned; the command that began the run mends it, or: lifelong verify"
+            f" {directory.path} --repair"
+        )
+    return config
+
+
+def read_settings(directory: RunDirectory) -> RunConfig:
+    """What config.toml says.
+
+    Raises:
+        LifelongError: it is missing, or cannot be used.
+    """
+    methods = {name: entry.settings for name, entry in known_methods().items()}
+    # A setting that a later version has was as its default, whatever a preset says of it now.
+    return resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
+
+
+def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
+    """Write config.toml anew if it does not say what its run is learned with; returns what was mended."""
+    file = directory.path / "config.toml"
+    try:
+        read_config(directory)
+        return []
+    except LifelongError as error:
+        missing = not file.exists()
+        write_text(file, config_toml(config))
+        return ["config.toml was missing; written anew" if missing else f"config.toml was damaged or changed ({error}); written anew"]
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
@@ -145,27 +193,6 @@ def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> di
         identity: of the run.
     """
     return {"stream_content": content, "extractor_weights": identity.get("extractor weights")}
-
-
-def check_readable(path: Path, identity: Mapping[str, Any]) -> None:
-    """See that a run's state is of a form that this version reads.
-
-    Args:
-        path: the run directory.
-        identity: of the run.
-
-    Raises:
-        LifelongError: it is not; the line names the version that can.
-    """
-    form = identity.get("version")
-    if form in READS:
-        return
-    writer = f" ({identity[RECORDED]})" if RECORDED in identity else ""
-    newer = isinstance(form, int) and form > STATE_VERSION
-    raise LifelongError(
-        f"{path} was written by another version of lifelong{writer}, in form {form}; this is {__version__}, which reads form"
-        f" {', '.join(map(str, READS))} (since {READS[STATE_VERSION]}); {'update it' if newer else 'use that version, or run again'}"
-    )
 
 
 def digest_file(path: Path) -> str:

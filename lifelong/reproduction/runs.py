@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.data.sources import Sources
-from lifelong.errors import LifelongError, MissingDataError
+from lifelong.errors import DamagedError, LifelongError, MissingDataError
 from lifelong.experiment.counting import duration
+from lifelong.experiment.derived import known_summary
 from lifelong.experiment.machine import choose_device, machine_name
 from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.opening import parse_json, read_text, refuse_links
 from lifelong.reproduction.commit import commit
@@ -49,7 +49,10 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     folder = out / job.folder
     if not (folder / "summary.json").is_file():
         return None
-    summary = read_summary(folder)
+    try:
+        summary = known_summary(folder)
+    except DamagedError:
+        return None  # To be run again, which mends it or says why not.
     wanted = json.loads(json.dumps(flat(job.config)))
     stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():

@@ -30,10 +30,11 @@ from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import load_tree, save_tree
+from lifelong.storage import load_tree
 from lifelong.training.examples import evaluate
 from tests.experiment.kill_driver import STREAM
 from tests.made import made_task
+from tests.resaved import change_state
 
 HERE = Environment(device="cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,11 +115,14 @@ def test_a_run_of_a_version_without_these_numbers_goes_on(stream: str, tmp_path:
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(config(stream, "independent"), out, HERE, Stop())
-    state = load_tree(out / "checkpoint/run.safetensors")
-    for entry in state["entries"]:
-        for key in ("judged", "notes", "edges", "undecided_edges"):
-            del entry[key]
-    save_tree(out / "checkpoint/run.safetensors", state)
+
+    def earlier(state) -> None:
+        del state["summary"]
+        for entry in state["entries"]:
+            for key in ("judged", "notes", "edges", "undecided_edges", "made_with"):
+                del entry[key]
+
+    change_state(out, earlier)
     summary = run(config(stream, "independent"), out, HERE)
     assert ["judged" in task for task in summary["tasks"]] == [False, True, True]  # Independent's first task is as it was
     assert (summary["bwt"], summary["forgetting"]) == (0.0, 0.0)
@@ -236,11 +240,13 @@ def test_an_unwritable_place_is_named(stream: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_named(stream: str, tmp_path: Path) -> None:
+    """Where the one before it is damaged too."""
     out = tmp_path / "run"
     run(config(stream), out, HERE)
-    state = out / "checkpoint/run.safetensors"
-    state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged"):
+    for name in ("run.safetensors", "run.previous.safetensors"):
+        state = out / "checkpoint" / name
+        state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged or missing, and so is the state before it"):
         run(config(stream), out, HERE)
 
 

@@ -73,7 +73,7 @@ class SmallNetwork(nn.Sequential):
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch):
     """Puts a stream in the place of the one that would be opened, and a small network in that of every backbone."""
-    monkeypatch.setattr("lifelong.methods.backbone.make_backbone", lambda settings: SmallNetwork())
+    monkeypatch.setattr("lifelong.methods.backbone.make_backbone", lambda settings, image_size: SmallNetwork())
 
     def put(stream) -> None:
         monkeypatch.setattr(running, "open_stream", lambda *given: stream)
