@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
     from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
@@ -45,6 +47,9 @@ _PUBLIC = {
     "check_regularizer": "lifelong.methods.regularizers",
     "register_backbone": "lifelong.methods.backbone",
     "check_backbone": "lifelong.methods.backbone",
+    "Observer": "lifelong.experiment.observer",
+    "register_observer": "lifelong.experiment.observers",
+    "check_observer": "lifelong.experiment.observers",
     "register_figure": "lifelong.report.gallery",
     "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
@@ -60,6 +65,7 @@ __all__ = [
     "LifelongError",
     "Measure",
     "Method",
+    "Observer",
     "Prediction",
     "Regularizer",
     "Split",
@@ -72,6 +78,7 @@ __all__ = [
     "check_figure",
     "check_measure",
     "check_method",
+    "check_observer",
     "check_regularizer",
     "compare",
     "distances",
@@ -84,6 +91,7 @@ __all__ = [
     "register_figure",
     "register_measure",
     "register_method",
+    "register_observer",
     "register_regularizer",
     "run",
     "tune",

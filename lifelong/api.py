@@ -154,6 +154,7 @@ def run(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -171,7 +172,9 @@ def run(
         save_every: seconds between two saves of the computation under way.
         skip_broken: leave out images that cannot be used, instead of failing.
         tensorboard: write event files too, into the folder ``tensorboard`` of `out`; needs the extra ``lifelong[tensorboard]``.
-        progress: True prints it, False is silent; or a `lifelong.experiment.progress.Progress`.
+        observe: names of observers that are told how far the run has come: "tensorboard", "wandb", "mlflow", and those that
+            `register_observer` has added.
+        progress: True prints it, False is silent; or a `lifelong.Observer`.
 
     Returns:
         The content of ``summary.json``: "ap", "af", "parameters", "accuracy", "tasks", ...
@@ -181,7 +184,9 @@ def run(
     """
     resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
+    return start(
+        resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe), progress
+    )
 
 
 @checked
@@ -198,6 +203,7 @@ def learn(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
 ) -> dict[str, Any]:
     """Learn one more task in a finished run, or go on where the same call stopped, and write its report anew.
@@ -206,7 +212,7 @@ def learn(
         run: the run directory.
         task: where the images of the task are: ``folder:PATH`` with a folder for each class, or any other source of one data set.
         name: of the task; by default the last part of its address.
-        data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
+        data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
         The summary with the new task.
@@ -214,7 +220,7 @@ def learn(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
-    place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard)
+    place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe)
     return start_learning(Path(run), task, name, place, progress)
 
 
@@ -252,6 +258,7 @@ def tune(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -263,7 +270,7 @@ def tune(
         tolerance: the first candidate is taken that is at most this much less accurate than the best; in [0, 1), by default 0.
         trials: candidates per task that Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by default 0:
             every combination.
-        out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
+        out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
         As `run`; "tuning" has the cost, and each of "tasks" its own "tuning": all candidates, and which was chosen.
@@ -274,7 +281,9 @@ def tune(
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
+    return start(
+        resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe), progress
+    )
 
 
 def to_tune(config: RunConfig) -> RunConfig:
@@ -493,10 +502,11 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
 def _listener(progress: Any) -> Any:
     """The listener that was asked for."""
-    from lifelong.experiment.progress import ConsoleProgress, Progress
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.progress import ConsoleProgress
 
-    if isinstance(progress, Progress):
+    if isinstance(progress, Observer):
         return progress
     if not isinstance(progress, bool):
-        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.experiment.progress.Progress")
-    return ConsoleProgress() if progress else Progress()
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
+    return ConsoleProgress() if progress else Observer()

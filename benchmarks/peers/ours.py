@@ -12,7 +12,7 @@ import lifelong
 from benchmarks.peers.job import LR, MEAN, MOMENTUM, PAD, STD, WEIGHT_DECAY, Job, Turns, read_job
 from lifelong.api import configure
 from lifelong.data.task import Augmentation, Normalization, Split, SplitName, Task, TaskDescription
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.methods.method import Method
@@ -59,7 +59,7 @@ class MadeStream:
         return self.job.text()
 
 
-class TurnByTurn(Progress):
+class TurnByTurn(Observer):
     """Hands the turn over whenever a task has been learned and judged."""
 
     def __init__(self, turns: Turns) -> None:

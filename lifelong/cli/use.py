@@ -14,6 +14,7 @@ from lifelong.cli.commands import (
     DeviceFlag,
     DownloadFlag,
     JsonFlag,
+    ObserveFlag,
     SkipBrokenFlag,
     TensorBoardFlag,
     Where,
@@ -98,11 +99,12 @@ def learn(
     name: Annotated[str | None, run_flag("of the task [default: the last part of its address]"), ONE] = None,
     where: WhereFlags = WHERE,
     tensorboard: TensorBoardFlag = False,
+    observe: ObserveFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
     own_process()
-    summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
+    summary = api.start_learning(run, task, name, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.experiment.derived import known_summary
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
 from lifelong.settings.run import Environment, RunConfig
 
 
 def compare(
-    configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None, workers: int = 1
+    configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1
 ) -> list[dict[str, Any]]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
 
@@ -24,9 +24,9 @@ def compare(
     Raises:
         LifelongError: as `run`.
     """
-    listener = progress or Progress()
+    listener = progress or Observer()
 
-    def begin(position: int) -> Progress:
+    def begin(position: int) -> Observer:
         return listener if workers == 1 else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
 
     planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]

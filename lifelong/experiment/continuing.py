@@ -23,9 +23,9 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.curves import drop_task
-from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.observers import observed
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
@@ -69,7 +69,7 @@ class AddedTask:
 
 
 def learn_more(
-    path: Path, address: str, environment: Environment, progress: Progress | None = None, *, name: str | None = None
+    path: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
 ) -> dict[str, Any]:
     """Learn one more task, or go on where the same call was stopped.
 
@@ -90,9 +90,8 @@ def learn_more(
         return _learn_more(path, address, environment, progress, name)
 
 
-def _learn_more(path: Path, address: str, environment: Environment, progress: Progress | None, name: str | None) -> dict[str, Any]:
-    if environment.tensorboard:
-        check_tensorboard()
+def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> dict[str, Any]:
+    listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
     device = choose_device(environment.device)
@@ -107,15 +106,13 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
         summary = saved.summary()
         if not summary["complete"]:
             raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
-        listener = progress or Progress()
         mended = mend_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted, images)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
-            if environment.tensorboard:
-                write_events(path, saved.entries, saved.state["accuracy"])
+            listener.task_saved(path, saved.entries, saved.state["accuracy"])
             there, wrong = saved.directory.hold_results(saved.entries, saved.state["accuracy"], summary)
             for note in [*mended, *wrong]:
                 listener.note(note)
@@ -129,10 +126,9 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
         threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
         config, directory, saves = saved.config, saved.directory, environment.save_every
-        events, origin = environment.tensorboard, origin_of(stream.content, saved.identity)
+        origin = origin_of(stream.content, saved.identity)
         runner = Runner(
             *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),
-            tensorboard=events,
             origin=origin,
             mended=mended,
             more={"added": [asdict(task) for task in added]},

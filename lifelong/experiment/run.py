@@ -14,10 +14,10 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
 from lifelong.digests import RECORDED
 from lifelong.errors import DamagedError, LifelongError
-from lifelong.experiment.events import check_tensorboard
 from lifelong.experiment.identity import STATE_VERSION, misfit
 from lifelong.experiment.machine import choose_device, set_threads
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.observers import observed
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
@@ -37,7 +37,7 @@ from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 
 
-def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
+def run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
 
     Meanwhile the process has the run's number of threads, and takes numbers below the smallest normal float for zero
@@ -59,9 +59,8 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         return _run(config, out, environment, progress)
 
 
-def _run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None) -> dict[str, Any]:
-    if environment.tensorboard:
-        check_tensorboard()
+def _run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None) -> dict[str, Any]:
+    listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
     directory = RunDirectory(out)
@@ -91,11 +90,8 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
         notes += [note] if note else []
         mended = directory.claim(identity, config_toml(config), default_values(config))
         mended += _hold_config(directory, config)
-        listener, saves = progress or Progress(), environment.save_every
-        events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
-        runner = Runner(
-            config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin, mended=mended
-        )
+        saves, origin = environment.save_every, origin_of(content_of(stream), identity)
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, mended=mended)
         with exact_float32(device):
             return runner.to_end()
 

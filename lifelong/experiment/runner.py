@@ -20,7 +20,6 @@ from lifelong.digests import UNCHECKED
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.derived import derived, of_method, summary_of, to_keep
-from lifelong.experiment.events import write_events
 from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.machine import (
     arithmetic,
@@ -31,7 +30,7 @@ from lifelong.experiment.machine import (
     peak_memory,
     watch_device_memory,
 )
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
@@ -82,12 +81,11 @@ class Runner:
         directory: RunDirectory,
         device: torch.device,
         extractors: Callable[[str, str], Extractor],
-        progress: Progress,
+        progress: Observer,
         notes: list[str],
         threads: int,
         save_every: float,
         *,
-        tensorboard: bool = False,
         origin: Mapping[str, Any] | None = None,
         mended: Sequence[str] = (),
         more: Mapping[str, Tree] | None = None,
@@ -95,7 +93,7 @@ class Runner:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves, self.tensorboard, self.origin = Curves(directory.curves, directory.seal), tensorboard, dict(origin or {})
+        self.curves, self.origin = Curves(directory.curves, directory.seal), dict(origin or {})
         self.mended, self.more = list(mended), dict(more or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
@@ -368,8 +366,8 @@ class Runner:
         return summary
 
     def _events(self) -> None:
-        if self.tensorboard:
-            write_events(self.directory.path, self.entries, self.accuracy)
+        if self.entries:
+            self.progress.task_saved(self.directory.path, self.entries, self.accuracy)
 
     def _summary(self) -> dict[str, Any]:
         settings, numbers = flat(self.config), derived(self.entries, self.accuracy) | of_method(self.method)

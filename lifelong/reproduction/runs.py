@@ -14,7 +14,7 @@ from lifelong.errors import DamagedError, LifelongError, MissingDataError
 from lifelong.experiment.counting import duration
 from lifelong.experiment.derived import known_summary
 from lifelong.experiment.machine import choose_device, machine_name
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
 from lifelong.opening import parse_json, read_text, refuse_links
 from lifelong.reproduction.commit import commit
@@ -106,7 +106,7 @@ def run_all(
         if (summary := outcome.summaries.get(job.folder)) is not None and summary.get("machine") == here:
             times.end(job, summary)
 
-    def begin(position: int) -> Progress:
+    def begin(position: int) -> Observer:
         job = ready[position]
         remaining = [(each, sum(pixels[each.config.stream, each.seed])) for each in ready if each.folder not in outcome.summaries]
         say(f"run {position + 1} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}, {times.left(remaining)}")

@@ -10,7 +10,7 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import read_added
 from lifelong.experiment.derived import known_summary
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, run
 from lifelong.settings.baselines import FinetuneSettings
@@ -55,7 +55,7 @@ def config(folder: Path, method: str = "finetune", seed: int = 0) -> RunConfig:
     return RunConfig(stream=str(stream), method=method, seed=seed, preset="paper", training=training, settings=settings)
 
 
-class StopIn(Progress):
+class StopIn(Observer):
     """Ctrl-C at an epoch of a stage of a task, the second one unless told otherwise."""
 
     def __init__(self, stage: str, epoch: int, task: int = 1) -> None:
@@ -69,7 +69,7 @@ class StopIn(Progress):
             raise KeyboardInterrupt
 
 
-class Notes(Progress):
+class Notes(Observer):
     """Keeps what is said."""
 
     def __init__(self) -> None:

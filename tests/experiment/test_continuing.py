@@ -13,7 +13,7 @@ from PIL import Image
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
 from lifelong.learner import Learner
@@ -59,7 +59,7 @@ def weights(path: Path) -> dict:
     return load_tree(path / "checkpoint" / "run.safetensors")["method"]
 
 
-class StopAt(Progress):
+class StopAt(Observer):
     """Raises KeyboardInterrupt at the end of an epoch of the new task."""
 
     def __init__(self, epoch: int) -> None:

@@ -18,7 +18,7 @@ from lifelong.data.task import RetiredTaskError, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
@@ -90,7 +90,7 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
 def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tmp_path: Path) -> None:
     """Two searches of two epochs: one note in the log and in the summary, and each task's own count."""
 
-    class Listener(Progress):
+    class Listener(Observer):
         said: ClassVar[list[str]] = []
 
         def note(self, text: str) -> None:
@@ -108,7 +108,7 @@ def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tm
 def test_a_run_of_a_version_without_these_numbers_goes_on(stream: str, tmp_path: Path) -> None:
     """Stopped after a task, with the records as they were: what is judged again has its classes, the numbers of the whole are there."""
 
-    class Stop(Progress):
+    class Stop(Observer):
         def task_finished(self, index, record, accuracy) -> None:
             raise KeyboardInterrupt
 
@@ -175,7 +175,7 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
     """Stopped after its first task, and continued with another number of threads and by another processor."""
     from lifelong.experiment import machine
 
-    class Stop(Progress):
+    class Stop(Observer):
         def task_finished(self, index, record, accuracy) -> None:
             raise KeyboardInterrupt
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import lifelong
 from lifelong.errors import LifelongError
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
@@ -31,7 +31,7 @@ from lifelong.methods.regularizers import Distillation
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
-from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, REGULARIZERS
+from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -74,7 +74,7 @@ def state() -> dict[str, Any]:
     }
 
 
-class Halting(Progress):
+class Halting(Observer):
     """Lets a call fail in the middle, wherever it says first that it has come so far."""
 
     def task_started(self, index: int, name: str) -> None:
@@ -133,8 +133,11 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "check_extractor": lambda run, out, listener: lifelong.check_extractor("pixels" if listener is False else "none"),
     "register_backbone": lambda run, out, listener: lifelong.register_backbone("own" if listener is False else "?", nn.Flatten),
     "check_backbone": lambda run, out, listener: lifelong.check_backbone("light-resnet18" if listener is False else "none", images=2),
+    "register_observer": lambda run, out, listener: lifelong.register_observer("own" if listener is False else "?", lifelong.Observer),
+    "check_observer": lambda run, out, listener: lifelong.check_observer("own-observer" if listener is False else "none"),
     "register_figure": lambda run, out, listener: lifelong.register_figure("own" if listener is False else "?", print, "nothing"),
     "check_figure": lambda run, out, listener: lifelong.check_figure("accuracy" if listener is False else "none"),
+    "verify": lambda run, out, listener: lifelong.verify(run if listener is False else run.parent / "new"),
     "Learner.load": lambda run, out, listener: learner(run if listener is False else run.parent / "new"),
     "Learner.predict": lambda run, out, listener: learner(run).predict(IMAGES if listener is False else IMAGES[:, :, :5]),
     "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
@@ -143,7 +146,20 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 }
 """Every public call: as it works, and, where it is given `Halting`, as it fails."""
 
-DATA = {"LifelongError", "Measure", "Regularizer", "Prediction", "Split", "Stream", "Task", "Method", "Learner", "__version__"}
+DATA = {
+    "Learner",
+    "LifelongError",
+    "Measure",
+    "Method",
+    "Observer",
+    "Prediction",
+    "Regularizer",
+    "Split",
+    "Stream",
+    "Task",
+    "Verification",
+    "__version__",
+}
 """Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
 
 
@@ -166,8 +182,9 @@ def of_its_own():
 @pytest.fixture
 def _forgotten():
     """What a call registers is known only in its test."""
-    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, FIGURES)
+    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)
     before = [dict(registry._entries) for registry in registries]
+    OBSERVERS.register("own-observer", lifelong.Observer)
     yield
     for registry, entries in zip(registries, before, strict=True):
         registry._entries = entries
@@ -203,7 +220,7 @@ def in_thread(work: Callable[[], object]) -> list[object]:
     return found
 
 
-class Asking(Progress):
+class Asking(Observer):
     """Lets another thread make calls while a task is learned."""
 
     def __init__(self, *calls: Callable[[], object]) -> None:
