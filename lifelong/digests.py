@@ -24,7 +24,7 @@ UNCHECKED = "written before files carried digests; not checked"
 
 
 def digest_of(value: Any, owner: str = "") -> str:
-    """The digest of what JSON can say, whatever the order of its keys and its white space.
+    """Return the digest of what JSON can say, whatever the order of its keys and its white space.
 
     Args:
         value: plain values.
@@ -36,7 +36,7 @@ def digest_of(value: Any, owner: str = "") -> str:
 
 
 def signed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
-    """A record with its digest at its end; one that it has is replaced."""
+    """Return a record with its digest at its end; one that it has is replaced."""
     content = {key: value for key, value in record.items() if key != DIGEST}
     return content | {DIGEST: digest_of(content, owner)}
 
@@ -49,5 +49,5 @@ def fits(record: Mapping[str, Any], owner: str = "") -> bool | None:
 
 
 def run_digest(identity: Mapping[str, Any]) -> str:
-    """The digest of a run's identity, which every file of the run carries."""
+    """Return the digest of a run's identity, which every file of the run carries."""
     return digest_of({key: value for key, value in identity.items() if key != RECORDED})

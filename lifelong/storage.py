@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A name for a temporary file beside a file, which nobody else has."""
+    """Return a name for a temporary file beside a file, which nobody else has."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
@@ -178,7 +178,7 @@ class Lines:
 
 
 def read_lines(path: Path, seal: Seal | None = None) -> Lines:
-    """The objects of a JSON-lines file that are as they were written; a damaged line costs that line only.
+    """Return the objects of a JSON-lines file that are as they were written; a damaged line costs that line only.
 
     Args:
         path: the file; none is as an empty one.
@@ -214,7 +214,7 @@ def read_lines(path: Path, seal: Seal | None = None) -> Lines:
 
 
 def as_lines(records: list[dict[str, Any]], owner: str) -> str:
-    """The text of a JSON-lines file, each line with its digest."""
+    """Return the text of a JSON-lines file, each line with its digest."""
     return "".join(f"{json.dumps(signed(record, owner))}\n" for record in records)
 
 
@@ -226,7 +226,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], bool]:
-    """What `write_record` wrote.
+    """Read what `write_record` wrote.
 
     Returns:
         The object without its digest, and whether it carried one.
@@ -353,7 +353,7 @@ def read_tree(path: Path, device: torch.device | str = "cpu", owner: str | None 
 
 
 def read_plain(path: Path, owner: str | None = None) -> Stored:
-    """The plain values of what `save_tree` stored, with None for each tensor: only the beginning of the file is read, and checked.
+    """Return the plain values of what `save_tree` stored, with None for each tensor: only the beginning of the file is read, and checked.
 
     Raises:
         ForeignError, DamagedError, LifelongError: as `read_tree`.
@@ -372,18 +372,18 @@ def _stored(about: Mapping[str, str], tensor: Callable[[str], Any]) -> Stored:
 
 
 def _start(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
-    """What stands before the tensors; None if it carries no digest."""
+    """Return what stands before the tensors; None if it carries no digest."""
     text = read(min(int.from_bytes(length, "little"), MOST_HEADER))
     return length + text if text.startswith(LEAD) else None
 
 
 def _digest_start(start: bytes) -> bytes:
-    """The digest of what stands before the tensors, as it stands there itself."""
+    """Return the digest of what stands before the tensors, as it stands there itself."""
     return hashlib.sha256(start[:DIGEST_AT] + b"0" * 64 + start[DIGEST_END:]).hexdigest().encode()
 
 
 def _header(start: bytes, path: Path, owner: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """The header of a file that carries digests: where its tensors are, and what else it says."""
+    """Return the header of a file that carries digests: where its tensors are, and what else it says."""
     if _digest_start(start) != start[DIGEST_AT:DIGEST_END]:
         raise ValueError("its header does not fit its digest")
     header = json.loads(start[8:])
@@ -394,7 +394,7 @@ def _header(start: bytes, path: Path, owner: str | None) -> tuple[dict[str, Any]
 
 
 def _read_earlier(path: Path, device: torch.device | str, required: bool) -> Stored:
-    """A tree as earlier versions stored it, without digests."""
+    """Return a tree as earlier versions stored it, without digests."""
     with safe_open(path, framework="pt", device=str(device)) as file:
         structure = json.loads((file.metadata() or {})["tree"])
         if required:
@@ -405,7 +405,7 @@ def _read_earlier(path: Path, device: torch.device | str, required: bool) -> Sto
 
 @contextmanager
 def _readable(path: Path) -> Generator[None]:
-    """A block that reads a tree's file: whatever is wrong with it becomes one line."""
+    """Enter a block that reads a tree's file: whatever is wrong with it becomes one line."""
     try:
         check_regular(path)
         yield
@@ -420,12 +420,12 @@ def _readable(path: Path) -> Generator[None]:
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """The bytes of a contiguous tensor, where they lie."""
+    """Return the bytes of a contiguous tensor, where they lie."""
     return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _pack(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
-    """The JSON form of a tree: containers are tagged (JSON knows neither tuples nor keys that are numbers)."""
+    """Return the JSON form of a tree: containers are tagged (JSON knows neither tuples nor keys that are numbers)."""
     if isinstance(tree, torch.Tensor):
         name = f"t{len(tensors)}"
         # Clones: safetensors refuses tensors that share memory, and wants them contiguous.

@@ -88,7 +88,7 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
     tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
     _say(
         console,
-        f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; what can be mended is, by: lifelong verify {found['run']} --repair",
+        f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; to repair it: lifelong verify {found['run']} --repair",
     )
 
 

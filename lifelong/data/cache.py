@@ -48,7 +48,7 @@ class Cache:
         self._sums = folder / "checksums.json"
 
     def checksum(self, files: Sequence[Path], names: Sequence[str] | None = None) -> str:
-        """A sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
+        """Return a sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
 
         Args:
             files: in order.
@@ -61,7 +61,7 @@ class Cache:
         return total.hexdigest()
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
-        """The size and the sha256 of each file, remembered."""
+        """Return the size and the sha256 of each file, remembered."""
         known = self._known()
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
@@ -85,7 +85,7 @@ class Cache:
         return found
 
     def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """A number for each image of a set, computed when it has not been before.
+        """Return a number for each image of a set, computed when it has not been before.
 
         Args:
             name: what the file is called by, besides its key.
@@ -104,7 +104,7 @@ class Cache:
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
-        """What was found out of the images of a set: lists of a position and three texts; None where that is not remembered.
+        """Return what was found out about the images of a set: lists of a position and three texts; None where that is not remembered.
 
         Args:
             name: what the file is called by, besides its key.
@@ -150,7 +150,7 @@ class Cache:
         shape: tuple[int, int],
         decode: Callable[[], Iterator[UInt8[Tensor, "n 3 s s"]]],
     ) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images of a set, which is decoded when it has not been before.
+        """Return some of the images of a set, which is decoded when it has not been before.
 
         Args:
             name: what the file is called by, besides its key.
@@ -174,7 +174,7 @@ class Cache:
         return torch.from_numpy(images)
 
     def _place(self, kind: str, name: str, key: list[str | int], suffix: str) -> Path:
-        """The file of that name and key."""
+        """Return the file of that name and key."""
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
@@ -196,13 +196,13 @@ class Cache:
 
 
 def _mark(file: Path) -> list[int]:
-    """What tells that a file is still the same: its size and its times."""
+    """Return what tells that a file is still the same: its size and its times."""
     about = os.stat(file)
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """A JSON file of the cache; None where there is none that is as it was written: what it says is found out again."""
+    """Return a JSON file of the cache; None where there is none that is as it was written: what it says is found out again."""
     try:
         record, checked = read_record(path)
     except FileNotFoundError:
@@ -214,7 +214,7 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of a safetensors file that holds uint8 tensors named `images` and `digests`."""
+    """Return the first bytes of a safetensors file that holds uint8 tensors named `images` and `digests`."""
     end = int(np.prod(shape))
     tensors = {
         "images": {"dtype": "U8", "shape": shape, "data_offsets": [0, end]},
@@ -226,7 +226,7 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 
 def _digest(name: str, row: int, pixels: np.ndarray) -> bytes:
-    """What tells an image of a set from a damaged one, and from that of another place or another set."""
+    """Return what tells an image of a set from a damaged one, and from that of another place or another set."""
     digest = hashlib.sha256(f"{name} {row} ".encode())
     digest.update(pixels.data)
     return digest.digest()[:DIGEST_BYTES]
@@ -254,7 +254,7 @@ def _fill(path: Path, name: str, shape: tuple[int, ...], pieces: Iterator[UInt8[
 
 
 def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.ndarray | None:
-    """Some of the images of a cache file; None where there is no file of this shape, or one of the images is not what was written.
+    """Return some of the images of a cache file; None where there is no file of this shape, or one of the images is not what was written.
 
     Read, not mapped: of a mapped file the pages that were touched count as this process's memory, task by task more of them.
     """
@@ -287,7 +287,7 @@ def _in_file_order(rows: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _numbers(path: Path, count: int) -> np.ndarray | None:
-    """The numbers of a cache file; None where there is no whole file of so many."""
+    """Return the numbers of a cache file; None where there is no whole file of so many."""
     if not path.exists():
         return None
     try:

@@ -35,7 +35,7 @@ def compare(
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
-    """The summaries of run directories, as `run_directories` finds them.
+    """Return the summaries of run directories, as `run_directories` finds them.
 
     Raises:
         LifelongError: a path holds none, or one that its run does not bear out.

@@ -102,10 +102,10 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
         if not (path / "summary.json").exists():
-            raise LifelongError(f"{path} has no summary.json; the command that began the run writes it anew")
+            raise LifelongError(f"{path} has no summary.json; rerun the command that started the run to write it again")
         summary = saved.summary()
         if not summary["complete"]:
-            raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
+            raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
         mended = mend_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
@@ -138,7 +138,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
 
 
 def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
-    """The task that an address means, its images whole and readable."""
+    """Return the task that an address means, its images whole and readable."""
     address = parse_address(text, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
@@ -167,12 +167,12 @@ def _size(saved: SavedRun, name: str, address: Address) -> int:
 
 
 def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
-    """A stream of one task, without what conflicts with the tasks learned before it."""
+    """Return a stream of one task, without what conflicts with the tasks learned before it."""
     return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
 
 
 def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
-    """The first tasks of a run with the content of their images, as far as it is known.
+    """Return the first tasks of a run with the content of their images, as far as it is known.
 
     A run of an earlier version does not have it: then it is asked of the images, if those of the run's stream are here.
     """
@@ -188,7 +188,7 @@ def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
 
 
 def _unknown(saved: SavedRun, sources: Sources) -> list[str]:
-    """What a person should know of learned tasks that the new one could not be kept apart from."""
+    """Return what a person should know of learned tasks that the new one could not be kept apart from."""
     known = {task.name for task in _learned(saved, len(saved.names), sources)}
     missing = [name for name in saved.names if name not in known]
     if not missing:
@@ -253,7 +253,7 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 
 
 def read_added(directory: RunDirectory) -> list[AddedTask]:
-    """The tasks that were added to a run, learned or begun.
+    """Return the tasks that were added to a run, learned or begun.
 
     Raises:
         DamagedError: the file that says so is damaged, or another run's.
@@ -293,11 +293,11 @@ def mend_added(saved: SavedRun) -> list[str]:
             raise
         wrong = "was damaged"
     _write(saved.directory, learned)
-    return [f"{added_file(saved.directory).name} {wrong}; written anew"]
+    return [f"{added_file(saved.directory).name} {wrong}; rewritten"]
 
 
 def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | None]:
-    """The images of each learned task: a stream, and the task's position in it; None where those it learned are not here."""
+    """Return the images of each learned task: a stream, and the task's position in it; None where those it learned are not here."""
 
     def found(fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
         try:
@@ -356,7 +356,7 @@ class GrownStream:
         self._parts.append((newest, 0))
 
     def _present(self, name: str, fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
-        """A stream if the images that were learned are here; else a note says so."""
+        """Return a stream if the images that were learned are here; else note that they are not."""
         try:
             found = open_images()
             if found.fingerprint() == fingerprint:
@@ -386,7 +386,7 @@ class GrownStream:
         return stream.test_at(position, size)
 
     def contents(self, index: int) -> Contents:
-        """The content of a task's images: as recorded where it has been learned; empty where it is not known."""
+        """Return the content of a task's images: as recorded where it has been learned; empty where it is not known."""
         stream, position = self._parts[index]
         if index < len(self._saved.names) and self._saved.state.get("contents"):
             known = {task.name: task.contents for task in self._saved.learned()}
@@ -409,6 +409,6 @@ class GrownStream:
         self._newest.prepare()
 
     def fingerprint(self) -> str:
-        """A checksum over those of the parts."""
+        """Return a checksum over those of the parts."""
         parts = [self._saved.identity["stream images"], *(task.fingerprint for task in self._added)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

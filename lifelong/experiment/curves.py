@@ -55,11 +55,11 @@ class Curves:
         self._old = {_place(line) for line in lines.found}
 
     def task(self, index: int) -> None:
-        """The task at this position begins."""
+        """Begin the task at this position."""
         self._task, self._candidate = index, None
 
     def candidate(self, number: int) -> None:
-        """A candidate of the task's hyper-parameters begins."""
+        """Hear that a candidate of the task's hyper-parameters begins."""
         self._candidate = number
 
     def epoch(self, event: Epoch) -> None:

@@ -19,7 +19,7 @@ from lifelong.storage import Tree
 
 
 def derived(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> dict[str, Any]:
-    """The numbers of a run, by their keys in its summary.
+    """Return the numbers of a run, by their keys in its summary.
 
     Args:
         entries: of its tasks.
@@ -43,7 +43,7 @@ def derived(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> dict[
 
 
 def tuning_cost(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
+    """Return what tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
     reports = [entry["tuning"] for entry in entries if "tuning" in entry]
     if not reports:
         return {}
@@ -52,12 +52,12 @@ def tuning_cost(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def of_method(method: Method) -> dict[str, Any]:
-    """The numbers that follow from the method as it was saved."""
+    """Return the numbers that follow from the method as it was saved."""
     return {"parameters": method.num_parameters(), "memory": method.memory()}
 
 
 def summary_of(state: Tree, read: Mapping[str, Any] | None, method: Method | None = None) -> dict[str, Any] | None:
-    """The summary that belongs to a state.
+    """Return the summary that belongs to a state.
 
     Args:
         state: of a run.
@@ -76,12 +76,12 @@ def summary_of(state: Tree, read: Mapping[str, Any] | None, method: Method | Non
 
 
 def to_keep(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What a state keeps of its summary: all that cannot be derived, and the order of its keys."""
+    """Return what a state keeps of its summary: all that cannot be derived, and the order of its keys."""
     return {key: None if key in ("tasks", "accuracy") else value for key, value in summary.items()}
 
 
 def known_summary(path: Path) -> dict[str, Any]:
-    """The summary.json of a run directory, held against the run's state where that is there.
+    """Return the summary.json of a run directory, held against the run's state where that is there.
 
     Raises:
         DamagedError: it is damaged, or not what the state says.

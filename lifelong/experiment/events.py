@@ -83,7 +83,7 @@ def stream_points(entries: list[dict[str, Any]], accuracy: list[list[float]]) ->
 
 
 def _write(file: Path, points: Iterable[Point]) -> None:
-    """A whole event file; values that are absent or not finite are left out."""
+    """Write a whole event file; leave out values that are absent or not finite."""
     # By name: the package is there only where events are asked for.
     event = import_module("tensorboard.compat.proto.event_pb2").Event
     summary = import_module("tensorboard.compat.proto.summary_pb2").Summary

@@ -22,7 +22,7 @@ OF_IMAGES = ("stream images", "extractor weights")
 
 
 def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: Mapping[str, Any]) -> str | None:
-    """The first key in which two identities differ; None: they are of one run.
+    """Return the first key in which two identities differ; None: they are of one run.
 
     Args:
         stored: of a run that was begun.
@@ -36,7 +36,7 @@ def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: 
 
 
 def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> RunConfig:
-    """The configuration that an identity was made of.
+    """Return the configuration that an identity was made of.
 
     Args:
         identity: of a run.
@@ -55,7 +55,7 @@ def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> 
 
 
 def misfit(config: RunConfig, identity: Mapping[str, Any]) -> str | None:
-    """What a configuration says otherwise than the identity of its run, in words; None: nothing."""
+    """Return what a configuration says otherwise than the identity of its run, in words; None: nothing."""
     stored = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, "version")}
     key = difference(stored, flat(config), default_values(config))
     return None if key is None else f"{key} = {flat(config).get(key)!r}, not {stored.get(key, default_values(config).get(key))!r}"

@@ -19,7 +19,7 @@ class Observer:
         """Leave the screen as it was."""
 
     def beside(self, label: str) -> "Observer":
-        """The listener of one of several runs that go on at once.
+        """Return the observer of one of several concurrent runs.
 
         Args:
             label: what the run is called among them.
@@ -27,7 +27,7 @@ class Observer:
         return self
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        """A run begins, or goes on.
+        """Hear that a run begins, or continues.
 
         Args:
             stream: the stream's name.
@@ -37,10 +37,10 @@ class Observer:
         """
 
     def task_started(self, index: int, name: str) -> None:
-        """The task at this position, from 0, begins."""
+        """Hear that the task at this position, from 0, begins."""
 
     def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
-        """A candidate of the task's hyper-parameters begins.
+        """Hear that a candidate of the task's hyper-parameters begins.
 
         Args:
             number: which, from 0.
@@ -49,10 +49,10 @@ class Observer:
         """
 
     def phase(self, name: str) -> None:
-        """A part of the task's work begins, such as "distances", "search" or "train"."""
+        """Hear that a part of the task's work begins, such as "distances", "search" or "train"."""
 
     def epoch(self, event: Epoch) -> None:
-        """An epoch has ended."""
+        """Hear that an epoch has ended."""
 
     def advance(self, done: int, total: int) -> None:
         """Of a phase that trains nothing, such as an evaluation, a part is done.
@@ -63,7 +63,7 @@ class Observer:
         """
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """A task has been learned.
+        """Hear that a task has been learned.
 
         Args:
             index: its position in the stream, from 0.
@@ -75,7 +75,7 @@ class Observer:
         """Something that a person should know."""
 
     def task_saved(self, run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
-        """The results after a task are on the disk; also said when a finished run is opened again.
+        """Hear that the results after a task are on disk; also when a finished run is opened again.
 
         Args:
             run: the run directory.
@@ -84,4 +84,4 @@ class Observer:
         """
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        """The last task has been learned, now or, where no run was started, before."""
+        """Hear that the last task has been learned, now or, where no run was started, before."""

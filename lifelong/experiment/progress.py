@@ -176,7 +176,7 @@ class ConsoleProgress(Observer):
         return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
 
     def _time_left(self) -> str:
-        """An estimate for the run; empty before a task of this start has been learned."""
+        """Return an estimate for the run; empty before a task of this start has been learned."""
         if not self._seconds:
             return ""
         spent = self._clock() - self._task_began
@@ -271,7 +271,7 @@ class Heartbeat(Observer):
         self._phase, self._phase_began = phase, self._clock()
 
     def _beat(self, doing: str = "") -> None:
-        """A line of what the run is at, unless one has just been said."""
+        """Print a line of what the run is at, unless one has just been printed."""
         now = self._clock()
         if now - self._said < self._every:
             return

@@ -147,7 +147,7 @@ class RunDirectory:
         return self.state_file.exists() or self.previous_file.exists()
 
     def identity(self) -> dict[str, Any]:
-        """What `claim` was given when the run began.
+        """Return what `claim` was given when the run began.
 
         Raises:
             DamagedError: it is not as it was written.
@@ -156,7 +156,7 @@ class RunDirectory:
         return self._identity()[0]
 
     def _identity(self) -> tuple[dict[str, Any], bool]:
-        """The identity, and whether it carried a digest."""
+        """Return the identity, and whether it carried a digest."""
         try:
             # First of all, for what another version writes may be told by other digests.
             form = read_json(self.identity_file, MOST_SETTINGS)
@@ -174,8 +174,8 @@ class RunDirectory:
             raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
 
     def mended_by(self) -> str:
-        """What a person can do about a damaged file."""
-        return f"the command that began the run mends it, or: lifelong verify {self.path} --repair"
+        """Return what a person can do about a damaged file."""
+        return f"rerun the command that started the run to repair it, or use: lifelong verify {self.path} --repair"
 
     @property
     def seal(self) -> Seal:
@@ -197,13 +197,13 @@ class RunDirectory:
             if found is None:
                 raise LifelongError(f"{error.__cause__}; restore it, or choose another folder with --out") from error
             stored = found
-            notes.append("identity.json was damaged; written anew")
+            notes.append("identity.json was damaged; rewritten")
         except LifelongError as error:
             found = None if self.identity_file.exists() else self.identity_of_state()
             if found is None:
                 raise LifelongError(f"{error}; restore {self.identity_file}, or choose another folder with --out") from error
             stored = found
-            notes.append("identity.json was missing; written anew")
+            notes.append("identity.json was missing; rewritten")
         key = difference(stored, identity, defaults)
         if key is not None:
             mine = stored.get(key, (defaults or {}).get(key))
@@ -216,7 +216,7 @@ class RunDirectory:
         return notes
 
     def identity_of_state(self) -> dict[str, Any] | None:
-        """The identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""
+        """Return the identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""
         for file in (self.state_file, self.previous_file):
             try:
                 stored = read_plain(file)
@@ -242,7 +242,7 @@ class RunDirectory:
         if found is None:
             return []
         self.write_identity(found)
-        return [f"identity.json: was {how}; written anew from the run's state"]
+        return [f"identity.json: was {how}; rewritten from the run's state"]
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Write by what the run knows itself again."""
@@ -274,7 +274,7 @@ class RunDirectory:
             yield note
 
     def load(self) -> Tree | None:
-        """The state after the last finished task; None before the first.
+        """Return the state after the last finished task; None before the first.
 
         Raises:
             LifelongError: it is damaged, or another run's.
@@ -303,7 +303,7 @@ class RunDirectory:
             raise LifelongError(f"{error}; {self.mended_by()}, from the state before it") from error
 
     def read_state(self, file: Path) -> Stored:
-        """What one of the two files of states holds.
+        """Read one of the two files of states.
 
         Raises:
             DamagedError: it is damaged, or another run's.
@@ -331,7 +331,7 @@ class RunDirectory:
             if self.state_file.exists():
                 raise
             reason = "was missing"
-        return self.fall_back(), [f"{self.state_file.name} {reason}: gone on from the state before it"]
+        return self.fall_back(), [f"{self.state_file.name} {reason}: continued from the state before it"]
 
     def fall_back(self) -> Stored:
         """Put the state before the last one in its place.
@@ -398,7 +398,7 @@ class RunDirectory:
             self.write_lines(entries, accuracy)
         if there is None or SUMMARY in wrong:
             there = write_record(self.path / SUMMARY, summary)
-        return there, [f"{line}; written anew" for line in wrong.values() if line]
+        return there, [f"{line}; rewritten" for line in wrong.values() if line]
 
     def wrong_results(
         self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
@@ -442,12 +442,12 @@ def _early(tasks: Any, rows: Any, entries: list[dict[str, Any]], accuracy: list[
 
 
 def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """The keys in which a summary that was read differs from what it ought to be."""
+    """Return the keys in which a summary that was read differs from what it ought to be."""
     return [key for key in dict.fromkeys([*summary, *read]) if key != DIGEST and read.get(key) != summary.get(key)]
 
 
 def _lines(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> list[dict[str, Any]]:
-    """What stands in results.jsonl, a record a task."""
+    """Return the content of results.jsonl, one record per task."""
     return [json.loads(json.dumps(plain(entry | {"accuracy": row}))) for entry, row in zip(entries, accuracy, strict=True)]
 
 
@@ -460,7 +460,7 @@ def _age(file: Path) -> float:
 
 
 def _link(file: Path, place: Path) -> None:
-    """The same file under a second name; a copy where a file cannot have two."""
+    """Give a file a second name; copy it where a file cannot have two."""
     try:
         os.link(file, place)
     except OSError:
@@ -468,12 +468,12 @@ def _link(file: Path, place: Path) -> None:
 
 
 def _why(error: LifelongError) -> str:
-    """What is wrong with a file, without what its reader advises."""
+    """Return what is wrong with a file, without what its reader advises."""
     return str(error).removesuffix("; delete it and run again")
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary.json of a run directory.
+    """Return the summary.json of a run directory.
 
     Raises:
         DamagedError: it is not as it was written.
@@ -485,14 +485,14 @@ def read_summary(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
     except DamagedError as error:
-        raise DamagedError(f"{error}; delete it and continue that run to write it anew") from error
+        raise DamagedError(f"{error}; delete it and continue that run to write it again") from error
     except LifelongError as error:
-        raise LifelongError(f"{error}; delete it and continue that run to write it anew") from error
+        raise LifelongError(f"{error}; delete it and continue that run to write it again") from error
     return signed(content) if checked else content
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: tuples become lists, NaN and infinities null."""
+    """Return a value as JSON can say it: tuples become lists, NaN and infinities null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

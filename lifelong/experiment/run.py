@@ -107,7 +107,7 @@ def _begun_with(directory: RunDirectory) -> dict[str, Any] | None:
 
 
 def read_config(directory: RunDirectory) -> RunConfig:
-    """The configuration of a run, which must be what it was learned with.
+    """Return the configuration of a run, which must be what it was learned with.
 
     Raises:
         LifelongError: config.toml is missing, cannot be used, or says something else than the run's identity.
@@ -116,14 +116,14 @@ def read_config(directory: RunDirectory) -> RunConfig:
     wrong = misfit(config, directory.identity())
     if wrong is not None:
         raise DamagedError(
-            f"{file} says {wrong}, as the run was learned; the command that began the run mends it, or: lifelong verify"
+            f"{file} says {wrong}, as the run was learned; rerun the command that started the run to repair it, or use: lifelong verify"
             f" {directory.path} --repair"
         )
     return config
 
 
 def read_settings(directory: RunDirectory) -> RunConfig:
-    """What config.toml says.
+    """Read config.toml.
 
     Raises:
         LifelongError: it is missing, or cannot be used.
@@ -142,7 +142,7 @@ def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
     except LifelongError as error:
         missing = not file.exists()
         write_text(file, config_toml(config))
-        return ["config.toml was missing; written anew" if missing else f"config.toml was damaged or changed ({error}); written anew"]
+        return ["config.toml was missing; rewritten" if missing else f"config.toml was damaged or changed ({error}); rewritten"]
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
@@ -159,7 +159,7 @@ def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
 
 
 def extractor_opener(environment: Environment, device: torch.device) -> Callable[[str, str], Extractor]:
-    """What opens an extractor by its name and input policy, once each."""
+    """Return a function that opens an extractor by its name and input policy, once each."""
 
     @cache
     def opened(name: str, feature_input: str) -> Extractor:
@@ -169,7 +169,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
 
 
 def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
-    """What must be equal for a run to be continued."""
+    """Return what must be equal for a run to be continued."""
     identity = {"version": STATE_VERSION, RECORDED: __version__} | flat(config) | {"stream images": stream.fingerprint()}
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
@@ -177,12 +177,12 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
 
 
 def content_of(stream: Stream) -> dict[str, Any] | None:
-    """What a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
+    """Return what a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
     return stream.content() if isinstance(stream, SpecStream) else None
 
 
 def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
+    """Return what a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
 
     Args:
         content: of its stream.
@@ -192,7 +192,7 @@ def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> di
 
 
 def digest_file(path: Path) -> str:
-    """A checksum of a file of weights.
+    """Return a checksum of a file of weights.
 
     Raises:
         LifelongError: it cannot be read.

@@ -61,7 +61,7 @@ class KnowsContents(Protocol):
     """A stream that knows its images by their content."""
 
     def contents(self, index: int) -> Mapping[SplitName, np.ndarray]:
-        """A 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
+        """Return a 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
         ...
 
 
@@ -147,7 +147,7 @@ class Runner:
         return self._finished(summary)
 
     def _read_summary(self) -> dict[str, Any] | None:
-        """The summary.json of a state that does not keep its own; None unless it is of the same tasks."""
+        """Return the summary.json of a state that does not keep its own; None unless it is of the same tasks."""
         try:
             found = read_summary(self.directory.path)
             return found if len(found["tasks"]) == len(self.entries) else None
@@ -155,7 +155,7 @@ class Runner:
             return None
 
     def _changes(self, saved: Tree) -> list[str]:
-        """What has changed between tasks, and since the last one, of what decides the numbers besides the settings."""
+        """Return what has changed between tasks, and since the last one, of what decides the numbers besides the settings."""
         if len(self.entries) >= len(self.stream):
             return []
         # Entries of earlier versions do not say; their state says it of the last one.
@@ -164,11 +164,11 @@ class Runner:
         # Runs of earlier versions do not say on what they were begun.
         if saved.get("device", self.device.type) != self.device.type:
             begun, continued = saved["device"], self.device.type
-            notes.append(f"begun on {begun}, continued on {continued}: with other random numbers, so not equal to a straight run")
+            notes.append(f"started on {begun}, continued on {continued}: with other random numbers, so not equal to an uninterrupted run")
         return [note for note in notes if note]
 
     def _hold(self, summary: dict[str, Any]) -> dict[str, Any]:
-        """The summary as it lies there; it and the results are written anew unless they are what the state says."""
+        """Return the summary on disk; rewrite it and the results unless they are what the state says."""
         self.kept = summary
         there, wrong = self.directory.hold_results(self.entries, self.accuracy, summary)
         for note in wrong:
@@ -231,7 +231,7 @@ class Runner:
 
     def _begin_anew(self, index: int, name: str, reason: str) -> None:
         """Drop what was kept of a task, and go back to before it."""
-        note = f"task '{name}': what was kept of it when it was interrupted cannot be used ({reason}); it is learned from its beginning"
+        note = f"task '{name}': what was kept of it when it was interrupted cannot be used ({reason}); it is learned again from the start"
         self.notes.append(note)
         self._note(note)
         clear(self.directory.stages(index))
@@ -243,7 +243,7 @@ class Runner:
             self._restore_method(saved)
 
     def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
-        """What the method notes of the task, and what was tuned."""
+        """Return what the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
             return learn_timed(self.method, task, context), {}
         tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
@@ -306,7 +306,7 @@ class Runner:
         return full
 
     def _accuracy(self, index: int, entry: dict[str, Any], tell: Callable[[int], None]) -> float:
-        """The accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
+        """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
         except AbsentTaskError:
@@ -321,7 +321,7 @@ class Runner:
         return self.stream[index].test.to(self.device)
 
     def _contents(self, index: int) -> Tree:
-        """The content of a task's images, by which a later task is kept apart from them."""
+        """Return the content of a task's images, by which a later task is kept apart from them."""
         known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
         # As int64: a file of tensors has no uint64 in all versions of its format.
         return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
@@ -410,7 +410,7 @@ class Runner:
             return {}
 
     def _shown(self, index: int) -> Shown:
-        """The test images of a task in the size of every task's."""
+        """Return the test images of a task in the size of every task's."""
         assert isinstance(self.stream, InSizes)
         sizes = tuple(entry["image_size"] for entry in self.entries)
         return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
@@ -449,7 +449,7 @@ def retire(task: Task, method: str) -> None:
 
 
 def digest_modules(method: Method, task_index: int) -> str:
-    """A hash over all parameters and buffers that answer for a task."""
+    """Return a hash over all parameters and buffers that answer for a task."""
     digest = hashlib.sha256()
     for module in method.modules(task_index):
         for name, tensor in module.state_dict().items():

@@ -61,11 +61,11 @@ class SavedRun:
         return list(unique([entry["name"] for entry in self.entries]))
 
     def classes(self, index: int) -> tuple[str, ...]:
-        """The names of a task's classes, in label order; no name twice."""
+        """Return the names of a task's classes, in label order; no name twice."""
         return unique(self.entries[index]["classes"])
 
     def learned(self, count: int | None = None) -> list[Learned]:
-        """The first `count` tasks with the content of their images; those of which it is not known are left out."""
+        """Return the first `count` tasks with the content of their images; those of which it is not known are left out."""
         stored = self.state.get("contents") or []
         return [
             Learned(name, {split: hashes.numpy().view(np.uint64) for split, hashes in contents.items()})
@@ -74,7 +74,7 @@ class SavedRun:
         ]
 
     def task_index(self, name: str) -> int:
-        """The position of a task.
+        """Return the position of a task.
 
         Raises:
             LifelongError: no task has this name.
@@ -112,7 +112,7 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     identity = directory.identity()
     stored = directory.stored()
     if stored is None:
-        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that began it")
+        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
     config = read_config(directory)
     state = stored.tree
     method = restored(directory, config, state, device)

@@ -42,7 +42,7 @@ def check_workers(workers: int) -> int:
         LifelongError: less than one, or more than any machine has room for.
     """
     if not 1 <= workers <= MOST_WORKERS:
-        raise LifelongError(f"--workers {workers}: at least 1 run goes on at a time, and at most {MOST_WORKERS}")
+        raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
     return workers
 
 
@@ -104,7 +104,7 @@ class _Worker:
         theirs.close()
 
     def hear(self) -> dict[str, Any] | None:
-        """What the process says next: it is told to the listener, or is the summary.
+        """Hear what the process says next, and tell the listener; return the summary once it comes.
 
         Raises:
             LifelongError: the run has failed, or its process has died.
@@ -140,7 +140,7 @@ class _Worker:
 
 
 def _work(connection: Connection, config: RunConfig, out: Path, environment: Environment) -> None:
-    """What a process of its own does."""
+    """Work as a process of its own."""
     # Ctrl-C reaches all processes of a terminal; the sweep says when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
@@ -154,7 +154,7 @@ def _work(connection: Connection, config: RunConfig, out: Path, environment: Env
 
 
 def _end_with_the_sweep(parent: Any) -> None:
-    """A sweep that is killed leaves no process behind."""
+    """Leave no process behind when the sweep is killed."""
     parent.join()
     os._exit(1)
 

@@ -127,12 +127,12 @@ def tune_task(
 
 
 def method_with(config: RunConfig, values: dict[str, Any]) -> Method:
-    """A fresh method with the hyper-parameters of a candidate."""
+    """Return a fresh method with the hyper-parameters of a candidate."""
     return make_method(config.method, config.with_values(values).settings)
 
 
 def method_after(config: RunConfig, entries: list[dict[str, Any]]) -> Method:
-    """A fresh method as a run goes on with it: with the hyper-parameters that were chosen last, if it is tuned.
+    """Return a fresh method as a run continues with it: with the hyper-parameters chosen last, if it is tuned.
 
     Args:
         config: of the run.
@@ -163,7 +163,7 @@ def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
 
 
 def chosen_values(report: dict[str, Any]) -> dict[str, Any]:
-    """The values that were chosen for a task.
+    """Return the values that were chosen for a task.
 
     Args:
         report: a `Tuned.report`.
@@ -172,7 +172,7 @@ def chosen_values(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def contenders(accuracies: Sequence[float | None], tolerance: float) -> list[int]:
-    """The candidates that can still be chosen, whatever those to come turn out to be; the first of them is the choice so far.
+    """Return the candidates that can still be chosen, whatever those to come turn out to be; the first of them is the choice so far.
 
     Args:
         accuracies: of the candidates so far, in [0, 1]; None for one without a result.
@@ -213,7 +213,7 @@ def _attempt(
 
 
 def _keep(config: RunConfig, trials: list[Trial], chosen: int, stored: Tree, context: Context) -> Tuned:
-    """The chosen candidate, read back from where it was stored."""
+    """Return the chosen candidate, read back from where it was stored."""
     assert context.folder is not None
     method = method_with(config, trials[chosen].values)
     restore(method, stored["method"], context.device, _state(context.folder, chosen))
@@ -227,7 +227,7 @@ def _keep(config: RunConfig, trials: list[Trial], chosen: int, stored: Tree, con
 
 
 def _finished(context: Context, number: int, values: dict[str, Any]) -> Trial | None:
-    """What came of a candidate before an interruption."""
+    """Read what came of a candidate before an interruption."""
     assert context.folder is not None
     stored = read_sealed(_result(context.folder, number), context.seal)
     if stored is None:
@@ -236,7 +236,7 @@ def _finished(context: Context, number: int, values: dict[str, Any]) -> Trial | 
     if trial.values != values:
         raise LifelongError(
             f"candidate {number + 1} was {trial.values}, and Optuna now proposes {values}; "
-            "continue with the version of Optuna that the run was begun with, or start over with another --out"
+            "continue with the version of Optuna that the run was started with, or start over with another --out"
         )
     return trial
 

@@ -175,7 +175,7 @@ def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
 
 
 def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | None]:
-    """The two states; returns what the newer holds, None if it cannot be used."""
+    """Check the two states, and return what the newer holds; None if it cannot be used."""
     owner = directory.seal.owner(directory.state_file)
     if not directory.state_file.exists():
         results = directory.results.exists() and directory.results.stat().st_size > 0
@@ -192,7 +192,7 @@ def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | N
 
 
 def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]:
-    """What follows from the state: the lists of tasks, the numbers, and the state's own records against its weights."""
+    """Check what follows from the state: the lists of tasks, the numbers, and the state's own records against its weights."""
     state = stored.tree
     saved = _open(directory)
     entries, accuracy = state["entries"], state["accuracy"]
@@ -228,7 +228,7 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
             elif wrong_files[name]:
                 yield Checked(name, "damaged", wrong_files[name])
             else:
-                yield Checked(name, "good", "of fewer tasks than the run's state: the command that began the run writes it anew")
+                yield Checked(name, "good", "of fewer tasks than the run's state: rerun the command that started the run to write it again")
         else:
             checked = read_lines(file, directory.seal).checked if name == "results.jsonl" else read_record(file)[1]
             yield Checked(name, "good" if checked else "unchecked", "" if checked else UNCHECKED)
@@ -242,7 +242,7 @@ def _open(directory: RunDirectory) -> SavedRun | None:
 
 
 def _wrong_record(saved: SavedRun, index: int) -> str:
-    """What the state records of a task and its weights do not bear out; empty: nothing."""
+    """Return what the state records of a task and its weights do not bear out; empty: nothing."""
     entry, now = saved.entries[index], saved.state["accuracy"][-1][index]
     digests = saved.state.get("digests") or []
     if index < len(digests) and digest_modules(saved.method, index) != digests[index]:
@@ -295,7 +295,7 @@ def _mend(directory: RunDirectory) -> list[str]:
     except LifelongError:
         methods = {name: entry.settings for name, entry in known_methods().items()}
         write_text(config, config_toml(config_of(directory.identity(), methods)))
-        done.append("config.toml: written anew from identity.json")
+        done.append("config.toml: rewritten from identity.json")
     if directory.learned():
         done += _mend_states(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
@@ -315,7 +315,7 @@ def _mend(directory: RunDirectory) -> list[str]:
 
 
 def _mend_foreign_identity(directory: RunDirectory) -> list[str]:
-    """An identity that neither the run's state nor config.toml bears out, which agree with each other, is another run's."""
+    """Find an identity of another run: neither the run's state nor config.toml bears it out, and they agree with each other."""
     try:
         directory.stored()
         return []
@@ -330,7 +330,7 @@ def _mend_foreign_identity(directory: RunDirectory) -> list[str]:
     if found is None or misfit(config, found) is not None:
         return []
     directory.write_identity(found)
-    return ["identity.json: was another run's; written anew from the run's state"]
+    return ["identity.json: was another run's; rewritten from the run's state"]
 
 
 def _mend_states(directory: RunDirectory) -> list[str]:
@@ -343,7 +343,7 @@ def _mend_states(directory: RunDirectory) -> list[str]:
         except LifelongError:
             return []
         last = f"the last of {len(entries)} tasks is '{entries[-1]['name']}'"
-        return [f"run.safetensors: the state before it put in its place ({last}); the command that began the run goes on from there"]
+        return [f"run.safetensors: replaced by the state before it ({last}); rerun the command that started the run to continue from there"]
     if directory.previous_file.exists() and _check_tree(directory, directory.previous_file, owner).condition == "damaged":
         directory.previous_file.unlink()
         return ["run.previous.safetensors: dropped; the next task leaves a new one"]
@@ -351,5 +351,5 @@ def _mend_states(directory: RunDirectory) -> list[str]:
 
 
 def _reason(error: LifelongError) -> str:
-    """What is wrong, without advice."""
+    """Say what is wrong, without advice."""
     return str(error).split("; ")[0]

@@ -127,7 +127,7 @@ def _part(map_: Map, one: Measured, folder: Path) -> Part:
 
 
 def _groups(result: dict[str, Any]) -> Grid:
-    """A row a group: its tasks in the order in which they joined it, and how near the last of them was."""
+    """Return one row per group: its tasks in the order in which they joined it, and how near the last of them was."""
     rows = []
     for number, members in enumerate(result["groups"]):
         names = ", ".join(f"{member + 1} · {result['tasks'][member]}" for member in members)
@@ -137,13 +137,13 @@ def _groups(result: dict[str, Any]) -> Grid:
 
 
 def first_to_last(result: dict[str, Any]) -> float | None:
-    """The distance (Eq. 4) from the last task to the first; None for a single task."""
+    """Return the distance (Eq. 4) from the last task to the first; None for a single task."""
     rows = result["raw"]
     return rows[-1][0] if len(rows) > 1 else None
 
 
 def as_csv(measured: Sequence[Measured], scale: str) -> str:
-    """A row a task: its group, and its distances to the first and to the nearest earlier task."""
+    """Return one row per task: its group, and its distances to the first and to the nearest earlier task."""
     headings = (
         "stream",
         "stream_run",

@@ -41,7 +41,7 @@ class Outcome:
 
 
 def finished(job: Job, out: Path) -> dict[str, Any] | None:
-    """The summary of a run that is finished; None: it is not. No data are read.
+    """Return the summary of a run that is finished; None: it is not. No data are read.
 
     Raises:
         LifelongError: the folder holds a run with other settings.
@@ -124,7 +124,7 @@ def run_all(
 def _with_images(
     jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome
 ) -> tuple[list[Job], dict[tuple[str, int], list[float]]]:
-    """The jobs whose images are there, and the pixels of their tasks by stream and seed; each of these is asked once, before any run."""
+    """Return the jobs whose images are there, and the pixels of their tasks by stream and seed; each is asked once, before any run."""
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     pixels: dict[tuple[str, int], list[float]] = {}
     absent: set[tuple[str, int]] = set()
@@ -151,7 +151,7 @@ def _note_commit(out: Path, job: Job) -> None:
 
 
 def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
-    """The commits by which runs were begun or gone on with, in order of time.
+    """Return the commits by which runs were started or continued, in order of time.
 
     Raises:
         LifelongError: the file that says so is damaged.

@@ -48,7 +48,7 @@ class Epoch:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed made of names and numbers, equal on every machine: the first 8 bytes of a SHA-256, in 0..2^63-1."""
+    """Return a seed made of names and numbers, equal on every machine: the first 8 bytes of a SHA-256, in 0..2^63-1."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -77,7 +77,7 @@ class Stage:
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh generator on `device` with the stage's seed."""
+        """Return a fresh generator on `device` with the stage's seed."""
         return torch.Generator(device).manual_seed(self.seed)
 
     def generators(self, device: torch.device | str) -> tuple[torch.Generator, torch.Generator]:
@@ -89,11 +89,11 @@ class Stage:
         return own, own if own.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
 
     def outcome(self) -> Tree | None:
-        """What `finish` stored, if the stage has ended before."""
+        """Return what `finish` stored, if the stage has ended before."""
         return self._read("done")
 
     def running(self) -> Tree | None:
-        """What `save` stored last, if the stage was interrupted."""
+        """Return what `save` stored last, if the stage was interrupted."""
         return self._read("running")
 
     def save(self, state: Callable[[], Tree]) -> None:
@@ -163,7 +163,7 @@ def read_sealed(path: Path, seal: Seal) -> Tree | None:
 
 
 def change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """A note that what decides a sum's last bit has changed on the way; empty if it has not.
+    """Return a note that what decides a sum's last bit has changed on the way; empty if it has not.
 
     Args:
         before: what it was, each in words. What is not known of it has not changed.
@@ -173,7 +173,7 @@ def change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     if not named:
         return ""
     begun, continued = (", ".join(which[name] for name in named) for which in (before, now))
-    return f"begun with {begun}, continued with {continued}: equal to rounding, not to the bit"
+    return f"started with {begun}, continued with {continued}: equal to rounding, not to the bit"
 
 
 DRAWING = threading.RLock()

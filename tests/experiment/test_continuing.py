@@ -188,7 +188,7 @@ def test_images_that_have_moved_are_the_same_task(place):
 def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(place, learned):
     whole = learn_more(place / "par", bars(place), HERE)
     (place / "par" / "summary.json").unlink()
-    with pytest.raises(LifelongError, match=r"has no summary.json; the command that began the run writes it anew"):
+    with pytest.raises(LifelongError, match=r"has no summary.json; rerun the command that started the run to write it again"):
         learn_more(place / "par", bars(place), HERE)
     again = run(small_config(learned), place / "par", HERE)
     assert again == read_summary(place / "par")

@@ -177,7 +177,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_it(base, tmp_path):
         with pytest.raises(LifelongError, match=r"run\.safetensors: damaged .*lifelong verify .* --repair, from the state before it"):
             use()
     summary, said = again(out, config(base))
-    words = "run.safetensors was damaged (its tensors do not fit their digest): gone on from the state before it"
+    words = "run.safetensors was damaged (its tensors do not fit their digest): continued from the state before it"
     assert words in said
     assert words in summary["notes"]
     assert same(end(out), end(base / "finetune-0"))
@@ -189,7 +189,7 @@ def test_a_missing_state_falls_back_too(base, tmp_path):
     out = copied(base / "finetune-0", tmp_path / "run")
     (out / STATE).unlink()
     summary, said = again(out, config(base))
-    assert "run.safetensors was missing: gone on from the state before it" in said
+    assert "run.safetensors was missing: continued from the state before it" in said
     assert certain(summary) == certain(read_summary(base / "finetune-0"))
 
 
@@ -509,7 +509,7 @@ def test_a_change_within_a_task_is_noted_for_good(base, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(config(base), out, HERE, StopIn("train", 3, task=0))
     monkeypatch.undo()
-    words = f"begun with lifelong 9.9, continued with lifelong {lifelong.__version__}: equal to rounding, not to the bit"
+    words = f"started with lifelong 9.9, continued with lifelong {lifelong.__version__}: equal to rounding, not to the bit"
     summary, said = again(out, config(base))
     assert words in said
     assert words in summary["notes"]
@@ -551,7 +551,7 @@ def test_the_command(base, tmp_path, capsys):
     assert (conditions[STATE], conditions[PREVIOUS]) == ("damaged", "good")
     assert main(["verify", str(out), "--repair"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "run.safetensors: the state before it put in its place (the last of 1 tasks is 'a')" in shown
+    assert "run.safetensors: replaced by the state before it (the last of 1 tasks is 'a')" in shown
     assert list(Learner.load(out).tasks) == ["a"]
     assert certain(again(out, config(base))[0]) == certain(read_summary(base / "finetune-0"))
     assert main(["verify", str(tmp_path / "none")]) == 2

@@ -100,7 +100,7 @@ def test_a_run_is_continued_on_another_device(there: Environment, learned: Path,
         lifelong.run(stream, "finetune", out=out, device="pretend", progress=StopAt(4), **options)
     summary = lifelong.run(stream, "finetune", out=out, device="cpu", progress=False, **options)
     assert summary["complete"]
-    assert "begun on pretend, continued on cpu: with other random numbers, so not equal to a straight run" in summary["notes"]
+    assert "started on pretend, continued on cpu: with other random numbers, so not equal to an uninterrupted run" in summary["notes"]
 
 
 def test_a_tuned_run(there: Environment, tmp_path: Path) -> None:

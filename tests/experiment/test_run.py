@@ -186,7 +186,7 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
     monkeypatch.setattr(machine, "processor_name", lambda: "Other")
     (note,) = run(config(stream), tmp_path / "moved", replace(HERE, threads=2))["notes"]
     assert re.fullmatch(
-        r"begun with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
+        r"started with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
     )
 
 

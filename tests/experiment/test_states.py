@@ -180,7 +180,7 @@ def test_a_stage_of_another_form_is_computed_anew(tmp_path, monkeypatch):
     tiny(out)
     straight, resumed = (load_tree(place / STATE) for place in (tmp_path / "straight", out))
     assert same(straight["method"], resumed["method"])
-    assert "it is learned from its beginning" in (out / "summary.json").read_text()
+    assert "it is learned again from the start" in (out / "summary.json").read_text()
     assert (out / "curves.jsonl").read_text() == (tmp_path / "straight/curves.jsonl").read_text()
 
 

@@ -146,6 +146,6 @@ def test_the_device_reaches_every_process(stream, tmp_path):
 
 def test_bad_numbers_of_workers(stream, capsys):
     assert main(["compare", "--stream", stream, "--methods", "finetune", "--workers", "0"]) == 2
-    assert "--workers 0: at least 1" in capsys.readouterr().err
+    assert "--workers 0: must be at least 1" in capsys.readouterr().err
     assert main(["reproduce", "table1", "--scale", "tiny", "--workers", "0"]) == 2
-    assert "--workers 0: at least 1" in capsys.readouterr().err
+    assert "--workers 0: must be at least 1" in capsys.readouterr().err
