@@ -5,15 +5,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.data.address import parse_address
 from lifelong.data.task import Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.fields import expected
 from lifelong.streams.drawing import Holdings, Taken
 from lifelong.streams.transforms import Transform
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+PerClass = Annotated[int, Ge(1)]
+Fraction = Annotated[float, Gt(0), Lt(1)]
+ImageSize = Annotated[int, Ge(4), Le(1024)]
 
 VALID_FRACTION = 0.1
 """The part of a class's training images that is held out where a stream does not say."""
@@ -70,11 +77,11 @@ class TaskSpec:
         for key in ("train_per_class", "valid_per_class", "test_per_class"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise LifelongError(f"{where}, {key} = {value}: must be at least 1")
+                raise LifelongError(f"{where}, {key} = {value}: expected {expected(PerClass)}")
         if self.valid_per_class is not None and self.valid_fraction is not None:
             raise LifelongError(f"{where}: valid_per_class and valid_fraction exclude each other; drop one")
         if self.valid_fraction is not None and not 0 < self.valid_fraction < 1:
-            raise LifelongError(f"{where}, valid_fraction = {self.valid_fraction}: must lie between 0 and 1")
+            raise LifelongError(f"{where}, valid_fraction = {self.valid_fraction}: expected {expected(Fraction)}")
         if isinstance(self.classes, int) and self.classes < 2:
             raise LifelongError(f"{where}, classes = {self.classes}: a task needs at least 2 classes")
         if isinstance(self.classes, tuple):
@@ -83,7 +90,7 @@ class TaskSpec:
             if len(set(self.classes)) < len(self.classes):
                 raise LifelongError(f"{where}, classes = {list(self.classes)}: a class is named twice")
         if not 4 <= self.image_size <= 1024:
-            raise LifelongError(f"{where}, image_size = {self.image_size}: must lie between 4 and 1024")
+            raise LifelongError(f"{where}, image_size = {self.image_size}: expected {expected(ImageSize)}")
         if self.augmentation is not None and self.augmentation.crop >= self.image_size:
             raise LifelongError(f"{where}, augment crop = {self.augmentation.crop}: must be smaller than the image size {self.image_size}")
 
