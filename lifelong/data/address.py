@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lifelong.data.catalog import PoolName
-from lifelong.data.words import SPLITS
+from lifelong.data.split_names import SPLITS, SplitName
 from lifelong.errors import LifelongError, near_miss
 
 Kind = Literal["named", "parquet", "csv", "folder", "hub"]
@@ -25,7 +24,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
 _OF_STREAMS = ("tasks", "size")
-"""What a stream that is named by the address of its images may say besides (see `lifelong.streams.own`)."""
+"""What a stream that is named by the address of its images may say besides (see `lifelong.streams.user_images`)."""
 
 _KNOWN = (*_OPTIONS["hub"], "split", *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
@@ -66,7 +65,7 @@ class Address:
         """The name of the source, of a path the last part alone: what stays where its files are moved, or named from another folder."""
         return self.of_source(self.where if self.kind in ("named", "hub") else Path(self.where).name).removeprefix("named:")
 
-    def parts(self) -> dict[PoolName, tuple[str, ...]]:
+    def parts(self) -> dict[SplitName, tuple[str, ...]]:
         """For each split that was named, the data set's own parts that make it; empty where none was."""
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lifelong.data.naming import shown
-from lifelong.data.words import COLUMNS
+from lifelong.data.split_names import COLUMNS
 from lifelong.errors import LifelongError
 from lifelong.opening import open_regular
 

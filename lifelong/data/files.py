@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import class_name, natural, shown
-from lifelong.data.words import are_splits, is_word, split_of, usual_splits
+from lifelong.data.split_names import SplitName, are_splits, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import MOST_IMAGE, read_bytes
 
@@ -90,14 +89,14 @@ class Listing:
         notes: things a person should know.
     """
 
-    splits: dict[PoolName, FileSplit]
+    splits: dict[SplitName, FileSplit]
     notes: tuple[str, ...] = ()
 
 
-def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
+def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing:
     """The images of `root/<class>/*`, or of `root/<split>/<class>/*`.
 
-    The folders below `root` are splits if their names say so (see `words.are_splits`), or if one that is called `train` holds
+    The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one that is called `train` holds
     folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
     counted. Links are followed, also out of the folder; there is no level below the classes, so a link that leads in a circle is no
     trouble.
@@ -112,7 +111,7 @@ def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     inside = folders_in(root)
     passed: Counter[str] = Counter()
     layout = dict(parts) or _usual_layout(root, inside)
-    found: dict[PoolName, tuple[list[str], list[str]]] = {}
+    found: dict[SplitName, tuple[list[str], list[str]]] = {}
     for split, names in layout.items():
         found[split] = ([], [])
         for name in names:
@@ -134,7 +133,7 @@ def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     return Listing({split: FileSplit(root, root, *lists) for split, lists in found.items()}, notes)
 
 
-def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
+def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
     """For each split its folder; the folder itself, named "", where there are no splits."""
     if not inside:
         raise LifelongError(f"{root}: no folders in it; put the images of each class into a folder of its own")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.catalog import Hub, PoolName
-from lifelong.data.words import usual_splits
+from lifelong.data.known_sources import Hub
+from lifelong.data.split_names import SplitName, usual_splits
 from lifelong.errors import LifelongError
 from lifelong.storage import write_file
 
@@ -54,7 +54,7 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
         write_file(folder / f"{split}-00000.parquet", _writer(rows))
 
 
-def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
+def _load(name: str, hub: Hub) -> dict[SplitName, Any]:
     """The data set's splits, train last."""
     import datasets
 
@@ -65,7 +65,7 @@ def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
     }
 
 
-def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[PoolName, tuple[str, ...]]:
+def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[SplitName, tuple[str, ...]]:
     if len(there) == 1:
         return {"train": (there[0],)}
     found = usual_splits(f"source '{name}' ({hub.id})", there)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lifelong.data.catalog import Entry, PoolName
+from lifelong.data.known_sources import KnownSource
 from lifelong.data.naming import natural, unique
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 
 Names = tuple[str, ...]
@@ -29,13 +30,13 @@ class Arranged:
     """
 
     classes: Names
-    ids: Mapping[PoolName, Int64[Tensor, "_"]]
-    pools: Mapping[PoolName, tuple[PoolName, ...]]
+    ids: Mapping[SplitName, Int64[Tensor, "_"]]
+    pools: Mapping[SplitName, tuple[SplitName, ...]]
     numbers: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
 
-def arrange(entry: Entry, place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Arranged:
+def arrange(entry: KnownSource, place: object, names: Mapping[SplitName, Names | None], stored: Mapping[SplitName, np.ndarray]) -> Arranged:
     """Make class ids of stored labels.
 
     Args:
@@ -58,7 +59,9 @@ def arrange(entry: Entry, place: object, names: Mapping[PoolName, Names | None],
     return Arranged(entry.classes, ids, _pools(entry, place, ids), tuple(range(len(entry.classes))), notes)
 
 
-def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Arranged:
+def _as_present(
+    entry: KnownSource, place: object, names: Mapping[SplitName, Names | None], stored: Mapping[SplitName, np.ndarray]
+) -> Arranged:
     """Data of one's own: its classes are the labels that occur, in the order of their numbers, or of their names where there are none."""
     named = names["train"]
     for part, others in names.items():
@@ -83,7 +86,7 @@ def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | No
     return Arranged(classes, ids, entry.pools, tuple(present.tolist()), notes)
 
 
-def _known_ids(entry: Entry, place: object, part: PoolName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
+def _known_ids(entry: KnownSource, place: object, part: SplitName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
     """Ids among the classes of the catalogue, whatever the order in which the files have them."""
     if names is None or stored.dtype == object:
         return _ids(stored, entry.classes, place, part)
@@ -99,7 +102,7 @@ def _known_ids(entry: Entry, place: object, part: PoolName, names: Names | None,
     return order[_ids(stored, names, place, part)]
 
 
-def _numbered_parts(entry: Entry, place: object, stored: Mapping[PoolName, np.ndarray]) -> dict[PoolName, Int64[Tensor, "_"]]:
+def _numbered_parts(entry: KnownSource, place: object, stored: Mapping[SplitName, np.ndarray]) -> dict[SplitName, Int64[Tensor, "_"]]:
     """Ids where the files give only numbers: from 0 in each file, or throughout, in the usual or the alphabetic order of the classes.
 
     Raises:
@@ -125,7 +128,7 @@ def _numbered_parts(entry: Entry, place: object, stored: Mapping[PoolName, np.nd
     return {part: torch.tensor(order)[torch.from_numpy(labels) + offsets[part]] for part, labels in stored.items()}
 
 
-def _pools(entry: Entry, place: object, ids: Mapping[PoolName, Tensor]) -> Mapping[PoolName, tuple[PoolName, ...]]:
+def _pools(entry: KnownSource, place: object, ids: Mapping[SplitName, Tensor]) -> Mapping[SplitName, tuple[SplitName, ...]]:
     """All files as one split where they divide the classes among themselves, else as the catalogue says."""
     found = [set(labels.tolist()) for labels in ids.values()]
     if not entry.parts or len(found) < 2 or any(one & other for one, other in combinations(found, 2)):
@@ -135,7 +138,7 @@ def _pools(entry: Entry, place: object, ids: Mapping[PoolName, Tensor]) -> Mappi
     return {"train": tuple(ids)}
 
 
-def _ids(labels: np.ndarray, classes: Names | None, place: object, part: PoolName) -> Int64[Tensor, "n"]:
+def _ids(labels: np.ndarray, classes: Names | None, place: object, part: SplitName) -> Int64[Tensor, "n"]:
     """Labels as class ids, each checked; without known classes any number from 0 is one."""
     if labels.dtype == object:
         assert classes is not None

@@ -7,16 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.files import FileSplit, Listing
 from lifelong.data.naming import shown
-from lifelong.data.words import COLUMNS, is_word, split_of
+from lifelong.data.split_names import COLUMNS, SplitName, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
 
 
 def list_csv(
-    file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[PoolName, Sequence[str]], column: str | None = None
+    file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[SplitName, Sequence[str]], column: str | None = None
 ) -> Listing:
     """The images of a CSV list: a column of paths, which start from the list's folder, a column of labels, and perhaps one of splits.
 
@@ -35,7 +34,7 @@ def list_csv(
             raise LifelongError(f"{file}, line {line}: {len(row)} values where the first line names {len(columns)} columns")
     at_image, at_label = (_column(file, columns, names, what) for names, what in ((image, "image"), (label, "label")))
     at_split, notes = _split_column(file, columns, [row for _, row in rows], parts, column)
-    found: dict[PoolName, tuple[list[str], list[str]]] = {}
+    found: dict[SplitName, tuple[list[str], list[str]]] = {}
     missing: list[str] = []
     for line, row in rows:
         split = "train" if at_split is None else _split_of(file, line, columns[at_split], row[at_split], parts)
@@ -61,7 +60,7 @@ def list_csv(
 
 
 def _split_column(
-    file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[PoolName, Sequence[str]], wanted: str | None
+    file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[SplitName, Sequence[str]], wanted: str | None
 ) -> tuple[int | None, tuple[str, ...]]:
     """Where the column of splits is, if there is one; and what is to be said of a column that looks like one.
 
@@ -124,7 +123,7 @@ def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str
     raise LifelongError(f"{file}: no column '{wanted[0]}'; its columns: {', '.join(map(shown, columns))} (say which: ?{what}=COLUMN)")
 
 
-def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[PoolName, Sequence[str]]) -> PoolName | None:
+def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[SplitName, Sequence[str]]) -> SplitName | None:
     """The split that a row goes to; None: to none, where the address names the values it wants and this is none of them."""
     if parts:
         return next((split for split, values in parts.items() if value.strip() in values), None)

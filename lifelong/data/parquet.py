@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.columns import class_names, count_rows, find_column, opened, read_images, read_labels, read_words
 from lifelong.data.naming import shown
-from lifelong.data.words import SPLITS, is_word, split_of, usual_splits
+from lifelong.data.split_names import SPLITS, SplitName, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
 
@@ -103,7 +102,7 @@ class ParquetSplit:
                 first += len(batch)
 
 
-def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tuple[dict[PoolName, np.ndarray], tuple[str, ...]]:
+def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tuple[dict[SplitName, np.ndarray], tuple[str, ...]]:
     """For each split which rows of the only files are its own, bool of shape (rows,), where a column of theirs says so; else nothing.
 
     Args:

@@ -13,10 +13,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.images import RESIZE_VERSION, decode_images, square_grey
 from lifelong.data.parquet import content_hash
 from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, unusable
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class FilePool:
     def __init__(
         self,
         source: str,
-        pool: PoolName,
+        pool: SplitName,
         split: Rows,
         labels: Int64[Tensor, "n"],
         cache: Cache,

@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import natural
-from lifelong.data.words import is_word, split_of, usual_splits
+from lifelong.data.split_names import SplitName, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
 _BEGINNING = re.compile(r"([A-Za-z]+)(-.*|[_.]?[0-9]+)?", re.DOTALL)
@@ -17,11 +16,11 @@ _SHARD = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?")
 """What it is a shard of, its number, of how many; the hub may put a hash behind it."""
 
 
-def split_files(folder: Path) -> dict[PoolName, list[Path]]:
+def split_files(folder: Path) -> dict[SplitName, list[Path]]:
     """The parquet files of each split in name order; a split without files is absent.
 
     Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, alike (see
-    `words`).
+    `split_names`).
 
     Raises:
         LifelongError: there are two sets of files for one split, a name that may mean validation or test, or a shard is not there.
@@ -43,14 +42,14 @@ def split_files(folder: Path) -> dict[PoolName, list[Path]]:
     return chosen
 
 
-def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[PoolName, list[Path]]:
+def named_files(folder: Path, parts: Mapping[SplitName, Sequence[str]]) -> dict[SplitName, list[Path]]:
     """The files of the splits that were named: by their beginnings (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or as
     files (`a.parquet`).
 
     Raises:
         LifelongError: there is no such file, or a shard of those that begin so is not there.
     """
-    found: dict[PoolName, list[Path]] = {}
+    found: dict[SplitName, list[Path]] = {}
     for split, names in parts.items():
         found[split] = []
         for name in names:
@@ -97,7 +96,7 @@ def _deeper(folder: Path) -> list[Path]:
 
 def _one_set_each(folder: Path, sets: Mapping[str, Sequence[Path]]) -> None:
     """A split in two forms would be read twice."""
-    first: dict[PoolName, Path] = {}
+    first: dict[SplitName, Path] = {}
     for name, files in sets.items():
         split = split_of(name.rstrip("/"))
         if split is None:

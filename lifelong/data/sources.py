@@ -15,15 +15,16 @@ from torch import Tensor
 
 from lifelong.data.address import Address, meant_address, parse_address
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import CATALOG, Entry, Hub, PoolName, entry_of
 from lifelong.data.files import Listing, list_folder
 from lifelong.data.hub import folder_name
+from lifelong.data.known_sources import KNOWN_SOURCES, Hub, KnownSource, known_source
 from lifelong.data.labels import Arranged, arrange
 from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.data.problems import Findings, Rows
 from lifelong.data.shards import gaps, named_files, split_files, what_there_is
+from lifelong.data.split_names import SplitName
 from lifelong.data.vetting import VETTING_VERSION, read_apart
 from lifelong.errors import LifelongError, MissingDataError
 
@@ -50,7 +51,7 @@ class Source:
         classes: tuple[str, ...],
         mirror: bool,
         licence: str,
-        pools: Mapping[PoolName, Pool],
+        pools: Mapping[SplitName, Pool],
         folder: Path | None = None,
         notes: tuple[str, ...] = (),
         numbers: tuple[int, ...] | None = None,
@@ -64,15 +65,15 @@ class Source:
         self.notes = notes
         self._pools = dict(pools)
 
-    def has_split(self, split: PoolName) -> bool:
+    def has_split(self, split: SplitName) -> bool:
         """Whether the source has such a split of its own."""
         return split in self._pools
 
-    def labels(self, split: PoolName) -> Int64[Tensor, "n"]:
+    def labels(self, split: SplitName) -> Int64[Tensor, "n"]:
         """The class id of each image of a split; no image is decoded."""
         return self._pools[split].labels
 
-    def images(self, split: PoolName, indices: Int64[Tensor, "n"], size: int) -> UInt8[Tensor, "n 3 s s"]:
+    def images(self, split: SplitName, indices: Int64[Tensor, "n"], size: int) -> UInt8[Tensor, "n 3 s s"]:
         """Images of a split by their positions, as RGB of `size` x `size` pixels.
 
         Raises:
@@ -80,7 +81,7 @@ class Source:
         """
         return self._pools[split].images(indices, size)
 
-    def contents(self, split: PoolName) -> np.ndarray:
+    def contents(self, split: SplitName) -> np.ndarray:
         """A 64-bit hash of each stored image of a split, uint64 of shape (n,).
 
         Equal files have equal numbers, in whatever source or split they lie. Of encoded images the bytes are hashed, of the embedded
@@ -88,7 +89,7 @@ class Source:
         """
         return self._pools[split].contents()
 
-    def findings(self, split: PoolName, look: bool) -> Findings | None:
+    def findings(self, split: SplitName, look: bool) -> Findings | None:
         """Which images of a split cannot be used, or lose something by being read.
 
         Args:
@@ -98,12 +99,12 @@ class Source:
         pool = self._pools[split]
         return pool.findings(look) if isinstance(pool, FilePool) else Findings()
 
-    def called(self, split: PoolName, position: int) -> str:
+    def called(self, split: SplitName, position: int) -> str:
         """What names the image at a position of a split: its path, or its file and row; its number where it lies in no file."""
         pool = self._pools[split]
         return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
 
-    def fingerprint(self, split: PoolName) -> str:
+    def fingerprint(self, split: SplitName) -> str:
         """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
         return self._pools[split].fingerprint()
 
@@ -138,7 +139,7 @@ class Sources:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
         address = parse_address(name)
-        if address.kind == "named" and address.where not in CATALOG:
+        if address.kind == "named" and address.where not in KNOWN_SOURCES:
             meant = meant_address(name, (self.data, base or Path.cwd()))
             if meant:
                 raise LifelongError(f"unknown source '{name}'{meant}")
@@ -150,13 +151,13 @@ class Sources:
 
     def _load(self, address: Address, place: Path | None) -> Source:
         if address.kind == "named":
-            entry = entry_of(address.where)
+            entry = known_source(address.where)
             entry = replace(entry, name=address.name, mirror=entry.mirror if address.flip is None else address.flip)
             if entry.hub is None:
                 return Source(entry.name, entry.classes, entry.mirror, entry.licence, {"train": DigitsPool()})
             folder = self._folder(entry, address.where)
             return self._of_parquet(entry, folder, split_files(folder))
-        entry = Entry(
+        entry = KnownSource(
             address.name,
             "",
             (),
@@ -202,7 +203,7 @@ class Sources:
             places += next((found for place in tried if os.path.isdir(place) and (found := what_there_is(place))), "")
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
-    def _folder(self, entry: Entry, name: str) -> Path:
+    def _folder(self, entry: KnownSource, name: str) -> Path:
         """The folder of a source of the catalogue, fetched where that is needed and allowed."""
         local = [self.data / folder for folder in entry.folders] if self.data is not None else []
         for folder in local:
@@ -229,7 +230,7 @@ class Sources:
             fetch(name, hub, folder, why)
         return folder
 
-    def _of_parquet(self, entry: Entry, folder: Path, files: Mapping[PoolName, list[Path]]) -> Source:
+    def _of_parquet(self, entry: KnownSource, folder: Path, files: Mapping[SplitName, list[Path]]) -> Source:
         """A source from parquet files."""
         columns = entry.image_columns, entry.label_columns
         kind = json.dumps([VETTING_VERSION, version("pyarrow"), *columns])
@@ -237,7 +238,7 @@ class Sources:
         splits = {part: ParquetSplit(files[part], *columns) for part in files}
         labels = {part: split.labels() for part, split in splits.items()}
         arranged = arrange(entry, folder, {part: split.class_names for part, split in splits.items()}, labels)
-        joined: dict[PoolName, tuple[Rows, Tensor]] = {}
+        joined: dict[SplitName, tuple[Rows, Tensor]] = {}
         for pool, wanted in arranged.pools.items():
             parts = [part for part in wanted if part in splits]
             if parts:
@@ -250,20 +251,20 @@ class Sources:
         missing = (f"Files seem to be missing, by their numbers: {', '.join(holes[:5])}{', ...' * (len(holes) > 5)}.",) if holes else ()
         return self._source(entry, folder, arranged, joined, (*arranged.notes, *unused, *missing), divided)
 
-    def _of_files(self, entry: Entry, folder: Path, listing: Listing) -> Source:
+    def _of_files(self, entry: KnownSource, folder: Path, listing: Listing) -> Source:
         """A source from images in files of their own."""
         arranged = arrange(entry, folder, dict.fromkeys(listing.splits), {part: split.labels for part, split in listing.splits.items()})
-        pools: dict[PoolName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
+        pools: dict[SplitName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
         return self._source(entry, folder, arranged, pools, (*arranged.notes, *listing.notes))
 
     def _source(
         self,
-        entry: Entry,
+        entry: KnownSource,
         folder: Path,
         arranged: Arranged,
-        splits: Mapping[PoolName, tuple[Rows, Tensor]],
+        splits: Mapping[SplitName, tuple[Rows, Tensor]],
         notes: tuple[str, ...],
-        only: Mapping[PoolName, np.ndarray] | None = None,
+        only: Mapping[SplitName, np.ndarray] | None = None,
     ) -> Source:
         options = {"squeeze": entry.squeeze, "skip_broken": self.skip_broken}
         pools = {

@@ -4,16 +4,15 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 from lifelong.settings.arguments import checked
-
-SplitName = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,10 @@ class Normalization:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The statistics of ImageNet's training images, as torchvision's pretrained networks expect them."""
 
 
 @dataclass(frozen=True)

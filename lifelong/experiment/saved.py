@@ -17,7 +17,7 @@ from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
-from lifelong.streams.apart import Learned
+from lifelong.streams.leakage import Learned
 
 
 @dataclass(frozen=True)

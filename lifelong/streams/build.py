@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lifelong.data.sources import PoolName, Source, Sources
-from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
+from lifelong.data.sources import Source, Sources
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import Augmentation, Split, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.apart import Learned, contents_of, keep_apart, keep_off
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
-from lifelong.streams.drawing import SPLITS, Holdings, Taken, generator
+from lifelong.streams.leakage import Learned, contents_of, remove_leakage, remove_leakage_from_learned
+from lifelong.streams.selection import Selection, SourceLabels, generator
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 
 
@@ -52,7 +53,7 @@ class Drawn:
             return self.spec.augmentation
         return Augmentation(crop=self.spec.image_size // 8, flip=self.source.mirror)
 
-    def pool(self, split: SplitName) -> PoolName:
+    def pool(self, split: SplitName) -> SplitName:
         """The source's split that a split of the task comes from."""
         return split if self.source.has_split(split) else "train"
 
@@ -175,29 +176,29 @@ class SpecStream:
         return {task.source: self._sources.open(task.source, self.spec.base) for task in self.spec.tasks}
 
     @cached_property
-    def _held(self) -> dict[str, Holdings]:
-        return {name: Holdings.of(source) for name, source in self._opened.items()}
+    def _held(self) -> dict[str, SourceLabels]:
+        return {name: SourceLabels.of(source) for name, source in self._opened.items()}
 
     @cached_property
     def _drawn(self) -> list[Drawn]:
         _check_apart(self.spec, self._opened)
         ids = _class_ids(self.spec, self._opened, self.seed)
-        taken: dict[int, Taken] = {}
+        taken: dict[int, Selection] = {}
         for name, held in self._held.items():
             asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name]
             draw = self.spec.draw.get(name, Deal())
             parts = draw.divide([self.spec.tasks[index] for index in asking], [ids[index] for index in asking], held, self.seed)
             taken.update(zip(asking, parts, strict=True))
         sources = [self._opened[task.source] for task in self.spec.tasks]
-        apart = keep_apart(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
+        apart = remove_leakage(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
         if self._learned:
             apart = [
-                keep_off(task, contents_of(source, part.rows), part, self._learned)
+                remove_leakage_from_learned(task, contents_of(source, part.rows), part, self._learned)
                 for task, source, part in zip(self.spec.tasks, sources, apart, strict=True)
             ]
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
-    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Taken) -> Drawn:
+    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Selection) -> Drawn:
         """A task's images under its labels, mixed, so that any first part of a split is a fair sample of it."""
         order = tuple(ids[label] for label in task.transform.order(len(ids)).tolist())
         label_of = np.zeros(max(order) + 1, np.int64)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR100
-from lifelong.data.task import NO_AUGMENTATION, SplitName
+from lifelong.data.known_sources import CIFAR100
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import NO_AUGMENTATION
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
+from lifelong.streams.selection import Rows, Selection, SourceLabels, generator
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.streams.splits import HAT_NORMALIZATION, Shuffled, hold_out
 
@@ -87,7 +88,7 @@ class FederatedFaces:
     Source: the federated CelebA of LEAF in its iid form, as CAT uses it: a task is a simulated user, not a celebrity.
     """
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
         """What each task gets; see `Draw`."""
         listed = read_list(held.folder / LIST_FILE) if held.folder is not None and (held.folder / LIST_FILE).is_file() else None
         if listed is None:
@@ -98,7 +99,7 @@ class FederatedFaces:
         return take_listed(tasks, held, listed, seed)
 
 
-def draw_groups(tasks: Sequence[TaskSpec], held: Holdings, seed: int, why: str) -> list[Taken]:
+def draw_groups(tasks: Sequence[TaskSpec], held: SourceLabels, seed: int, why: str) -> list[Selection]:
     """For each task the next images of one shuffle of all; for validation and tests of the source's own splits where it has them.
 
     Args:
@@ -176,7 +177,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
     }
 
 
-def misfit(listed: dict[str, ListedTask], held: Holdings) -> str:
+def misfit(listed: dict[str, ListedTask], held: SourceLabels) -> str:
     """Why the list cannot be used with a source; empty where it can: all of CelebA in file order, with the labels that the list has."""
     if set(held.labels) != {"train"}:
         return f"it has the splits {', '.join(held.labels)}, not all images in one"
@@ -189,7 +190,7 @@ def misfit(listed: dict[str, ListedTask], held: Holdings) -> str:
     return f"{wrong} of {len(told)} labels are others, so its images stand in another order" if wrong else ""
 
 
-def take_listed(tasks: Sequence[TaskSpec], held: Holdings, listed: dict[str, ListedTask], seed: int) -> list[Taken]:
+def take_listed(tasks: Sequence[TaskSpec], held: SourceLabels, listed: dict[str, ListedTask], seed: int) -> list[Selection]:
     """The authors' images of each task.
 
     Raises:
@@ -206,6 +207,6 @@ def take_listed(tasks: Sequence[TaskSpec], held: Holdings, listed: dict[str, Lis
     return result
 
 
-def _taken(rows: dict[SplitName, Rows], held: Holdings, note: str) -> Taken:
+def _taken(rows: dict[SplitName, Rows], held: SourceLabels, note: str) -> Selection:
     ids = {split: held.labels[split if held.has(split) else "train"][part] for split, part in rows.items()}
-    return Taken(rows, ids, (note,) if note else ())
+    return Selection(rows, ids, (note,) if note else ())

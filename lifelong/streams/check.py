@@ -10,9 +10,9 @@ from lifelong.data.address import parse_address
 from lifelong.data.images import ONE_COLOUR
 from lifelong.data.naming import shown
 from lifelong.data.sources import Source
+from lifelong.data.split_names import SPLITS
 from lifelong.data.task import Stream
 from lifelong.streams.build import Drawn, SpecStream
-from lifelong.streams.drawing import SPLITS
 
 BEGINNING = "data check: "
 """How a line of it begins among a run's notes."""
@@ -139,14 +139,14 @@ def _of_names(source: Source) -> list[Line]:
     """Class names that a person would take for one."""
     alike: dict[str, list[str]] = {}
     for name in source.classes:
-        alike.setdefault(_plain(name), []).append(name)
+        alike.setdefault(_normal_form(name), []).append(name)
     pairs = [" and ".join(f"'{_short(name)}'" for name in names) for names in alike.values() if len(names) > 1]
     return (
         [("Class names that hardly differ", f"Class names of '{source.name}' that hardly differ: {_some(pairs, '; ')}.")] if pairs else []
     )
 
 
-def _plain(name: str) -> str:
+def _normal_form(name: str) -> str:
     """A class name without what is easily written otherwise: capitals, marks between words, `1.0` for 1, invisible letters."""
     text = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf").strip()
     number = re.fullmatch(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?", text)

@@ -24,7 +24,7 @@ from itertools import chain
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR10, DIGITS, DTD, FASHION
+from lifelong.data.known_sources import CIFAR10, DIGITS, DTD, FASHION
 from lifelong.data.task import Augmentation
 from lifelong.streams.pools import FixedPools
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec

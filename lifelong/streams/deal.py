@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from lifelong.data.task import SplitName
+from lifelong.data.split_names import IN_WORDS, SPLITS, SplitName
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
+from lifelong.streams.selection import Rows, Selection, SourceLabels, generator
 from lifelong.streams.spec import VALID_FRACTION, TaskSpec
 
 CARVED_TEST = 0.2
@@ -45,7 +45,7 @@ class Piece:
 class Deal:
     """Every class is dealt for itself."""
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
         """What each task gets; see `Draw`."""
         pieces: list[dict[int, Piece]] = [{} for _ in tasks]
         for number, name in enumerate(held.classes):
@@ -61,7 +61,7 @@ class Deal:
         return [_together(task, wanted, piece) for task, wanted, piece in zip(tasks, ids, pieces, strict=True)]
 
 
-def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece]) -> Taken:
+def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece]) -> Selection:
     """One task's pieces, class after class."""
     parts: dict[SplitName, list[Rows]] = {
         "train": [pieces[number].train for number in wanted],
@@ -74,7 +74,7 @@ def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece])
         *_shortfall("validation", task.valid_per_class, parts["valid"]),
         *_shortfall("test", task.test_per_class, parts["test"]),
     ]
-    return Taken(rows, ids, tuple(notes))
+    return Selection(rows, ids, tuple(notes))
 
 
 def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]:
@@ -284,14 +284,13 @@ def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"]
         setattr(amount, split, min(getattr(amount, split) if named else unasked, available))
     for task, amount in (*own, *shared):
         if getattr(amount, split) < 1:
-            kind = "validation" if split == "valid" else split
             raise LifelongError(
-                f"task '{task.name}', class '{name}' of source '{task.source}': no {kind} image is left of {max(0, available)}"
+                f"task '{task.name}', class '{name}' of source '{task.source}': no {IN_WORDS[split]} image is left of {max(0, available)}"
                 " that are free; ask for fewer in this task and the others, or set overlap = true"
             )
 
 
-def _none_to_learn_from(task: TaskSpec, name: str, held: Holdings, number: int) -> LifelongError:
+def _none_to_learn_from(task: TaskSpec, name: str, held: SourceLabels, number: int) -> LifelongError:
     others = [f"{len(held.rows(pool, number))} in {pool}" for pool in ("valid", "test") if held.has(pool)]
     return LifelongError(
         f"task '{task.name}', class '{name}' of source '{task.source}': no image to learn from ({', '.join(others)});"

@@ -6,12 +6,12 @@ from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Le, Predicate
 
-from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError
 from lifelong.opening import read_toml
 from lifelong.settings.fields import Words
 from lifelong.settings.tables import read_table
-from lifelong.streams.spec import IMAGENET, Fraction, ImageSize, PerClass, SameAs, StreamSpec, TaskSpec
+from lifelong.streams.spec import Fraction, ImageSize, PerClass, SameAs, StreamSpec, TaskSpec
 from lifelong.streams.transforms import COLOURS, Transform
 
 Text = Annotated[str, Predicate(lambda text: bool(text.strip())), Words("a text that is not empty")]

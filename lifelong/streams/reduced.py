@@ -8,7 +8,7 @@ sources: for those who lack them. Numbers from a reduced stream say so by its na
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lifelong.data.catalog import CATALOG
+from lifelong.data.known_sources import KNOWN_SOURCES
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
@@ -78,7 +78,7 @@ def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
 
 def _without(spec: StreamSpec, name: str, sources: tuple[str, ...]) -> tuple[TaskSpec, ...]:
     """The tasks that are not from these sources. A source that this stream does not use is no mistake, one that nobody knows is."""
-    known = {*CATALOG, *(task.source for task in spec.tasks)}
+    known = {*KNOWN_SOURCES, *(task.source for task in spec.tasks)}
     for source in sources:
         if source not in known:
             raise LifelongError(f"stream '{name}', option 'without': unknown source '{source}'{near_miss(source, known)}")

@@ -13,10 +13,8 @@ from lifelong.data.address import parse_address
 from lifelong.data.task import Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
 from lifelong.settings.fields import expected
-from lifelong.streams.drawing import Holdings, Taken
+from lifelong.streams.selection import Selection, SourceLabels
 from lifelong.streams.transforms import Transform
-
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 PerClass = Annotated[int, Ge(1)]
 Fraction = Annotated[float, Gt(0), Lt(1)]
@@ -99,7 +97,7 @@ class TaskSpec:
 class Draw(Protocol):
     """A way to divide the images of one source among the tasks that ask for it."""
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
         """What each task gets; no image that one task trains on is one that any of them is chosen or judged by.
 
         Args:

@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR10, MINI_IMAGENET
-from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization, SplitName
+from lifelong.data.known_sources import CIFAR10, MINI_IMAGENET
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken
-from lifelong.streams.spec import IMAGENET, StreamSpec, TaskSpec
+from lifelong.streams.selection import Rows, Selection, SourceLabels
+from lifelong.streams.spec import StreamSpec, TaskSpec
 
 CIFAR100_NORMALIZATION = Normalization((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 CIFAR100_AUGMENTATION = Augmentation(crop=4, flip=True, brightness=63 / 255)
@@ -57,20 +58,20 @@ class Shuffled:
 
     part: float = 0.1
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
         """What each task gets: all images of its classes; see `Draw`."""
         _check_apart(tasks, ids, held)
         if not held.has("test"):
             raise LifelongError(f"task '{tasks[0].name}': source '{held.name}' has no test split; add its test-*.parquet")
         return [self._one(task, wanted, held, seed) for task, wanted in zip(tasks, ids, strict=True)]
 
-    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: Holdings, seed: int) -> Taken:
+    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: SourceLabels, seed: int) -> Selection:
         rows: dict[SplitName, Rows] = {pool: np.flatnonzero(np.isin(labels, wanted)) for pool, labels in held.labels.items()}
         if not held.has("valid"):
             rows["valid"], rows["train"] = hold_out(rows["train"], self.part, seed)
         _check_some(task, rows, f"source '{held.name}'")
         labels = {split: held.labels[split if held.has(split) else "train"][rows[split]] for split in SPLITS}
-        return Taken(rows, labels)
+        return Selection(rows, labels)
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,17 @@ class InOrder:
     valid: int = 1
     test: int = 1
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
         """What each task gets: all images of its classes; the seed plays no part; see `Draw`."""
         _check_apart(tasks, ids, held)
         return [self._one(task, wanted, held) for task, wanted in zip(tasks, ids, strict=True)]
 
-    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: Holdings) -> Taken:
+    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: SourceLabels) -> Selection:
         parts = [self._class(task, number, held) for number in wanted]
         rows = {split: np.concatenate([part[split] for part in parts]) for split in SPLITS}
-        return Taken(rows, {split: np.repeat(wanted, [len(part[split]) for part in parts]) for split in SPLITS})
+        return Selection(rows, {split: np.repeat(wanted, [len(part[split]) for part in parts]) for split in SPLITS})
 
-    def _class(self, task: TaskSpec, number: int, held: Holdings) -> dict[SplitName, Rows]:
+    def _class(self, task: TaskSpec, number: int, held: SourceLabels) -> dict[SplitName, Rows]:
         own = [pool for pool in SPLITS[1:] if held.has(pool)]
         cut = [split for split in SPLITS if split not in own]
         pool = held.rows("train", number)
@@ -115,7 +116,7 @@ def hold_out(rows: Rows, part: float, seed: int) -> tuple[Rows, Rows]:
     return rows[order[:count]], rows[order[count:]]
 
 
-def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings) -> None:
+def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels) -> None:
     """No class may be asked for twice: all its images go to one task."""
     owner: dict[int, str] = {}
     for task, wanted in zip(tasks, ids, strict=True):

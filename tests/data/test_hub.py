@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lifelong.data import hub
-from lifelong.data.catalog import CATALOG, CIFAR10, CIFAR100, CIFAR100_COARSE, DIGITS, DTD, FASHION, MINI_IMAGENET
+from lifelong.data.known_sources import CIFAR10, CIFAR100, CIFAR100_COARSE, DIGITS, DTD, FASHION, KNOWN_SOURCES, MINI_IMAGENET
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from tests.parquet_files import numbered, png
@@ -127,7 +127,7 @@ def test_every_source_of_the_catalogue(fake_hub, tmp_path, name):
             assert [source.classes[label] for label in labels] == [sorted(MINI_IMAGENET)[label] for label in stored]
         else:
             assert labels == stored
-    assert source.classes == CATALOG[name].classes
+    assert source.classes == KNOWN_SOURCES[name].classes
 
     again = Sources(tmp_path / "data", cache=tmp_path / "cache").open(name)
     assert again.fingerprint("train") == source.fingerprint("train")
@@ -135,7 +135,7 @@ def test_every_source_of_the_catalogue(fake_hub, tmp_path, name):
 
 
 def test_every_source_of_the_catalogue_is_in_the_table():
-    assert {name for name, entry in CATALOG.items() if entry.hub is not None} == set(TABLE)
+    assert {name for name, entry in KNOWN_SOURCES.items() if entry.hub is not None} == set(TABLE)
 
 
 def birds(monkeypatch, splits: dict[str, int]) -> list:

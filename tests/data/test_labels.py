@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.data.catalog import MINI_IMAGENET
+from lifelong.data.known_sources import MINI_IMAGENET
 from lifelong.data.naming import unique
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 SORTED = sorted(MINI_IMAGENET)

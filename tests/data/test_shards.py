@@ -8,7 +8,7 @@ import torch
 from lifelong.data.shards import gaps
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 

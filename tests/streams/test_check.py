@@ -11,8 +11,8 @@ from lifelong.api import describe_stream
 from lifelong.cli import main
 from lifelong.data import images
 from lifelong.data.sources import Sources
-from lifelong.streams.catalog import open_stream
-from lifelong.streams.check import _plain, data_check
+from lifelong.streams.check import _normal_form, data_check
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import png, write_parquet
 
 RANDOM = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def test_copies_in_one_split(tmp_path):
     ],
 )
 def test_names_that_hardly_differ(one, other, alike):
-    assert (_plain(one) == _plain(other)) is alike
+    assert (_normal_form(one) == _normal_form(other)) is alike
 
 
 def test_labels_of_a_list(tmp_path):

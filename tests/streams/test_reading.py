@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError
 from lifelong.streams.reading import read_stream
-from lifelong.streams.spec import IMAGENET, SameAs, StreamSpec, TaskSpec
+from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 from lifelong.streams.transforms import Transform
 
 ISSUE = """

@@ -7,7 +7,7 @@ from lifelong.experiment.run import resolve_extractor
 from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import preset_values
 from lifelong.settings.training import TrainingSettings
-from lifelong.streams.catalog import open_stream, stream_names
+from lifelong.streams.named_streams import open_stream, stream_names
 from tests.streams.full_sources import FullSources
 
 FEWER = "train_per_class=20&valid_per_class=7&test_per_class=9"

@@ -6,12 +6,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.utils import shuffle
 
-from lifelong.data.catalog import CIFAR10, CIFAR100, MINI_IMAGENET
+from lifelong.data.known_sources import CIFAR10, CIFAR100, MINI_IMAGENET
 from lifelong.data.sources import Sources
 from lifelong.data.task import NO_AUGMENTATION, Augmentation
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
-from lifelong.streams.spec import IMAGENET, TaskSpec
+from lifelong.streams.named_streams import open_stream
+from lifelong.streams.spec import TaskSpec
 from lifelong.streams.splits import (
     SUPERCLASSES,
     InOrder,

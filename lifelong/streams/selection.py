@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lifelong.data.sources import PoolName, Source
-from lifelong.data.task import SplitName
+from lifelong.data.sources import Source
+from lifelong.data.split_names import SPLITS, SplitName
 
 Rows = np.ndarray
 """Positions of images in a pool of a source, int64."""
 
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
-
 
 @dataclass(frozen=True)
-class Holdings:
+class SourceLabels:
     """The labels of a source; all that is needed to say which image goes where.
 
     Attributes:
@@ -29,26 +27,26 @@ class Holdings:
 
     name: str
     classes: tuple[str, ...]
-    labels: Mapping[PoolName, np.ndarray]
+    labels: Mapping[SplitName, np.ndarray]
     folder: Path | None = None
 
     @classmethod
-    def of(cls, source: Source) -> "Holdings":
+    def of(cls, source: Source) -> "SourceLabels":
         """What a source holds; no image is decoded."""
         labels = {pool: source.labels(pool).numpy() for pool in SPLITS if source.has_split(pool)}
         return cls(source.name, source.classes, labels, source.folder)
 
-    def has(self, pool: PoolName) -> bool:
+    def has(self, pool: SplitName) -> bool:
         """Whether the source has images of its own for validation, or for tests."""
         return pool in self.labels
 
-    def rows(self, pool: PoolName, number: int) -> Rows:
+    def rows(self, pool: SplitName, number: int) -> Rows:
         """The images of a class in a pool, in the source's order."""
         return np.flatnonzero(self.labels[pool] == number)
 
 
 @dataclass(frozen=True)
-class Taken:
+class Selection:
     """The images that one task takes.
 
     Attributes:

@@ -1,15 +1,19 @@
 """The words by which folders, files, rows and parts of the hub say which split they belong to: one vocabulary for all of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Literal, get_args
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
 
-SPLITS: tuple[PoolName, ...] = get_args(PoolName)
+SplitName = Literal["train", "valid", "test"]
 
-WORDS: Mapping[str, PoolName] = {
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+IN_WORDS: Mapping[SplitName, str] = {"train": "training", "valid": "validation", "test": "test"}
+"""What the images of a split are called in messages."""
+
+MEANINGS: Mapping[str, SplitName] = {
     "train": "train",
     "training": "train",
     "valid": "valid",
@@ -28,9 +32,9 @@ COLUMNS = ("split", "set", "subset", "partition", "fold", "usage")
 """What the column of a list is called that holds such words."""
 
 
-def split_of(word: str) -> PoolName | None:
+def split_of(word: str) -> SplitName | None:
     """The split that a word means; None for any other word."""
-    return WORDS.get(word.strip().lower())
+    return MEANINGS.get(word.strip().lower())
 
 
 def is_word(word: str) -> bool:
@@ -44,7 +48,7 @@ def are_splits(names: Sequence[str]) -> bool:
     return len(words) > 1 and ("train" in words or all(map(is_word, names)))
 
 
-def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
+def usual_splits(place: object, names: Iterable[str]) -> dict[SplitName, str]:
     """For each split the one of some names that means it; names that mean none are passed over.
 
     Args:
@@ -54,7 +58,7 @@ def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
     Raises:
         LifelongError: two names mean one split, or a name may mean validation or test.
     """
-    found: dict[PoolName, str] = {}
+    found: dict[SplitName, str] = {}
     names = list(names)
     for name in names:
         split = split_of(name)
@@ -76,7 +80,7 @@ def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
 
 def _example(names: Iterable[str]) -> str:
     """Options of an address that name each split by the first of its names."""
-    first: dict[PoolName, str] = {}
+    first: dict[SplitName, str] = {}
     for name in names:
         split = split_of(name)
         if split is not None:

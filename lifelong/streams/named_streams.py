@@ -40,7 +40,7 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
 
     Args:
         name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that
-            ends in `.toml` (also made smaller), or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
+            ends in `.toml` (also made smaller), or the address of images such as `folder:PATH` (see `lifelong.streams.user_images`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 
@@ -63,9 +63,9 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         _, reduction = parse_reduction(f"{spec.name}?{options}")
         return SpecStream(reduced(spec, f"{spec.name}?{options}", reduction), seed, sources)
     if name.partition(":")[0] in KINDS and ":" in name:
-        from lifelong.streams.own import own_stream
+        from lifelong.streams.user_images import user_stream
 
-        return SpecStream(own_stream(name, seed, sources), seed, sources)
+        return SpecStream(user_stream(name, seed, sources), seed, sources)
     place = name.partition("?")[0]
     if place not in _STREAMS:
         meant = meant_address(name, (sources.data, Path.cwd()))

@@ -9,7 +9,7 @@ import pytest
 from lifelong.api import configure, default_out
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import made_folder, numbered, png, write_parquet
 from tests.photographs import TASKS, make_photographs, picture
 

@@ -11,17 +11,17 @@ from lifelong.data.address import Address, parse_address
 from lifelong.data.files import folders_in
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
-from lifelong.data.words import are_splits, is_word, split_of
+from lifelong.data.split_names import are_splits, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.streams.deal import even
-from lifelong.streams.drawing import generator
+from lifelong.streams.selection import generator
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
 IMAGE_SIZE = 64
 """Height and width where `size` does not say; photographs need more than the 32 of the benchmarks."""
 
 
-def own_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
+def user_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
     """The stream of an address.
 
     Args:

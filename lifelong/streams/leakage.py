@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from lifelong.data.sources import PoolName, Source
-from lifelong.data.task import SplitName
+from lifelong.data.sources import Source
+from lifelong.data.split_names import IN_WORDS, SPLITS, SplitName
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Taken
+from lifelong.streams.selection import Selection
 from lifelong.streams.spec import TaskSpec
 
 Contents = Mapping[SplitName, np.ndarray]
@@ -29,7 +29,7 @@ class Learned:
     contents: Contents
 
 
-def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Taken]) -> list[Taken]:
+def remove_leakage(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Selection]) -> list[Selection]:
     """Leave out training images that equal a validation or test image of any task, and validation images that equal a test image.
 
     Sources do hold the same file twice. The copy that is judged stays where it is, so that accuracies are over the images that were
@@ -54,7 +54,7 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
     return result
 
 
-def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[Learned]) -> Taken:
+def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Selection, learned: Sequence[Learned]) -> Selection:
     """Leave out of a new task what conflicts with tasks that a method has learned, which cannot be changed any more.
 
     That are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
@@ -85,7 +85,7 @@ def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[
             what = f"{_counted(hit, split)} left out: the same content is among what {words.format(before.name)}."
             if not keep.any():
                 raise LifelongError(
-                    f"task '{task.name}', source '{task.source}': no {_WORDS[split]} image is left ({what.rstrip('.')});"
+                    f"task '{task.name}', source '{task.source}': no {IN_WORDS[split]} image is left ({what.rstrip('.')});"
                     " give images that the run has not seen"
                 )
             notes.append(what)
@@ -97,17 +97,14 @@ def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))
 
 
-_WORDS = {"train": "training", "valid": "validation", "test": "test"}
-
-
 def _counted(which: np.ndarray, split: SplitName) -> str:
-    """Such as "3 training images"."""
+    """Count images in words, such as "3 training images"."""
     count = int(which.sum())
-    return f"{count} {_WORDS[split]} image{'s' if count > 1 else ''}"
+    return f"{count} {IN_WORDS[split]} image{'s' if count > 1 else ''}"
 
 
 def contents_of(
-    source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, PoolName], np.ndarray] = Source.contents
+    source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, SplitName], np.ndarray] = Source.contents
 ) -> dict[SplitName, np.ndarray]:
     """The content of each image of each split, by their rows in the source."""
     return {split: known(source, split if source.has_split(split) else "train")[rows[split]] for split in SPLITS}
@@ -119,19 +116,17 @@ def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return known[place] == values
 
 
-def _keep(task: TaskSpec, part: Taken, kept: dict[SplitName, np.ndarray]) -> Taken:
+def _keep(task: TaskSpec, part: Selection, kept: dict[SplitName, np.ndarray]) -> Selection:
     rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
     for split, keep in kept.items():
         if keep.all():
             continue
-        words, others = ("training", "validation or test") if split == "train" else ("validation", "test")
+        others = "validation or test" if split == "train" else "test"
         if not keep.any():
             raise LifelongError(
-                f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {words} images is also a {others} image of the"
-                " stream (the same file content); take the copies out of the source"
+                f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {IN_WORDS[split]} images is also a {others}"
+                " image of the stream (the same file content); take the copies out of the source"
             )
-        count = int((~keep).sum())
-        images = f"{count} {words} image{'s' if count > 1 else ''}"
-        notes.append(f"{images} left out: the source holds the same content among the stream's {others} images.")
+        notes.append(f"{_counted(~keep, split)} left out: the source holds the same content among the stream's {others} images.")
         rows[split], ids[split] = rows[split][keep], ids[split][keep]
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))
