@@ -48,25 +48,25 @@ class Address:
 
     @property
     def flip(self) -> bool | None:
-        """Whether its images may be mirrored; None where that is not said."""
+        """Return whether its images may be mirrored; None where the address does not say."""
         return self.options["flip"] == "true" if "flip" in self.options else None
 
     def column(self, key: Literal["image", "label"], usual: tuple[str, ...]) -> tuple[str, ...]:
-        """The names that a column may have: the one that was given, else the usual ones."""
+        """Return the names that a column may have: the given one, else the usual ones."""
         return (self.options[key],) if key in self.options else usual
 
     def of_source(self, where: str | None = None) -> str:
-        """The name of the source, without the options of the stream; that of another place, if `where` is given."""
+        """Return the name of the source without the options of the stream; of the source at `where`, if that is given."""
         options = "&".join(f"{key}={value}" for key, value in self.options.items() if key not in _OF_STREAMS)
         return f"{self.kind}:{self.where if where is None else where}" + f"?{options}" * bool(options)
 
     @property
     def lasting(self) -> str:
-        """The name of the source, of a path the last part alone: what stays where its files are moved, or named from another folder."""
+        """Return a name of the source that survives moving its files: of a path only the last part."""
         return self.of_source(self.where if self.kind in ("named", "hub") else Path(self.where).name).removeprefix("named:")
 
     def parts(self) -> dict[SplitName, tuple[str, ...]]:
-        """For each split that was named, the data set's own parts that make it; empty where none was."""
+        """Return, for each split that the address names, the parts of the data set that form it."""
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 
 
@@ -105,7 +105,7 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
 
 
 def _cut(name: str) -> tuple[str, str]:
-    """The place and the text of the options."""
+    """Split a name into the place and the text of the options."""
     marks = list(re.finditer(rf"\?{_KEY}", name))
     for mark in marks:
         if mark[1] in _KNOWN:
@@ -137,7 +137,7 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
 
 
 def meant_address(name: str, folders: Iterable[Path | None]) -> str:
-    """The end of an error line about a name that is really a path: the address of what lies there; empty where nothing does.
+    """Suggest an address for a name that is really a path: the end of an error line, empty if nothing lies there.
 
     Args:
         name: what was given where an address or a name is expected.

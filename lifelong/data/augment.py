@@ -28,7 +28,7 @@ class Draws:
 
 
 def draw(policy: Augmentation, count: int, generator: torch.Generator) -> Draws:
-    """The random numbers of one batch, on the generator's device."""
+    """Draw the random numbers of one batch, on the generator's device."""
     device = generator.device
     top = left = flip = brightness = None
     if policy.crop:
@@ -97,7 +97,7 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
 
 
 def order_of_images(device: torch.device) -> torch.memory_format:
-    """How prepared images lie in memory: channels last on a CPU, elsewhere as they came."""
+    """Return the memory format of prepared images: channels last on a CPU, elsewhere unchanged."""
     return torch.channels_last if device.type == "cpu" else torch.preserve_format
 
 

@@ -25,12 +25,12 @@ class Budget:
         self._changed = threading.Condition()
 
     def fits(self, amount: int) -> bool:
-        """Whether so many bytes can be had at all."""
+        """Return whether `amount` bytes can ever be available."""
         return amount <= self.total
 
     @contextmanager
     def taken(self, amount: int) -> Generator[None]:
-        """A block in which so many bytes are taken; all there are, where that is less."""
+        """Hold `amount` bytes during a block; all bytes, if there are fewer."""
         wanted = min(amount, self.total)
         if wanted <= _UNCOUNTED:
             yield

@@ -32,7 +32,7 @@ _BUFFER = 2**20  # bytes of a column that are read at once: else all of a row gr
 
 @contextmanager
 def opened(file: Path) -> Generator[Any]:
-    """A block with an open parquet file (pyarrow's), in which whatever is wrong with it is said in one line."""
+    """Open a parquet file with pyarrow for a block, and turn its errors into one line."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -159,7 +159,7 @@ def read_images(file: Path, image: str) -> Iterator[list[bytes | None]]:
 
 
 def _rows_at_once(metadata: Any, image: str) -> int:
-    """How many rows to take at a time: photographs are a thousand times as large as digits."""
+    """Return how many rows to read at a time: photographs are a thousand times as large as digits."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     stored = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == image)

@@ -43,7 +43,7 @@ class FileSplit:
         self.rows = len(names)
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """The content of each file in order, a batch at a time, with what names the image at a position of the batch."""
+        """Yield the files' contents in order, in batches, each with a function that names the image at a position of the batch."""
         first = 0
         batch: list[bytes | None] = []
         held = 0
@@ -56,20 +56,20 @@ class FileSplit:
                 first, batch, held = number, [], 0
 
     def called(self, row: int) -> str:
-        """The path of one of them below the root."""
+        """Return the path of a row's image below the root."""
         return shown(self.names[row])
 
     def checksum(self, cache: Cache) -> str:
-        """Of the files' bytes and their paths below the root."""
+        """Compute a checksum of the files' bytes and of their paths below the root."""
         return cache.checksum(self.files, self.names)
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each file's bytes, uint64 of shape (rows,): of the remembered sha256 the first 64 bits."""
+        """Return a 64-bit hash of each file's bytes, uint64 of shape (rows,): the first 64 bits of the cached sha256."""
         return np.array([int(digest[:16], 16) for _, digest in cache.digests(self.files)], dtype=np.uint64)
 
 
 def read_file(file: Path) -> bytes:
-    """The bytes of an image file.
+    """Read the bytes of an image file.
 
     Raises:
         LifelongError: it is not there, no regular file (see `lifelong.opening`), too large, or cannot be read.
@@ -94,7 +94,7 @@ class Listing:
 
 
 def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing:
-    """The images of `root/<class>/*`, or of `root/<split>/<class>/*`.
+    """List the images of `root/<class>/*`, or of `root/<split>/<class>/*`.
 
     The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one that is called `train` holds
     folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
@@ -134,7 +134,7 @@ def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing
 
 
 def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
-    """For each split its folder; the folder itself, named "", where there are no splits."""
+    """Return the folder of each split; the folder itself, named "", where there are no splits."""
     if not inside:
         raise LifelongError(f"{root}: no folders in it; put the images of each class into a folder of its own")
     named = [name for name in inside if is_word(name)]
@@ -160,7 +160,7 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
 
 
 def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str], list[str]]:
-    """The images below a folder of classes: their paths below the root, and their class names; class by class, in order."""
+    """List the images below a folder of classes, class by class: their paths below the root, and their class names."""
     classes: dict[str, str] = {}
     for folder in folders_in(root / level):
         name = class_name(folder)
@@ -199,7 +199,7 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
 
 
 def find_images(path: Path) -> tuple[list[Path], str]:
-    """A file itself, or the images in a folder and the folders in it, in natural order.
+    """Return a file itself, or the images in a folder and its subfolders, in natural order.
 
     What is an image and what is hidden is as in `list_folder`. Links to folders are not followed, so that a circle ends.
 
@@ -241,12 +241,12 @@ def _walk(folder: Path, found: list[Path], passed: Counter[str]) -> None:
 
 
 def folders_in(root: Path) -> list[str]:
-    """The names of the folders in a folder, hidden ones left out, in natural order."""
+    """Return the names of the folders in a folder, without hidden ones, in natural order."""
     return [name for name, kind in _entries(root).items() if kind == "folder"]
 
 
 def _entries(folder: Path) -> dict[str, str]:
-    """What a folder holds, hidden things left out, in natural order: a "file", a "folder", a link to "nowhere", or "other"."""
+    """Return the kind of each entry of a folder, in natural order, without hidden ones: file, folder, nowhere (a broken link) or other."""
     try:
         with os.scandir(folder) as found:
             kinds = {entry.name: _kind(entry) for entry in found if not entry.name.startswith((".", "__MACOSX"))}

@@ -44,7 +44,7 @@ class Given:
 
 
 def given_images(images: Any) -> list[Given]:
-    """The single images of whatever was given; folders are looked into as everywhere (see `files.find_images`).
+    """Split what was given into single images; folders are searched as by `files.find_images`.
 
     Args:
         images: one, or several in a list or another iterable.
@@ -69,7 +69,7 @@ def given_images(images: Any) -> list[Given]:
 def decode_given(
     given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None
 ) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
-    """Images as RGB squares, as a stream's are made; of files only some are held at a time.
+    """Decode images to RGB squares as a stream does; only some files are held in memory at a time.
 
     Args:
         given: the images.
@@ -94,14 +94,14 @@ def decode_given(
 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:
-    """The beginning of a line about images that cannot be used: how many, and the first five with their reasons."""
+    """Begin an error line about images that cannot be used: how many, and the first five with their reasons."""
     named = ", ".join(f"{shown(name)} ({reason})" for name, reason in problems[:5])
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
     return f"{len(problems)} of {count} images cannot be used: {named}{more}"
 
 
 def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Picture]]:
-    """The images with files read, about so many bytes at a time; a file that cannot be read is a problem."""
+    """Yield batches of images with their files read, about `_BYTES` at a time; a file that cannot be read is a problem."""
     batch: list[Picture] = []
     held = 0
     for position, one in enumerate(given):
@@ -123,7 +123,7 @@ def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Pic
 
 
 def _one(name: str, image: Any) -> list[Given] | None:
-    """What one thing holds; None where it is no image (perhaps several)."""
+    """Return the images that one object holds; None if it is not itself an image (it may be a sequence of them)."""
     if isinstance(image, (str, os.PathLike)):
         if not os.fspath(image):
             raise LifelongError(f"{name}: an empty path; give that of an image, or of a folder")
@@ -164,7 +164,7 @@ def _of_tensor(name: str, image: Tensor) -> list[Given]:
 
 
 def _of_array(name: str, array: np.ndarray) -> list[Given]:
-    """One image, or each of a batch."""
+    """Return one image, or each image of a batch."""
     shape, kind = array.shape, array.dtype
     whole = array.ndim == 2 or (array.ndim in (3, 4) and shape[-1] in _CHANNELS)
     deep = kind == np.uint16 and (array.ndim == 2 or shape[-1] == 1)

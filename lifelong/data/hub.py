@@ -21,7 +21,7 @@ _BATCH = 1000  # rows written at a time
 
 
 def folder_name(hub: Hub) -> str:
-    """A name for the folder of a data set in the cache: readable, and its own for each data set, configuration and choice of splits."""
+    """Name the cache folder of a data set: readable, and unique for each data set, configuration and choice of splits."""
     key = json.dumps([hub.id, hub.config, {split: list(parts) for split, parts in hub.splits.items()}])
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', hub.id)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -55,7 +55,7 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
 
 
 def _load(name: str, hub: Hub) -> dict[SplitName, Any]:
-    """The data set's splits, train last."""
+    """Load the splits of the data set, train last."""
     import datasets
 
     wanted = hub.splits or _usual_splits(name, hub, datasets.get_dataset_split_names(hub.id, hub.config))
@@ -80,7 +80,7 @@ def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[SplitName, 
 
 
 def _writer(rows: Any) -> Callable[[Path], None]:
-    """Writes a data set to a parquet file with its class names, and with the images themselves where it holds only their paths."""
+    """Return a function that writes the data set to a parquet file, with its class names and the bytes of images named by path."""
     import pyarrow.parquet as pq
     from datasets.table import embed_table_storage
 

@@ -195,7 +195,7 @@ ADDRESSES = ("parquet:DIR", "csv:FILE", "folder:DIR", "hub:ID")
 
 
 def known_source(name: str) -> KnownSource:
-    """What is known of a named source.
+    """Look up a source by its name.
 
     Raises:
         LifelongError: there is no source of that name.

@@ -62,7 +62,7 @@ def arrange(entry: KnownSource, place: object, names: Mapping[SplitName, Names |
 def _as_present(
     entry: KnownSource, place: object, names: Mapping[SplitName, Names | None], stored: Mapping[SplitName, np.ndarray]
 ) -> Arranged:
-    """Data of one's own: its classes are the labels that occur, in the order of their numbers, or of their names where there are none."""
+    """Arrange a user's own data: its classes are the labels that occur, ordered by number, or by name if they have no numbers."""
     named = names["train"]
     for part, others in names.items():
         if others != named:
@@ -87,7 +87,7 @@ def _as_present(
 
 
 def _known_ids(entry: KnownSource, place: object, part: SplitName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
-    """Ids among the classes of the catalogue, whatever the order in which the files have them."""
+    """Return ids among the classes of a known source, whatever order the files have them in."""
     if names is None or stored.dtype == object:
         return _ids(stored, entry.classes, place, part)
     if set(names) == set(entry.classes) or (entry.parts and set(names) <= set(entry.classes)):
@@ -103,7 +103,7 @@ def _known_ids(entry: KnownSource, place: object, part: SplitName, names: Names 
 
 
 def _numbered_parts(entry: KnownSource, place: object, stored: Mapping[SplitName, np.ndarray]) -> dict[SplitName, Int64[Tensor, "_"]]:
-    """Ids where the files give only numbers: from 0 in each file, or throughout, in the usual or the alphabetic order of the classes.
+    """Return ids for files that give only numbers: from 0 in each file or across files, in the usual or alphabetic order of the classes.
 
     Raises:
         LifelongError: the numbers fit none of these.
@@ -129,7 +129,7 @@ def _numbered_parts(entry: KnownSource, place: object, stored: Mapping[SplitName
 
 
 def _pools(entry: KnownSource, place: object, ids: Mapping[SplitName, Tensor]) -> Mapping[SplitName, tuple[SplitName, ...]]:
-    """All files as one split where they divide the classes among themselves, else as the catalogue says."""
+    """Return which files form which split: all form train if they divide the classes among themselves, else as the known source says."""
     found = [set(labels.tolist()) for labels in ids.values()]
     if not entry.parts or len(found) < 2 or any(one & other for one, other in combinations(found, 2)):
         return entry.pools
@@ -139,7 +139,7 @@ def _pools(entry: KnownSource, place: object, ids: Mapping[SplitName, Tensor]) -
 
 
 def _ids(labels: np.ndarray, classes: Names | None, place: object, part: SplitName) -> Int64[Tensor, "n"]:
-    """Labels as class ids, each checked; without known classes any number from 0 is one."""
+    """Convert labels to class ids and check each; without known classes every number >= 0 is a class."""
     if labels.dtype == object:
         assert classes is not None
         known = {name: number for number, name in enumerate(classes)}

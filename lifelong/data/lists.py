@@ -17,7 +17,7 @@ from lifelong.opening import read_text
 def list_csv(
     file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[SplitName, Sequence[str]], column: str | None = None
 ) -> Listing:
-    """The images of a CSV list: a column of paths, which start from the list's folder, a column of labels, and perhaps one of splits.
+    """List the images of a CSV file: a column of paths relative to its folder, a column of labels, and optionally one of splits.
 
     Args:
         file: UTF-8, its first line names the columns; separated by commas, or by semicolons or tabs where that line has no comma.
@@ -62,7 +62,7 @@ def list_csv(
 def _split_column(
     file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[SplitName, Sequence[str]], wanted: str | None
 ) -> tuple[int | None, tuple[str, ...]]:
-    """Where the column of splits is, if there is one; and what is to be said of a column that looks like one.
+    """Find the column of splits, if there is one, and return notes about columns that look like one.
 
     Raises:
         LifelongError: the column that was named is not there, or two columns may be meant.
@@ -94,7 +94,7 @@ def _some(values: Sequence[str]) -> str:
 
 
 def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of the columns, and the rows with the numbers of their lines."""
+    """Read the names of the columns, and the rows with their line numbers."""
     try:
         text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
@@ -114,7 +114,7 @@ def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str) -> int:
-    """Where the first column of one of these names is; in capital or small letters, where none is written exactly so."""
+    """Find the first column with one of these names; if none matches exactly, ignore case."""
     small = [column.lower() for column in columns]
     for there, names in ((list(columns), wanted), (small, [name.lower() for name in wanted])):
         for name in names:
@@ -124,7 +124,7 @@ def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str
 
 
 def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[SplitName, Sequence[str]]) -> SplitName | None:
-    """The split that a row goes to; None: to none, where the address names the values it wants and this is none of them."""
+    """Return the split of a row; None if the address names the wanted values and this is not one of them."""
     if parts:
         return next((split for split, values in parts.items() if value.strip() in values), None)
     split = split_of(value)
@@ -136,7 +136,7 @@ def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[Spl
 
 
 def _below(file: Path, line: int, name: str) -> str:
-    """A path that stays below the list's folder."""
+    """Check that a path stays below the list's folder, and return it."""
     if os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or "\0" in name:
         raise LifelongError(f"{file}, line {line}: '{shown(name)}' leads out of the list's folder; move the list up, or the image below it")
     return name

@@ -46,14 +46,14 @@ class ParquetSplit:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names in label order that the files give, or None."""
+        """Return the class names of the files in label order, or None."""
         for file, names in zip(self.files, self._names, strict=True):
             if names != self._names[0]:
                 raise LifelongError(f"{file}: its classes are not those of {self.files[0].name}; write both with the same class names")
         return self._names[0]
 
     def labels(self) -> np.ndarray:
-        """The label of each row as stored: int64, or strings (dtype object).
+        """Read the label of each row as stored: int64, or strings (dtype object).
 
         Raises:
             LifelongError: a label is missing or neither whole number, truth value nor text.
@@ -64,7 +64,7 @@ class ParquetSplit:
         return np.concatenate(parts)
 
     def splits(self) -> tuple[str, np.ndarray] | None:
-        """The column that says by words which split a row belongs to: its name and its values (dtype object); None: there is none."""
+        """Find the column that names each row's split: its name and its values (dtype object); None if there is none."""
         parts = []
         name = ""
         for file in self.files:
@@ -77,16 +77,16 @@ class ParquetSplit:
         return (name, words) if any(is_word(word or "") for word in dict.fromkeys(words.tolist())) else None
 
     def called(self, row: int) -> str:
-        """Its file and its row there."""
+        """Name a row by its file and its row there."""
         number = bisect_right(self._ends, row)
         return f"row {row - (self._ends[number - 1] if number else 0)} of {self.files[number].name}"
 
     def checksum(self, cache: Cache) -> str:
-        """Of the files' bytes."""
+        """Compute a checksum of the files' bytes."""
         return cache.checksum(self.files)
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
+        """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
         return cache.numbers(self.files[0].parent.name, self.checksum(cache), self.rows, self._contents)
 
     def _contents(self) -> np.ndarray:
@@ -94,7 +94,7 @@ class ParquetSplit:
         return np.array(hashes, dtype=np.uint64)
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """The encoded images in row order, a batch at a time, with what names the image at a position of the batch."""
+        """Yield the encoded images in row order, in batches, each with a function that names the image at a position of the batch."""
         for file, (image, _) in zip(self.files, self._columns, strict=True):
             first = 0
             for batch in read_images(file, image):
@@ -103,7 +103,7 @@ class ParquetSplit:
 
 
 def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tuple[dict[SplitName, np.ndarray], tuple[str, ...]]:
-    """For each split which rows of the only files are its own, bool of shape (rows,), where a column of theirs says so; else nothing.
+    """Divide the rows of files that have only a train split by their split column, if they have one: bool of shape (rows,) per split.
 
     Args:
         place: where the files are, for error lines.
@@ -147,5 +147,5 @@ def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tup
 
 
 def content_hash(encoded: bytes) -> int:
-    """The first 64 bits of a file's sha256."""
+    """Return the first 64 bits of the sha256."""
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")

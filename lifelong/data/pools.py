@@ -33,15 +33,15 @@ class Pool(Protocol):
     labels: Int64[Tensor, "n"]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares."""
+        """Return some of the images as RGB squares."""
         ...
 
     def contents(self) -> np.ndarray:
-        """A 64-bit hash of each stored image, uint64 of shape (n,)."""
+        """Return a 64-bit hash of each stored image, uint64 of shape (n,)."""
         ...
 
     def fingerprint(self) -> str:
-        """A checksum of the stored images and labels."""
+        """Return a checksum of the stored images and labels."""
         ...
 
 
@@ -86,16 +86,16 @@ class FilePool:
         self.labels = labels[torch.from_numpy(self._kept)]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
+        """Return some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
         key = f"{self.fingerprint()}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
         return self._cache.rows(self._kept_as, key, indices, (len(self.labels), size), lambda: self._decode(size))
 
     def contents(self) -> np.ndarray:
-        """A hash of each image's encoded bytes; no image is decoded, and the second time no file read."""
+        """Return a hash of each image's encoded bytes; no image is decoded, and after the first call no file is read."""
         return self._split.contents(self._cache)[self._kept]
 
     def findings(self, look: bool) -> Findings | None:
-        """What is to be said of single images.
+        """Return the problems and remarks about single images.
 
         Args:
             look: whether to look at every image now, if that was never done; else there may be no answer.
@@ -104,11 +104,11 @@ class FilePool:
         return None if found is None else found.among(self._kept)
 
     def called(self, position: int) -> str:
-        """What names the image at a position."""
+        """Name the image at a position."""
         return self._split.called(int(np.flatnonzero(self._kept)[position]))
 
     def fingerprint(self) -> str:
-        """A checksum over the files' bytes as they were when they were first looked at, and over what is left out of them."""
+        """Return a checksum over the files' bytes as first read, and over which rows are left out."""
         if self._kept.all():
             return self._sum
         return hashlib.sha256(self._sum.encode() + self._kept.tobytes()).hexdigest()
@@ -130,7 +130,7 @@ class FilePool:
         log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))
 
     def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
-        """All images that are kept; those that cannot be used are all found before the first of them is complained of."""
+        """Decode all images that are kept; find all unusable ones before raising an error."""
         found = Findings()
         first = 0
         for encoded, where in self._split.images():
@@ -164,13 +164,13 @@ class DigitsPool:
             self._grey = (kept["images"] * (255 / 16)).round().astype(np.uint8)
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the digits as RGB squares."""
+        """Return some of the digits as RGB squares."""
         return square_grey(self._grey[indices.numpy()], size)
 
     def contents(self) -> np.ndarray:
-        """A hash of each digit's pixels."""
+        """Return a hash of each digit's pixels."""
         return np.array([content_hash(pixels.tobytes()) for pixels in self._grey], dtype=np.uint64)
 
     def fingerprint(self) -> str:
-        """A checksum over pixels and labels."""
+        """Return a checksum over pixels and labels."""
         return hashlib.sha256(self._grey.tobytes() + self.labels.numpy().tobytes()).hexdigest()

@@ -30,19 +30,19 @@ class Rows(Protocol):
     place: Path
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """All of them, a batch at a time, with what names the image at a position of the batch."""
+        """Yield all images in batches, each with a function that names the image at a position of the batch."""
         ...
 
     def called(self, row: int) -> str:
-        """What names one of them."""
+        """Name the image of a row."""
         ...
 
     def checksum(self, cache: Cache) -> str:
-        """Of their bytes."""
+        """Compute a checksum of the images' bytes."""
         ...
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
+        """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
         ...
 
 
@@ -61,7 +61,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        """For a list of them."""
+        """Format for a list of problems."""
         return f"{self.name} ({self.reason})"
 
 
@@ -89,12 +89,12 @@ class Findings:
         self.remarks += [Problem(rows[place], where(place), reason) for place, reason in remarks.items()]
 
     def among(self, kept: np.ndarray) -> "Findings":
-        """Those of the rows that are kept, bool of shape (rows,)."""
+        """Return the findings about rows that are kept, bool of shape (rows,)."""
         return Findings([one for one in self.problems if kept[one.row]], [one for one in self.remarks if kept[one.row]])
 
 
 def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
-    """What an earlier pass over the same files with the same Pillow has found; None where there was none."""
+    """Return what an earlier pass over the same files with the same Pillow version found; None if there was none."""
     known = cache.findings(split.place.name, _key(checksum), split.rows)
     if known is None:
         return None
@@ -128,7 +128,7 @@ def _key(checksum: str) -> str:
 
 
 def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | None = None, and_so: str = "") -> str:
-    """The beginning of a line about them: how many of how many, and the first few by name.
+    """Begin an error line about unusable images: how many of how many, and the first few by name.
 
     Args:
         problems: at least one.

@@ -17,7 +17,7 @@ _SHARD = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?")
 
 
 def split_files(folder: Path) -> dict[SplitName, list[Path]]:
-    """The parquet files of each split in name order; a split without files is absent.
+    """Return the parquet files of each split in name order; a split without files is absent.
 
     Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, alike (see
     `split_names`).
@@ -43,8 +43,9 @@ def split_files(folder: Path) -> dict[SplitName, list[Path]]:
 
 
 def named_files(folder: Path, parts: Mapping[SplitName, Sequence[str]]) -> dict[SplitName, list[Path]]:
-    """The files of the splits that were named: by their beginnings (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or as
-    files (`a.parquet`).
+    """Return the files of the named splits.
+
+    A split is named by the beginning of its files (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or by a file (`a.parquet`).
 
     Raises:
         LifelongError: there is no such file, or a shard of those that begin so is not there.
@@ -68,7 +69,7 @@ def named_files(folder: Path, parts: Mapping[SplitName, Sequence[str]]) -> dict[
 
 
 def what_there_is(folder: Path) -> str:
-    """The end of an error line about a folder without files of a split: the parquet files that it has, and how to read them."""
+    """End an error line about a folder without files of a split: name the parquet files that it has, and how to read them."""
     files, deeper = _parquet_in(folder), _deeper(folder)
     if files:
         named = "+".join(file.name for file in files[:2]) + "+..." * (len(files) > 2)
@@ -81,7 +82,7 @@ def what_there_is(folder: Path) -> str:
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """The parquet files of a folder, hidden ones left out."""
+    """Return the parquet files of a folder, without hidden ones."""
     return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and os.path.isfile(file))
 
 
@@ -90,12 +91,12 @@ def _folders_of_splits(folder: Path) -> list[Path]:
 
 
 def _deeper(folder: Path) -> list[Path]:
-    """Parquet files one or two floors below: where the hub's repositories have them."""
+    """Return parquet files one or two levels down, where repositories of the Hub keep them."""
     return [file for pattern in ("*/*.parquet", "*/*/*.parquet") for file in sorted(folder.glob(pattern)) if "/." not in str(file)]
 
 
 def _one_set_each(folder: Path, sets: Mapping[str, Sequence[Path]]) -> None:
-    """A split in two forms would be read twice."""
+    """Check that each split exists in one form only: else it would be read twice."""
     first: dict[SplitName, Path] = {}
     for name, files in sets.items():
         split = split_of(name.rstrip("/"))
@@ -110,7 +111,7 @@ def _one_set_each(folder: Path, sets: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _check_shards(files: Sequence[Path]) -> None:
-    """Files that say of how many they are one must be all of those, each once, and alone."""
+    """Check that numbered shards (`i-of-n`) are complete, each present once, and not mixed with other files."""
     numbered: dict[tuple[str, int], dict[int, Path]] = {}
     others: list[Path] = []
     for file in files:
@@ -148,7 +149,7 @@ def _doubled(one: Path, other: Path) -> LifelongError:
 
 
 def gaps(files: Sequence[Path]) -> list[str]:
-    """The names of files that seem to be missing where files are numbered without saying of how many they are."""
+    """Return the names of files that seem to be missing where files are numbered without a total."""
     numbers: dict[tuple[str, int], set[int]] = {}
     for file in files:
         matched = re.fullmatch(r"(.*?)([0-9]+)", file.stem)

@@ -66,15 +66,15 @@ class Source:
         self._pools = dict(pools)
 
     def has_split(self, split: SplitName) -> bool:
-        """Whether the source has such a split of its own."""
+        """Return whether the source has this split of its own."""
         return split in self._pools
 
     def labels(self, split: SplitName) -> Int64[Tensor, "n"]:
-        """The class id of each image of a split; no image is decoded."""
+        """Return the class id of each image of a split; no image is decoded."""
         return self._pools[split].labels
 
     def images(self, split: SplitName, indices: Int64[Tensor, "n"], size: int) -> UInt8[Tensor, "n 3 s s"]:
-        """Images of a split by their positions, as RGB of `size` x `size` pixels.
+        """Return images of a split by their positions, as RGB of `size` x `size` pixels.
 
         Raises:
             LifelongError: images are broken (the line counts them and names the first), or the cache of decoded images cannot be written.
@@ -82,7 +82,7 @@ class Source:
         return self._pools[split].images(indices, size)
 
     def contents(self, split: SplitName) -> np.ndarray:
-        """A 64-bit hash of each stored image of a split, uint64 of shape (n,).
+        """Return a 64-bit hash of each stored image of a split, uint64 of shape (n,).
 
         Equal files have equal numbers, in whatever source or split they lie. Of encoded images the bytes are hashed, of the embedded
         digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
@@ -90,7 +90,7 @@ class Source:
         return self._pools[split].contents()
 
     def findings(self, split: SplitName, look: bool) -> Findings | None:
-        """Which images of a split cannot be used, or lose something by being read.
+        """Return which images of a split cannot be used, or lose something when they are read.
 
         Args:
             split: which.
@@ -100,12 +100,12 @@ class Source:
         return pool.findings(look) if isinstance(pool, FilePool) else Findings()
 
     def called(self, split: SplitName, position: int) -> str:
-        """What names the image at a position of a split: its path, or its file and row; its number where it lies in no file."""
+        """Name the image at a position of a split: its path, or its file and row; its number if it is in no file."""
         pool = self._pools[split]
         return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
 
     def fingerprint(self, split: SplitName) -> str:
-        """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
+        """Return a checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
         return self._pools[split].fingerprint()
 
 
@@ -129,7 +129,7 @@ class Sources:
         self._opened: dict[tuple[str, Path | None], Source] = {}
 
     def open(self, name: str, base: Path | None = None) -> Source:
-        """A source by its name: one of the catalogue's, or an address of one's own images (see `address.parse_address`).
+        """Open a source by its name: a known one, or the address of a user's own images (see `address.parse_address`).
 
         Args:
             name: for example `mnist`, `folder:photos` or `parquet:birds?label=kind&flip=true`.
@@ -180,7 +180,7 @@ class Sources:
         return self._of_files(entry, place, list_folder(place, parts))
 
     def place(self, address: Address, base: Path | None = None) -> Path | None:
-        """The folder or file of images of one's own: below the data folder, else below `base`; None for what is no path.
+        """Find the folder or file of a user's own images: below the data folder, else below `base`; None if the address is not a path.
 
         Raises:
             LifelongError: it is in neither.
@@ -204,7 +204,7 @@ class Sources:
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
     def _folder(self, entry: KnownSource, name: str) -> Path:
-        """The folder of a source of the catalogue, fetched where that is needed and allowed."""
+        """Return the folder of a known source, downloaded if that is needed and allowed."""
         local = [self.data / folder for folder in entry.folders] if self.data is not None else []
         for folder in local:
             if split_files(folder).get("train"):
@@ -215,7 +215,7 @@ class Sources:
         return self._downloaded(name, entry.hub, f"{searched}; give the folder that holds it with --data DIR (or {DATA_VARIABLE})")
 
     def _fetched(self, address: Address) -> Path:
-        """The folder of a data set of the hub."""
+        """Return the folder of a data set of the Hub."""
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", address.where):
             raise LifelongError(f"source '{address.name}': '{address.where}' is no id of the hub; write hub:OWNER/NAME")
         return self._downloaded(address.name, Hub(address.where, address.options.get("config"), address.parts()), "it is not in the cache")
@@ -231,7 +231,7 @@ class Sources:
         return folder
 
     def _of_parquet(self, entry: KnownSource, folder: Path, files: Mapping[SplitName, list[Path]]) -> Source:
-        """A source from parquet files."""
+        """Build a source from parquet files."""
         columns = entry.image_columns, entry.label_columns
         kind = json.dumps([VETTING_VERSION, version("pyarrow"), *columns])
         self.cache.vetted([file for part in files.values() for file in part], kind, lambda news: read_apart(news, *columns))
@@ -252,7 +252,7 @@ class Sources:
         return self._source(entry, folder, arranged, joined, (*arranged.notes, *unused, *missing), divided)
 
     def _of_files(self, entry: KnownSource, folder: Path, listing: Listing) -> Source:
-        """A source from images in files of their own."""
+        """Build a source from images in separate files."""
         arranged = arrange(entry, folder, dict.fromkeys(listing.splits), {part: split.labels for part, split in listing.splits.items()})
         pools: dict[SplitName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
         return self._source(entry, folder, arranged, pools, (*arranged.notes, *listing.notes))
@@ -280,7 +280,7 @@ _IMAGE_COLUMNS = (("image", "img"), ("image", "img", "file", "filename", "file_n
 
 
 def _holds(folder: Path, address: Address) -> bool:
-    """Whether a folder can be what an address means."""
+    """Return whether a folder can be what an address means."""
     return address.kind == "folder" or _has_parquet(folder, address)
 
 

@@ -33,23 +33,23 @@ COLUMNS = ("split", "set", "subset", "partition", "fold", "usage")
 
 
 def split_of(word: str) -> SplitName | None:
-    """The split that a word means; None for any other word."""
+    """Return the split that a word means; None for any other word."""
     return MEANINGS.get(word.strip().lower())
 
 
 def is_word(word: str) -> bool:
-    """Whether a word names a split, be it clear which."""
+    """Return whether a word names a split, even if it is ambiguous which."""
     return split_of(word) is not None or word.strip().lower() in UNCLEAR
 
 
 def are_splits(names: Sequence[str]) -> bool:
-    """Whether names that stand side by side are those of splits: two different ones, and either train is among them or nothing else is."""
+    """Return whether sibling names are those of splits: at least two different ones, with train among them or with no other name."""
     words = {split_of(name) or name for name in names if is_word(name)}
     return len(words) > 1 and ("train" in words or all(map(is_word, names)))
 
 
 def usual_splits(place: object, names: Iterable[str]) -> dict[SplitName, str]:
-    """For each split the one of some names that means it; names that mean none are passed over.
+    """Return, for each split, the name that means it; names that mean no split are ignored.
 
     Args:
         place: where they stand, for error lines.
@@ -79,7 +79,7 @@ def usual_splits(place: object, names: Iterable[str]) -> dict[SplitName, str]:
 
 
 def _example(names: Iterable[str]) -> str:
-    """Options of an address that name each split by the first of its names."""
+    """Return the options of an address that name each split by the first of its names."""
     first: dict[SplitName, str] = {}
     for name in names:
         split = split_of(name)

@@ -40,7 +40,7 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same split with its tensors on `device`."""
+        """Return the same split with its tensors on `device`."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -71,7 +71,7 @@ class Augmentation:
     brightness: float = 0.0
 
     def __bool__(self) -> bool:
-        """Whether it changes anything."""
+        """Return whether it changes anything."""
         return self.crop > 0 or self.flip or self.brightness > 0
 
 
@@ -108,28 +108,28 @@ class Task:
 
     @property
     def train(self) -> Split:
-        """The images to learn from."""
+        """Return the images to learn from."""
         return self._split("train")
 
     @property
     def valid(self) -> Split:
-        """The images to choose by; disjoint from train."""
+        """Return the images for model selection; disjoint from train."""
         return self._split("valid")
 
     @property
     def test(self) -> Split:
-        """The images to judge by; disjoint from train and valid."""
+        """Return the images for evaluation; disjoint from train and valid."""
         return self._split("test")
 
     @property
     def normalization(self) -> Normalization:
-        """The normalization of its images; computed from the training images where none was given."""
+        """Return the normalization of its images; computed from the training images if none was given."""
         if self._normalization is None:
             self._normalization = statistics(self.train.images)
         return self._normalization
 
     def to(self, device: torch.device | str) -> "Task":
-        """The same task whose splits come on `device`."""
+        """Return the same task with splits on `device`."""
         return Task(
             self.name,
             self.classes,
@@ -159,7 +159,7 @@ class Task:
 
 
 def alive(references: Sequence[weakref.ref[Tensor]]) -> bool:
-    """Whether someone keeps what weak references point to. Objects that only keep each other do not count."""
+    """Return whether weak references still point to something. Objects that only reference each other do not count."""
     if all(reference() is None for reference in references):
         return False  # nearly always; to look for such circles among all objects of the process takes a tenth of a second
     gc.collect()
@@ -175,7 +175,7 @@ class AbsentTaskError(Exception):
 
 
 def statistics(images: UInt8[Tensor, "n 3 h w"]) -> Normalization:
-    """Per-channel mean and standard deviation over all pixels, scaled to [0, 1]; a constant channel gets std 1.
+    """Compute mean and standard deviation per channel over all pixels, scaled to [0, 1]; a constant channel gets std 1.
 
     Source: CTrL's `Task.compute_statistics`.
     """
@@ -234,7 +234,7 @@ class Stream(Protocol):
     def __iter__(self) -> Iterator[Task]: ...
 
     def describe(self) -> list[TaskDescription]:
-        """What each task holds, without decoding an image."""
+        """Describe what each task holds, without decoding an image."""
         ...
 
     def prepare(self) -> None:
@@ -242,5 +242,5 @@ class Stream(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A checksum over everything that decides which images with which labels make which task."""
+        """Return a checksum over everything that determines which images with which labels form which task."""
         ...

@@ -43,22 +43,22 @@ class Drawn:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
+        """Return the class names in label order."""
         return tuple(self.source.classes[number] for number in self.ids)
 
     @property
     def augmentation(self) -> Augmentation:
-        """What is done to its training images: what the specification says, else a crop, and a flip where that does no harm."""
+        """Return the augmentation of its training images: the specified one, else a crop, and a flip where that preserves the class."""
         if self.spec.augmentation is not None:
             return self.spec.augmentation
         return Augmentation(crop=self.spec.image_size // 8, flip=self.source.mirror)
 
     def pool(self, split: SplitName) -> SplitName:
-        """The source's split that a split of the task comes from."""
+        """Return the source's split that a split of the task comes from."""
         return split if self.source.has_split(split) else "train"
 
     def load(self, split: SplitName) -> Split:
-        """The images of a split, changed as the specification says."""
+        """Load the images of a split, transformed as specified."""
         rows = torch.from_numpy(self.rows[split])
         images = self.source.images(self.pool(split), rows, self.spec.image_size)
         return Split(self.spec.transform.images(images), torch.from_numpy(self.labels[split]))
@@ -92,19 +92,19 @@ class SpecStream:
         return Task(drawn.spec.name, drawn.classes, drawn.load, normalization=drawn.spec.normalization, augmentation=drawn.augmentation)
 
     def test_at(self, index: int, size: int) -> Split:
-        """The test images of a task, in their order, as squares of another size than its own."""
+        """Return the test images of a task, in their order, as squares of another size."""
         drawn = self._drawn[index]
         return replace(drawn, spec=replace(drawn.spec, image_size=size)).load("test")
 
     def contents(self, index: int) -> dict[SplitName, np.ndarray]:
-        """A 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
+        """Return a 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
         return contents_of(self._drawn[index].source, self._drawn[index].rows)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
 
     def describe(self) -> list[TaskDescription]:
-        """What each task holds, without decoding an image."""
+        """Describe what each task holds, without decoding an image."""
         first = {drawn.spec.source: index for index, drawn in reversed(list(enumerate(self._drawn)))}
         return [
             TaskDescription(
@@ -123,7 +123,7 @@ class SpecStream:
 
     @property
     def drawn(self) -> list[Drawn]:
-        """What each task was dealt."""
+        """Return what each task was dealt."""
         return self._drawn
 
     def prepare(self) -> None:
@@ -133,7 +133,7 @@ class SpecStream:
             source.images(pool, torch.empty(0, dtype=torch.int64), size)
 
     def fingerprint(self) -> str:
-        """A checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
+        """Return a checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
         total = hashlib.sha256()
         for drawn in self._drawn:
             spec = drawn.spec
@@ -146,7 +146,7 @@ class SpecStream:
         return total.hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """What the stream is made of, whatever the seed draws from it; runs of it with other seeds belong together.
+        """Describe what the stream is made of, whatever the seed; runs with different seeds belong together.
 
         Returns:
             "definition": a checksum over what its tasks ask for; "sources": by the name of each, a checksum over its images and labels.
@@ -158,7 +158,7 @@ class SpecStream:
         return {"definition": self.spec.definition(), "sources": sources}
 
     def checksum(self) -> Checksum:
-        """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""
+        """Return checksums of what was drawn and from which labels; equal ones mean the same images under the same labels."""
         draws, labels = hashlib.sha256(), hashlib.sha256()
         for drawn in self._drawn:
             draws.update(json.dumps([drawn.spec.drawn_by, drawn.ids]).encode())
@@ -199,7 +199,7 @@ class SpecStream:
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
     def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Selection) -> Drawn:
-        """A task's images under its labels, mixed, so that any first part of a split is a fair sample of it."""
+        """Label and shuffle a task's images, so that the beginning of a split is a fair sample of it."""
         order = tuple(ids[label] for label in task.transform.order(len(ids)).tolist())
         label_of = np.zeros(max(order) + 1, np.int64)
         label_of[list(order)] = np.arange(len(order))
@@ -213,7 +213,7 @@ class SpecStream:
 
 
 def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
-    """Two names for the same images would let tasks share them unseen."""
+    """Check that no two sources hold the same images: tasks would share them unnoticed."""
     seen: dict[str, str] = {}
     if len(sources) < 2:
         return
@@ -226,7 +226,7 @@ def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
 
 
 def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[tuple[int, ...]]:
-    """For each task its class ids in the source, in the order in which it names them (before any shift of its labels)."""
+    """Return the class ids of each task in its source, in the order in which the task names them (before any shift of its labels)."""
     result: list[tuple[int, ...]] = []
     final: dict[str, tuple[str, ...]] = {}
     for index, task in enumerate(spec.tasks):

@@ -46,7 +46,7 @@ ALL_IMAGES = 202_599
 
 
 def cifar100_fceleba(seed: int) -> StreamSpec:
-    """Ten CIFAR-100 tasks of ten classes in their natural order and ten F-CelebA tasks of two, mixed; 32x32, no augmentation.
+    """Mix ten CIFAR-100 tasks of ten classes in their natural order with ten F-CelebA tasks of two; 32x32, no augmentation.
 
     Args:
         seed: 0 to 4: the published orders of the tasks; any other: a shuffle. It also decides which images are held out.
@@ -59,7 +59,7 @@ def cifar100_fceleba(seed: int) -> StreamSpec:
 
 
 def task_order(seed: int) -> list[str]:
-    """The order of the twenty tasks, as in `ORDERS`; published for seeds 0 to 4, else shuffled."""
+    """Return the order of the twenty tasks, as in `ORDERS`: the published one for seeds 0 to 4, else a shuffle."""
     if 0 <= seed < len(ORDERS):
         return [*ORDERS[seed].split()]
     words = [f"{kind}{number}" for kind in "cf" for number in range(10)]
@@ -89,7 +89,7 @@ class FederatedFaces:
     """
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets; see `Draw`."""
+        """Divide the images among the tasks; see `Draw`."""
         listed = read_list(held.folder / LIST_FILE) if held.folder is not None and (held.folder / LIST_FILE).is_file() else None
         if listed is None:
             return draw_groups(tasks, held, seed, f"there is no {LIST_FILE} beside the images of '{held.name}'")
@@ -100,7 +100,7 @@ class FederatedFaces:
 
 
 def draw_groups(tasks: Sequence[TaskSpec], held: SourceLabels, seed: int, why: str) -> list[Selection]:
-    """For each task the next images of one shuffle of all; for validation and tests of the source's own splits where it has them.
+    """Give each task the next images of one shuffle; validation and test images come from the source's own splits if it has them.
 
     Args:
         why: why the authors' images are not taken.
@@ -145,7 +145,7 @@ class ListedTask:
 
 
 def read_list(path: Path) -> dict[str, ListedTask]:
-    """The authors' list: one line for each image with its task (`celeba-0`), split (train or test), file (`000001.jpg`) and 0 or 1.
+    """Read the authors' list: for each image its task (`celeba-0`), split (train or test), file (`000001.jpg`) and 0 or 1.
 
     Raises:
         LifelongError: it cannot be read; the line names the file's line.
@@ -178,7 +178,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
 
 
 def misfit(listed: dict[str, ListedTask], held: SourceLabels) -> str:
-    """Why the list cannot be used with a source; empty where it can: all of CelebA in file order, with the labels that the list has."""
+    """Say why the list does not fit a source; empty if it does: all of CelebA in file order, with the labels of the list."""
     if set(held.labels) != {"train"}:
         return f"it has the splits {', '.join(held.labels)}, not all images in one"
     labels = held.labels["train"]
@@ -191,7 +191,7 @@ def misfit(listed: dict[str, ListedTask], held: SourceLabels) -> str:
 
 
 def take_listed(tasks: Sequence[TaskSpec], held: SourceLabels, listed: dict[str, ListedTask], seed: int) -> list[Selection]:
-    """The authors' images of each task.
+    """Give each task the authors' images.
 
     Raises:
         LifelongError: the list does not hold a task.

@@ -29,7 +29,7 @@ _LONGEST = 28  # letters of a name
 
 
 def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
-    """What is to be said of the images of a stream, one sentence a kind of trouble; nothing of a stream that is no `SpecStream`.
+    """Check the images of a stream, and return one sentence for each kind of problem; none unless it is a `SpecStream`.
 
     Whether images can be used and what they lose is known once they have been decoded. Where that was not done every image is looked at
     now, which is remembered for as long as the files stay the same.
@@ -59,13 +59,13 @@ Line = tuple[str, str]
 
 
 def _first_of(kind: str, lines: Sequence[str]) -> list[str]:
-    """What is said of a kind of trouble that many sources have: of the first few, and how many others there are."""
+    """Keep the sentences about the first few sources with a kind of problem, and count the others."""
     more = len(lines) - _NAMED
     return [*lines[:_NAMED], *([f"{kind}: {more} more source{'s' * (more > 1)} of the stream too."] if more > 0 else [])]
 
 
 def _of_single_images(source: Source, look: bool) -> list[Line]:
-    """Images that cannot be used, those of one colour, and those that lose something else."""
+    """Report images that cannot be used, those of one colour, and those that lose something else."""
     problems: list[str] = []
     flat: list[str] = []
     lossy: list[str] = []
@@ -96,7 +96,7 @@ def _of_single_images(source: Source, look: bool) -> list[Line]:
 
 
 def _of_contents(source: Source) -> list[Line]:
-    """The same file under two labels, or many times."""
+    """Report files that have two labels, or occur more than once."""
     splits = [split for split in SPLITS if source.has_split(split)]
     each = [(source.contents(split), source.labels(split).numpy()) for split in splits]
     contents, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
@@ -129,14 +129,14 @@ def _of_contents(source: Source) -> list[Line]:
 
 
 def _doubled(contents: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Positions of images that equal the one before them, with that one, where both have one label."""
+    """Return the positions of pairs of equal images that have the same label."""
     order = np.lexsort((labels, contents))
     same = (contents[order][1:] == contents[order][:-1]) & (labels[order][1:] == labels[order][:-1])
     return sorted((int(order[at]), int(order[at + 1])) for at in np.flatnonzero(same))
 
 
 def _of_names(source: Source) -> list[Line]:
-    """Class names that a person would take for one."""
+    """Report class names that a person would take for the same."""
     alike: dict[str, list[str]] = {}
     for name in source.classes:
         alike.setdefault(_normal_form(name), []).append(name)
@@ -147,7 +147,7 @@ def _of_names(source: Source) -> list[Line]:
 
 
 def _normal_form(name: str) -> str:
-    """A class name without what is easily written otherwise: capitals, marks between words, `1.0` for 1, invisible letters."""
+    """Normalize a class name's spelling: case, separators between words, `1.0` for 1, invisible characters."""
     text = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf").strip()
     number = re.fullmatch(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?", text)
     if number:
@@ -156,7 +156,7 @@ def _normal_form(name: str) -> str:
 
 
 def _of_few(tasks: Sequence[Drawn]) -> list[str]:
-    """Classes of few images, where nobody asked for so few."""
+    """Report classes with few images, unless the stream asks for so few."""
     said = []
     for split, least, asked, words in (
         ("train", FEW_TO_LEARN, lambda task: task.spec.train_per_class, "to learn from"),
@@ -176,7 +176,7 @@ def _of_few(tasks: Sequence[Drawn]) -> list[str]:
 
 
 def _of_uneven(tasks: Sequence[Drawn]) -> list[str]:
-    """Tasks in which one class has many times the images of another."""
+    """Report tasks in which one class has many times the images of another."""
     uneven = []
     for task in tasks:
         counts = _counts(task, "train")
@@ -192,15 +192,15 @@ def _counts(task: Drawn, split: str) -> list[int]:
 
 
 def _some(names: Sequence[str], mark: str = ", ") -> str:
-    """The first few of them."""
+    """Join the first few names, and count the others."""
     return mark.join(names[:_NAMED]) + (f"{mark}and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _short(name: str) -> str:
-    """A name for a line of text."""
+    """Shorten a name for a line of text."""
     return shown(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def as_notes(lines: Iterable[str]) -> list[str]:
-    """Lines of a data check as they stand among the notes of a run."""
+    """Format lines of a data check for the notes of a run."""
     return [f"{BEGINNING}{line}" for line in lines]

@@ -28,7 +28,7 @@ class Checksum:
 
 
 def compare(stream: str, seed: int, checksum: Checksum) -> Verdict:
-    """Whether a stream drew what is recorded of it.
+    """Compare what a stream drew with what is recorded for it.
 
     Returns:
         "recorded": the same images under the same labels; "different": from the same data, others were drawn; "not recorded": there is
@@ -42,6 +42,6 @@ def compare(stream: str, seed: int, checksum: Checksum) -> Verdict:
 
 @cache
 def recorded() -> dict[tuple[str, int, str], str]:
-    """The recorded `draws` by stream, seed and `labels`."""
+    """Return the recorded `draws` by stream, seed and `labels`."""
     text = (files("lifelong.streams") / "checksums.csv").read_text(encoding="utf-8")
     return {(row["stream"], int(row["seed"]), row["labels"]): row["draws"] for row in csv.DictReader(text.splitlines())}

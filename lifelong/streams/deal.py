@@ -46,7 +46,7 @@ class Deal:
     """Every class is dealt for itself."""
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets; see `Draw`."""
+        """Divide the images among the tasks; see `Draw`."""
         pieces: list[dict[int, Piece]] = [{} for _ in tasks]
         for number, name in enumerate(held.classes):
             asking = [index for index, wanted in enumerate(ids) if number in wanted]
@@ -62,7 +62,7 @@ class Deal:
 
 
 def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece]) -> Selection:
-    """One task's pieces, class after class."""
+    """Join one task's pieces, class by class."""
     parts: dict[SplitName, list[Rows]] = {
         "train": [pieces[number].train for number in wanted],
         "valid": [pieces[number].valid for number in wanted],
@@ -78,7 +78,7 @@ def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece])
 
 
 def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]:
-    """What is said where a class has fewer images to be judged by than were asked for."""
+    """Note that a class has fewer validation or test images than were asked for."""
     counts = [len(part) for part in parts]
     if asked is None or min(counts) >= asked:
         return []
@@ -87,7 +87,7 @@ def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]
 
 
 def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, seed: int, valid: Rows | None = None) -> list[Piece]:
-    """The images of one class of one source for each task that asks for it.
+    """Deal the images of one class of one source to the tasks that ask for it.
 
     Args:
         tasks: those tasks, in stream order; all of one source.
@@ -118,7 +118,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
         return order[back : back + count]
 
     def take(own: Rows | None, word: str, count: int) -> Rows:
-        """The next images of the source's own split, or the next from the back."""
+        """Take the next images of the source's own split, or the next from the back."""
         if own is None:
             return from_back(count)
         used[word] += count
@@ -149,7 +149,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
 
 
 def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | None, valids: int | None = None) -> list[Amount]:
-    """How many images of one class each task gets: what it asks for, or its share of what remains.
+    """Compute how many images of one class each task gets: what it asks for, or its share of what remains.
 
     Args:
         tasks: the tasks that ask for the class, in stream order; all of one source.
@@ -199,12 +199,12 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
 
 
 def even(total: int, parts: int) -> list[int]:
-    """A total in equal parts; the first ones get what is over."""
+    """Divide a total into equal parts; the first ones get the remainder."""
     return [total // parts + (number < total % parts) for number in range(parts)]
 
 
 def fair(asked: Sequence[int], total: int) -> list[int]:
-    """What each gets of a total: all it asks where that is enough; else those who ask for much get less, alike."""
+    """Share a total: everyone gets what they ask for if it suffices; else the largest requests are cut to the same amount."""
     got, left = [0] * len(asked), total
     order = sorted(range(len(asked)), key=lambda number: (asked[number], number))
     for position, number in enumerate(order):
@@ -218,7 +218,7 @@ def _fraction(task: TaskSpec) -> float:
 
 
 def _fixed(task: TaskSpec, available: int, carved: bool) -> Amount:
-    """What a task's own numbers say; 0 where it depends on what the others leave.
+    """Return the amounts that a task fixes itself; 0 where they depend on what the others leave.
 
     Args:
         task: the task.
@@ -243,7 +243,7 @@ Asked = list[tuple[TaskSpec, Amount]]
 
 
 def _check_fit(own: Asked, shared: Asked, name: str, available: int, carved: bool) -> None:
-    """Fixed counts of images from the train split must fit, in stream order."""
+    """Check that the fixed counts of images from the train split fit, in stream order."""
     left = available
     for task, amount in own:
         valid = amount.valid if carved else 0
@@ -263,7 +263,7 @@ def _both(train: int, valid: int) -> str:
 
 
 def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"], available: int, unasked: int) -> None:
-    """Images of a split that only judges: fewer than asked where fewer exist, but none is an error.
+    """Share the images of a validation or test split: fewer than asked for if fewer exist, but none is an error.
 
     Args:
         own: the tasks that share no image, and their amounts, which are filled in.

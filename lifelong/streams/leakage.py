@@ -106,12 +106,12 @@ def _counted(which: np.ndarray, split: SplitName) -> str:
 def contents_of(
     source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, SplitName], np.ndarray] = Source.contents
 ) -> dict[SplitName, np.ndarray]:
-    """The content of each image of each split, by their rows in the source."""
+    """Return a hash of the content of each image of each split, by their rows in the source."""
     return {split: known(source, split if source.has_split(split) else "train")[rows[split]] for split in SPLITS}
 
 
 def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which values are among the known ones, which are sorted; `np.isin` would sort them again for every task."""
+    """Return which values are among the known ones, which are sorted; `np.isin` would sort them again for every task."""
     place = np.searchsorted(known, values).clip(max=len(known) - 1)
     return known[place] == values
 

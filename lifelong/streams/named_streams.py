@@ -31,12 +31,12 @@ _STREAMS = {
 
 
 def stream_names() -> dict[str, str]:
-    """Each named stream with one line about it."""
+    """Return each named stream with one line about it."""
     return {name: text for name, (_, _, text) in _STREAMS.items()}
 
 
 def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
-    """A stream by its name, from a TOML file, or from images of one's own.
+    """Open a stream by its name, from a TOML file, or from the address of a user's own images.
 
     Args:
         name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that

@@ -36,12 +36,12 @@ class FixedPools:
     seed: int = 17
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets; see `Draw`."""
+        """Divide the images among the tasks; see `Draw`."""
         pools = self.pools(held)
         return [_take(task, wanted, pools, held, seed) for task, wanted in zip(tasks, ids, strict=True)]
 
     def pools(self, held: SourceLabels) -> dict[SplitName, list[Rows]]:
-        """The pools of a source: for each split and class id, positions in the source's pool of that name (see `Selection`).
+        """Return the pools of a source: for each split and class id, positions in the source's pool of that name (see `Selection`).
 
         Args:
             held: what the source holds.
@@ -67,7 +67,7 @@ class FixedPools:
 
 
 def _take(task: TaskSpec, wanted: tuple[int, ...], pools: dict[SplitName, list[Rows]], held: SourceLabels, seed: int) -> Selection:
-    """The images of one task."""
+    """Select the images of one task."""
     rows: dict[SplitName, Rows] = {}
     ids: dict[SplitName, np.ndarray] = {}
     notes: list[str] = []
@@ -84,7 +84,7 @@ def _take(task: TaskSpec, wanted: tuple[int, ...], pools: dict[SplitName, list[R
 
 
 def _some(task: TaskSpec, split: SplitName, name: str, pool: Rows, asked: int | None, seed: int) -> Rows:
-    """The images of one class."""
+    """Select the images of one class."""
     if not len(pool):
         raise LifelongError(
             f"task '{task.name}', class '{name}' of source '{task.source}': no {IN_WORDS[split]} image is there; a class needs at least 2"

@@ -10,7 +10,7 @@ from lifelong.data.task import Stream, Task
 
 
 def evaluation_images(stream: Stream, plan: Sequence[tuple[int, int]]) -> Iterator[list[list[UInt8[np.ndarray, "_ _ 3"]]]]:
-    """Evaluation images of one task after another; at most one task's images are held.
+    """Yield evaluation images of one task after another; at most one task's images are in memory.
 
     Args:
         stream: whose tasks are asked for.

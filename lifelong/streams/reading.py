@@ -80,7 +80,7 @@ class _File:
 
 
 def read_stream(path: Path) -> StreamSpec:
-    """A stream from a TOML file; `docs/streams.md` lists the keys.
+    """Read a stream from a TOML file; `docs/streams.md` lists the keys.
 
     Raises:
         LifelongError: the file cannot be read, is no TOML, or says something that makes no stream.

@@ -33,7 +33,7 @@ class Reduction:
 
 
 def parse_reduction(name: str) -> tuple[str, Reduction]:
-    """The name of a stream without its options, and what is left of it.
+    """Split the name of a stream into the name without its options and the reduction they describe.
 
     Raises:
         LifelongError: an option is unknown, given twice or no whole number above 0.
@@ -55,7 +55,7 @@ def parse_reduction(name: str) -> tuple[str, Reduction]:
 
 
 def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
-    """The first tasks of a stream, with at most so many images of a class in each.
+    """Keep the first tasks of a stream, with at most the given number of images per class.
 
     Args:
         spec: the whole stream.
@@ -77,7 +77,7 @@ def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
 
 
 def _without(spec: StreamSpec, name: str, sources: tuple[str, ...]) -> tuple[TaskSpec, ...]:
-    """The tasks that are not from these sources. A source that this stream does not use is no mistake, one that nobody knows is."""
+    """Skip the tasks of these sources. A source that the stream does not use is accepted; an unknown one is an error."""
     known = {*KNOWN_SOURCES, *(task.source for task in spec.tasks)}
     for source in sources:
         if source not in known:

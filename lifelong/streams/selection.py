@@ -32,16 +32,16 @@ class SourceLabels:
 
     @classmethod
     def of(cls, source: Source) -> "SourceLabels":
-        """What a source holds; no image is decoded."""
+        """Collect the labels of a source; no image is decoded."""
         labels = {pool: source.labels(pool).numpy() for pool in SPLITS if source.has_split(pool)}
         return cls(source.name, source.classes, labels, source.folder)
 
     def has(self, pool: SplitName) -> bool:
-        """Whether the source has images of its own for validation, or for tests."""
+        """Return whether the source has a validation or a test split of its own."""
         return pool in self.labels
 
     def rows(self, pool: SplitName, number: int) -> Rows:
-        """The images of a class in a pool, in the source's order."""
+        """Return the images of a class in a pool, in the source's order."""
         return np.flatnonzero(self.labels[pool] == number)
 
 
@@ -61,5 +61,5 @@ class Selection:
 
 
 def generator(*words: str | int) -> np.random.Generator:
-    """A random generator that depends on nothing but the words."""
+    """Create a random generator that depends on nothing but the words."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:16], "big"))

@@ -67,7 +67,7 @@ class TaskSpec:
 
     @property
     def drawn_by(self) -> str:
-        """The word that, with the seed, decides which images are drawn: of the source, wherever its files are."""
+        """Return the name that, with the seed, decides which images are drawn: the source's, wherever its files are."""
         return parse_address(self.source).lasting
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class Draw(Protocol):
     """A way to divide the images of one source among the tasks that ask for it."""
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets; no image that one task trains on is one that any of them is chosen or judged by.
+        """Divide the images among the tasks; no task trains on an image that any task validates or tests on.
 
         Args:
             tasks: those tasks, in stream order.
@@ -143,7 +143,7 @@ class StreamSpec:
             seen.append(task.name)
 
     def definition(self) -> str:
-        """A checksum over what makes the stream besides its images and its seed: equal for all seeds, and wherever its files are."""
+        """Return a checksum over what defines the stream besides its images and its seed; it does not depend on where the files are."""
         if self.drawn_from is not None:
             what: Any = self.drawn_from
         else:

@@ -59,7 +59,7 @@ class Shuffled:
     part: float = 0.1
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets: all images of its classes; see `Draw`."""
+        """Give each task all images of its classes; see `Draw`."""
         _check_apart(tasks, ids, held)
         if not held.has("test"):
             raise LifelongError(f"task '{tasks[0].name}': source '{held.name}' has no test split; add its test-*.parquet")
@@ -87,7 +87,7 @@ class InOrder:
     test: int = 1
 
     def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
-        """What each task gets: all images of its classes; the seed plays no part; see `Draw`."""
+        """Give each task all images of its classes; the seed has no effect; see `Draw`."""
         _check_apart(tasks, ids, held)
         return [self._one(task, wanted, held) for task, wanted in zip(tasks, ids, strict=True)]
 
@@ -109,7 +109,7 @@ class InOrder:
 
 
 def hold_out(rows: Rows, part: float, seed: int) -> tuple[Rows, Rows]:
-    """Some rows and the rest: the first part of a shuffle by `np.random.RandomState(seed)`, rounded down."""
+    """Split rows into the first part of a shuffle by `np.random.RandomState(seed)`, rounded down, and the rest."""
     order = np.arange(len(rows))
     np.random.RandomState(seed).shuffle(order)
     count = int(part * len(rows))
@@ -117,7 +117,7 @@ def hold_out(rows: Rows, part: float, seed: int) -> tuple[Rows, Rows]:
 
 
 def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels) -> None:
-    """No class may be asked for twice: all its images go to one task."""
+    """Check that no class is asked for twice: all its images go to one task."""
     owner: dict[int, str] = {}
     for task, wanted in zip(tasks, ids, strict=True):
         for number in wanted:
@@ -137,7 +137,7 @@ def _check_some(task: TaskSpec, rows: dict[SplitName, Rows], what: str) -> None:
 
 
 def cifar100_order(seed: int) -> list[int]:
-    """The order of the 100 classes in PAR's runs of a seed.
+    """Return the order of the 100 classes in PAR's runs with a seed.
 
     Source: WenjinW/PAR, dataloaders/cifar100.py: the global generator deals a permutation of the 50,000 training images first,
     then shuffles the classes.
@@ -148,7 +148,7 @@ def cifar100_order(seed: int) -> list[int]:
 
 
 def cifar10_order(seed: int) -> list[int]:
-    """The order of the five pairs of classes in PAR's runs of a seed.
+    """Return the order of the five pairs of classes in PAR's runs with a seed.
 
     Source: WenjinW/PAR, dataloaders/cifar10.py: scikit-learn's `shuffle`, which is a shuffle of the positions.
     """
@@ -156,7 +156,7 @@ def cifar10_order(seed: int) -> list[int]:
 
 
 def miniimagenet_order(seed: int) -> list[int]:
-    """The order of the 100 classes in PAR's runs of a seed, as positions in `MINI_IMAGENET`.
+    """Return the order of the 100 classes in PAR's runs with a seed, as positions in `MINI_IMAGENET`.
 
     Source: WenjinW/PAR, dataloaders/miniimagenet.py.
     """
@@ -170,7 +170,7 @@ def _shuffled(chance: np.random.RandomState, count: int) -> list[int]:
 
 
 def cifar100_10(seed: int) -> StreamSpec:
-    """CIFAR100-10: ten tasks of ten classes; a tenth of each class's training images is for validation.
+    """Specify CIFAR100-10: ten tasks of ten classes; a tenth of each class's training images is for validation.
 
     Args:
         seed: decides the order of the classes.
@@ -181,7 +181,7 @@ def cifar100_10(seed: int) -> StreamSpec:
 
 
 def cifar100_20(seed: int) -> StreamSpec:
-    """CIFAR100-20: twenty tasks of five classes, in the same order of classes as `cifar100_10`, and prepared like it.
+    """Specify CIFAR100-20: twenty tasks of five classes, in the same order of classes as `cifar100_10`, and prepared like it.
 
     Args:
         seed: decides the order of the classes.
@@ -192,7 +192,7 @@ def cifar100_20(seed: int) -> StreamSpec:
 
 
 def cifar100_coarse(seed: int) -> StreamSpec:
-    """CIFAR100-coarse: one task for each of CIFAR-100's twenty superclasses, with its five classes in alphabetical order.
+    """Specify CIFAR100-coarse: one task for each of CIFAR-100's twenty superclasses, with its five classes in alphabetical order.
 
     Args:
         seed: not used here; it decides which images are held out for validation.
@@ -221,7 +221,7 @@ def _cifar100_task(name: str, classes: tuple[str | int, ...]) -> TaskSpec:
 
 
 def cifar10_5(seed: int) -> StreamSpec:
-    """CIFAR10-5: five tasks of two classes; a tenth of each task's training images is for validation; no augmentation.
+    """Specify CIFAR10-5: five tasks of two classes; a tenth of each task's training images is for validation; no augmentation.
 
     Args:
         seed: decides the order of the tasks and which images are held out.
@@ -243,7 +243,7 @@ def cifar10_5(seed: int) -> StreamSpec:
 
 
 def miniimagenet_20(seed: int) -> StreamSpec:
-    """MiniImageNet-20: twenty tasks of five classes, 84x84, no augmentation; of each class's 600 images 480, 60 and 60 in file order.
+    """Specify MiniImageNet-20: twenty tasks of five classes, 84x84, no augmentation; 480, 60 and 60 images per class in file order.
 
     Args:
         seed: decides the order of the classes.

@@ -22,7 +22,7 @@ IMAGE_SIZE = 64
 
 
 def user_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
-    """The stream of an address.
+    """Specify the stream of an address.
 
     Args:
         name: the address, with `tasks=K` and `size=PIXELS` among its options if wanted.
@@ -71,7 +71,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
 
 
 def _cut_classes(address: Address, seed: int, sources: Sources) -> StreamSpec:
-    """One data set's classes, in an order drawn by the seed, cut into tasks as even as can be."""
+    """Cut one data set's classes, in an order drawn by the seed, into tasks of nearly equal size."""
     where = address.of_source()
     source = sources.open(where)
     count, classes = int(address.options["tasks"]), len(source.classes)
@@ -94,6 +94,6 @@ def _size(address: Address) -> int:
 
 
 def _name(address: Address) -> str:
-    """What the stream is called: the last part of where it lies, a file's without its ending."""
+    """Name the stream by the last part of its path, without the extension of a file."""
     place = Path(address.where).expanduser().resolve()
     return address.where if address.kind == "hub" else place.stem if address.kind == "csv" else place.name

@@ -40,23 +40,23 @@ class Examples:
 
     @property
     def augmented(self) -> bool:
-        """Whether a training input differs from epoch to epoch."""
+        """Return whether a training input differs from epoch to epoch."""
         return self.normalization is not None and bool(self.augmentation)
 
     def prepare(self, inputs: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
-        """A batch as networks take it, without augmentation."""
+        """Prepare a batch for a network, without augmentation."""
         return inputs if self.normalization is None else normalize(inputs, self.normalization)
 
     def prepare_train(self, inputs: Shaped[Tensor, "b ..."], generator: torch.Generator) -> Shaped[Tensor, "b ..."]:
-        """A training batch as networks take it, augmented at random."""
+        """Prepare a training batch for a network, with random augmentation."""
         return self.prepare(augment(inputs, self.augmentation, generator) if self.augmented else inputs)
 
     def epoch(self, size: int, generator: torch.Generator) -> list[Int64[Tensor, "_"]]:
-        """The training examples in batches of `size` at random, as positions; each example once."""
+        """Divide the training examples at random into batches of `size`, as positions; each example occurs once."""
         return batches(torch.randperm(len(self.train_labels), generator=generator, device=generator.device), size)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with every (un-augmented) input replaced by what `function` makes of it, such as frozen features.
+        """Replace every (un-augmented) input by what `function` computes from it, such as frozen features.
 
         Args:
             function: takes prepared inputs (b, ...), gives features (b, d).
@@ -66,7 +66,7 @@ class Examples:
 
 
 def image_examples(task: Task, *, augmented: bool = True, together: bool = False) -> Examples:
-    """The training and validation images of a task.
+    """Return the training and validation images of a task.
 
     Args:
         task: the task that is being learned.
@@ -86,7 +86,7 @@ def batched(
     together: bool = False,
     tell: Callable[[int], None] | None = None,
 ) -> Shaped[Tensor, "n ..."]:
-    """`function(prepare(inputs))` in steps of bounded memory, without gradients.
+    """Compute `function(prepare(inputs))` in steps of bounded memory, without gradients.
 
     Args:
         function: takes (b, ...), gives (b, k).
@@ -107,7 +107,7 @@ def batched(
 
 
 def evaluation_batch(device: torch.device, *, together: bool) -> int:
-    """How many inputs a step takes where no gradient is wanted.
+    """Return how many inputs a step without gradients takes.
 
     Args:
         device: on which they are.
@@ -117,7 +117,7 @@ def evaluation_batch(device: torch.device, *, together: bool) -> int:
 
 
 def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
-    """Positions in batches of `size`; a last one of a single sample, of which batch norm can make nothing, joins the one before."""
+    """Divide positions into batches of `size`; a last batch of one sample, which batch norm cannot use, joins the one before it."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -125,7 +125,7 @@ def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
 
 
 def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
-    """Share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
+    """Compute the share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
     if not len(labels):
         return float("nan")
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
@@ -134,7 +134,7 @@ def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
 def confusion(
     logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False, tell: Callable[[int], None] | None = None
 ) -> Int64[Tensor, "c c"]:
-    """How many images of each class are taken for each: a row for what they are, a column for what they are taken for.
+    """Compute the confusion matrix: rows are true classes, columns predicted ones.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
@@ -148,7 +148,7 @@ def confusion(
 
 
 def evaluate(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> float:
-    """Accuracy of a function from images to logits on a split.
+    """Compute the accuracy of a function from images to logits on a split.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).

@@ -16,7 +16,7 @@ LARGEST_CACHE = 2 << 30
 
 
 def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
-    """`fit_selected` of `module` on what a frozen `prefix` makes of the examples, computed once for all epochs where it stays the same.
+    """Run `fit_selected` on `module` with the outputs of a frozen `prefix`, computed once for all epochs if they do not change.
 
     It does not stay the same where training images are augmented: the prefix is then run in every step, without gradients.
 
@@ -42,6 +42,6 @@ def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples,
 
 
 def _size(prefix: nn.Module, examples: Examples) -> int:
-    """Bytes of the prefix's outputs for both splits."""
+    """Return the bytes of the prefix's outputs for both splits."""
     one = prefix(examples.prepare(examples.train[:1]))
     return one.numel() * one.element_size() * (len(examples.train) + len(examples.valid))

@@ -41,7 +41,7 @@ class SGD:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """Return the learning rate of the next step."""
         return self._lr
 
     @lr.setter
@@ -84,7 +84,7 @@ class SGD:
         )
 
     def state(self) -> Tree:
-        """The momentum buffers in the order of the parameters; None each without momentum."""
+        """Return the momentum buffers in the order of the parameters; None for each without momentum."""
         return list(self._buffers)
 
     def load(self, buffers: list[Tensor | None]) -> None:

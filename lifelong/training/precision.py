@@ -28,12 +28,12 @@ SLOW = 1.5
 
 
 def resolved(precision: Precision) -> Precision:
-    """What "auto" means."""
+    """Replace "auto" by the precision it stands for."""
     return "float32" if precision == "auto" else precision
 
 
 def use_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """A block whose operations on a device are computed in a precision.
+    """Compute the operations of a block on a device in a precision.
 
     Args:
         precision: as in `TrainingSettings`.
@@ -48,7 +48,7 @@ def use_precision(precision: Precision, device: torch.device) -> AbstractContext
 
 @contextmanager
 def _tf32(allowed: bool) -> Generator[None]:
-    """A block in which convolutions and matrix products on CUDA use TF32, or do not (PyTorch's own default is mixed)."""
+    """Allow or forbid TF32 in convolutions and matrix products on CUDA during a block (PyTorch's own default is mixed)."""
     global _host
     own = (allowed, "high" if allowed else "highest")
     with _switching:
@@ -79,7 +79,7 @@ def _switch(convolutions: bool, products: str) -> None:
 
 
 def exact_float32(device: torch.device) -> AbstractContextManager[object]:
-    """A block in which float32 on a device means float32: nothing is rounded to TF32 unless a training step asks for it."""
+    """Compute a block in exact float32 on a device: nothing is rounded to TF32 unless a training step asks for it."""
     return use_precision("float32", device)
 
 
@@ -119,7 +119,7 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
 
 @cache
 def bf16_slowdown() -> float:
-    """How many times as long as in float32 this processor takes for a convolution and its gradients in bfloat16; measured once.
+    """Measure, once, how many times longer than in float32 this processor takes for a convolution and its gradients in bfloat16.
 
     Processors with AVX-512 BF16 or AMX take about half as long, others up to twenty times as long.
     """
@@ -141,7 +141,7 @@ def bf16_slowdown() -> float:
 
 @contextmanager
 def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
-    """A block in which the parts of a module run compiled (`torch.compile`), if that is wanted.
+    """Run the parts of a module compiled (`torch.compile`) during a block, if that is wanted.
 
     The parts and not the whole, since losses call them one by one.
     """
