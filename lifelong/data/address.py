@@ -1,4 +1,4 @@
-"""How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
+"""Parse the name of a source: a known source, or the place of a user's own images, with options after a question mark."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from lifelong.errors import LifelongError, near_miss
 Kind = Literal["named", "parquet", "csv", "folder", "hub"]
 
 KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
-"""The kinds of sources of one's own, and what stands behind their colon."""
+"""The kinds of a user's own sources, and what follows their colon."""
 
 _COLUMNS = ("image", "label")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -24,7 +24,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
 _OF_STREAMS = ("tasks", "size")
-"""What a stream that is named by the address of its images may say besides (see `lifelong.streams.user_images`)."""
+"""Further options of a stream that is named by the address of its images (see `lifelong.streams.user_images`)."""
 
 _KNOWN = (*_OPTIONS["hub"], "split", *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
@@ -36,9 +36,9 @@ class Address:
 
     Attributes:
         name: as it was given.
-        kind: "named" for a source of the catalogue.
+        kind: "named" for a known source.
         where: the name, folder, file or hub id.
-        options: what stands behind the question mark.
+        options: what follows the question mark.
     """
 
     name: str
@@ -81,7 +81,7 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
         sized: whether the size of its images is.
 
     Raises:
-        LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
+        LifelongError: an option is unknown, repeated, empty or does not fit the kind, or nothing follows the colon.
     """
     place, text = _cut(name)
     head, colon, rest = place.partition(":")
@@ -89,7 +89,7 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
     if kind == "named" and colon:
         raise LifelongError(f"unknown source '{name}': no kind '{head}:'{near_miss(head, KINDS)}")
     if kind != "named" and not where.strip():
-        raise LifelongError(f"source '{name}': nothing stands behind the colon; write {kind}:{KINDS[kind]}")
+        raise LifelongError(f"source '{name}': nothing follows the colon; write {kind}:{KINDS[kind]}")
     options: dict[str, str] = {}
     for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
         key, _, value = item.partition("=")
@@ -124,24 +124,24 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
     if key not in _KNOWN:
         raise LifelongError(f"{where}: unknown{near_miss(key, taken)}")
     if key not in taken:
-        what = "a source of the catalogue" if kind == "named" else f"{kind}:"
+        what = "a known source" if kind == "named" else f"{kind}:"
         raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(taken)}")
     if key in before:
         raise LifelongError(f"{where}: is given twice; keep one")
     if not value or (key in SPLITS and "" in value.split("+")):
         raise LifelongError(f"{where}: is empty; write {key}=VALUE")
     if key == "flip" and value not in ("true", "false"):
-        raise LifelongError(f"{where}: '{value}' is neither true nor false")
+        raise LifelongError(f"{where} = '{value}': expected true or false")
     if key in _OF_STREAMS and not re.fullmatch(r"[1-9][0-9]{0,5}", value):
-        raise LifelongError(f"{where}: '{value}' is no whole number above 0")
+        raise LifelongError(f"{where} = '{value}': expected an integer >= 1")
 
 
 def meant_address(name: str, folders: Iterable[Path | None]) -> str:
     """Suggest an address for a name that is really a path: the end of an error line, empty if nothing lies there.
 
     Args:
-        name: what was given where an address or a name is expected.
-        folders: where a relative path is looked for; None among them is passed over.
+        name: the given text, where an address or a name is expected.
+        folders: where to look for a relative path; None is skipped.
     """
     place, _, options = name.partition("?")
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Random crops, flips and brightness of a whole batch at once, and the normalization of its pixels, on the images' device."""
+"""Crop, flip, brighten and normalize a whole batch at once, on the images' device."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from lifelong.data.task import Augmentation, Normalization
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each image of a batch; None where the policy leaves nothing to chance.
+    """The random draws for each image of a batch; None where the policy needs none.
 
     Attributes:
         top, left: the crop's corner in the padded image, 0..2 * crop.

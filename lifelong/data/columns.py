@@ -1,7 +1,7 @@
-"""The columns of one parquet file: read a piece at a time, within limits, and every error one line with the file's name.
+"""Read the columns of one parquet file in pieces, within limits; every error is one line with the file's name.
 
-A file of some kilobytes can say that it holds gigabytes: one value of a dictionary stands for a million rows. What a file unpacks to is
-held against its size.
+A file of a few kilobytes can claim to hold gigabytes: one value of a dictionary may stand for a million rows. So the unpacked size is
+checked against the file's size.
 """
 
 import json

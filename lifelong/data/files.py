@@ -1,4 +1,4 @@
-"""Images in files of their own, in folders of classes; what is an image there, and what is passed over."""
+"""List images in separate files, in one folder per class, and decide which files are images."""
 
 import logging
 import os
@@ -98,8 +98,7 @@ def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing
 
     The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one that is called `train` holds
     folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
-    counted. Links are followed, also out of the folder; there is no level below the classes, so a link that leads in a circle is no
-    trouble.
+    counted. Links are followed, even out of the folder; there is no level below the classes, so circular links do no harm.
 
     Args:
         root: the folder.
@@ -124,9 +123,9 @@ def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing
     if len(known) < 2:
         raise LifelongError(f"{root}: one class only, '{next(iter(known))}'; put the images of each class into a folder of its own")
     for split, (_, labels) in found.items():
-        strange = sorted(set(labels) - known, key=natural)
-        if strange:
-            raise LifelongError(f"{root}: class '{strange[0]}' of {split} is none of train's; name the folders alike in both")
+        unknown = sorted(set(labels) - known, key=natural)
+        if unknown:
+            raise LifelongError(f"{root}: class '{unknown[0]}' of {split} is not in train; give its folder the same name in both")
     notes = (_passed_over(passed),) if passed else ()
     for note in notes:
         log.info("%s: %s", root, note)
@@ -146,10 +145,10 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
             f"{root}: '{named[0]}' and '{named[1]}' are names of splits, but hold no folders of classes; make {named[0]}/CLASS/* of them,"
             " list the images with their labels in a CSV file (csv:FILE), or, where they really are classes, give them other names"
         )
-    strange = [name for name in inside if not is_word(name)]
-    if strange:
+    others = [name for name in inside if not is_word(name)]
+    if others:
         raise LifelongError(
-            f"{root}: holds '{shown(strange[0])}' beside '{holding[0]}', which holds folders;"
+            f"{root}: holds '{shown(others[0])}' next to '{holding[0]}', which holds folders;"
             " either every folder is a class, or each is a split (train, valid, test) with the classes in it; or say which are read:"
             f" ?train={holding[0]}"
         )
@@ -190,8 +189,8 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
         raise LifelongError(f"class folder {shown(str(folder))} holds no images{why}; put images into it or remove it")
     for name in images:
         if entries[name] != "file":
-            what = "a link that leads nowhere" if entries[name] == "nowhere" else "neither a file nor a folder (a pipe or a device)"
-            raise LifelongError(f"{shown(str(folder / name))}: {what}; mend or remove it")
+            what = "a broken link" if entries[name] == "nowhere" else "neither a file nor a folder (a pipe or a device)"
+            raise LifelongError(f"{shown(str(folder / name))}: {what}; repair or remove it")
     if deeper:
         passed["folders"] += len(deeper)
     _count(passed, entries.keys() - set(images) - set(deeper))

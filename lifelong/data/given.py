@@ -1,4 +1,4 @@
-"""Images as a person or a program has them at hand: files, folders, bytes, opened pictures, arrays, tensors."""
+"""Read images in any form that a caller may have: files, folders, bytes, PIL images, arrays, tensors."""
 
 import io
 import os
@@ -30,12 +30,12 @@ TAKEN = (
 
 @dataclass(frozen=True)
 class Given:
-    """One image, not read yet where it is a file.
+    """One image; a file is not read yet.
 
     Attributes:
         name: what to call it.
         held: its file, or the image itself.
-        found: whether it was found in a folder, so that nobody has asked for it by name.
+        found: whether it was found in a folder, and not named itself.
     """
 
     name: str
@@ -50,18 +50,18 @@ def given_images(images: Any) -> list[Given]:
         images: one, or several in a list or another iterable.
 
     Raises:
-        LifelongError: something is no image, or a folder holds none.
+        LifelongError: an object is not an image, or a folder has no image.
     """
     alone = _one("the image", images)
     if alone is not None:
         return alone
     if isinstance(images, dict) or not isinstance(images, Iterable):
-        raise LifelongError(f"{_what(images)} is no image: give {TAKEN}")
+        raise LifelongError(f"{_what(images)} is not an image: give {TAKEN}")
     found: list[Given] = []
     for number, image in enumerate(images):
         some = _one(f"image {number}", image)
         if some is None:
-            raise LifelongError(f"image {number}: {_what(image)} is no image: give {TAKEN}")
+            raise LifelongError(f"image {number}: {_what(image)} is not an image: give {TAKEN}")
         found += some
     return found
 
@@ -74,7 +74,7 @@ def decode_given(
     Args:
         given: the images.
         size: height and width of the result in pixels.
-        tell: is told of images that are done, how many more they are.
+        tell: called with the number of images that were finished since the last call.
 
     Returns:
         The images, and by their positions those that cannot be used, with the reason; these are black.
@@ -149,7 +149,7 @@ def _content(name: str, file: Any) -> bytes:
     try:
         content = file.read()
     except (OSError, ValueError) as error:
-        raise LifelongError(f"{name}: cannot be read ({error}); open the file anew") from error
+        raise LifelongError(f"{name}: cannot be read ({error}); open the file again") from error
     if not isinstance(content, bytes):
         raise LifelongError(f"{name}: a file that gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")
     return content
@@ -184,4 +184,5 @@ def _of_array(name: str, array: np.ndarray) -> list[Given]:
 
 
 def _what(thing: Any) -> str:
-    return f"a {type(thing).__name__}"
+    name = type(thing).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -1,4 +1,4 @@
-"""A source's files from the Hugging Face hub, only ever when downloading was allowed."""
+"""Download a source's files from the Hugging Face Hub, only if downloading is allowed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Encoded images (PNG, JPEG, WebP, ...) to square uint8 RGB tensors."""
+"""Decode images (PNG, JPEG, WebP, ...) to square uint8 RGB tensors."""
 
 import io
 import os
@@ -21,13 +21,13 @@ with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or 
     from PIL import AvifImagePlugin  # noqa: F401
 
 RESIZE_VERSION = 3
-"""Counted up whenever the same bytes would become other pixels, so that cached tensors of the old rule are not used."""
+"""Incremented whenever the same bytes give different pixels, so that tensors cached under the old rule are not used."""
 
 CHECK_VERSION = 3
-"""Counted up whenever other images would be called unusable, or something else would be remarked of them."""
+"""Incremented whenever other images count as unusable, or get another remark."""
 
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "TGA")
-"""What Pillow is asked to read: pictures, and nothing that starts another program (EPS) or reads what is no picture."""
+"""What Pillow is asked to read: pictures only; nothing that starts another program (EPS) or reads other data."""
 
 _IF_THERE = ("AVIF", "HEIF")
 """What it is asked to read where it can; HEIF comes with a package of its own."""
@@ -41,10 +41,10 @@ _OF_FORMAT = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 18}  # their decod
 _FEW = 16  # levels of grey that are called few where the file has more
 
 ONE_COLOUR = "all of one colour"
-"""What is remarked of an image whose pixels are all equal."""
+"""The remark about an image whose pixels are all equal."""
 
 Picture = bytes | Image.Image | np.ndarray | None
-"""An image as it comes: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
+"""An image as given: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
 
 
 class UnusableError(ValueError):
@@ -52,7 +52,7 @@ class UnusableError(ValueError):
 
 
 class Decoded(NamedTuple):
-    """Images as they are learned from, and what is to be said of them.
+    """Decoded images, and the problems and remarks about them.
 
     Attributes:
         images: RGB squares; those that cannot be used are black.

@@ -1,4 +1,4 @@
-"""What is known of each named image source: where its files may lie, its classes, its place on the hub. No heavy imports."""
+"""List the known image sources: where their files may be, their classes, their place on the Hub. No heavy imports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ RESEARCH = "research data set without a stated licence"
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a source is found on the Hugging Face hub.
+    """Where to find a source on the Hugging Face Hub.
 
     Attributes:
         id: the data set's id.
         config: its configuration; None for the only one.
-        splits: for each file that is laid down, the hub's splits that make it (several are put one after the other).
+        splits: for each file that is written, the Hub's splits that form it (several are concatenated).
     """
 
     id: str
@@ -25,7 +25,7 @@ class Hub:
 
 
 SPLITS_AS_STORED: Mapping[SplitName, tuple[SplitName, ...]] = {"train": ("train",), "valid": ("valid",), "test": ("test",)}
-"""The files as they are divided."""
+"""The splits as the files divide them."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class KnownSource:
     """A named image source.
 
     Attributes:
-        name: what a stream calls it.
-        text: one line of what it holds.
+        name: its name in streams.
+        text: one line about it.
         folders: names its folder may have inside the data folder.
-        licence: under which terms it is given.
-        mirror: whether a left-right mirror image is still of the same class and kind.
+        licence: the terms under which it is published.
+        mirror: whether a horizontal flip preserves the class.
         hub: where to download it; None for the embedded one.
         classes: class names in label order; empty: those that the files name.
-        pools: for each split of the source the files that make it, by how their names begin, put one after the other.
+        pools: for each split of the source the files that form it, by how their names begin, concatenated.
         parts: how many classes train, valid and test hold in copies that divide the classes among them, for few-shot learning; of such
             a copy all files make train. Empty: there are no such copies.
-        squeeze: whether an oblong image is squeezed into a square whole, instead of cut.
-        image_columns, label_columns: the columns that may hold images and labels, first found first.
+        squeeze: whether to squeeze an oblong image into a square, instead of cropping it.
+        image_columns, label_columns: the columns that may hold images and labels; the first one found is read.
     """
 
     name: str
@@ -191,7 +191,7 @@ _ENTRIES = (
 KNOWN_SOURCES = {entry.name: entry for entry in _ENTRIES}
 
 ADDRESSES = ("parquet:DIR", "csv:FILE", "folder:DIR", "hub:ID")
-"""What else a source may be: images of one's own, or any data set of the hub."""
+"""What else a source may be: a user's own images, or any data set of the Hub."""
 
 
 def known_source(name: str) -> KnownSource:

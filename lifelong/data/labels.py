@@ -1,4 +1,4 @@
-"""Stored labels as class ids: which classes a source has, in which order, and which of its files make which split."""
+"""Convert stored labels to class ids: which classes a source has, in which order, and which files form which split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +134,9 @@ def _pools(entry: KnownSource, place: object, ids: Mapping[SplitName, Tensor]) -
     if not entry.parts or len(found) < 2 or any(one & other for one, other in combinations(found, 2)):
         return entry.pools
     if len(found) < len(entry.parts):
-        raise LifelongError(f"{place}: {' and '.join(ids)} files that share no class; put the other files of '{entry.name}' beside them")
+        raise LifelongError(
+            f"{place}: {' and '.join(ids)} files have no class in common; put the other files of '{entry.name}' next to them"
+        )
     return {"train": tuple(ids)}
 
 
@@ -145,12 +147,12 @@ def _ids(labels: np.ndarray, classes: Names | None, place: object, part: SplitNa
         known = {name: number for number, name in enumerate(classes)}
         unknown = next((label for label in labels if label not in known), None)
         if unknown is not None:
-            raise LifelongError(f"{place}: a label of {part} is '{unknown}', which is none of the classes {', '.join(classes[:10])}")
+            raise LifelongError(f"{place}: a label of {part} is '{unknown}', which is not one of the classes {', '.join(classes[:10])}")
         return torch.tensor([known[label] for label in labels], dtype=torch.int64)
     outside = np.flatnonzero((labels < 0) | (labels >= (np.inf if classes is None else len(classes))))
     if len(outside):
         row = int(outside[0])
         allowed = "below 0" if classes is None else f"outside 0..{len(classes) - 1}"
         every = f"; all of {part} are so: leave it out by naming the others (?train=...)" if len(outside) == len(labels) else ""
-        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, {allowed}; mend or drop such rows{every}")
+        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, {allowed}; correct or drop such rows{every}")
     return torch.from_numpy(labels)

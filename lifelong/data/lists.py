@@ -1,4 +1,4 @@
-"""Images that a CSV list names."""
+"""List the images of a CSV file."""
 
 import csv
 import io
@@ -130,7 +130,8 @@ def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[Spl
     split = split_of(value)
     if split is None:
         raise LifelongError(
-            f"{file}, line {line}: {column} '{shown(value)}' is none of train, valid, test; say what makes them: ?train=VALUE&test=VALUE"
+            f"{file}, line {line}: {column} '{shown(value)}' is not one of train, valid, test;"
+            " say which values form them: ?train=VALUE&test=VALUE"
         )
     return split
 

@@ -1,4 +1,4 @@
-"""Names of files and folders: in which order they stand, and how they are shown."""
+"""Sort and print the names of files and folders."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Images and labels in parquet files, as the Hugging Face `datasets` library writes them."""
+"""Read images and labels from parquet files, as the Hugging Face `datasets` library writes them."""
 
 import hashlib
 from bisect import bisect_right
@@ -125,10 +125,10 @@ def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tup
         meant = {word: split_of(word or "") for word in distinct}
         if set(meant.values()) == {part}:
             continue
-        strange = [str(word) for word in distinct if not is_word(word or "")]
-        if strange:
+        unknown = [str(word) for word in distinct if not is_word(word or "")]
+        if unknown:
             notes.append(
-                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(strange[0])}', which is none of train,"
+                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(unknown[0])}', which is not one of train,"
                 f" valid, test; all rows are for {part}. To divide them, write a file for each split."
             )
             continue
@@ -141,7 +141,7 @@ def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tup
                 " name the files of train alone (?train=FILE), or drop the column"
             )
         if "train" not in where:
-            raise LifelongError(f"{place}: no row of column '{column}' is for train; mend it, or drop the column")
+            raise LifelongError(f"{place}: no row of column '{column}' is for train; correct it, or drop the column")
         return {name: where == name for name in SPLITS if (where == name).any()}, ()
     return {}, tuple(notes)
 

@@ -123,7 +123,7 @@ class FilePool:
         count = int(self._kept.sum())
         self._kept[[problem.row for problem in problems]] = False
         if not self._kept.any():
-            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; mend them")
+            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; repair them")
         left_out = unusable(problems, count, self._name, and_so=" and are left out")
         self.notes = (f"{left_out}.",)
         log.warning("%s", left_out)
@@ -146,7 +146,7 @@ class FilePool:
         if found.problems:
             raise LifelongError(
                 f"{unusable(found.problems, int(self._kept.sum()), self._name, self._split.place)};"
-                " mend or remove them, or leave them out with --skip-broken"
+                " repair or remove them, or leave them out with --skip-broken"
             )
         if changed:
             raise LifelongError(f"{self._split.place}: files changed while they were read; run again")

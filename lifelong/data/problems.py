@@ -1,4 +1,4 @@
-"""Images that cannot be used, or lose something by being read: found in one pass over a split, all of them, and named in one line."""
+"""Find all images of a split that cannot be used, or lose something when read, in one pass, and name them in one line."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class Rows(Protocol):
 
     Attributes:
         rows: how many.
-        place: the folder or file they lie in, for error lines.
+        place: their folder or file, for error lines.
     """
 
     rows: int
@@ -48,11 +48,11 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that cannot be used, or of which something is lost.
+    """An image that cannot be used, or that loses something when read.
 
     Attributes:
         row: its position in the split.
-        name: what it is called.
+        name: its name.
         reason: why, or what, in a few words.
     """
 
@@ -67,23 +67,23 @@ class Problem:
 
 @dataclass
 class Findings:
-    """What a pass over a split has found.
+    """The findings of a pass over a split.
 
     Attributes:
         problems: images that cannot be used.
-        remarks: those that lose something by being read.
+        remarks: images that lose something when read.
     """
 
     problems: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
 
     def add(self, rows: Sequence[int], where: Callable[[int], str], problems: Mapping[int, str], remarks: Mapping[int, str]) -> None:
-        """Take in those of a batch.
+        """Add the findings of a batch.
 
         Args:
             rows: the position in the split of each image that was looked at.
-            where: what an image of the batch is called, by its place.
-            problems, remarks: by their places, the reasons.
+            where: names an image by its position in the batch.
+            problems, remarks: the reasons, by position in the batch.
         """
         self.problems += [Problem(rows[place], where(place), reason) for place, reason in problems.items()]
         self.remarks += [Problem(rows[place], where(place), reason) for place, reason in remarks.items()]
@@ -102,7 +102,7 @@ def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
 
 
 def remember(split: Rows, cache: Cache, checksum: str, found: Findings) -> None:
-    """Keep what a whole pass has found."""
+    """Store the findings of a complete pass."""
     kinds = {"problem": found.problems, "remark": found.remarks}
     rows: list[list[int | str]] = [[one.row, one.name, one.reason, kind] for kind, some in kinds.items() for one in some]
     cache.keep_findings(split.place.name, _key(checksum), split.rows, rows)
@@ -135,7 +135,7 @@ def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | N
         count: how many images there are in all.
         name: of the split.
         place: where its files are.
-        and_so: what is done about them.
+        and_so: how they are handled.
     """
     named = ", ".join(map(str, problems[:_NAMED])) + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else "")
     where = f" in {place}" if place is not None else ""

@@ -1,4 +1,4 @@
-"""Which parquet files of a folder make which split, and whether all of its shards are there, each once."""
+"""Find which parquet files of a folder form which split, and check that every shard is there once."""
 
 import os
 import re
@@ -134,7 +134,7 @@ def _check_shards(files: Sequence[Path]) -> None:
         if missing or len(shards) > total:
             what = f"{len(missing)} of {total} shards missing, the first is number {missing[0]}" if missing else f"more than {total} shards"
             raise LifelongError(
-                f"{some.parent}: beside {some.name}: {what}; copy the whole set, or name the files that are to be read:"
+                f"{some.parent}: next to {some.name}: {what}; copy the whole set, or name the files to read:"
                 f" ?train={'+'.join(file.name for file in list(shards.values())[:2])}"
             )
     if numbered and others and any(split_of(file.stem.split("-")[0]) for file in others):
@@ -144,7 +144,7 @@ def _check_shards(files: Sequence[Path]) -> None:
 def _doubled(one: Path, other: Path) -> LifelongError:
     return LifelongError(
         f"{one.parent}: {one.name} and {other.name} are of two copies of one split, which would be read twice; keep one of them,"
-        f" or name the files that are to be read: ?train={one.name}"
+        f" or name the files to read: ?train={one.name}"
     )
 
 

@@ -217,7 +217,7 @@ class Sources:
     def _fetched(self, address: Address) -> Path:
         """Return the folder of a data set of the Hub."""
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", address.where):
-            raise LifelongError(f"source '{address.name}': '{address.where}' is no id of the hub; write hub:OWNER/NAME")
+            raise LifelongError(f"source '{address.name}': '{address.where}' is not a valid Hub id; write hub:OWNER/NAME")
         return self._downloaded(address.name, Hub(address.where, address.options.get("config"), address.parts()), "it is not in the cache")
 
     def _downloaded(self, name: str, hub: Hub, why: str) -> Path:

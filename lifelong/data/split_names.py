@@ -1,4 +1,4 @@
-"""The words by which folders, files, rows and parts of the hub say which split they belong to: one vocabulary for all of them."""
+"""Define the names of splits, and the words that folders, files, rows and the Hub use for them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
@@ -26,10 +26,10 @@ MEANINGS: Mapping[str, SplitName] = {
 """What each word means, in small letters."""
 
 UNCLEAR = ("eval", "evaluation", "holdout")
-"""Words that mean validation to some and test to others; whoever uses them is asked."""
+"""Words that mean validation to some and test to others; the user is asked which."""
 
 COLUMNS = ("split", "set", "subset", "partition", "fold", "usage")
-"""What the column of a list is called that holds such words."""
+"""Names of a list's column that holds such words."""
 
 
 def split_of(word: str) -> SplitName | None:

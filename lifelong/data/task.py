@@ -1,4 +1,4 @@
-"""A task's images, and a lazy sequence of tasks."""
+"""Define a task's images, and a lazy sequence of tasks."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""Tasks from a stream's specification: what is drawn is settled once and cheaply; images come when a task's split is asked for."""
+"""Build tasks from a stream's specification: the draws are made once and cheaply; images are loaded when a task's split is used."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""CIFAR100-10 mixed with F-CelebA: ten tasks of things, and ten of small groups of faces that smile or do not."""
+"""CIFAR100-10 mixed with F-CelebA: ten tasks of objects, and ten of small groups of faces that smile or do not."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ VALID_PART = 0.1
 """The part of a listed task's training images that is for validation."""
 
 LIST_FILE = "fceleba_10tasks.csv"
-"""The authors' own images, looked for beside those of CelebA."""
+"""The list of the authors' own images, expected next to those of CelebA."""
 
 COLUMNS = ("task", "split", "celeba_file", "smiling")
 """The columns of the list that are read."""
@@ -81,9 +81,9 @@ def _task(word: str) -> TaskSpec:
 
 @dataclass(frozen=True)
 class FederatedFaces:
-    """F-CelebA: each task is 107 faces drawn without regard to class, none of them in two tasks. Numbers asked for play no part.
+    """F-CelebA: each task is 107 faces drawn without regard to class, none of them in two tasks. It ignores the numbers that tasks ask for.
 
-    The authors' own images are taken where their list lies beside the source's files and fits them, else the seed draws.
+    The authors' own images are taken if their list is next to the source's files and fits them; else the seed draws.
 
     Source: the federated CelebA of LEAF in its iid form, as CAT uses it: a task is a simulated user, not a celebrity.
     """
@@ -92,7 +92,7 @@ class FederatedFaces:
         """Divide the images among the tasks; see `Draw`."""
         listed = read_list(held.folder / LIST_FILE) if held.folder is not None and (held.folder / LIST_FILE).is_file() else None
         if listed is None:
-            return draw_groups(tasks, held, seed, f"there is no {LIST_FILE} beside the images of '{held.name}'")
+            return draw_groups(tasks, held, seed, f"there is no {LIST_FILE} next to the images of '{held.name}'")
         problem = misfit(listed, held)
         if problem:
             return draw_groups(tasks, held, seed, f"{LIST_FILE} does not fit '{held.name}': {problem}")
@@ -164,7 +164,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
                 number = int(name) if name.isascii() and name.isdigit() else 0
                 if split not in ("train", "test") or smiles not in ("0", "1") or not 1 <= number <= ALL_IMAGES or number in smiling:
                     what = "an image is listed twice" if number in smiling else "a row must be like celeba-0,train,000001.jpg,0"
-                    raise LifelongError(f"{path}, line {reader.line_num}: {what}; mend it, or take the file away to have images drawn")
+                    raise LifelongError(f"{path}, line {reader.line_num}: {what}; correct it, or remove the file to have images drawn")
                 groups.setdefault(task, {"train": [], "test": []})[split].append(number)
                 smiling[number] = smiles == "1"
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -200,7 +200,7 @@ def take_listed(tasks: Sequence[TaskSpec], held: SourceLabels, listed: dict[str,
     for number, task in enumerate(tasks):
         group = listed.get(task.name)
         if group is None or len(group.train) < 1 / VALID_PART or not len(group.test):
-            raise LifelongError(f"{LIST_FILE}: too few images of task '{task.name}'; give the whole list, or take it away")
+            raise LifelongError(f"{LIST_FILE}: too few images of task '{task.name}'; give the whole list, or remove it")
         valid, train = hold_out(group.train - 1, VALID_PART, seed)
         rows: dict[SplitName, Rows] = {"train": train, "valid": valid, "test": group.test - 1}
         result.append(_taken(rows, held, f"The authors' images, from {LIST_FILE}." if number == 0 else ""))

@@ -1,4 +1,4 @@
-"""The data check: what a person should know of the images before a number is believed. Short: one line for each kind of trouble."""
+"""Check the images of a stream: what to know before trusting a number, with one line for each kind of problem."""
 
 import re
 import unicodedata
@@ -15,14 +15,14 @@ from lifelong.data.task import Stream
 from lifelong.streams.build import Drawn, SpecStream
 
 BEGINNING = "data check: "
-"""How a line of it begins among a run's notes."""
+"""The prefix of its lines among a run's notes."""
 
 FEW_TO_LEARN = 10
 FEW_TO_JUDGE = 5
-"""Images of a class below which is said that there are few; not where the stream asks for so few."""
+"""A class with fewer images gets a remark, unless the stream asks for so few."""
 
 UNEVEN = 10
-"""How many times as many training images one class of a task may have as another before that is said."""
+"""The ratio of the training images of two classes of a task above which they get a remark."""
 
 _NAMED = 3  # examples in a line
 _LONGEST = 28  # letters of a name
@@ -55,7 +55,7 @@ def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
 
 
 Line = tuple[str, str]
-"""A kind of trouble, and what is to be said of it in one source."""
+"""A kind of problem, and the sentence about it in one source."""
 
 
 def _first_of(kind: str, lines: Sequence[str]) -> list[str]:
@@ -85,7 +85,7 @@ def _of_single_images(source: Source, look: bool) -> list[Line]:
                 lossy.append(str(one))
     said = []
     for kind, some, what in (
-        ("Images that cannot be used", problems, "cannot be used (mend or remove them, or leave them out with --skip-broken)"),
+        ("Images that cannot be used", problems, "cannot be used (repair or remove them, or leave them out with --skip-broken)"),
         ("Images of one colour", flat, "of one colour"),
         ("Images that are changed by being read", lossy, "changed by being read"),
     ):
@@ -160,7 +160,7 @@ def _of_few(tasks: Sequence[Drawn]) -> list[str]:
     said = []
     for split, least, asked, words in (
         ("train", FEW_TO_LEARN, lambda task: task.spec.train_per_class, "to learn from"),
-        ("test", FEW_TO_JUDGE, lambda task: task.spec.test_per_class, "to be judged by"),
+        ("test", FEW_TO_JUDGE, lambda task: task.spec.test_per_class, "to be tested on"),
     ):
         few = [
             f"'{_short(name)}' of '{_short(task.spec.name)}' ({count})"

@@ -1,4 +1,4 @@
-"""Short checksums of what a stream draws, and those that were recorded, so that two people know they ran the same thing.
+"""Compare short checksums of what a stream draws with recorded ones, so that two people know they ran the same thing.
 
 `checksums.csv` has a row for each named stream, seed and state of the data: `labels` identifies the data (a reduced copy of a source is
 other data), `draws` the positions and labels of every split of every task. They say nothing of how images are stored: the same data set

@@ -1,9 +1,9 @@
-"""Dealing: how the images of a source are divided where a stream says nothing else.
+"""Deal the images of a source among tasks, unless a stream says otherwise.
 
 The images of a class stand in one seeded order. Training images are dealt from its front, held-out ones from its back, task by task,
 so that nothing is dealt twice, and so that a task added at the end of a stream leaves the draws of earlier tasks as they were. A task
 with `overlap` draws afresh: its training images from everything that no task holds out, its validation and test images from what is
-held out for that. So no image that any task trains on is ever one that a task is chosen or judged by.
+held out for that. So no task trains on an image that any task validates or tests on.
 
 Validation and test images come from the source's own splits where it has them.
 """
@@ -293,8 +293,8 @@ def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"]
 def _none_to_learn_from(task: TaskSpec, name: str, held: SourceLabels, number: int) -> LifelongError:
     others = [f"{len(held.rows(pool, number))} in {pool}" for pool in ("valid", "test") if held.has(pool)]
     return LifelongError(
-        f"task '{task.name}', class '{name}' of source '{task.source}': no image to learn from ({', '.join(others)});"
-        " if it is another class misspelt, mend its name; else say which classes are wanted, in a TOML file: classes = [...]"
+        f"task '{task.name}', class '{name}' of source '{task.source}': no training image ({', '.join(others)});"
+        " if its name is a misspelling of another class, correct it; else list the wanted classes in a TOML file: classes = [...]"
     )
 
 

@@ -1,4 +1,4 @@
-"""No picture to learn from is one to be judged by, not even as a second file of the same content, nor in a task that is learned later."""
+"""Keep validation and test images out of training: no copy of an image in two files, and none across tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +32,8 @@ class Learned:
 def remove_leakage(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Selection]) -> list[Selection]:
     """Leave out training images that equal a validation or test image of any task, and validation images that equal a test image.
 
-    Sources do hold the same file twice. The copy that is judged stays where it is, so that accuracies are over the images that were
-    asked for; what was left out is said in the task's notes.
+    Sources do hold the same file twice. The copy in the evaluation split stays, so that accuracies are over the requested images; the
+    task's notes say what was left out.
 
     Args:
         tasks: the tasks of a stream.
@@ -57,8 +57,8 @@ def remove_leakage(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: 
 def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Selection, learned: Sequence[Learned]) -> Selection:
     """Leave out of a new task what conflicts with tasks that a method has learned, which cannot be changed any more.
 
-    That are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
-    that they were trained on or chosen by. Validation images that they were trained on stay, and are counted in a note.
+    These are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
+    that they were trained or validated on. Validation images that they were trained on stay, and are counted in a note.
 
     Args:
         task: the new task.
@@ -70,9 +70,9 @@ def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Select
         LifelongError: nothing of a split is left.
     """
     against: dict[SplitName, tuple[tuple[SplitName, ...], str]] = {
-        "train": (("valid", "test"), "task '{}' is judged by"),
-        "valid": (("test",), "task '{}' is judged by"),
-        "test": (("train", "valid"), "task '{}' was trained on or chosen by"),
+        "train": (("valid", "test"), "task '{}' is evaluated on"),
+        "valid": (("test",), "task '{}' is evaluated on"),
+        "test": (("train", "valid"), "task '{}' was trained or validated on"),
     }
     rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
     for split, (others, words) in against.items():
@@ -93,7 +93,9 @@ def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Select
     for before in learned:
         hit = np.isin(contents["valid"], before.contents["train"])
         if hit.any():
-            notes.append(f"{_counted(hit, 'valid')} with content that task '{before.name}' was trained on: choices by them are optimistic.")
+            notes.append(
+                f"{_counted(hit, 'valid')} with content that task '{before.name}' was trained on: model selection on them is optimistic."
+            )
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))
 
 

@@ -1,4 +1,4 @@
-"""Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
+"""Open streams by name. Names and descriptions are cheap; a stream's own module is imported when it is opened."""
 
 import importlib
 from dataclasses import replace
@@ -45,7 +45,7 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         sources: opens the image sources.
 
     Raises:
-        LifelongError: there is no such stream, or its file makes none.
+        LifelongError: there is no such stream, or its file does not define one.
     """
     from lifelong.streams.build import SpecStream
 

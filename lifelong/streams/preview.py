@@ -1,4 +1,4 @@
-"""Images to look at: the first ones of a task's test split, class by class."""
+"""Preview a task: the first images of its test split, class by class."""
 
 from collections.abc import Iterator, Sequence
 

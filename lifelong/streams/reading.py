@@ -1,4 +1,4 @@
-"""The TOML form of a stream. Every error names the file, the task, the key and the value."""
+"""Read a stream from TOML. Every error names the file, the task, the key and the value."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ def read_stream(path: Path) -> StreamSpec:
     """Read a stream from a TOML file; `docs/streams.md` lists the keys.
 
     Raises:
-        LifelongError: the file cannot be read, is no TOML, or says something that makes no stream.
+        LifelongError: the file cannot be read, is not TOML, or does not define a stream.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""What a source holds, and what a task takes of it: between a stream's specification and the ways in which images are divided."""
+"""Describe which labels a source holds, and which of its images a task selects."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Rows = np.ndarray
 
 @dataclass(frozen=True)
 class SourceLabels:
-    """The labels of a source; all that is needed to say which image goes where.
+    """The labels of a source; enough to decide which image goes where.
 
     Attributes:
         name: the source's name.
@@ -47,7 +47,7 @@ class SourceLabels:
 
 @dataclass(frozen=True)
 class Selection:
-    """The images that one task takes.
+    """The images that one task gets.
 
     Attributes:
         rows: for each split, positions in the source's pool of that name; in `train` where the source has no such pool.

@@ -1,4 +1,4 @@
-"""A stream as data: which images make which task, in which order. `reading.py` has its TOML form."""
+"""Describe a stream as data: which images form which task, in which order. `reading.py` has its TOML form."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ class TaskSpec:
 
     Attributes:
         name: unique within its stream.
-        source: the name of an image source, or the address of one's own (`folder:DIR`, `parquet:DIR`, ...).
+        source: the name of an image source, or the address of the user's own (`folder:DIR`, `parquet:DIR`, ...).
         classes: names or ids in label order; a number k: k classes drawn by the stream's seed; None: all, in the source's order.
         train_per_class: training images per class; None: all that no other task of the stream asks for.
         valid_per_class: validation images per class, disjoint from every task's training images; from the source's own validation
@@ -46,10 +46,10 @@ class TaskSpec:
             the source has no validation split of its own.
         test_per_class: test images per class, fewer where fewer exist; None: all that no other task asks for.
         overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
-        transform: what is done to every image.
+        transform: applied to every image.
         image_size: height and width in pixels.
         normalization: None: by the statistics of its own training images.
-        augmentation: None: a crop with image_size / 8 pixels of padding, and a flip where the source bears mirroring.
+        augmentation: None: a crop with image_size / 8 pixels of padding, and a horizontal flip where that preserves the class.
     """
 
     name: str

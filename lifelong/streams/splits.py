@@ -46,7 +46,7 @@ SUPERCLASSES = {
 
 @dataclass(frozen=True)
 class Shuffled:
-    """The first part of a shuffle of a task's training images, whatever their classes, is for validation. Numbers asked for play no part.
+    """Use the first part of a shuffle of a task's training images for validation, whatever their classes and the numbers asked for.
 
     The shuffle is that of the authors' code: equal seeds hold out equal images wherever the source's files keep its original order.
 
@@ -76,7 +76,7 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class InOrder:
-    """Each class is cut in the order of the source's files: first train, then validation, then test. Numbers asked for play no part.
+    """Cut each class in the order of the source's files into train, validation and test, whatever the numbers asked for.
 
     Attributes:
         train, valid, test: the sizes of the parts, to each other. What the source has a split of its own for is not cut off.

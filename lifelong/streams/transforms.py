@@ -1,4 +1,4 @@
-"""What a stream may do to every image of a task, before anything is learned from it."""
+"""Transform every image of a task before training."""
 
 from dataclasses import dataclass
 

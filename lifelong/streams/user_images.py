@@ -1,4 +1,4 @@
-"""Streams from a person's own images, named by where they lie.
+"""Specify streams of a user's own images, named by their place.
 
 A folder of tasks is a stream as it stands: `folder:PATH` with `PATH/<task>/<class>/*` or `PATH/<task>/<train|valid|test>/<class>/*`; its
 tasks are learned in the natural order of their names. One data set of any kind becomes a stream when its classes are cut into tasks:
@@ -18,7 +18,7 @@ from lifelong.streams.selection import generator
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
 IMAGE_SIZE = 64
-"""Height and width where `size` does not say; photographs need more than the 32 of the benchmarks."""
+"""Height and width unless `size` is given; photographs need more than the 32 of the benchmarks."""
 
 
 def user_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
@@ -30,14 +30,14 @@ def user_stream(name: str, seed: int, sources: Sources) -> StreamSpec:
         sources: opens the images.
 
     Raises:
-        LifelongError: there are no such images, or it is not said how they make tasks.
+        LifelongError: there are no such images, or it is not clear how they form tasks.
     """
     address = parse_address(name, stream=True)
     if "tasks" in address.options:
         return _cut_classes(address, seed, sources)
     if address.kind != "folder":
         raise LifelongError(
-            f"stream '{name}': one data set is no stream yet; say into how many tasks its classes are cut, for example"
+            f"stream '{name}': one data set is not a stream yet; say into how many tasks to cut its classes, for example"
             f" '{name}{'&' if address.options else '?'}tasks=5', or describe the tasks in a TOML file"
         )
     return _folder_of_tasks(address, sources)
@@ -54,7 +54,8 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     if named or len(flat) == len(inside):
         raise LifelongError(
             f"stream '{address.name}': {root} holds {'splits' if named else 'classes'} ('{shown((named or flat)[0])}', ...) where a stream"
-            f" holds tasks: one folder a task, in it one a class; or cut its classes into tasks: 'folder:{address.where}?tasks=2'"
+            " holds tasks: one folder per task, with one folder per class in it; or cut its classes into tasks:"
+            f" 'folder:{address.where}?tasks=2'"
         )
     if flat:
         raise LifelongError(

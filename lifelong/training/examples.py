@@ -1,4 +1,4 @@
-"""What a training loop is fed: inputs and labels of both splits, and how a batch of inputs is prepared."""
+"""Hold what a training loop needs: inputs and labels of both splits, and how to prepare a batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ EVALUATION_BATCH = 256
 """Inputs per step where no gradient is wanted. Fixed, because sums of floats depend on it in the last bit."""
 
 CPU_BATCH = 64
-"""The same on a CPU, which more inputs at once make no faster: maps of the size of a training step's find room where those were."""
+"""The same on a CPU, where larger steps are no faster: activations of a training step's size reuse its memory."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Examples:
         train, valid: inputs of shape (N, ...): uint8 images, features that were computed before, or whatever else the loss and the
             prediction know how to take, such as positions in a store.
         train_labels, valid_labels: class ids of shape (N,).
-        normalization: of images; None: the inputs are no images and are used as they are.
+        normalization: of images; None: the inputs are not images and are used unchanged.
         augmentation: of training images.
         together: what is made of an input in evaluation may depend on the others of its batch.
     """
@@ -93,7 +93,7 @@ def batched(
         inputs: of shape (N, ...); N may be 0.
         prepare: applied to each step first.
         together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
-        tell: is told after each step how many inputs are done.
+        tell: called after each step with the number of inputs done.
     """
     size = evaluation_batch(inputs.device, together=together)
     found: list[Tensor] = []
@@ -138,7 +138,7 @@ def confusion(
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
-        split: the images to judge by.
+        split: the images to evaluate on.
         together, tell: as for `batched`.
     """
     answers = batched(logits, split.images, together=together, tell=tell)
@@ -152,7 +152,7 @@ def evaluate(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
-        split: the images to judge by.
+        split: the images to evaluate on.
         together: as for `batched`.
     """
     return accuracy(batched(logits, split.images, together=together), split.labels)

@@ -1,4 +1,4 @@
-"""Training a module behind a frozen one."""
+"""Train a module behind a frozen prefix."""
 
 import time
 from dataclasses import replace
@@ -12,7 +12,7 @@ from lifelong.training.select import fit_selected
 from lifelong.training.stages import Stage
 
 LARGEST_CACHE = 2 << 30
-"""Bytes that the outputs of a frozen module may take; larger ones are computed anew in every epoch."""
+"""Bytes that the outputs of a frozen module may take; larger ones are computed again in every epoch."""
 
 
 def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
@@ -22,7 +22,7 @@ def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples,
 
     Args:
         prefix: frozen modules, which may be none.
-        module: what is trained, in place; if it is empty the prefix is the whole network, and is only judged.
+        module: what is trained, in place; if it is empty the prefix is the whole network, and is only evaluated.
         examples: of images.
         settings: optimizer, schedule, length, grid of weight decays.
         stage: names the computation.

@@ -1,4 +1,4 @@
-"""Gradients of single samples, found for a whole batch at once.
+"""Compute the gradients of single samples for a whole batch at once.
 
 Of what each sample passes alone, a layer's gradient for one sample follows from what went into the layer and from the gradient of what
 came out, and one pass over a batch leaves both behind (Goodfellow, arXiv 1510.01799; for convolutions Rochette et al., arXiv 1912.06015).

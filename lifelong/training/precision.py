@@ -1,4 +1,4 @@
-"""In which precision networks train: float32, TF32 on tensor cores, or bfloat16 by autocast.
+"""Set the precision in which networks train: float32, TF32 on tensor cores, or bfloat16 by autocast.
 
 Only the forward pass and the loss of a training step (and of a search) are computed in the chosen precision, with the gradients that
 follow from them. Weights, their updates, batch-norm statistics, validation, answers, Fisher information, the bases of GPM, features,
@@ -20,11 +20,11 @@ from lifelong.errors import LifelongError
 from lifelong.settings.training import Precision, TrainingSettings
 
 SMALLEST = 16
-"""Pixels a side of images that may be learned from in bfloat16 on a processor. Smaller ones come to maps of a single pixel before the last
-stride, and there oneDNN's gradient of a strided convolution's weights reads memory that nobody has written (PyTorch 2.13)."""
+"""The smallest height and width, in pixels, of images for training in bfloat16 on a CPU. Smaller ones come to maps of a single pixel before
+the last stride, and there oneDNN's gradient of a strided convolution's weights reads memory that nobody has written (PyTorch 2.13)."""
 
 SLOW = 1.5
-"""How many times as long as in float32 a convolution may take in bfloat16 before a run is warned."""
+"""A run warns if a convolution takes more than this many times as long in bfloat16 as in float32."""
 
 
 def resolved(precision: Precision) -> Precision:
@@ -92,7 +92,7 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         image_size: height and width of the smallest images, in pixels.
 
     Returns:
-        What the user should know, a line each.
+        What the user should know, one line for each point.
 
     Raises:
         LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled elsewhere than on
@@ -109,11 +109,11 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         raise LifelongError(f"--precision bf16: {device} has no bfloat16 units (NVIDIA GPUs have them from Ampere on); use float32")
     if device.type == "cpu" and image_size < SMALLEST:
         raise LifelongError(
-            f"--precision bf16: on a processor images must be at least {SMALLEST} pixels a side, and some of these are {image_size};"
+            f"--precision bf16: on a CPU images must be at least {SMALLEST} pixels wide and high, and some of these are {image_size};"
             " use float32"
         )
     if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
-        return [f"--precision bf16: this processor computes in bfloat16 {slowdown:.0f} times slower than in float32"]
+        return [f"--precision bf16: this CPU is {slowdown:.0f} times slower in bfloat16 than in float32"]
     return []
 
 

@@ -1,4 +1,4 @@
-"""The learning rate over the epochs."""
+"""Schedule the learning rate over the epochs."""
 
 import math
 

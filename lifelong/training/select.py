@@ -1,4 +1,4 @@
-"""Choosing the weight decay on the validation images of the task at hand."""
+"""Choose the weight decay on the validation images of the current task."""
 
 import time
 from dataclasses import replace
@@ -25,7 +25,7 @@ def fit_selected(
     """Run `fit` with each weight decay of the grid from the same start, and keep the best by validation accuracy (the first on ties).
 
     With an empty grid this is `fit`. Arguments as there; the seconds and epochs of all candidates are summed, since all were spent.
-    A candidate that diverges is none, and is named in the outcome.
+    A candidate that diverges is dropped, and named in the outcome.
 
     Raises:
         LifelongError: as `fit`; of divergence only if every candidate diverges.

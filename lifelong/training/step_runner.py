@@ -199,7 +199,7 @@ class StepRunner:
 
     Args:
         device: where the steps compute.
-        generators: the generators on the device that steps draw from, besides torch's global one.
+        generators: the generators on the device that steps draw from, in addition to torch's global one.
         host: what steps may know of the host; those that look at it are never recorded.
     """
 

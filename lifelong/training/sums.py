@@ -1,4 +1,4 @@
-"""Sums over many samples, such as importance, as a stage: with progress, and resumable."""
+"""Add up over many samples, such as importance, as a resumable stage with progress."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar

@@ -151,11 +151,11 @@ def test_folders_that_cannot_be_used(sources, tmp_path):
     put(data, "deep/task/train/owl/1.png", "deep/other/train/owl/1.png")
     fails(sources, "folder:deep", "deep/other holds no images; its folders ('train', ...) are not looked into")
     put(data, "mixed/train/owl/1.png", "mixed/train/crow/1.png", "mixed/jay/1.png")
-    fails(sources, "folder:mixed", "holds 'jay' beside 'train'")
+    fails(sources, "folder:mixed", "holds 'jay' next to 'train'")
     put(data, "twice/train/a/1.png", "twice/train/b/1.png", "twice/val/a/1.png", "twice/valid/a/1.png")
     fails(sources, "folder:twice", "'val' and 'valid', two names for one split")
     put(data, "more/train/a/1.png", "more/train/b/1.png", "more/test/c/1.png")
-    fails(sources, "folder:more", "class 'c' of test is none of train's")
+    fails(sources, "folder:more", "class 'c' of test is not in train")
     put(data, "line/a\nb/1.png", "line/c/1.png")
     fails(sources, "folder:line", "'a?b' has a name that cannot be printed")
     fails(sources, "folder:flat/1.png", "is a file; name its folder: folder:DIR")
@@ -168,7 +168,7 @@ def test_links_are_followed_and_circles_do_no_harm(sources, tmp_path):
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "up").symlink_to(root)
     (root / "b" / "self.png").symlink_to(root / "b" / "self.png")
-    fails(sources, "folder:photos", "self.png: a link that leads nowhere")
+    fails(sources, "folder:photos", "self.png: a broken link")
     (root / "b" / "self.png").unlink()
     source = sources.open("folder:photos")
     assert source.labels("train").tolist() == [0, 1, 2, 2]
@@ -254,7 +254,7 @@ def test_a_list_with_splits_and_columns_of_other_names(sources, tmp_path):
 
 def test_named_splits_of_a_list(sources, tmp_path):
     listed(tmp_path, "image,label,split\na.png,x,one\nb.png,y,two\nc.png,x,three\nd.png,y,four\n", "a.png", "b.png", "c.png", "d.png")
-    fails(sources, "csv:lists/list.csv", "line 2: split 'one' is none of train, valid, test", "?train=VALUE")
+    fails(sources, "csv:lists/list.csv", "line 2: split 'one' is not one of train, valid, test", "?train=VALUE")
     source = sources.open("csv:lists/list.csv?train=one+two&test=four")
     assert source.labels("train").tolist() == [0, 1]
     assert numbers(source, "test") == [3]
@@ -284,7 +284,7 @@ def test_a_column_of_folds(sources, tmp_path):
     listed(tmp_path, "image,label,fold,set\na.png,x,train,test\nb.png,y,test,train\n")
     fails(fresh(tmp_path), "csv:lists/list.csv", "the columns 'fold' and 'set' both name splits", "?split=COLUMN")
     listed(tmp_path, "image,label,set\na.png,x,train\nb.png,y,third\n")
-    fails(fresh(tmp_path), "csv:lists/list.csv", "line 3: set 'third' is none of train, valid, test")
+    fails(fresh(tmp_path), "csv:lists/list.csv", "line 3: set 'third' is not one of train, valid, test")
 
 
 @pytest.mark.parametrize(

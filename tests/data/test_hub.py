@@ -187,7 +187,7 @@ def test_splits_of_other_names(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("place", ["../../etc", "/etc/passwd", "a/b/c", "a b/c", "..", "a/..", "https://x"])
 def test_ids_are_checked(tmp_path, place):
-    with pytest.raises(LifelongError, match="is no id of the hub; write hub:OWNER/NAME"):
+    with pytest.raises(LifelongError, match="is not a valid Hub id; write hub:OWNER/NAME"):
         Sources(download=True, cache=tmp_path).open(f"hub:{place}")
 
 

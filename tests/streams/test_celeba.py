@@ -77,7 +77,7 @@ def test_the_stream_on_made_images(tmp_path):
         assert (one.train, one.valid, one.test, one.image_size) == ((180, 20, 40, 32) if things else (87, 9, 11, 32))
     assert described["cifar100-3"].classes == CIFAR100[30:40]
     assert described["celeba-1"].notes == (
-        "Images drawn by the seed, not those of the authors: there is no fceleba_10tasks.csv beside the images of 'celeba'.",
+        "Images drawn by the seed, not those of the authors: there is no fceleba_10tasks.csv next to the images of 'celeba'.",
     )
     assert not any(one.notes for name, one in described.items() if name != "celeba-1"), "said once, at the first such task"
     for task in (stream[0], stream[1]):

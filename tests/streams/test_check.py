@@ -58,7 +58,7 @@ def test_every_kind_of_trouble_is_said_once(tmp_path):
     where = f"'folder:{root}'"
     said = check(tmp_path, name)
     assert said[:5] == [
-        f"1 of 377 images of {where} cannot be used (mend or remove them, or leave them out with --skip-broken):"
+        f"1 of 377 images of {where} cannot be used (repair or remove them, or leave them out with --skip-broken):"
         " owl/broken.png (truncated).",
         f"1 of 377 images of {where} is of one colour: owl/flat.png.",
         f"1 of 377 images of {where} is changed by being read: owl/deep.png (values of 8 bits in a file of more, taken as they are).",
@@ -67,7 +67,7 @@ def test_every_kind_of_trouble_is_said_once(tmp_path):
     ]
     assert said[5].startswith("1 class has fewer than 10 images to learn from: 'wren' of 'photos ")
     assert said[5].endswith("' (1).")
-    assert said[6].startswith("1 class has fewer than 5 images to be judged by: 'wren'")
+    assert said[6].startswith("1 class has fewer than 5 images to be tested on: 'wren'")
     assert "of very uneven size: 'photos" in said[7]
     assert "('wren' 1, '" in said[7]
     assert len(said) == 8

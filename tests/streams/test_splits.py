@@ -8,7 +8,7 @@ from sklearn.utils import shuffle
 
 from lifelong.data.known_sources import CIFAR10, CIFAR100, MINI_IMAGENET
 from lifelong.data.sources import Sources
-from lifelong.data.task import NO_AUGMENTATION, Augmentation
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation
 from lifelong.errors import LifelongError
 from lifelong.streams.named_streams import open_stream
 from lifelong.streams.spec import TaskSpec
