@@ -87,7 +87,7 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
     head, colon, rest = place.partition(":")
     kind, where = (head, rest) if colon and head in KINDS else ("named", place)
     if kind == "named" and colon:
-        raise LifelongError(f"unknown source '{name}': no kind '{head}:'{near_miss(head, KINDS)}")
+        raise LifelongError(f"unknown source '{name}': unknown kind '{head}:'{near_miss(head, KINDS)}")
     if kind != "named" and not where.strip():
         raise LifelongError(f"source '{name}': nothing follows the colon; write {kind}:{KINDS[kind]}")
     options: dict[str, str] = {}
@@ -113,7 +113,7 @@ def _cut(name: str) -> tuple[str, str]:
     if marks:
         raise LifelongError(
             f"source '{name}': unknown option '{marks[0][1]}'{near_miss(marks[0][1], _KNOWN)}"
-            " (where this is a part of a path, end the name with ?flip=false)"
+            " (if this is part of a path, end the name with ?flip=false)"
         )
     return name, ""
 
@@ -125,7 +125,7 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
         raise LifelongError(f"{where}: unknown{near_miss(key, taken)}")
     if key not in taken:
         what = "a known source" if kind == "named" else f"{kind}:"
-        raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(taken)}")
+        raise LifelongError(f"{where}: is not an option of {what}, which takes {', '.join(taken)}")
     if key in before:
         raise LifelongError(f"{where}: is given twice; keep one")
     if not value or (key in SPLITS and "" in value.split("+")):

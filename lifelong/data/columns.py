@@ -40,7 +40,7 @@ def opened(file: Path) -> Generator[Any]:
         with open_regular(file) as bare, pq.ParquetFile(bare, buffer_size=_BUFFER) as parquet:
             yield parquet
     except MemoryError as error:
-        raise LifelongError(f"{file}: needs more memory than there is to be read; write it in smaller row groups") from error
+        raise LifelongError(f"{file}: reading it needs more memory than there is; write it in smaller row groups") from error
     except UnicodeDecodeError as error:
         raise LifelongError(f"{file}: holds text that is not UTF-8; write it as UTF-8") from error
     except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError, KeyError) as error:
@@ -56,7 +56,7 @@ def count_rows(file: Path, parquet: Any) -> int:
     """
     rows, size = parquet.metadata.num_rows, file.stat().st_size
     if not 0 <= rows <= max(MOST_ROWS, size):
-        raise LifelongError(f"{file}: says that it holds {rows} rows in {size} bytes; it is damaged, or made to fill the memory")
+        raise LifelongError(f"{file}: claims {rows} rows in {size} bytes; it is damaged or malicious")
     return rows
 
 
@@ -71,7 +71,7 @@ def find_column(file: Path, names: Sequence[str], wanted: Sequence[str], what: s
             return name
     raise LifelongError(
         f"{file}: no column '{wanted[0]}' for the {what}; its columns: {', '.join(map(shown, names))}"
-        f" (behind parquet: or hub: say which: ?{what.removesuffix('s')}=COLUMN)"
+        f" (after parquet: or hub:, name it: ?{what.removesuffix('s')}=COLUMN)"
     )
 
 
@@ -115,7 +115,7 @@ def read_labels(file: Path, label: str) -> np.ndarray:
             return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)])
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return np.array(column.to_pylist(), dtype=object)
-    raise LifelongError(f"{file}: column '{label}' holds {kind}; labels are whole numbers or names")
+    raise LifelongError(f"{file}: column '{label}' holds {kind}; labels are integers or names")
 
 
 def read_words(file: Path) -> tuple[str, np.ndarray] | None:
@@ -154,7 +154,7 @@ def read_images(file: Path, image: str) -> Iterator[list[bytes | None]]:
                 raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
             unpacked += column.nbytes
             if unpacked > most:
-                raise LifelongError(f"{file}: its images unpack to more than {MOST_TIMES} times its size; it is made to fill the memory")
+                raise LifelongError(f"{file}: its images unpack to more than {MOST_TIMES} times its size; it is damaged or malicious")
             yield column.to_pylist()
 
 

@@ -142,8 +142,8 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
         return {"train": [""]}
     if not holding:
         raise LifelongError(
-            f"{root}: '{named[0]}' and '{named[1]}' are names of splits, but hold no folders of classes; make {named[0]}/CLASS/* of them,"
-            " list the images with their labels in a CSV file (csv:FILE), or, where they really are classes, give them other names"
+            f"{root}: '{named[0]}' and '{named[1]}' are names of splits, but hold no folders of classes; make them {named[0]}/CLASS/*,"
+            " list the images with their labels in a CSV file (csv:FILE), or, if they really are classes, rename them"
         )
     others = [name for name in inside if not is_word(name)]
     if others:
@@ -164,9 +164,9 @@ def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str]
     for folder in folders_in(root / level):
         name = class_name(folder)
         if name is None:
-            raise LifelongError(f"{root / level}: the folder '{shown(folder)}' has a name that cannot be printed; give it another")
+            raise LifelongError(f"{root / level}: the folder '{shown(folder)}' has a name that cannot be printed; rename it")
         if name in classes:
-            raise LifelongError(f"{root / level}: two folders are called '{name}', written in different ways; put them together")
+            raise LifelongError(f"{root / level}: two folders are called '{name}', in different spellings; merge them")
         classes[name] = folder
     if not classes:
         leave = f", or leave '{level}' out by naming the splits that are wanted: ?train=FOLDER" if level else ""

@@ -126,9 +126,9 @@ def _one(name: str, image: Any) -> list[Given] | None:
     """Return the images that one object holds; None if it is not itself an image (it may be a sequence of them)."""
     if isinstance(image, (str, os.PathLike)):
         if not os.fspath(image):
-            raise LifelongError(f"{name}: an empty path; give that of an image, or of a folder")
+            raise LifelongError(f"{name}: an empty path; give the path of an image or a folder")
         if why := unusable_name(os.fspath(image)):
-            raise LifelongError(f"{name}: its path {why}; give that of an image")
+            raise LifelongError(f"{name}: its path {why}; give the path of an image")
         path = Path(image)
         files, _ = find_images(path)
         return [Given(str(file), file, path.is_dir()) for file in files]

@@ -40,7 +40,7 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
     """
     if Path(hub.id).exists():
         raise LifelongError(
-            f"cannot download source '{name}': a folder '{hub.id}' lies here, which would be taken for the data set; start elsewhere"
+            f"cannot download source '{name}': there is a folder '{hub.id}' here, which would be mistaken for the data set; start elsewhere"
         )
     try:
         _knock(hub.id)
@@ -71,7 +71,7 @@ def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[SplitName, 
     found = usual_splits(f"source '{name}' ({hub.id})", there)
     if "train" not in found:
         raise LifelongError(
-            f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them make train: hub:{hub.id}?train=SPLIT"
+            f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them form train: hub:{hub.id}?train=SPLIT"
         )
     left = [split for split in there if split not in found.values()]
     if left:
@@ -105,4 +105,4 @@ def _knock(hub_id: str) -> None:
         Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / hub_id.replace("/", "___"),
     ]
     if not any(copy.exists() for copy in copies):
-        raise OSError("HF_HUB_OFFLINE is set, and there is no copy of it from before")
+        raise OSError("HF_HUB_OFFLINE is set, and there is no earlier copy of it")

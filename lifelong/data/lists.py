@@ -52,10 +52,12 @@ def list_csv(
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise LifelongError(
-            f"{file}: {len(missing)} of its images are not there: {', '.join(missing[:5])}{more}; paths start from its folder"
+            f"{file}: {len(missing)} of its images are missing: {', '.join(missing[:5])}{more}; paths are relative to its folder"
         )
     if "train" not in found:
-        raise LifelongError(f"{file}: no images for train; mark some so in the column 'split', or say which value does: ?train=VALUE")
+        raise LifelongError(
+            f"{file}: no images for train; mark some as train in the column 'split', or say which value means train: ?train=VALUE"
+        )
     return Listing({split: FileSplit(file, file.parent, *lists) for split, lists in found.items()}, notes)
 
 
@@ -139,5 +141,7 @@ def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[Spl
 def _below(file: Path, line: int, name: str) -> str:
     """Check that a path stays below the list's folder, and return it."""
     if os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or "\0" in name:
-        raise LifelongError(f"{file}, line {line}: '{shown(name)}' leads out of the list's folder; move the list up, or the image below it")
+        raise LifelongError(
+            f"{file}, line {line}: '{shown(name)}' is outside the list's folder; move the list up, or the image into the folder"
+        )
     return name

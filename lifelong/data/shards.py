@@ -143,7 +143,7 @@ def _check_shards(files: Sequence[Path]) -> None:
 
 def _doubled(one: Path, other: Path) -> LifelongError:
     return LifelongError(
-        f"{one.parent}: {one.name} and {other.name} are of two copies of one split, which would be read twice; keep one of them,"
+        f"{one.parent}: {one.name} and {other.name} belong to two copies of one split, which would be read twice; keep one of them,"
         f" or name the files to read: ?train={one.name}"
     )
 

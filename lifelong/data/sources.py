@@ -224,7 +224,7 @@ class Sources:
         folder = self.cache.folder / "hub" / folder_name(hub)
         if not split_files(folder).get("train"):
             if not self.download:
-                raise MissingDataError(name, f"{why}, or let it be fetched with --download")
+                raise MissingDataError(name, f"{why}, or allow the download with --download")
             from lifelong.data.hub import fetch
 
             fetch(name, hub, folder, why)

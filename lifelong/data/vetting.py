@@ -44,7 +44,7 @@ def read_apart(files: Sequence[Path], image_columns: Sequence[str], label_column
         LifelongError: a file cannot be read, ended the process, or takes too much memory.
     """
     if not sys.executable:
-        log.warning("parquet files are read without looking at them in another process first: this program does not know its Python")
+        log.warning("parquet files are not checked in a separate process first, because sys.executable is not set")
         return
     asked = json.dumps([list(map(str, map(os.path.abspath, files))), list(image_columns), list(label_columns)])
     # Memory of the C library: arenas of another allocator would count before they are used.
@@ -64,9 +64,7 @@ def read_apart(files: Sequence[Path], image_columns: Sequence[str], label_column
             raise LifelongError(said)
         return
     file = files[min(len(told), len(files) - 1)]
-    raise LifelongError(
-        f"{file}: the process that read it {_end(done.returncode)}; it is damaged, or made to do so: copy or download it again"
-    )
+    raise LifelongError(f"{file}: the process that read it {_end(done.returncode)}; it is damaged or malicious; copy or download it again")
 
 
 def _end(code: int) -> str:

@@ -127,7 +127,7 @@ def _keep(task: TaskSpec, part: Selection, kept: dict[SplitName, np.ndarray]) ->
         if not keep.any():
             raise LifelongError(
                 f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {IN_WORDS[split]} images is also a {others}"
-                " image of the stream (the same file content); take the copies out of the source"
+                " image of the stream (the same file content); remove the copies from the source"
             )
         notes.append(f"{_counted(~keep, split)} left out: the source holds the same content among the stream's {others} images.")
         rows[split], ids[split] = rows[split][keep], ids[split][keep]

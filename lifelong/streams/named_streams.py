@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from lifelong.data.address import KINDS, meant_address
 from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.arguments import Seed
+from lifelong.settings.fields import expected
 
 if TYPE_CHECKING:
     from lifelong.data.sources import Sources
@@ -50,7 +52,7 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
     from lifelong.streams.build import SpecStream
 
     if not 0 <= seed < 2**32:
-        raise LifelongError(f"seed {seed}: must lie between 0 and {2**32 - 1}")
+        raise LifelongError(f"seed {seed}: expected {expected(Seed)}")
     from lifelong.streams.reduced import parse_reduction, reduced
 
     file, mark, options = name.rpartition(".toml?")

@@ -50,9 +50,7 @@ class FixedPools:
             LifelongError: it has no test images.
         """
         if not held.has("test"):
-            raise LifelongError(
-                f"source '{held.name}' has no test split, and this stream takes its test images from nowhere else; add its test images"
-            )
+            raise LifelongError(f"source '{held.name}' has no test split, and this stream has no other test images; add its test images")
         everything = range(len(held.classes))
         pools = {split: [held.rows(split if held.has(split) else "train", number) for number in everything] for split in SPLITS}
         if not held.has("valid"):
@@ -87,7 +85,7 @@ def _some(task: TaskSpec, split: SplitName, name: str, pool: Rows, asked: int | 
     """Select the images of one class."""
     if not len(pool):
         raise LifelongError(
-            f"task '{task.name}', class '{name}' of source '{task.source}': no {IN_WORDS[split]} image is there; a class needs at least 2"
+            f"task '{task.name}', class '{name}' of source '{task.source}': there is no {IN_WORDS[split]} image; a class needs at least 2"
             " training images and 1 test image"
         )
     if asked is None or asked >= len(pool):

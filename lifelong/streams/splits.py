@@ -123,7 +123,7 @@ def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held
         for number in wanted:
             if number in owner:
                 word = held.classes[number]
-                raise LifelongError(f"task '{task.name}': class '{word}' of source '{held.name}' is wholly in task '{owner[number]}'")
+                raise LifelongError(f"task '{task.name}': class '{word}' of source '{held.name}' is already used by task '{owner[number]}'")
             owner[number] = task.name
 
 
@@ -131,9 +131,7 @@ def _check_some(task: TaskSpec, rows: dict[SplitName, Rows], what: str) -> None:
     for split in SPLITS:
         if not len(rows[split]):
             total = sum(map(len, rows.values()))
-            raise LifelongError(
-                f"task '{task.name}': {what} has too few images ({total}) for any to be of {split}; give the whole data set"
-            )
+            raise LifelongError(f"task '{task.name}': {what} has too few images ({total}) to give any to {split}; give the whole data set")
 
 
 def cifar100_order(seed: int) -> list[int]:

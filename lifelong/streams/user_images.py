@@ -48,7 +48,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     assert root is not None
     inside = folders_in(root)
     if not inside:
-        raise LifelongError(f"stream '{address.name}': {root} holds no folders; make {root.name}/TASK/CLASS/* of it")
+        raise LifelongError(f"stream '{address.name}': {root} holds no folders; arrange it as {root.name}/TASK/CLASS/*")
     named = [name for name in inside if is_word(name)] if are_splits(inside) or any(split_of(name) == "train" for name in inside) else []
     flat = [name for name in inside if not folders_in(root / name)]
     if named or len(flat) == len(inside):
@@ -66,7 +66,7 @@ def _folder_of_tasks(address: Address, sources: Sources) -> StreamSpec:
     for folder in inside:
         task = class_name(folder)
         if task is None:
-            raise LifelongError(f"{root}: the folder '{shown(folder)}' has a name that cannot be printed; give it another")
+            raise LifelongError(f"{root}: the folder '{shown(folder)}' has a name that cannot be printed; rename it")
         tasks.append(TaskSpec(task, address.of_source(str((root / folder).resolve())), image_size=_size(address)))
     return StreamSpec(_name(address), tuple(tasks))
 

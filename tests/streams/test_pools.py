@@ -120,5 +120,5 @@ def test_what_is_capped_is_said():
 def test_what_cannot_be_drawn_is_one_clear_line():
     with pytest.raises(LifelongError, match="source 's' has no test split"):
         FixedPools(1).pools(SourceLabels("s", ("a", "b"), {"train": np.array([0, 1])}))
-    with pytest.raises(LifelongError, match=r"task 't', class 'b' of source 's': no validation image is there"):
+    with pytest.raises(LifelongError, match=r"task 't', class 'b' of source 's': there is no validation image"):
         FixedPools(1).divide([task("t", ([0, 1], 1, 1, 1))], [(0, 1)], held([2, 1], [1, 1]), 0)

@@ -193,7 +193,7 @@ PAIR = (TaskSpec("one", "animals", ("ant", "bee")), TaskSpec("two", "animals", (
 @pytest.mark.parametrize("draw", [Shuffled(), InOrder()])
 def test_a_class_goes_to_one_task(draw):
     held = holdings("animals", ("ant", "bee", "cat"), {"train": 20, "test": 5})
-    with pytest.raises(LifelongError, match="task 'two': class 'bee' of source 'animals' is wholly in task 'one'"):
+    with pytest.raises(LifelongError, match="task 'two': class 'bee' of source 'animals' is already used by task 'one'"):
         draw.divide(PAIR, [(0, 1), (1, 2)], held, 0)
 
 
