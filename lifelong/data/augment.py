@@ -41,12 +41,12 @@ def draw(policy: Augmentation, count: int, generator: torch.Generator) -> Draws:
 
 
 def augment(images: UInt8[Tensor, "b 3 h w"], policy: Augmentation, generator: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
-    """Crop, mirror and brighten each image of a batch at random, each with draws of its own.
+    """Crop, mirror and brighten each image of a batch independently at random.
 
     Args:
         images: uint8 RGB.
-        policy: what is done; a policy that changes nothing returns the images themselves.
-        generator: the source of chance, on the images' device.
+        policy: the augmentations; a policy that changes nothing returns the images themselves.
+        generator: of the random draws, on the images' device.
 
     Returns:
         The changed images, of the same shape. A crop first pads with black; brightness is rounded and clipped to 0..255.
@@ -82,9 +82,9 @@ def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> 
 def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
     """Turn pixels into floats, (x / 255 - mean) / std per channel, by one multiply-add x * scale + shift.
 
-    Their type is torch's default, as that of the weights of a new network: float32 unless the program has set another.
+    The result has torch's default dtype, like the weights of a new network: float32 unless the program has set another.
 
-    On a CPU the result lies channels-last in memory, in which convolutions and what follows them run faster.
+    On a CPU its memory format is channels-last, which makes convolutions and later layers faster.
 
     Args:
         images: uint8 RGB.
@@ -106,9 +106,9 @@ def order_of_images(device: torch.device) -> torch.memory_format:
 def _factors(
     means: tuple[float, ...], stds: tuple[float, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """Return scale and shift of each channel, made once for a device: it would have to wait for those of every batch.
+    """Return scale and shift of each channel, made once per device: else it would wait for those of every batch.
 
-    They are kept for every task, since a recorded step reads them where they lie.
+    They are kept for every task, since a recorded step reads them in place.
     """
     scale = [1 / (255 * std) for std in stds]
     shift = [-mean / std for mean, std in zip(means, stds, strict=True)]

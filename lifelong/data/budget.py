@@ -13,7 +13,7 @@ _UNCOUNTED = 4 * 2**20  # bytes of an image that are too few to count, however m
 class Budget:
     """Bytes that threads take and return; a thread that asks for more than is left waits.
 
-    A thread takes once and gives all back, so that no two wait for each other.
+    A thread takes once and returns everything, so that no two threads wait for each other.
 
     Args:
         total: bytes.

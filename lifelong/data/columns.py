@@ -96,7 +96,7 @@ def read_labels(file: Path, label: str) -> np.ndarray:
     """Read the label of each row as stored: int64, or strings (dtype object).
 
     Raises:
-        LifelongError: a label is missing or neither whole number, truth value nor text.
+        LifelongError: a label is missing, or is not an integer, a truth value or a text.
     """
     import pyarrow as pa
 

@@ -72,7 +72,7 @@ def read_file(file: Path) -> bytes:
     """Read the bytes of an image file.
 
     Raises:
-        LifelongError: it is not there, no regular file (see `lifelong.opening`), too large, or cannot be read.
+        LifelongError: it is missing, not a regular file (see `lifelong.opening`), too large, or cannot be read.
     """
     try:
         return read_bytes(file, MOST_IMAGE)
@@ -96,13 +96,13 @@ class Listing:
 def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing:
     """List the images of `root/<class>/*`, or of `root/<split>/<class>/*`.
 
-    The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one that is called `train` holds
-    folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
+    The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one named `train` holds
+    folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are skipped silently, others are
     counted. Links are followed, even out of the folder; there is no level below the classes, so circular links do no harm.
 
     Args:
         root: the folder.
-        parts: for each split the folders that make it; empty: the usual names.
+        parts: for each split the folders that form it; empty: the usual names.
 
     Raises:
         LifelongError: there are no images or fewer than two classes, a class holds none, or a name cannot be used.
@@ -200,13 +200,13 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
 def find_images(path: Path) -> tuple[list[Path], str]:
     """Return a file itself, or the images in a folder and its subfolders, in natural order.
 
-    What is an image and what is hidden is as in `list_folder`. Links to folders are not followed, so that a circle ends.
+    Images and hidden files are defined as in `list_folder`. Links to folders are not followed, so circular links do no harm.
 
     Args:
         path: of a file or a folder.
 
     Returns:
-        The files, and one sentence about what was passed over; empty for nothing.
+        The files, and one sentence about skipped files; empty if there are none.
 
     Raises:
         LifelongError: there is no such file, a folder cannot be read or holds no image.

@@ -77,7 +77,7 @@ def decode_given(
         tell: called with the number of images that were finished since the last call.
 
     Returns:
-        The images, and by their positions those that cannot be used, with the reason; these are black.
+        The images, and by position the reasons why some cannot be used; these are black.
     """
     parts: list[Tensor] = []
     problems: dict[int, str] = {}

@@ -31,9 +31,9 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
 
     Args:
         name: of the source, for the error line.
-        hub: what to fetch; no splits: those with usual names.
+        hub: what to fetch; without splits: those with usual names.
         folder: where the files go; train comes last, so a folder with a train file is complete.
-        searched: what was looked at before, for the error line.
+        searched: where it was searched before, for the error line.
 
     Raises:
         LifelongError: the hub cannot be reached or does not have it, or the folder cannot be written.

@@ -30,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000
 """What Pillow is asked to read: pictures only; nothing that starts another program (EPS) or reads other data."""
 
 _IF_THERE = ("AVIF", "HEIF")
-"""What it is asked to read where it can; HEIF comes with a package of its own."""
+"""Further formats, if Pillow can read them; HEIF needs a separate package."""
 
 _CHUNK = 8  # images that one thread takes at a time
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
@@ -56,8 +56,8 @@ class Decoded(NamedTuple):
 
     Attributes:
         images: RGB squares; those that cannot be used are black.
-        problems: by their positions, in order, those that cannot be used, with the reason.
-        remarks: by their positions, in order, those that lost something by being read, with what; one colour is such a loss.
+        problems: why images cannot be used, by position, in order.
+        remarks: what images lost when read, by position, in order; a single colour counts as a loss.
     """
 
     images: UInt8[Tensor, "n 3 s s"]
@@ -68,16 +68,16 @@ class Decoded(NamedTuple):
 def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) -> Decoded:
     """Decode images on all cores, as RGB squares.
 
-    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8 (or are taken as they are where none is
-    above 255), transparency is laid on white, a camera's rotation mark is obeyed, of a phone's several pictures (MPO) the first is taken.
+    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8 (or are used unchanged if none is above
+    255), transparency is laid over white, EXIF orientation is applied, and of a phone's several pictures (MPO) the first is used.
 
     Args:
         encoded: each image.
         size: height and width of the result in pixels.
-        squeeze: whether an oblong image is squeezed into the square whole; else the middle of its long side is kept.
+        squeeze: whether to squeeze an oblong image into the square; else the middle of its long side is kept.
 
     Returns:
-        The images, and those that cannot be used: they are missing, broken, too large to be true, or a film.
+        The images, and those that cannot be used: missing, broken, implausibly large, or animated.
     """
     images = np.zeros((len(encoded), size, size, 3), dtype=np.uint8)
 
@@ -154,7 +154,7 @@ def _truncation_found() -> Generator[None]:
 def _opened_up(image: Picture) -> Generator[tuple[np.ndarray, str]]:
     """Provide a decoded image and what it lost for a block; its memory counts against the budget of all threads.
 
-    The pixels are bytes of shape (h, w) if it is grey, else (h, w, 3); what it lost is empty for nothing.
+    The pixels are uint8 of shape (h, w) for grey, else (h, w, 3); the second value is empty if nothing was lost.
     """
     with ExitStack() as held:
         with _reasons():
@@ -226,7 +226,7 @@ def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Ima
 
     Args:
         encoded: the file.
-        stored: how its pixels lie in it.
+        stored: its pixel format.
         upper: what Pillow makes of it: colours of zeros, and perhaps opacity.
     """
     with _opened(encoded) as opened:
@@ -253,7 +253,7 @@ _OTHER_BYTES = {
     **{f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")},
     "LA;16B": "RGBA",
 }
-"""How the lower bytes of 16-bit colours are had, by how the upper ones are."""
+"""The raw mode that reads the lower bytes of 16-bit colours, by the one that reads the upper bytes."""
 
 
 def _stored(opened: Image.Image) -> str:
@@ -279,7 +279,7 @@ def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
 
     Args:
         image: decoded.
-        stored: how its pixels lie in the file, in Pillow's words; empty where there is none.
+        stored: the pixel format of its file in Pillow's words; empty if there is none.
     """
     image = _turned(image)
     if image.mode == "F":
@@ -325,8 +325,8 @@ def _as_decoded(clear: object, stored: str) -> object:
 def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
     """Convert grey of 12, 16 or 32 bits to 8; Pillow's own conversion would make everything above 255 white.
 
-    Of values up to 65535 the upper 8 bits count. Where none is above 255 they were 8 bits from the start: a picture that uses no more
-    than a 256th of its range would be black.
+    Of values up to 65535 the upper 8 bits are kept. If none is above 255, they were 8 bits from the start: else such a picture would be
+    black.
     """
     values = np.asarray(image).astype(np.int64)
     clear = values == image.info["transparency"] if isinstance(image.info.get("transparency"), int) else None

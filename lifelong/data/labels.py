@@ -24,8 +24,8 @@ class Arranged:
     Attributes:
         classes: class names in label order.
         ids: for each part of the files the class id of each image.
-        pools: for each split of the source, the parts that make it.
-        numbers: by which number a stream may call each class: where labels are numbers the label itself, else the place among the classes.
+        pools: for each split of the source, the parts that form it.
+        numbers: the number by which a stream may name each class: the label itself if labels are numbers, else the class's position.
         notes: things a person should know.
     """
 
@@ -40,9 +40,9 @@ def arrange(entry: KnownSource, place: object, names: Mapping[SplitName, Names |
     """Make class ids of stored labels.
 
     Args:
-        entry: what is known of the source.
+        entry: the source.
         place: where its files are, for error lines.
-        names: for each part of the files, the class names that they give.
+        names: for each part of the files, its class names.
         stored: for each part the labels, int64 or strings.
 
     Raises:
@@ -106,7 +106,7 @@ def _numbered_parts(entry: KnownSource, place: object, stored: Mapping[SplitName
     """Return ids for files that give only numbers: from 0 in each file or across files, in the usual or alphabetic order of the classes.
 
     Raises:
-        LifelongError: the numbers fit none of these.
+        LifelongError: the numbers fit none of these forms.
     """
     usual = range(len(entry.classes))
     alphabetic = [entry.classes.index(name) for name in sorted(entry.classes)]

@@ -21,12 +21,12 @@ def list_csv(
 
     Args:
         file: UTF-8, its first line names the columns; separated by commas, or by semicolons or tabs where that line has no comma.
-        image, label: names that the two columns may have; the first that is there is read.
-        parts: for each split the values of the column of splits that make it; empty: the usual names.
-        column: the column of splits; None: the one with a usual name, such as `split` or `fold`.
+        image, label: names that the two columns may have; the first one found is read.
+        parts: for each split the values of the split column that mean it; empty: the usual names.
+        column: the split column; None: the one with a usual name, such as `split` or `fold`.
 
     Raises:
-        LifelongError: the list cannot be read, lacks a column or a value, or names a file that is not there or not below its folder.
+        LifelongError: the list cannot be read, lacks a column or a value, or names a file that is missing or not below its folder.
     """
     columns, rows = _table(file)
     for line, row in rows:

@@ -19,10 +19,10 @@ class ParquetSplit:
 
     Args:
         files: its files in order.
-        image_columns, label_columns: names that the two columns may have; the first that is there is read.
+        image_columns, label_columns: names that the two columns may have; the first one found is read.
 
     Raises:
-        LifelongError: a file is truncated or no parquet file, or lacks a column; every error names the file.
+        LifelongError: a file is truncated, not a parquet file, or lacks a column; every error names the file.
     """
 
     def __init__(self, files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ class ParquetSplit:
         """Read the label of each row as stored: int64, or strings (dtype object).
 
         Raises:
-            LifelongError: a label is missing or neither whole number, truth value nor text.
+            LifelongError: a label is missing, or is not an integer, a truth value or a text.
         """
         parts = [read_labels(file, label) for file, (_, label) in zip(self.files, self._columns, strict=True)]
         if len({part.dtype for part in parts}) > 1:
@@ -110,10 +110,10 @@ def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tup
         splits: the files as their names divide them.
 
     Returns:
-        The rows, and what is to be said of a column that is not used because it holds other words too.
+        The rows, and notes about a column that is not used because it also holds other words.
 
     Raises:
-        LifelongError: the column contradicts the files, or leaves none to learn from.
+        LifelongError: the column contradicts the files, or leaves no training images.
     """
     notes = []
     for part, split in splits.items():

@@ -54,8 +54,8 @@ class FilePool:
         split: its files.
         labels: the class id of each row.
         cache: where decoded images go.
-        squeeze: whether oblong images are squeezed into squares, instead of cut.
-        skip_broken: leave out the images that cannot be used; this looks at every image now, unless that was done before.
+        squeeze: whether to squeeze oblong images into squares, instead of cropping them.
+        skip_broken: leave out the images that cannot be used; this checks every image now, unless that was done before.
         only: which of the rows are of this split, bool of shape (rows,); None: all of them.
 
     Raises:
@@ -98,7 +98,7 @@ class FilePool:
         """Return the problems and remarks about single images.
 
         Args:
-            look: whether to look at every image now, if that was never done; else there may be no answer.
+            look: whether to check every image now, if that was never done; else the answer may be None.
         """
         found = look_at(self._split, self._cache, self._sum) if look else remembered(self._split, self._cache, self._sum)
         return None if found is None else found.among(self._kept)

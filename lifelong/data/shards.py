@@ -19,11 +19,11 @@ _SHARD = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?")
 def split_files(folder: Path) -> dict[SplitName, list[Path]]:
     """Return the parquet files of each split in name order; a split without files is absent.
 
-    Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, alike (see
-    `split_names`).
+    Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, are found
+    alike (see `split_names`).
 
     Raises:
-        LifelongError: there are two sets of files for one split, a name that may mean validation or test, or a shard is not there.
+        LifelongError: there are two sets of files for one split, a name that may mean validation or test, or a shard is missing.
     """
     sets: dict[str, list[Path]] = {}
     for file in _parquet_in(folder):
@@ -48,7 +48,7 @@ def named_files(folder: Path, parts: Mapping[SplitName, Sequence[str]]) -> dict[
     A split is named by the beginning of its files (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or by a file (`a.parquet`).
 
     Raises:
-        LifelongError: there is no such file, or a shard of those that begin so is not there.
+        LifelongError: there is no such file, or one of its shards is missing.
     """
     found: dict[SplitName, list[Path]] = {}
     for split, names in parts.items():

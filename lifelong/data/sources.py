@@ -35,14 +35,14 @@ class Source:
     """A set of labelled images that streams draw from.
 
     Args:
-        name: what streams call it.
+        name: its name in streams.
         classes: class names in label order.
-        mirror: whether a left-right mirror image is still of the same class and kind.
-        licence: under which terms the images are given.
-        pools: its splits; `train` is there always, `valid` and `test` where the source has them.
-        folder: where its files lie; None where it has none.
+        mirror: whether a horizontal flip preserves the class.
+        licence: the terms under which the images are published.
+        pools: its splits; always `train`, and `valid` and `test` if the source has them.
+        folder: of its files; None if it has none.
         notes: things a person should know, one sentence each (images that were left out, ...).
-        numbers: by which number a stream may call each class; None: by its place.
+        numbers: the number by which a stream may name each class; None: its position.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Source:
     def contents(self, split: SplitName) -> np.ndarray:
         """Return a 64-bit hash of each stored image of a split, uint64 of shape (n,).
 
-        Equal files have equal numbers, in whatever source or split they lie. Of encoded images the bytes are hashed, of the embedded
-        digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
+        Equal files have equal hashes in any source or split. For encoded images the bytes are hashed, for the embedded digits the pixels.
+        The hashes are cached, so that later calls read no image file.
         """
         return self._pools[split].contents()
 
@@ -94,7 +94,7 @@ class Source:
 
         Args:
             split: which.
-            look: whether to look at every image now, if that was never done; else the answer may be None.
+            look: whether to check every image now, if that was never done; else the answer may be None.
         """
         pool = self._pools[split]
         return pool.findings(look) if isinstance(pool, FilePool) else Findings()
@@ -114,7 +114,7 @@ class Sources:
 
     Args:
         data: the folder of local data; None: the environment's `LIFELONG_DATA`, if any.
-        download: whether a source that is not there may be fetched from the hub.
+        download: whether a missing source may be downloaded from the Hub.
         cache: where decoded images are kept; None: `LIFELONG_CACHE` or `~/.cache/lifelong`.
         skip_broken: leave out images that cannot be used, instead of failing when images are asked for.
     """
@@ -133,7 +133,7 @@ class Sources:
 
         Args:
             name: for example `mnist`, `folder:photos` or `parquet:birds?label=kind&flip=true`.
-            base: where a relative path is looked for when the data folder does not have it; None: the current folder.
+            base: where to look for a relative path that is not in the data folder; None: the current folder.
 
         Raises:
             LifelongError: no such name, no such data, or files that cannot be read.
@@ -183,7 +183,7 @@ class Sources:
         """Find the folder or file of a user's own images: below the data folder, else below `base`; None if the address is not a path.
 
         Raises:
-            LifelongError: it is in neither.
+            LifelongError: it is in neither folder.
         """
         if address.kind not in ("parquet", "csv", "folder"):
             return None

@@ -52,7 +52,7 @@ def usual_splits(place: object, names: Iterable[str]) -> dict[SplitName, str]:
     """Return, for each split, the name that means it; names that mean no split are ignored.
 
     Args:
-        place: where they stand, for error lines.
+        place: where the names are, for error lines.
         names: for example of folders.
 
     Raises:

@@ -58,7 +58,7 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done at random to each training image.
+    """The random changes of each training image.
 
     Attributes:
         crop: pixels of zero padding on each side before a random crop back to the image's size; 0: no crop.
@@ -86,7 +86,7 @@ class Task:
         classes: class names in label order.
         load: gives a split by its name; called at most once for each.
         normalization: the normalization of its images, or None: per-channel statistics of the training images.
-        augmentation: what is done to training images.
+        augmentation: of training images.
     """
 
     @checked
@@ -139,10 +139,10 @@ class Task:
         )
 
     def retire(self) -> list[weakref.ref[Tensor]]:
-        """Let the images go; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned.
+        """Release the images; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned.
 
         Returns:
-            Weak references to the images that were loaded: dead unless someone keeps them (see `alive`).
+            Weak references to the images that were loaded: dead unless something still references them (see `alive`).
         """
         references = [weakref.ref(split.images) for split in self._splits.values()]
         self._splits.clear()
@@ -204,7 +204,7 @@ class TaskDescription:
         classes: class names in label order.
         train, valid, test: images per split.
         image_size: height and width in pixels.
-        transform: what is done to every image, in words; empty for nothing.
+        transform: the transform of every image, in words; empty if there is none.
         notes: things a person should know, one sentence each (fewer test images than asked for, ...).
         licence: under which terms the images are given.
     """
@@ -238,7 +238,7 @@ class Stream(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Do once what reading images needs; whatever is wrong with them is found here, not when a task's turn has come."""
+        """Do once what reading images needs; problems with them are found here, not when a task is learned."""
         ...
 
     def fingerprint(self) -> str:

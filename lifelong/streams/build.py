@@ -26,7 +26,7 @@ class Drawn:
     """What one task was dealt.
 
     Attributes:
-        spec: what it asked for.
+        spec: its specification.
         source: where its images come from.
         ids: for each of its labels, the class id in the source.
         rows: for each split, the positions of its images in the source's pool.
@@ -65,16 +65,16 @@ class Drawn:
 
 
 class SpecStream:
-    """A stream made from its specification and a seed. Nothing is decoded before a split of a task is asked for.
+    """A stream made from its specification and a seed. Images are decoded only when a split of a task is used.
 
     Args:
-        spec: what its tasks are made of.
+        spec: what its tasks consist of.
         seed: decides which images are drawn, and which classes where the specification leaves that open.
         sources: opens the image sources.
-        learned: tasks that a method has learned before: what conflicts with them is left out.
+        learned: tasks that a method has learned before; images that conflict with them are left out.
 
     Raises:
-        LifelongError: on first use, when data are missing or the specification asks for what they do not hold.
+        LifelongError: on first use, if data are missing or do not hold what the specification asks for.
     """
 
     def __init__(self, spec: StreamSpec, seed: int, sources: Sources, learned: Sequence[Learned] = ()) -> None:
@@ -149,7 +149,7 @@ class SpecStream:
         """Describe what the stream is made of, whatever the seed; runs with different seeds belong together.
 
         Returns:
-            "definition": a checksum over what its tasks ask for; "sources": by the name of each, a checksum over its images and labels.
+            "definition": a checksum over the specification of its tasks; "sources": for each name a checksum over its images and labels.
         """
         sources = {}
         for drawn in self._drawn:

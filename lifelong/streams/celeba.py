@@ -103,7 +103,7 @@ def draw_groups(tasks: Sequence[TaskSpec], held: SourceLabels, seed: int, why: s
     """Give each task the next images of one shuffle; validation and test images come from the source's own splits if it has them.
 
     Args:
-        why: why the authors' images are not taken.
+        why: why the authors' images are not used.
 
     Raises:
         LifelongError: the source has too few images.
@@ -136,7 +136,7 @@ class ListedTask:
 
     Attributes:
         train, test: numbers of CelebA's files, from 1.
-        smiling: for each number, whether the person smiles.
+        smiling: whether the person smiles, by number.
     """
 
     train: Rows
@@ -148,7 +148,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
     """Read the authors' list: for each image its task (`celeba-0`), split (train or test), file (`000001.jpg`) and 0 or 1.
 
     Raises:
-        LifelongError: it cannot be read; the line names the file's line.
+        LifelongError: it cannot be read; the message names the line in the file.
     """
     groups: dict[str, dict[str, list[int]]] = {}
     smiling: dict[int, bool] = {}
@@ -194,7 +194,7 @@ def take_listed(tasks: Sequence[TaskSpec], held: SourceLabels, listed: dict[str,
     """Give each task the authors' images.
 
     Raises:
-        LifelongError: the list does not hold a task.
+        LifelongError: the list lacks a task.
     """
     result = []
     for number, task in enumerate(tasks):

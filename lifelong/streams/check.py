@@ -31,16 +31,16 @@ _LONGEST = 28  # letters of a name
 def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
     """Check the images of a stream, and return one sentence for each kind of problem; none unless it is a `SpecStream`.
 
-    Whether images can be used and what they lose is known once they have been decoded. Where that was not done every image is looked at
-    now, which is remembered for as long as the files stay the same.
+    Decoding an image shows whether it can be used and what it loses. Images that were never decoded are checked now; the result is cached
+    as long as the files stay the same.
 
     Args:
-        stream: whose images.
-        look_at_named: whether to look at images of the catalogue's sources too.
+        stream: whose images to check.
+        look_at_named: whether to check images of known sources too.
 
     Returns:
-        The sentences: images that cannot be used, are of one colour or lose something by being read, pictures under two labels or in the
-        source twice, class names that hardly differ, classes of few images, tasks of very uneven classes.
+        The sentences, about images that cannot be used, have one colour or lose something when read, images with two labels or twice in the
+        source, class names that hardly differ, classes with few images, and tasks with very uneven classes.
     """
     if not isinstance(stream, SpecStream):
         return []

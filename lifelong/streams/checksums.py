@@ -31,8 +31,8 @@ def compare(stream: str, seed: int, checksum: Checksum) -> Verdict:
     """Compare what a stream drew with what is recorded for it.
 
     Returns:
-        "recorded": the same images under the same labels; "different": from the same data, others were drawn; "not recorded": there is
-        no row for this stream, seed and data.
+        "recorded": the same images under the same labels; "different": other images of the same data; "not recorded": there is no
+        row for this stream, seed and data.
     """
     known = recorded().get((stream, seed, checksum.labels))
     if known is None:

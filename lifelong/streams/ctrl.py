@@ -37,7 +37,7 @@ class _Source:
     """A data set of CTrL.
 
     Attributes:
-        classes: in CTrL's order, with our names.
+        classes: in CTrL's order, by our names.
         valid: validation images per class in the fixed pools.
         name: CTrL's name of the data set, if it is not ours.
         words: what CTrL puts after a class name, class by class.
@@ -75,7 +75,7 @@ class _Row:
     Attributes:
         source: where its images come from.
         sizes: training and validation images per class.
-        again: whether it has the classes of the first task, in that one's label order.
+        again: whether it has the classes of the first task, in the same label order.
         shift: by how much its labels are shifted.
         coloured: whether its background has a colour; no two tasks have the same.
     """

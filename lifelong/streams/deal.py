@@ -98,7 +98,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
         valid: those in its validation split; None where it has none.
 
     Raises:
-        LifelongError: more is asked than there is.
+        LifelongError: tasks ask for more images than there are.
     """
     amounts = budget(tasks, name, len(train), *(None if pool is None else len(pool) for pool in (test, valid)))
     order, tests, valids = (
@@ -159,7 +159,7 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
         valids: its images in the validation split; None where the source has none, and they are held out of the train split.
 
     Raises:
-        LifelongError: more is asked than there is; the line names the task.
+        LifelongError: tasks ask for more images than there are; the line names the task.
     """
     carved = valids is None
     amounts = [_fixed(task, available, carved) for task in tasks]

@@ -18,11 +18,11 @@ Contents = Mapping[SplitName, np.ndarray]
 
 @dataclass(frozen=True)
 class Learned:
-    """A task that was learned before.
+    """A task that was learned earlier.
 
     Attributes:
         name: the task's name.
-        contents: of its images.
+        contents: the hashes of its images.
     """
 
     name: str
@@ -38,10 +38,10 @@ def remove_leakage(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: 
     Args:
         tasks: the tasks of a stream.
         sources: for each of them, its source.
-        taken: for each of them, the images it was given.
+        taken: for each of them, its images.
 
     Raises:
-        LifelongError: nothing of a split is left.
+        LifelongError: a split has no images left.
     """
     known = cache(Source.contents)  # asked once per pool, not once per task
     contents = [contents_of(source, part.rows, known) for source, part in zip(sources, taken, strict=True)]
@@ -62,12 +62,12 @@ def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Select
 
     Args:
         task: the new task.
-        contents: of its images.
+        contents: the hashes of its images.
         part: its images.
         learned: the tasks learned before.
 
     Raises:
-        LifelongError: nothing of a split is left.
+        LifelongError: a split has no images left.
     """
     against: dict[SplitName, tuple[tuple[SplitName, ...], str]] = {
         "train": (("valid", "test"), "task '{}' is evaluated on"),

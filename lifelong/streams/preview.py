@@ -13,8 +13,8 @@ def evaluation_images(stream: Stream, plan: Sequence[tuple[int, int]]) -> Iterat
     """Yield evaluation images of one task after another; at most one task's images are in memory.
 
     Args:
-        stream: whose tasks are asked for.
-        plan: for each task from the first on, how many classes, in label order, and how many images of each.
+        stream: whose tasks to show.
+        plan: for each task, in order, how many classes, in label order, and how many images of each.
 
     Yields:
         For each class its images, of height and width s and three colours: fewer where the test split has fewer.

@@ -59,8 +59,8 @@ def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
 
     Args:
         spec: the whole stream.
-        name: what the reduced one is called.
-        reduction: what is left.
+        name: of the reduced stream.
+        reduction: what to keep.
 
     Raises:
         LifelongError: more tasks are wanted than there are, none is left, or a source to leave out is unknown.

@@ -21,8 +21,8 @@ class SourceLabels:
     Attributes:
         name: the source's name.
         classes: its class names in label order.
-        labels: for each pool that it has, the class id of each image. `train` is there always.
-        folder: where its files lie; None where it has none.
+        labels: for each pool that it has, the class id of each image. It always has `train`.
+        folder: of its files; None if it has none.
     """
 
     name: str

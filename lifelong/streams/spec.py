@@ -33,7 +33,7 @@ class SameAs:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What one task is made of.
+    """What one task consists of.
 
     Attributes:
         name: unique within its stream.
@@ -44,7 +44,7 @@ class TaskSpec:
             split, where None means all that no other task asks for, else from its train split.
         valid_fraction: instead, the part of a class's training and validation images together that is for validation; only where
             the source has no validation split of its own.
-        test_per_class: test images per class, fewer where fewer exist; None: all that no other task asks for.
+        test_per_class: test images per class, fewer if fewer exist; None: all that no other task asks for.
         overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
         transform: applied to every image.
         image_size: height and width in pixels.
@@ -103,11 +103,11 @@ class Draw(Protocol):
         Args:
             tasks: those tasks, in stream order.
             ids: for each of them the class ids it asks for.
-            held: what the source holds.
+            held: the labels of the source.
             seed: the stream's seed.
 
         Raises:
-            LifelongError: more is asked than there is.
+            LifelongError: tasks ask for more images than there are.
         """
         ...
 
@@ -119,9 +119,9 @@ class StreamSpec:
     Attributes:
         name: the stream's name.
         tasks: in the order in which they are learned.
-        base: the folder in which the relative path of a source is looked for after the data folder; None: the current one.
+        base: the folder that is searched for the relative path of a source after the data folder; None: the current one.
         draw: for a source, how its images are divided among the tasks; those of others are dealt (`lifelong.streams.deal`).
-        drawn_from: where the seed decides what the tasks are made of, the words that it decides from; None: the tasks say it all.
+        drawn_from: the name that, with the seed, determines the tasks; None: the tasks are given in full.
     """
 
     name: str

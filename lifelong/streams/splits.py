@@ -51,7 +51,7 @@ class Shuffled:
     The shuffle is that of the authors' code: equal seeds hold out equal images wherever the source's files keep its original order.
 
     Attributes:
-        part: how much is for validation where the source has no validation split of its own.
+        part: the share for validation if the source has no validation split of its own.
 
     Source: the data loaders of HAT's line: ZixuanKe/CAT, mixceleba.py, and WenjinW/PAR, cifar10.py.
     """
@@ -79,7 +79,7 @@ class InOrder:
     """Cut each class in the order of the source's files into train, validation and test, whatever the numbers asked for.
 
     Attributes:
-        train, valid, test: the sizes of the parts, to each other. What the source has a split of its own for is not cut off.
+        train, valid, test: the relative sizes of the parts. A split that the source has itself is not cut off.
     """
 
     train: int = 8

@@ -22,12 +22,12 @@ class Examples:
     """Training and validation examples as whole tensors on the training device.
 
     Attributes:
-        train, valid: inputs of shape (N, ...): uint8 images, features that were computed before, or whatever else the loss and the
-            prediction know how to take, such as positions in a store.
+        train, valid: inputs of shape (N, ...): uint8 images, precomputed features, or anything else that the loss and the
+            prediction accept, such as positions in a store.
         train_labels, valid_labels: class ids of shape (N,).
         normalization: of images; None: the inputs are not images and are used unchanged.
         augmentation: of training images.
-        together: what is made of an input in evaluation may depend on the others of its batch.
+        together: in evaluation, the output of an input may depend on the others of its batch.
     """
 
     train: Shaped[Tensor, "n ..."]
@@ -92,7 +92,7 @@ def batched(
         function: takes (b, ...), gives (b, k).
         inputs: of shape (N, ...); N may be 0.
         prepare: applied to each step first.
-        together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
+        together: the output of an input may depend on the others of its step; steps then have one size on every device.
         tell: called after each step with the number of inputs done.
     """
     size = evaluation_batch(inputs.device, together=together)

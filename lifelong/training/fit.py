@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         inputs: prepared and augmented, (b, ...).
         labels: class ids, (b,).
-        indices: the samples' positions in the training split, (b,), by which to look up what was computed before.
+        indices: the samples' positions in the training split, (b,), by which to look up precomputed values.
         step: which step of the epoch it is, from 0, as a float on the training device (a recorded step sees a tensor change, not a number).
         steps: how many steps the epoch has.
         generator: of random numbers on the training device; what is drawn from it is drawn again when a fit is resumed.
@@ -74,7 +74,7 @@ def cross_entropy(predict: Predict) -> Loss:
 
 @dataclass
 class FitOutcome:
-    """What a fit came to.
+    """The outcome of a fit.
 
     Attributes:
         epochs: epochs run.
@@ -83,7 +83,7 @@ class FitOutcome:
         weight_decay: the weight decay it ran with.
         seconds: wall time, summed over interruptions.
         history: per epoch the learning rate, the mean training loss and the validation accuracy.
-        diverged: the weight decays that were tried and came to nothing.
+        diverged: the weight decays that were tried and diverged.
     """
 
     epochs: int
@@ -123,7 +123,7 @@ def fit(
     """Train `module` in place and leave it, in evaluation mode, with the weights of its best epoch.
 
     Args:
-        module: holds all that training changes; its parameters that require gradients are trained, all of it is put into
+        module: holds all that training changes; its parameters that require gradients are trained, all of it is set to
             training mode.
         examples: on the module's device.
         predict: the logits to validate by; runs `module`.
@@ -152,7 +152,7 @@ def fit(
 
 
 class _Run:
-    """One fit under way: everything that a saved state must hold."""
+    """A fit in progress: everything that a saved state must hold."""
 
     def __init__(
         self,

@@ -18,10 +18,10 @@ LARGEST_CACHE = 2 << 30
 def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
     """Run `fit_selected` on `module` with the outputs of a frozen `prefix`, computed once for all epochs if they do not change.
 
-    It does not stay the same where training images are augmented: the prefix is then run in every step, without gradients.
+    They do change if training images are augmented: the prefix then runs in every step, without gradients.
 
     Args:
-        prefix: frozen modules, which may be none.
+        prefix: frozen modules; may be empty.
         module: what is trained, in place; if it is empty the prefix is the whole network, and is only evaluated.
         examples: of images.
         settings: optimizer, schedule, length, grid of weight decays.

@@ -13,12 +13,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones, instead of giving it back to the system at once.
 
-    A training step frees and asks again for the same tens of megabytes hundreds of times; by default the C library returns every
+    A training step frees and requests the same tens of megabytes hundreds of times; by default the C library returns every
     large block to the system, which then has to clear and map its pages again. No number changes; the process stays as large as it
     ever was. Call it once, at the start of a program that trains.
 
     Returns:
-        Whether the C library can be told so (glibc on Linux).
+        Whether the C library supports it (glibc on Linux).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:

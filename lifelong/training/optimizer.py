@@ -16,7 +16,7 @@ class SGD:
     It runs PyTorch's own update behind a smaller interface: `torch.optim.SGD` imports `torch._dynamo` when it is first made, which takes a
     second of every short run, and holds the rate as a number, which a recorded step would never see change.
 
-    A parameter that has no part in a step's loss (the head of a task that is not in the batch) stays as it is in that step.
+    A parameter that a step's loss does not depend on (the head of a task that is not in the batch) is unchanged by that step.
 
     Args:
         parameters: those that require gradients are trained.

@@ -84,13 +84,13 @@ def sizes_of_one(logits: Logits, parameters: Parameters, image: Float[Tensor, "1
 def numbers_per_sample(network: nn.Module, logits: Logits, parameters: Parameters, inputs: Float[Tensor, "b ..."]) -> int | None:
     """Return how many numbers `summed_sizes` holds for each sample; None if it does not know the network's layers.
 
-    It knows them if every use of a parameter is the one call of a layer with a rule, which is read off the graph of a pass, and if no
+    It knows them if every parameter is used only in the one call of a layer with a rule, which the graph of a pass shows, and if no
     sample's logits depend on another sample.
 
     Args:
         network: in evaluation mode.
         logits: of the network.
-        parameters: those whose gradients are asked for.
+        parameters: whose gradients are needed.
         inputs: two samples, or the only one.
     """
     variables = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}

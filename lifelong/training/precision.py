@@ -95,7 +95,7 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         What the user should know, one line for each point.
 
     Raises:
-        LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled elsewhere than on
+        LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled without
             a CUDA GPU.
     """
     if settings.compile and device.type != "cuda":
@@ -143,7 +143,7 @@ def bf16_slowdown() -> float:
 def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
     """Run the parts of a module compiled (`torch.compile`) during a block, if that is wanted.
 
-    The parts and not the whole, since losses call them one by one.
+    The parts are compiled, not the whole, since losses call them one by one.
     """
     parts = [part for part in module.children() if any(True for _ in part.parameters())] or [module] if wanted else []
     for part in parts:

@@ -19,7 +19,7 @@ class Schedule:
     """Sets the rate of an optimizer before each epoch: a cosine to zero, or cuts on a plateau of the validation accuracy.
 
     The plateau's rule is that of PyTorch's `ReduceLROnPlateau`: after more than `patience` epochs in a row without a better accuracy
-    the rate is multiplied with `plateau_factor`, down to `min_lr`, and counting starts again.
+    the rate is multiplied by `plateau_factor`, down to `min_lr`, and counting restarts.
     """
 
     def __init__(self, optimizer: SGD, settings: TrainingSettings) -> None:

@@ -24,7 +24,7 @@ def fit_selected(
 ) -> FitOutcome:
     """Run `fit` with each weight decay of the grid from the same start, and keep the best by validation accuracy (the first on ties).
 
-    With an empty grid this is `fit`. Arguments as there; the seconds and epochs of all candidates are summed, since all were spent.
+    With an empty grid this is `fit`. Arguments as for `fit`; the seconds and epochs of all candidates are summed, since all were spent.
     A candidate that diverges is dropped, and named in the outcome.
 
     Raises:
