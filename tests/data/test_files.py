@@ -90,7 +90,7 @@ def test_a_class_may_be_called_train(sources, tmp_path):
 
 def test_pictures_in_folders_of_splits_are_no_classes(sources, tmp_path):
     put(tmp_path / "data" / "flat", "train/1.png", "test/1.png")
-    fails(sources, "folder:flat", "'test' and 'train' are names of splits", "make test/CLASS/* of them", "csv:FILE")
+    fails(sources, "folder:flat", "'test' and 'train' are names of splits", "make them test/CLASS/*", "csv:FILE")
     put(tmp_path / "data" / "half", "train/a/1.png", "train/b/1.png", "test/1.png")
     fails(sources, "folder:half", "half/test: no folders in it", "leave 'test' out by naming the splits that are wanted: ?train=FOLDER")
     assert sources.open("folder:half?train=train").classes == ("a", "b")
