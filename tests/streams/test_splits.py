@@ -200,7 +200,7 @@ def test_a_class_goes_to_one_task(draw):
 @pytest.mark.parametrize(("draw", "what"), [(Shuffled(), "source 'animals'"), (InOrder(), "class 'ant' of source 'animals'")])
 def test_too_few_images(draw, what):
     held = holdings("animals", ("ant", "bee", "cat"), {"train": 1, "test": 5})
-    with pytest.raises(LifelongError, match=f"task 'one': {what} has too few images .* to be of valid"):
+    with pytest.raises(LifelongError, match=f"task 'one': {what} has too few images .* to give any to valid"):
         draw.divide(PAIR[:1], [(0, 1)], held, 0)
 
 
