@@ -22,9 +22,9 @@ from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.search.paths import candidate_paths
 from lifelong.settings.training import TrainingSettings
-from lifelong.training.behind import fit_behind
 from lifelong.training.examples import Examples
 from lifelong.training.fit import FitOutcome, fit
+from lifelong.training.frozen_prefix import fit_behind
 from lifelong.training.stages import Stage, seeded
 
 CHANNELS = 16

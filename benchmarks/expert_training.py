@@ -31,7 +31,7 @@ from lifelong.networks.genotype import DARTS_V2
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import fit
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import Epoch, Stage
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.24, 0.26)

@@ -22,7 +22,7 @@ from lifelong.methods.importance import flat, shared_parameters
 from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import Examples
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 
 CLASSES = 10
 

@@ -32,7 +32,7 @@ from lifelong.settings.par import PARSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import fit
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import Stage
 
 LIMIT = 1.2e9

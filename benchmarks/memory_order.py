@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization
 from lifelong.networks.resnet import LightResNet
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 
 
 def main(quick: bool = False) -> dict[str, object]:

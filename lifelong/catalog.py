@@ -26,7 +26,7 @@ def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, downl
         LifelongError: there is no such stream, its file is wrong, or its images are missing.
     """
     from lifelong.data.sources import Sources
-    from lifelong.streams.catalog import open_stream as open_by_name
+    from lifelong.streams.named_streams import open_stream as open_by_name
 
     place = environment(data, download=download)
     return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=skip_broken))
@@ -34,7 +34,7 @@ def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, downl
 
 def list_streams() -> list[dict[str, Any]]:
     """The known streams: "name" and "text"."""
-    from lifelong.streams.catalog import stream_names
+    from lifelong.streams.named_streams import stream_names
 
     return [{"name": name, "text": text} for name, text in stream_names().items()]
 

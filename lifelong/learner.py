@@ -23,7 +23,7 @@ from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Threads, checked
 from lifelong.settings.run import Environment
 from lifelong.training.examples import EVALUATION_BATCH
-from lifelong.training.memory import keep_small_blocks
+from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found, threads_of
 

@@ -348,9 +348,9 @@ def test_what_is_refused(par, tmp_path):
         (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"an array of shape \(2, 0, 8, 3\)"),
         ([torch.zeros(8, 8, 3, dtype=torch.uint8)], None, r"a tensor of shape \(8, 8, 3\) and type torch.uint8"),
         (Image.new("F", (8, 8)), None, "floating-point pixels"),
-        (7, None, "a int is no image"),
-        ([tmp_path / "broken.png", None], None, "image 1: a NoneType is no image"),
-        ({"image": 3}, None, "a dict is no image"),
+        (7, None, "an int is not an image"),
+        ([tmp_path / "broken.png", None], None, "image 1: a NoneType is not an image"),
+        ({"image": 3}, None, "a dict is not an image"),
         (b"", None, r"the image \(empty\)"),
         (io.StringIO("text"), None, "open it in binary mode"),
     ]:

@@ -233,7 +233,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch, capsys):
 
 def test_the_empty_path_of_an_image():
     for empty in ("", [""], ["x.png", ""]):
-        with pytest.raises(LifelongError, match="an empty path; give that of an image"):
+        with pytest.raises(LifelongError, match="an empty path; give the path of an image"):
             given_images(empty)
 
 

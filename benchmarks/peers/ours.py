@@ -11,7 +11,8 @@ from torch import nn
 import lifelong
 from benchmarks.peers.job import LR, MEAN, MOMENTUM, PAD, STD, WEIGHT_DECAY, Job, Turns, read_job
 from lifelong.api import configure
-from lifelong.data.task import Augmentation, Normalization, Split, SplitName, Task, TaskDescription
+from lifelong.data.split_names import SplitName
+from lifelong.data.task import Augmentation, Normalization, Split, Task, TaskDescription
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
@@ -20,7 +21,7 @@ from lifelong.networks.resnet import LightResNet
 from lifelong.relatedness.extractor import Extractor
 from lifelong.report.html import write_report
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import SAVE_EVERY
 
 

@@ -275,7 +275,7 @@ def distances(
 
 def own_process() -> None:
     """Let the process, which is the command's own, keep all freed memory for the next step: what a library call may not do to another's."""
-    from lifelong.training.memory import keep_freed_memory
+    from lifelong.training.malloc import keep_freed_memory
 
     keep_freed_memory()
 

@@ -1,4 +1,4 @@
-"""How a stream names a source: a name of the catalogue, or where images of one's own lie, with options behind a question mark."""
+"""Parse the name of a source: a known source, or the place of a user's own images, with options after a question mark."""
 
 import os
 import re
@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lifelong.data.catalog import PoolName
-from lifelong.data.words import SPLITS
+from lifelong.data.split_names import SPLITS, SplitName
 from lifelong.errors import LifelongError, near_miss
 
 Kind = Literal["named", "parquet", "csv", "folder", "hub"]
 
 KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
-"""The kinds of sources of one's own, and what stands behind their colon."""
+"""The kinds of a user's own sources, and what follows their colon."""
 
 _COLUMNS = ("image", "label")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -25,7 +24,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "hub": (*_COLUMNS, "config", *SPLITS, "flip"),
 }
 _OF_STREAMS = ("tasks", "size")
-"""What a stream that is named by the address of its images may say besides (see `lifelong.streams.own`)."""
+"""Further options of a stream that is named by the address of its images (see `lifelong.streams.user_images`)."""
 
 _KNOWN = (*_OPTIONS["hub"], "split", *_OF_STREAMS)
 _KEY = r"([A-Za-z_]+)="
@@ -37,9 +36,9 @@ class Address:
 
     Attributes:
         name: as it was given.
-        kind: "named" for a source of the catalogue.
+        kind: "named" for a known source.
         where: the name, folder, file or hub id.
-        options: what stands behind the question mark.
+        options: what follows the question mark.
     """
 
     name: str
@@ -49,25 +48,25 @@ class Address:
 
     @property
     def flip(self) -> bool | None:
-        """Whether its images may be mirrored; None where that is not said."""
+        """Return whether its images may be mirrored; None where the address does not say."""
         return self.options["flip"] == "true" if "flip" in self.options else None
 
     def column(self, key: Literal["image", "label"], usual: tuple[str, ...]) -> tuple[str, ...]:
-        """The names that a column may have: the one that was given, else the usual ones."""
+        """Return the names that a column may have: the given one, else the usual ones."""
         return (self.options[key],) if key in self.options else usual
 
     def of_source(self, where: str | None = None) -> str:
-        """The name of the source, without the options of the stream; that of another place, if `where` is given."""
+        """Return the name of the source without the options of the stream; of the source at `where`, if that is given."""
         options = "&".join(f"{key}={value}" for key, value in self.options.items() if key not in _OF_STREAMS)
         return f"{self.kind}:{self.where if where is None else where}" + f"?{options}" * bool(options)
 
     @property
     def lasting(self) -> str:
-        """The name of the source, of a path the last part alone: what stays where its files are moved, or named from another folder."""
+        """Return a name of the source that survives moving its files: of a path only the last part."""
         return self.of_source(self.where if self.kind in ("named", "hub") else Path(self.where).name).removeprefix("named:")
 
-    def parts(self) -> dict[PoolName, tuple[str, ...]]:
-        """For each split that was named, the data set's own parts that make it; empty where none was."""
+    def parts(self) -> dict[SplitName, tuple[str, ...]]:
+        """Return, for each split that the address names, the parts of the data set that form it."""
         return {split: tuple(self.options[split].split("+")) for split in SPLITS if split in self.options}
 
 
@@ -82,15 +81,15 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
         sized: whether the size of its images is.
 
     Raises:
-        LifelongError: an option is unknown, said twice, empty or does not go with the kind, or nothing stands behind the colon.
+        LifelongError: an option is unknown, repeated, empty or does not fit the kind, or nothing follows the colon.
     """
     place, text = _cut(name)
     head, colon, rest = place.partition(":")
     kind, where = (head, rest) if colon and head in KINDS else ("named", place)
     if kind == "named" and colon:
-        raise LifelongError(f"unknown source '{name}': no kind '{head}:'{near_miss(head, KINDS)}")
+        raise LifelongError(f"unknown source '{name}': unknown kind '{head}:'{near_miss(head, KINDS)}")
     if kind != "named" and not where.strip():
-        raise LifelongError(f"source '{name}': nothing stands behind the colon; write {kind}:{KINDS[kind]}")
+        raise LifelongError(f"source '{name}': nothing follows the colon; write {kind}:{KINDS[kind]}")
     options: dict[str, str] = {}
     for item in re.split(rf"&(?={_KEY[1:-2]}=)", text) if text else []:
         key, _, value = item.partition("=")
@@ -106,7 +105,7 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
 
 
 def _cut(name: str) -> tuple[str, str]:
-    """The place and the text of the options."""
+    """Split a name into the place and the text of the options."""
     marks = list(re.finditer(rf"\?{_KEY}", name))
     for mark in marks:
         if mark[1] in _KNOWN:
@@ -114,7 +113,7 @@ def _cut(name: str) -> tuple[str, str]:
     if marks:
         raise LifelongError(
             f"source '{name}': unknown option '{marks[0][1]}'{near_miss(marks[0][1], _KNOWN)}"
-            " (where this is a part of a path, end the name with ?flip=false)"
+            " (if this is part of a path, end the name with ?flip=false)"
         )
     return name, ""
 
@@ -125,24 +124,24 @@ def _check(name: str, kind: str, key: str, value: str, before: Mapping[str, str]
     if key not in _KNOWN:
         raise LifelongError(f"{where}: unknown{near_miss(key, taken)}")
     if key not in taken:
-        what = "a source of the catalogue" if kind == "named" else f"{kind}:"
-        raise LifelongError(f"{where}: does not go with {what}, which takes {', '.join(taken)}")
+        what = "a known source" if kind == "named" else f"{kind}:"
+        raise LifelongError(f"{where}: is not an option of {what}, which takes {', '.join(taken)}")
     if key in before:
         raise LifelongError(f"{where}: is given twice; keep one")
     if not value or (key in SPLITS and "" in value.split("+")):
         raise LifelongError(f"{where}: is empty; write {key}=VALUE")
     if key == "flip" and value not in ("true", "false"):
-        raise LifelongError(f"{where}: '{value}' is neither true nor false")
+        raise LifelongError(f"{where} = '{value}': expected true or false")
     if key in _OF_STREAMS and not re.fullmatch(r"[1-9][0-9]{0,5}", value):
-        raise LifelongError(f"{where}: '{value}' is no whole number above 0")
+        raise LifelongError(f"{where} = '{value}': expected an integer >= 1")
 
 
 def meant_address(name: str, folders: Iterable[Path | None]) -> str:
-    """The end of an error line about a name that is really a path: the address of what lies there; empty where nothing does.
+    """Suggest an address for a name that is really a path: the end of an error line, empty if nothing lies there.
 
     Args:
-        name: what was given where an address or a name is expected.
-        folders: where a relative path is looked for; None among them is passed over.
+        name: the given text, where an address or a name is expected.
+        folders: where to look for a relative path; None is skipped.
     """
     place, _, options = name.partition("?")
     for folder in folders:

@@ -1,4 +1,4 @@
-"""Random crops, flips and brightness of a whole batch at once, and the normalization of its pixels, on the images' device."""
+"""Crop, flip, brighten and normalize a whole batch at once, on the images' device."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from lifelong.data.task import Augmentation, Normalization
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for each image of a batch; None where the policy leaves nothing to chance.
+    """The random draws for each image of a batch; None where the policy needs none.
 
     Attributes:
         top, left: the crop's corner in the padded image, 0..2 * crop.
@@ -28,7 +28,7 @@ class Draws:
 
 
 def draw(policy: Augmentation, count: int, generator: torch.Generator) -> Draws:
-    """The random numbers of one batch, on the generator's device."""
+    """Draw the random numbers of one batch, on the generator's device."""
     device = generator.device
     top = left = flip = brightness = None
     if policy.crop:
@@ -41,12 +41,12 @@ def draw(policy: Augmentation, count: int, generator: torch.Generator) -> Draws:
 
 
 def augment(images: UInt8[Tensor, "b 3 h w"], policy: Augmentation, generator: torch.Generator) -> UInt8[Tensor, "b 3 h w"]:
-    """Crop, mirror and brighten each image of a batch at random, each with draws of its own.
+    """Crop, mirror and brighten each image of a batch independently at random.
 
     Args:
         images: uint8 RGB.
-        policy: what is done; a policy that changes nothing returns the images themselves.
-        generator: the source of chance, on the images' device.
+        policy: the augmentations; a policy that changes nothing returns the images themselves.
+        generator: of the random draws, on the images' device.
 
     Returns:
         The changed images, of the same shape. A crop first pads with black; brightness is rounded and clipped to 0..255.
@@ -82,9 +82,9 @@ def _brighten(images: UInt8[Tensor, "b 3 h w"], factors: Float[Tensor, "b"]) -> 
 def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) -> Float[Tensor, "b 3 h w"]:
     """Turn pixels into floats, (x / 255 - mean) / std per channel, by one multiply-add x * scale + shift.
 
-    Their type is torch's default, as that of the weights of a new network: float32 unless the program has set another.
+    The result has torch's default dtype, like the weights of a new network: float32 unless the program has set another.
 
-    On a CPU the result lies channels-last in memory, in which convolutions and what follows them run faster.
+    On a CPU its memory format is channels-last, which makes convolutions and later layers faster.
 
     Args:
         images: uint8 RGB.
@@ -97,7 +97,7 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
 
 
 def order_of_images(device: torch.device) -> torch.memory_format:
-    """How prepared images lie in memory: channels last on a CPU, elsewhere as they came."""
+    """Return the memory format of prepared images: channels last on a CPU, elsewhere unchanged."""
     return torch.channels_last if device.type == "cpu" else torch.preserve_format
 
 
@@ -106,9 +106,9 @@ def order_of_images(device: torch.device) -> torch.memory_format:
 def _factors(
     means: tuple[float, ...], stds: tuple[float, ...], device: torch.device, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "3 1 1"], Float[Tensor, "3 1 1"]]:
-    """Return scale and shift of each channel, made once for a device: it would have to wait for those of every batch.
+    """Return scale and shift of each channel, made once per device: else it would wait for those of every batch.
 
-    They are kept for every task, since a recorded step reads them where they lie.
+    They are kept for every task, since a recorded step reads them in place.
     """
     scale = [1 / (255 * std) for std in stds]
     shift = [-mean / std for mean, std in zip(means, stds, strict=True)]

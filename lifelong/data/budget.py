@@ -1,19 +1,19 @@
-"""The memory that decoding may take: one budget for all threads of the process, which an image draws on before it is decoded."""
+"""Limit the memory of decoding: one budget for all threads of the process, from which each image takes its share first."""
 
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
 BUDGET = 2 * 2**30
-"""Bytes for all images that are being decoded at once, about. An image that needs more alone is not decoded."""
+"""Approximate bytes for all images decoded at once. An image that needs more by itself is not decoded."""
 
 _UNCOUNTED = 4 * 2**20  # bytes of an image that are too few to count, however many threads there are
 
 
 class Budget:
-    """Bytes that threads take and give back; who asks for more than is left waits.
+    """Bytes that threads take and return; a thread that asks for more than is left waits.
 
-    A thread takes once and gives all back, so that no two wait for each other.
+    A thread takes once and returns everything, so that no two threads wait for each other.
 
     Args:
         total: bytes.
@@ -25,12 +25,12 @@ class Budget:
         self._changed = threading.Condition()
 
     def fits(self, amount: int) -> bool:
-        """Whether so many bytes can be had at all."""
+        """Return whether `amount` bytes can ever be available."""
         return amount <= self.total
 
     @contextmanager
     def taken(self, amount: int) -> Generator[None]:
-        """A block in which so many bytes are taken; all there are, where that is less."""
+        """Hold `amount` bytes during a block; all bytes, if there are fewer."""
         wanted = min(amount, self.total)
         if wanted <= _UNCOUNTED:
             yield

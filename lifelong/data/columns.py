@@ -1,7 +1,7 @@
-"""The columns of one parquet file: read a piece at a time, within limits, and every error one line with the file's name.
+"""Read the columns of one parquet file in pieces, within limits; every error is one line with the file's name.
 
-A file of some kilobytes can say that it holds gigabytes: one value of a dictionary stands for a million rows. What a file unpacks to is
-held against its size.
+A file of a few kilobytes can claim to hold gigabytes: one value of a dictionary may stand for a million rows. So the unpacked size is
+checked against the file's size.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lifelong.data.naming import shown
-from lifelong.data.words import COLUMNS
+from lifelong.data.split_names import COLUMNS
 from lifelong.errors import LifelongError
 from lifelong.opening import open_regular
 
@@ -32,7 +32,7 @@ _BUFFER = 2**20  # bytes of a column that are read at once: else all of a row gr
 
 @contextmanager
 def opened(file: Path) -> Generator[Any]:
-    """A block with an open parquet file (pyarrow's), in which whatever is wrong with it is said in one line."""
+    """Open a parquet file with pyarrow for a block, and turn its errors into one line."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -40,7 +40,7 @@ def opened(file: Path) -> Generator[Any]:
         with open_regular(file) as bare, pq.ParquetFile(bare, buffer_size=_BUFFER) as parquet:
             yield parquet
     except MemoryError as error:
-        raise LifelongError(f"{file}: needs more memory than there is to be read; write it in smaller row groups") from error
+        raise LifelongError(f"{file}: reading it needs more memory than there is; write it in smaller row groups") from error
     except UnicodeDecodeError as error:
         raise LifelongError(f"{file}: holds text that is not UTF-8; write it as UTF-8") from error
     except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError, KeyError) as error:
@@ -56,7 +56,7 @@ def count_rows(file: Path, parquet: Any) -> int:
     """
     rows, size = parquet.metadata.num_rows, file.stat().st_size
     if not 0 <= rows <= max(MOST_ROWS, size):
-        raise LifelongError(f"{file}: says that it holds {rows} rows in {size} bytes; it is damaged, or made to fill the memory")
+        raise LifelongError(f"{file}: claims {rows} rows in {size} bytes; it is damaged or malicious")
     return rows
 
 
@@ -71,7 +71,7 @@ def find_column(file: Path, names: Sequence[str], wanted: Sequence[str], what: s
             return name
     raise LifelongError(
         f"{file}: no column '{wanted[0]}' for the {what}; its columns: {', '.join(map(shown, names))}"
-        f" (behind parquet: or hub: say which: ?{what.removesuffix('s')}=COLUMN)"
+        f" (after parquet: or hub:, name it: ?{what.removesuffix('s')}=COLUMN)"
     )
 
 
@@ -96,7 +96,7 @@ def read_labels(file: Path, label: str) -> np.ndarray:
     """Read the label of each row as stored: int64, or strings (dtype object).
 
     Raises:
-        LifelongError: a label is missing or neither whole number, truth value nor text.
+        LifelongError: a label is missing, or is not an integer, a truth value or a text.
     """
     import pyarrow as pa
 
@@ -115,7 +115,7 @@ def read_labels(file: Path, label: str) -> np.ndarray:
             return np.concatenate([np.empty(0, np.int64), *(np.from_dlpack(chunk) for chunk in chunks)])
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return np.array(column.to_pylist(), dtype=object)
-    raise LifelongError(f"{file}: column '{label}' holds {kind}; labels are whole numbers or names")
+    raise LifelongError(f"{file}: column '{label}' holds {kind}; labels are integers or names")
 
 
 def read_words(file: Path) -> tuple[str, np.ndarray] | None:
@@ -154,12 +154,12 @@ def read_images(file: Path, image: str) -> Iterator[list[bytes | None]]:
                 raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
             unpacked += column.nbytes
             if unpacked > most:
-                raise LifelongError(f"{file}: its images unpack to more than {MOST_TIMES} times its size; it is made to fill the memory")
+                raise LifelongError(f"{file}: its images unpack to more than {MOST_TIMES} times its size; it is damaged or malicious")
             yield column.to_pylist()
 
 
 def _rows_at_once(metadata: Any, image: str) -> int:
-    """How many rows to take at a time: photographs are a thousand times as large as digits."""
+    """Return how many rows to read at a time: photographs are a thousand times as large as digits."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     columns = [group.column(number) for group in groups for number in range(group.num_columns)]
     stored = sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == image)

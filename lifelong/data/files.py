@@ -1,4 +1,4 @@
-"""Images in files of their own, in folders of classes; what is an image there, and what is passed over."""
+"""List images in separate files, in one folder per class, and decide which files are images."""
 
 import logging
 import os
@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import class_name, natural, shown
-from lifelong.data.words import are_splits, is_word, split_of, usual_splits
+from lifelong.data.split_names import SplitName, are_splits, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import MOST_IMAGE, read_bytes
 
@@ -44,7 +43,7 @@ class FileSplit:
         self.rows = len(names)
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """The content of each file in order, a batch at a time, with what names the image at a position of the batch."""
+        """Yield the files' contents in order, in batches, each with a function that names the image at a position of the batch."""
         first = 0
         batch: list[bytes | None] = []
         held = 0
@@ -57,23 +56,23 @@ class FileSplit:
                 first, batch, held = number, [], 0
 
     def called(self, row: int) -> str:
-        """The path of one of them below the root."""
+        """Return the path of a row's image below the root."""
         return shown(self.names[row])
 
     def checksum(self, cache: Cache) -> str:
-        """Of the files' bytes and their paths below the root."""
+        """Compute a checksum of the files' bytes and of their paths below the root."""
         return cache.checksum(self.files, self.names)
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each file's bytes, uint64 of shape (rows,): of the remembered sha256 the first 64 bits."""
+        """Return a 64-bit hash of each file's bytes, uint64 of shape (rows,): the first 64 bits of the cached sha256."""
         return np.array([int(digest[:16], 16) for _, digest in cache.digests(self.files)], dtype=np.uint64)
 
 
 def read_file(file: Path) -> bytes:
-    """The bytes of an image file.
+    """Read the bytes of an image file.
 
     Raises:
-        LifelongError: it is not there, no regular file (see `lifelong.opening`), too large, or cannot be read.
+        LifelongError: it is missing, not a regular file (see `lifelong.opening`), too large, or cannot be read.
     """
     try:
         return read_bytes(file, MOST_IMAGE)
@@ -90,21 +89,20 @@ class Listing:
         notes: things a person should know.
     """
 
-    splits: dict[PoolName, FileSplit]
+    splits: dict[SplitName, FileSplit]
     notes: tuple[str, ...] = ()
 
 
-def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
-    """The images of `root/<class>/*`, or of `root/<split>/<class>/*`.
+def list_folder(root: Path, parts: Mapping[SplitName, Sequence[str]]) -> Listing:
+    """List the images of `root/<class>/*`, or of `root/<split>/<class>/*`.
 
-    The folders below `root` are splits if their names say so (see `words.are_splits`), or if one that is called `train` holds
-    folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are passed over unseen, others are
-    counted. Links are followed, also out of the folder; there is no level below the classes, so a link that leads in a circle is no
-    trouble.
+    The folders below `root` are splits if their names say so (see `split_names.are_splits`), or if one named `train` holds
+    folders; else they are classes. Images are files whose names end as `IMAGE` says; hidden files are skipped silently, others are
+    counted. Links are followed, even out of the folder; there is no level below the classes, so circular links do no harm.
 
     Args:
         root: the folder.
-        parts: for each split the folders that make it; empty: the usual names.
+        parts: for each split the folders that form it; empty: the usual names.
 
     Raises:
         LifelongError: there are no images or fewer than two classes, a class holds none, or a name cannot be used.
@@ -112,7 +110,7 @@ def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     inside = folders_in(root)
     passed: Counter[str] = Counter()
     layout = dict(parts) or _usual_layout(root, inside)
-    found: dict[PoolName, tuple[list[str], list[str]]] = {}
+    found: dict[SplitName, tuple[list[str], list[str]]] = {}
     for split, names in layout.items():
         found[split] = ([], [])
         for name in names:
@@ -125,17 +123,17 @@ def list_folder(root: Path, parts: Mapping[PoolName, Sequence[str]]) -> Listing:
     if len(known) < 2:
         raise LifelongError(f"{root}: one class only, '{next(iter(known))}'; put the images of each class into a folder of its own")
     for split, (_, labels) in found.items():
-        strange = sorted(set(labels) - known, key=natural)
-        if strange:
-            raise LifelongError(f"{root}: class '{strange[0]}' of {split} is none of train's; name the folders alike in both")
+        unknown = sorted(set(labels) - known, key=natural)
+        if unknown:
+            raise LifelongError(f"{root}: class '{unknown[0]}' of {split} is not in train; give its folder the same name in both")
     notes = (_passed_over(passed),) if passed else ()
     for note in notes:
         log.info("%s: %s", root, note)
     return Listing({split: FileSplit(root, root, *lists) for split, lists in found.items()}, notes)
 
 
-def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
-    """For each split its folder; the folder itself, named "", where there are no splits."""
+def _usual_layout(root: Path, inside: list[str]) -> dict[SplitName, list[str]]:
+    """Return the folder of each split; the folder itself, named "", where there are no splits."""
     if not inside:
         raise LifelongError(f"{root}: no folders in it; put the images of each class into a folder of its own")
     named = [name for name in inside if is_word(name)]
@@ -144,13 +142,13 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
         return {"train": [""]}
     if not holding:
         raise LifelongError(
-            f"{root}: '{named[0]}' and '{named[1]}' are names of splits, but hold no folders of classes; make {named[0]}/CLASS/* of them,"
-            " list the images with their labels in a CSV file (csv:FILE), or, where they really are classes, give them other names"
+            f"{root}: '{named[0]}' and '{named[1]}' are names of splits, but hold no folders of classes; make them {named[0]}/CLASS/*,"
+            " list the images with their labels in a CSV file (csv:FILE), or, if they really are classes, rename them"
         )
-    strange = [name for name in inside if not is_word(name)]
-    if strange:
+    others = [name for name in inside if not is_word(name)]
+    if others:
         raise LifelongError(
-            f"{root}: holds '{shown(strange[0])}' beside '{holding[0]}', which holds folders;"
+            f"{root}: holds '{shown(others[0])}' next to '{holding[0]}', which holds folders;"
             " either every folder is a class, or each is a split (train, valid, test) with the classes in it; or say which are read:"
             f" ?train={holding[0]}"
         )
@@ -161,14 +159,14 @@ def _usual_layout(root: Path, inside: list[str]) -> dict[PoolName, list[str]]:
 
 
 def _classes_of(root: Path, level: str, passed: Counter[str]) -> tuple[list[str], list[str]]:
-    """The images below a folder of classes: their paths below the root, and their class names; class by class, in order."""
+    """List the images below a folder of classes, class by class: their paths below the root, and their class names."""
     classes: dict[str, str] = {}
     for folder in folders_in(root / level):
         name = class_name(folder)
         if name is None:
-            raise LifelongError(f"{root / level}: the folder '{shown(folder)}' has a name that cannot be printed; give it another")
+            raise LifelongError(f"{root / level}: the folder '{shown(folder)}' has a name that cannot be printed; rename it")
         if name in classes:
-            raise LifelongError(f"{root / level}: two folders are called '{name}', written in different ways; put them together")
+            raise LifelongError(f"{root / level}: two folders are called '{name}', in different spellings; merge them")
         classes[name] = folder
     if not classes:
         leave = f", or leave '{level}' out by naming the splits that are wanted: ?train=FOLDER" if level else ""
@@ -191,8 +189,8 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
         raise LifelongError(f"class folder {shown(str(folder))} holds no images{why}; put images into it or remove it")
     for name in images:
         if entries[name] != "file":
-            what = "a link that leads nowhere" if entries[name] == "nowhere" else "neither a file nor a folder (a pipe or a device)"
-            raise LifelongError(f"{shown(str(folder / name))}: {what}; mend or remove it")
+            what = "a broken link" if entries[name] == "nowhere" else "neither a file nor a folder (a pipe or a device)"
+            raise LifelongError(f"{shown(str(folder / name))}: {what}; repair or remove it")
     if deeper:
         passed["folders"] += len(deeper)
     _count(passed, entries.keys() - set(images) - set(deeper))
@@ -200,15 +198,15 @@ def _images(folder: Path, passed: Counter[str]) -> list[str]:
 
 
 def find_images(path: Path) -> tuple[list[Path], str]:
-    """A file itself, or the images in a folder and the folders in it, in natural order.
+    """Return a file itself, or the images in a folder and its subfolders, in natural order.
 
-    What is an image and what is hidden is as in `list_folder`. Links to folders are not followed, so that a circle ends.
+    Images and hidden files are defined as in `list_folder`. Links to folders are not followed, so circular links do no harm.
 
     Args:
         path: of a file or a folder.
 
     Returns:
-        The files, and one sentence about what was passed over; empty for nothing.
+        The files, and one sentence about skipped files; empty if there are none.
 
     Raises:
         LifelongError: there is no such file, a folder cannot be read or holds no image.
@@ -242,12 +240,12 @@ def _walk(folder: Path, found: list[Path], passed: Counter[str]) -> None:
 
 
 def folders_in(root: Path) -> list[str]:
-    """The names of the folders in a folder, hidden ones left out, in natural order."""
+    """Return the names of the folders in a folder, without hidden ones, in natural order."""
     return [name for name, kind in _entries(root).items() if kind == "folder"]
 
 
 def _entries(folder: Path) -> dict[str, str]:
-    """What a folder holds, hidden things left out, in natural order: a "file", a "folder", a link to "nowhere", or "other"."""
+    """Return the kind of each entry of a folder, in natural order, without hidden ones: file, folder, nowhere (a broken link) or other."""
     try:
         with os.scandir(folder) as found:
             kinds = {entry.name: _kind(entry) for entry in found if not entry.name.startswith((".", "__MACOSX"))}

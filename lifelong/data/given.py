@@ -1,4 +1,4 @@
-"""Images as a person or a program has them at hand: files, folders, bytes, opened pictures, arrays, tensors."""
+"""Read images in any form that a caller may have: files, folders, bytes, PIL images, arrays, tensors."""
 
 import io
 import os
@@ -30,12 +30,12 @@ TAKEN = (
 
 @dataclass(frozen=True)
 class Given:
-    """One image, not read yet where it is a file.
+    """One image; a file is not read yet.
 
     Attributes:
         name: what to call it.
         held: its file, or the image itself.
-        found: whether it was found in a folder, so that nobody has asked for it by name.
+        found: whether it was found in a folder, and not named itself.
     """
 
     name: str
@@ -44,24 +44,24 @@ class Given:
 
 
 def given_images(images: Any) -> list[Given]:
-    """The single images of whatever was given; folders are looked into as everywhere (see `files.find_images`).
+    """Split what was given into single images; folders are searched as by `files.find_images`.
 
     Args:
         images: one, or several in a list or another iterable.
 
     Raises:
-        LifelongError: something is no image, or a folder holds none.
+        LifelongError: an object is not an image, or a folder has no image.
     """
     alone = _one("the image", images)
     if alone is not None:
         return alone
     if isinstance(images, dict) or not isinstance(images, Iterable):
-        raise LifelongError(f"{_what(images)} is no image: give {TAKEN}")
+        raise LifelongError(f"{_what(images)} is not an image: give {TAKEN}")
     found: list[Given] = []
     for number, image in enumerate(images):
         some = _one(f"image {number}", image)
         if some is None:
-            raise LifelongError(f"image {number}: {_what(image)} is no image: give {TAKEN}")
+            raise LifelongError(f"image {number}: {_what(image)} is not an image: give {TAKEN}")
         found += some
     return found
 
@@ -69,15 +69,15 @@ def given_images(images: Any) -> list[Given]:
 def decode_given(
     given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None
 ) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
-    """Images as RGB squares, as a stream's are made; of files only some are held at a time.
+    """Decode images to RGB squares as a stream does; only some files are held in memory at a time.
 
     Args:
         given: the images.
         size: height and width of the result in pixels.
-        tell: is told of images that are done, how many more they are.
+        tell: called with the number of images that were finished since the last call.
 
     Returns:
-        The images, and by their positions those that cannot be used, with the reason; these are black.
+        The images, and by position the reasons why some cannot be used; these are black.
     """
     parts: list[Tensor] = []
     problems: dict[int, str] = {}
@@ -94,14 +94,14 @@ def decode_given(
 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:
-    """The beginning of a line about images that cannot be used: how many, and the first five with their reasons."""
+    """Begin an error line about images that cannot be used: how many, and the first five with their reasons."""
     named = ", ".join(f"{shown(name)} ({reason})" for name, reason in problems[:5])
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
     return f"{len(problems)} of {count} images cannot be used: {named}{more}"
 
 
 def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Picture]]:
-    """The images with files read, about so many bytes at a time; a file that cannot be read is a problem."""
+    """Yield batches of images with their files read, about `_BYTES` at a time; a file that cannot be read is a problem."""
     batch: list[Picture] = []
     held = 0
     for position, one in enumerate(given):
@@ -123,12 +123,12 @@ def _read(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Pic
 
 
 def _one(name: str, image: Any) -> list[Given] | None:
-    """What one thing holds; None where it is no image (perhaps several)."""
+    """Return the images that one object holds; None if it is not itself an image (it may be a sequence of them)."""
     if isinstance(image, (str, os.PathLike)):
         if not os.fspath(image):
-            raise LifelongError(f"{name}: an empty path; give that of an image, or of a folder")
+            raise LifelongError(f"{name}: an empty path; give the path of an image or a folder")
         if why := unusable_name(os.fspath(image)):
-            raise LifelongError(f"{name}: its path {why}; give that of an image")
+            raise LifelongError(f"{name}: its path {why}; give the path of an image")
         path = Path(image)
         files, _ = find_images(path)
         return [Given(str(file), file, path.is_dir()) for file in files]
@@ -149,7 +149,7 @@ def _content(name: str, file: Any) -> bytes:
     try:
         content = file.read()
     except (OSError, ValueError) as error:
-        raise LifelongError(f"{name}: cannot be read ({error}); open the file anew") from error
+        raise LifelongError(f"{name}: cannot be read ({error}); open the file again") from error
     if not isinstance(content, bytes):
         raise LifelongError(f"{name}: a file that gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")
     return content
@@ -164,7 +164,7 @@ def _of_tensor(name: str, image: Tensor) -> list[Given]:
 
 
 def _of_array(name: str, array: np.ndarray) -> list[Given]:
-    """One image, or each of a batch."""
+    """Return one image, or each image of a batch."""
     shape, kind = array.shape, array.dtype
     whole = array.ndim == 2 or (array.ndim in (3, 4) and shape[-1] in _CHANNELS)
     deep = kind == np.uint16 and (array.ndim == 2 or shape[-1] == 1)
@@ -184,4 +184,5 @@ def _of_array(name: str, array: np.ndarray) -> list[Given]:
 
 
 def _what(thing: Any) -> str:
-    return f"a {type(thing).__name__}"
+    name = type(thing).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

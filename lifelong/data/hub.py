@@ -1,4 +1,4 @@
-"""A source's files from the Hugging Face hub, only ever when downloading was allowed."""
+"""Download a source's files from the Hugging Face Hub, only if downloading is allowed."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.catalog import Hub, PoolName
-from lifelong.data.words import usual_splits
+from lifelong.data.known_sources import Hub
+from lifelong.data.split_names import SplitName, usual_splits
 from lifelong.errors import LifelongError
 from lifelong.storage import write_file
 
@@ -21,7 +21,7 @@ _BATCH = 1000  # rows written at a time
 
 
 def folder_name(hub: Hub) -> str:
-    """A name for the folder of a data set in the cache: readable, and its own for each data set, configuration and choice of splits."""
+    """Name the cache folder of a data set: readable, and unique for each data set, configuration and choice of splits."""
     key = json.dumps([hub.id, hub.config, {split: list(parts) for split, parts in hub.splits.items()}])
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', hub.id)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -31,16 +31,16 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
 
     Args:
         name: of the source, for the error line.
-        hub: what to fetch; no splits: those with usual names.
+        hub: what to fetch; without splits: those with usual names.
         folder: where the files go; train comes last, so a folder with a train file is complete.
-        searched: what was looked at before, for the error line.
+        searched: where it was searched before, for the error line.
 
     Raises:
         LifelongError: the hub cannot be reached or does not have it, or the folder cannot be written.
     """
     if Path(hub.id).exists():
         raise LifelongError(
-            f"cannot download source '{name}': a folder '{hub.id}' lies here, which would be taken for the data set; start elsewhere"
+            f"cannot download source '{name}': there is a folder '{hub.id}' here, which would be mistaken for the data set; start elsewhere"
         )
     try:
         _knock(hub.id)
@@ -54,8 +54,8 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
         write_file(folder / f"{split}-00000.parquet", _writer(rows))
 
 
-def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
-    """The data set's splits, train last."""
+def _load(name: str, hub: Hub) -> dict[SplitName, Any]:
+    """Load the splits of the data set, train last."""
     import datasets
 
     wanted = hub.splits or _usual_splits(name, hub, datasets.get_dataset_split_names(hub.id, hub.config))
@@ -65,13 +65,13 @@ def _load(name: str, hub: Hub) -> dict[PoolName, Any]:
     }
 
 
-def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[PoolName, tuple[str, ...]]:
+def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[SplitName, tuple[str, ...]]:
     if len(there) == 1:
         return {"train": (there[0],)}
     found = usual_splits(f"source '{name}' ({hub.id})", there)
     if "train" not in found:
         raise LifelongError(
-            f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them make train: hub:{hub.id}?train=SPLIT"
+            f"source '{name}' ({hub.id}): its splits are {', '.join(there)}; say which of them form train: hub:{hub.id}?train=SPLIT"
         )
     left = [split for split in there if split not in found.values()]
     if left:
@@ -80,7 +80,7 @@ def _usual_splits(name: str, hub: Hub, there: Sequence[str]) -> dict[PoolName, t
 
 
 def _writer(rows: Any) -> Callable[[Path], None]:
-    """Writes a data set to a parquet file with its class names, and with the images themselves where it holds only their paths."""
+    """Return a function that writes the data set to a parquet file, with its class names and the bytes of images named by path."""
     import pyarrow.parquet as pq
     from datasets.table import embed_table_storage
 
@@ -105,4 +105,4 @@ def _knock(hub_id: str) -> None:
         Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / hub_id.replace("/", "___"),
     ]
     if not any(copy.exists() for copy in copies):
-        raise OSError("HF_HUB_OFFLINE is set, and there is no copy of it from before")
+        raise OSError("HF_HUB_OFFLINE is set, and there is no earlier copy of it")

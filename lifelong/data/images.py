@@ -1,4 +1,4 @@
-"""Encoded images (PNG, JPEG, WebP, ...) to square uint8 RGB tensors."""
+"""Decode images (PNG, JPEG, WebP, ...) to square uint8 RGB tensors."""
 
 import io
 import os
@@ -21,16 +21,16 @@ with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or 
     from PIL import AvifImagePlugin  # noqa: F401
 
 RESIZE_VERSION = 3
-"""Counted up whenever the same bytes would become other pixels, so that cached tensors of the old rule are not used."""
+"""Incremented whenever the same bytes give different pixels, so that tensors cached under the old rule are not used."""
 
 CHECK_VERSION = 3
-"""Counted up whenever other images would be called unusable, or something else would be remarked of them."""
+"""Incremented whenever other images count as unusable, or get another remark."""
 
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "TGA")
-"""What Pillow is asked to read: pictures, and nothing that starts another program (EPS) or reads what is no picture."""
+"""What Pillow is asked to read: pictures only; nothing that starts another program (EPS) or reads other data."""
 
 _IF_THERE = ("AVIF", "HEIF")
-"""What it is asked to read where it can; HEIF comes with a package of its own."""
+"""Further formats, if Pillow can read them; HEIF needs a separate package."""
 
 _CHUNK = 8  # images that one thread takes at a time
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
@@ -41,10 +41,10 @@ _OF_FORMAT = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 18}  # their decod
 _FEW = 16  # levels of grey that are called few where the file has more
 
 ONE_COLOUR = "all of one colour"
-"""What is remarked of an image whose pixels are all equal."""
+"""The remark about an image whose pixels are all equal."""
 
 Picture = bytes | Image.Image | np.ndarray | None
-"""An image as it comes: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
+"""An image as given: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
 
 
 class UnusableError(ValueError):
@@ -52,12 +52,12 @@ class UnusableError(ValueError):
 
 
 class Decoded(NamedTuple):
-    """Images as they are learned from, and what is to be said of them.
+    """Decoded images, and the problems and remarks about them.
 
     Attributes:
         images: RGB squares; those that cannot be used are black.
-        problems: by their positions, in order, those that cannot be used, with the reason.
-        remarks: by their positions, in order, those that lost something by being read, with what; one colour is such a loss.
+        problems: why images cannot be used, by position, in order.
+        remarks: what images lost when read, by position, in order; a single colour counts as a loss.
     """
 
     images: UInt8[Tensor, "n 3 s s"]
@@ -68,16 +68,16 @@ class Decoded(NamedTuple):
 def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) -> Decoded:
     """Decode images on all cores, as RGB squares.
 
-    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8 (or are taken as they are where none is
-    above 255), transparency is laid on white, a camera's rotation mark is obeyed, of a phone's several pictures (MPO) the first is taken.
+    Grey becomes three equal channels, palettes and CMYK become RGB, 16 bits keep their upper 8 (or are used unchanged if none is above
+    255), transparency is laid over white, EXIF orientation is applied, and of a phone's several pictures (MPO) the first is used.
 
     Args:
         encoded: each image.
         size: height and width of the result in pixels.
-        squeeze: whether an oblong image is squeezed into the square whole; else the middle of its long side is kept.
+        squeeze: whether to squeeze an oblong image into the square; else the middle of its long side is kept.
 
     Returns:
-        The images, and those that cannot be used: they are missing, broken, too large to be true, or a film.
+        The images, and those that cannot be used: missing, broken, implausibly large, or animated.
     """
     images = np.zeros((len(encoded), size, size, 3), dtype=np.uint8)
 
@@ -91,7 +91,7 @@ def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) 
 
 
 def check_images(encoded: Sequence[Picture]) -> tuple[dict[int, str], dict[int, str]]:
-    """The problems and the remarks of `decode_images`, without its images."""
+    """Return the problems and the remarks of `decode_images`, without its images."""
 
     def look(position: int) -> str:
         with _opened_up(encoded[position]) as (_, remark):
@@ -136,7 +136,7 @@ class _Strict:
 
 @contextmanager
 def _truncation_found() -> Generator[None]:
-    """Pillow's switch that lets truncated files pass is off meanwhile, whatever the program has set it to; then as it was."""
+    """Make Pillow refuse truncated files during a block, whatever the program has set; restore its setting afterwards."""
     with _Strict.lock:
         if not _Strict.inside:
             _Strict.before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
@@ -152,9 +152,9 @@ def _truncation_found() -> Generator[None]:
 
 @contextmanager
 def _opened_up(image: Picture) -> Generator[tuple[np.ndarray, str]]:
-    """A block with the decoded image and what it lost, whose memory is taken from the budget of all threads.
+    """Provide a decoded image and what it lost for a block; its memory counts against the budget of all threads.
 
-    The pixels are bytes of shape (h, w) if it is grey, else (h, w, 3); what it lost is empty for nothing.
+    The pixels are uint8 of shape (h, w) for grey, else (h, w, 3); the second value is empty if nothing was lost.
     """
     with ExitStack() as held:
         with _reasons():
@@ -183,7 +183,7 @@ def _reasons() -> Generator[None]:
 
 
 def _open(image: Picture, held: ExitStack) -> tuple[np.ndarray, str]:
-    """The pixels and what was lost; what they take of the budget is given back when `held` ends."""
+    """Return the pixels and what was lost; their share of the budget is returned when `held` ends."""
     if image is None:
         raise UnusableError("no image bytes, only a path")
     if isinstance(image, np.ndarray):
@@ -216,17 +216,17 @@ def _decoded(encoded: bytes, held: ExitStack) -> tuple[np.ndarray, str]:
 
 
 def _cost(image: Image.Image, stored: str) -> int:
-    """About how many bytes decoding takes, with the copies that are made on the way."""
+    """Estimate how many bytes decoding takes, including temporary copies."""
     deep = image.mode.startswith(("I", "F")) or stored in _OTHER_BYTES
     return image.width * image.height * (_DEEP if deep else _OF_FORMAT.get(image.format or "", _PLAIN))
 
 
 def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Image | None:
-    """The picture in the lower bytes of colours of 16 bits, of which Pillow takes the upper ones; None where these are empty as well.
+    """Decode the lower bytes of 16-bit colours, of which Pillow takes the upper ones; None if these are empty as well.
 
     Args:
         encoded: the file.
-        stored: how its pixels lie in it.
+        stored: its pixel format.
         upper: what Pillow makes of it: colours of zeros, and perhaps opacity.
     """
     with _opened(encoded) as opened:
@@ -253,11 +253,11 @@ _OTHER_BYTES = {
     **{f"{mode};16{one}": f"{mode};16{other}" for mode in ("RGB", "RGBA") for one, other in ("BL", "LB")},
     "LA;16B": "RGBA",
 }
-"""How the lower bytes of 16-bit colours are had, by how the upper ones are."""
+"""The raw mode that reads the lower bytes of 16-bit colours, by the one that reads the upper bytes."""
 
 
 def _stored(opened: Image.Image) -> str:
-    """How the pixels lie in the file, in Pillow's words; empty where it does not say."""
+    """Return the pixel format of the file in Pillow's words; empty if it does not say."""
     tiles = getattr(opened, "tile", None)
     args = tiles[0][3] if tiles else ""
     mode = args[0] if isinstance(args, tuple) and args else args
@@ -269,17 +269,17 @@ def _renamed(args: tuple[Any, ...] | str | None, mode: str) -> tuple[Any, ...] |
 
 
 def _constant(pixels: np.ndarray) -> bool:
-    """Whether all pixels are equal; nearly always a few of them say no."""
+    """Return whether all pixels are equal; usually a few of them already rule it out."""
     first = pixels[:1, :1]
     return bool((pixels[::37, ::37] == first).all() and (pixels == first).all())
 
 
 def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
-    """The pixels as they are looked at, and what was lost.
+    """Return the pixels, rotated upright, as 8-bit grey or RGB, and what was lost.
 
     Args:
         image: decoded.
-        stored: how its pixels lie in the file, in Pillow's words; empty where there is none.
+        stored: the pixel format of its file in Pillow's words; empty if there is none.
     """
     image = _turned(image)
     if image.mode == "F":
@@ -299,7 +299,7 @@ def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
 
 
 def _flat(image: Image.Image, stored: str) -> np.ndarray:
-    """Grey or RGB, pixel by pixel; what is transparent is laid on white."""
+    """Convert to grey or RGB pixel by pixel, with transparency over white."""
     clear = image.info.get("transparency")
     if (decoded := _as_decoded(clear, stored)) != clear:
         image = image.copy()
@@ -314,7 +314,7 @@ def _flat(image: Image.Image, stored: str) -> np.ndarray:
 
 
 def _as_decoded(clear: object, stored: str) -> object:
-    """The colour that stands for transparency, in the numbers of the decoded image: the file gives it in its own."""
+    """Convert the colour that stands for transparency from the file's values to those of the decoded image."""
     if isinstance(clear, int) and stored in ("L;2", "L;4"):
         return clear * (85 if stored == "L;2" else 17)
     if isinstance(clear, tuple) and stored.startswith("RGB;16"):
@@ -323,10 +323,10 @@ def _as_decoded(clear: object, stored: str) -> object:
 
 
 def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
-    """Grey of 12, 16 or 32 bits as 8; Pillow's own conversion would make everything above 255 white.
+    """Convert grey of 12, 16 or 32 bits to 8; Pillow's own conversion would make everything above 255 white.
 
-    Of values up to 65535 the upper 8 bits count. Where none is above 255 they were 8 bits from the start: a picture that uses no more
-    than a 256th of its range would be black.
+    Of values up to 65535 the upper 8 bits are kept. If none is above 255, they were 8 bits from the start: else such a picture would be
+    black.
     """
     values = np.asarray(image).astype(np.int64)
     clear = values == image.info["transparency"] if isinstance(image.info.get("transparency"), int) else None
@@ -350,7 +350,7 @@ def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """The image as its camera's rotation mark says."""
+    """Rotate the image as its EXIF orientation says."""
     try:
         return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9) else image
     except Exception:  # a damaged mark says nothing; the pixels are whole
@@ -358,7 +358,7 @@ def _turned(image: Image.Image) -> Image.Image:
 
 
 def _square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Pixels as a square that fits into (size, size, 3).
+    """Resize and crop pixels to a square that broadcasts to (size, size, 3).
 
     A grey image that must grow (28 to 32) is interpolated bilinearly and truncated to bytes; any other has its short side scaled to
     `size` (bicubic), and of the long one the middle is kept.
@@ -378,21 +378,21 @@ def _square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _squeezed(pixels: np.ndarray, size: int) -> np.ndarray:
-    """All of the picture in a square that fits into (size, size, 3), bilinear: faces as CAT prepares them (178x218 to 32x32)."""
+    """Resize the whole picture, bilinearly, to a square that broadcasts to (size, size, 3), as CAT prepares faces (178x218 to 32x32)."""
     if pixels.shape[:2] != (size, size):
         pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
-    """Very long images without their ends, which are cut off anyway: scaled whole, they might not fit into the memory."""
+    """Cut the ends off very long images, which are cropped anyway: scaled whole, they might not fit into memory."""
     most = _LONGEST * min(pixels.shape[:2])
     top, left = (max(0, (side - most) // 2) for side in pixels.shape[:2])
     return pixels[top : top + most, left : left + most] if top or left else pixels
 
 
 def _grow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear interpolation without aligned corners, one axis after the other, truncated to bytes."""
+    """Enlarge by bilinear interpolation without aligned corners, one axis after the other, truncated to bytes."""
     rows, columns = _taps(pixels.shape[0], height), _taps(pixels.shape[1], width)
     tall = pixels[rows[0]] * (1 - rows[2][:, None]) + pixels[rows[1]] * rows[2][:, None]
     wide = tall[:, columns[0]] * (1 - columns[2]) + tall[:, columns[1]] * columns[2]
@@ -401,13 +401,13 @@ def _grow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @cache
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel of a row the two old ones it lies between, and the weight of the second."""
+    """Return, for each new pixel of a row, the two old ones it lies between and the weight of the second."""
     place = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0.0)
     first = place.astype(np.int64)
     return first, np.minimum(first + 1, old - 1), place - first
 
 
 def square_grey(images: UInt8[np.ndarray, "n h w"], size: int) -> UInt8[Tensor, "n 3 s s"]:
-    """Grey images that are decoded already, as RGB squares by the same rule."""
+    """Resize decoded grey images to RGB squares by the same rule."""
     squares = np.stack([_square(image, size) for image in images]) if len(images) else np.empty((0, size, size, 1), np.uint8)
     return torch.from_numpy(squares).permute(0, 3, 1, 2).repeat(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""Stored labels as class ids: which classes a source has, in which order, and which of its files make which split."""
+"""Convert stored labels to class ids: which classes a source has, in which order, and which files form which split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from lifelong.data.catalog import Entry, PoolName
+from lifelong.data.known_sources import KnownSource
 from lifelong.data.naming import natural, unique
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 
 Names = tuple[str, ...]
@@ -23,25 +24,25 @@ class Arranged:
     Attributes:
         classes: class names in label order.
         ids: for each part of the files the class id of each image.
-        pools: for each split of the source, the parts that make it.
-        numbers: by which number a stream may call each class: where labels are numbers the label itself, else the place among the classes.
+        pools: for each split of the source, the parts that form it.
+        numbers: the number by which a stream may name each class: the label itself if labels are numbers, else the class's position.
         notes: things a person should know.
     """
 
     classes: Names
-    ids: Mapping[PoolName, Int64[Tensor, "_"]]
-    pools: Mapping[PoolName, tuple[PoolName, ...]]
+    ids: Mapping[SplitName, Int64[Tensor, "_"]]
+    pools: Mapping[SplitName, tuple[SplitName, ...]]
     numbers: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
 
-def arrange(entry: Entry, place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Arranged:
+def arrange(entry: KnownSource, place: object, names: Mapping[SplitName, Names | None], stored: Mapping[SplitName, np.ndarray]) -> Arranged:
     """Make class ids of stored labels.
 
     Args:
-        entry: what is known of the source.
+        entry: the source.
         place: where its files are, for error lines.
-        names: for each part of the files, the class names that they give.
+        names: for each part of the files, its class names.
         stored: for each part the labels, int64 or strings.
 
     Raises:
@@ -58,8 +59,10 @@ def arrange(entry: Entry, place: object, names: Mapping[PoolName, Names | None],
     return Arranged(entry.classes, ids, _pools(entry, place, ids), tuple(range(len(entry.classes))), notes)
 
 
-def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | None], stored: Mapping[PoolName, np.ndarray]) -> Arranged:
-    """Data of one's own: its classes are the labels that occur, in the order of their numbers, or of their names where there are none."""
+def _as_present(
+    entry: KnownSource, place: object, names: Mapping[SplitName, Names | None], stored: Mapping[SplitName, np.ndarray]
+) -> Arranged:
+    """Arrange a user's own data: its classes are the labels that occur, ordered by number, or by name if they have no numbers."""
     named = names["train"]
     for part, others in names.items():
         if others != named:
@@ -83,8 +86,8 @@ def _as_present(entry: Entry, place: object, names: Mapping[PoolName, Names | No
     return Arranged(classes, ids, entry.pools, tuple(present.tolist()), notes)
 
 
-def _known_ids(entry: Entry, place: object, part: PoolName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
-    """Ids among the classes of the catalogue, whatever the order in which the files have them."""
+def _known_ids(entry: KnownSource, place: object, part: SplitName, names: Names | None, stored: np.ndarray) -> Int64[Tensor, "n"]:
+    """Return ids among the classes of a known source, whatever order the files have them in."""
     if names is None or stored.dtype == object:
         return _ids(stored, entry.classes, place, part)
     if set(names) == set(entry.classes) or (entry.parts and set(names) <= set(entry.classes)):
@@ -99,11 +102,11 @@ def _known_ids(entry: Entry, place: object, part: PoolName, names: Names | None,
     return order[_ids(stored, names, place, part)]
 
 
-def _numbered_parts(entry: Entry, place: object, stored: Mapping[PoolName, np.ndarray]) -> dict[PoolName, Int64[Tensor, "_"]]:
-    """Ids where the files give only numbers: from 0 in each file, or throughout, in the usual or the alphabetic order of the classes.
+def _numbered_parts(entry: KnownSource, place: object, stored: Mapping[SplitName, np.ndarray]) -> dict[SplitName, Int64[Tensor, "_"]]:
+    """Return ids for files that give only numbers: from 0 in each file or across files, in the usual or alphabetic order of the classes.
 
     Raises:
-        LifelongError: the numbers fit none of these.
+        LifelongError: the numbers fit none of these forms.
     """
     usual = range(len(entry.classes))
     alphabetic = [entry.classes.index(name) for name in sorted(entry.classes)]
@@ -125,29 +128,31 @@ def _numbered_parts(entry: Entry, place: object, stored: Mapping[PoolName, np.nd
     return {part: torch.tensor(order)[torch.from_numpy(labels) + offsets[part]] for part, labels in stored.items()}
 
 
-def _pools(entry: Entry, place: object, ids: Mapping[PoolName, Tensor]) -> Mapping[PoolName, tuple[PoolName, ...]]:
-    """All files as one split where they divide the classes among themselves, else as the catalogue says."""
+def _pools(entry: KnownSource, place: object, ids: Mapping[SplitName, Tensor]) -> Mapping[SplitName, tuple[SplitName, ...]]:
+    """Return which files form which split: all form train if they divide the classes among themselves, else as the known source says."""
     found = [set(labels.tolist()) for labels in ids.values()]
     if not entry.parts or len(found) < 2 or any(one & other for one, other in combinations(found, 2)):
         return entry.pools
     if len(found) < len(entry.parts):
-        raise LifelongError(f"{place}: {' and '.join(ids)} files that share no class; put the other files of '{entry.name}' beside them")
+        raise LifelongError(
+            f"{place}: {' and '.join(ids)} files have no class in common; put the other files of '{entry.name}' next to them"
+        )
     return {"train": tuple(ids)}
 
 
-def _ids(labels: np.ndarray, classes: Names | None, place: object, part: PoolName) -> Int64[Tensor, "n"]:
-    """Labels as class ids, each checked; without known classes any number from 0 is one."""
+def _ids(labels: np.ndarray, classes: Names | None, place: object, part: SplitName) -> Int64[Tensor, "n"]:
+    """Convert labels to class ids and check each; without known classes every number >= 0 is a class."""
     if labels.dtype == object:
         assert classes is not None
         known = {name: number for number, name in enumerate(classes)}
         unknown = next((label for label in labels if label not in known), None)
         if unknown is not None:
-            raise LifelongError(f"{place}: a label of {part} is '{unknown}', which is none of the classes {', '.join(classes[:10])}")
+            raise LifelongError(f"{place}: a label of {part} is '{unknown}', which is not one of the classes {', '.join(classes[:10])}")
         return torch.tensor([known[label] for label in labels], dtype=torch.int64)
     outside = np.flatnonzero((labels < 0) | (labels >= (np.inf if classes is None else len(classes))))
     if len(outside):
         row = int(outside[0])
         allowed = "below 0" if classes is None else f"outside 0..{len(classes) - 1}"
         every = f"; all of {part} are so: leave it out by naming the others (?train=...)" if len(outside) == len(labels) else ""
-        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, {allowed}; mend or drop such rows{every}")
+        raise LifelongError(f"{place}: row {row} of {part} has label {labels[row]}, {allowed}; correct or drop such rows{every}")
     return torch.from_numpy(labels)

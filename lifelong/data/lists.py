@@ -1,4 +1,4 @@
-"""Images that a CSV list names."""
+"""List the images of a CSV file."""
 
 import csv
 import io
@@ -7,27 +7,26 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.files import FileSplit, Listing
 from lifelong.data.naming import shown
-from lifelong.data.words import COLUMNS, is_word, split_of
+from lifelong.data.split_names import COLUMNS, SplitName, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
 
 
 def list_csv(
-    file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[PoolName, Sequence[str]], column: str | None = None
+    file: Path, image: Sequence[str], label: Sequence[str], parts: Mapping[SplitName, Sequence[str]], column: str | None = None
 ) -> Listing:
-    """The images of a CSV list: a column of paths, which start from the list's folder, a column of labels, and perhaps one of splits.
+    """List the images of a CSV file: a column of paths relative to its folder, a column of labels, and optionally one of splits.
 
     Args:
         file: UTF-8, its first line names the columns; separated by commas, or by semicolons or tabs where that line has no comma.
-        image, label: names that the two columns may have; the first that is there is read.
-        parts: for each split the values of the column of splits that make it; empty: the usual names.
-        column: the column of splits; None: the one with a usual name, such as `split` or `fold`.
+        image, label: names that the two columns may have; the first one found is read.
+        parts: for each split the values of the split column that mean it; empty: the usual names.
+        column: the split column; None: the one with a usual name, such as `split` or `fold`.
 
     Raises:
-        LifelongError: the list cannot be read, lacks a column or a value, or names a file that is not there or not below its folder.
+        LifelongError: the list cannot be read, lacks a column or a value, or names a file that is missing or not below its folder.
     """
     columns, rows = _table(file)
     for line, row in rows:
@@ -35,7 +34,7 @@ def list_csv(
             raise LifelongError(f"{file}, line {line}: {len(row)} values where the first line names {len(columns)} columns")
     at_image, at_label = (_column(file, columns, names, what) for names, what in ((image, "image"), (label, "label")))
     at_split, notes = _split_column(file, columns, [row for _, row in rows], parts, column)
-    found: dict[PoolName, tuple[list[str], list[str]]] = {}
+    found: dict[SplitName, tuple[list[str], list[str]]] = {}
     missing: list[str] = []
     for line, row in rows:
         split = "train" if at_split is None else _split_of(file, line, columns[at_split], row[at_split], parts)
@@ -53,17 +52,19 @@ def list_csv(
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise LifelongError(
-            f"{file}: {len(missing)} of its images are not there: {', '.join(missing[:5])}{more}; paths start from its folder"
+            f"{file}: {len(missing)} of its images are missing: {', '.join(missing[:5])}{more}; paths are relative to its folder"
         )
     if "train" not in found:
-        raise LifelongError(f"{file}: no images for train; mark some so in the column 'split', or say which value does: ?train=VALUE")
+        raise LifelongError(
+            f"{file}: no images for train; mark some as train in the column 'split', or say which value means train: ?train=VALUE"
+        )
     return Listing({split: FileSplit(file, file.parent, *lists) for split, lists in found.items()}, notes)
 
 
 def _split_column(
-    file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[PoolName, Sequence[str]], wanted: str | None
+    file: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], parts: Mapping[SplitName, Sequence[str]], wanted: str | None
 ) -> tuple[int | None, tuple[str, ...]]:
-    """Where the column of splits is, if there is one; and what is to be said of a column that looks like one.
+    """Find the column of splits, if there is one, and return notes about columns that look like one.
 
     Raises:
         LifelongError: the column that was named is not there, or two columns may be meant.
@@ -95,7 +96,7 @@ def _some(values: Sequence[str]) -> str:
 
 
 def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of the columns, and the rows with the numbers of their lines."""
+    """Read the names of the columns, and the rows with their line numbers."""
     try:
         text = read_text(file, encoding="utf-8-sig")
     except OSError as error:
@@ -115,7 +116,7 @@ def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str) -> int:
-    """Where the first column of one of these names is; in capital or small letters, where none is written exactly so."""
+    """Find the first column with one of these names; if none matches exactly, ignore case."""
     small = [column.lower() for column in columns]
     for there, names in ((list(columns), wanted), (small, [name.lower() for name in wanted])):
         for name in names:
@@ -124,20 +125,23 @@ def _column(file: Path, columns: Sequence[str], wanted: Sequence[str], what: str
     raise LifelongError(f"{file}: no column '{wanted[0]}'; its columns: {', '.join(map(shown, columns))} (say which: ?{what}=COLUMN)")
 
 
-def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[PoolName, Sequence[str]]) -> PoolName | None:
-    """The split that a row goes to; None: to none, where the address names the values it wants and this is none of them."""
+def _split_of(file: Path, line: int, column: str, value: str, parts: Mapping[SplitName, Sequence[str]]) -> SplitName | None:
+    """Return the split of a row; None if the address names the wanted values and this is not one of them."""
     if parts:
         return next((split for split, values in parts.items() if value.strip() in values), None)
     split = split_of(value)
     if split is None:
         raise LifelongError(
-            f"{file}, line {line}: {column} '{shown(value)}' is none of train, valid, test; say what makes them: ?train=VALUE&test=VALUE"
+            f"{file}, line {line}: {column} '{shown(value)}' is not one of train, valid, test;"
+            " say which values form them: ?train=VALUE&test=VALUE"
         )
     return split
 
 
 def _below(file: Path, line: int, name: str) -> str:
-    """A path that stays below the list's folder."""
+    """Check that a path stays below the list's folder, and return it."""
     if os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or "\0" in name:
-        raise LifelongError(f"{file}, line {line}: '{shown(name)}' leads out of the list's folder; move the list up, or the image below it")
+        raise LifelongError(
+            f"{file}, line {line}: '{shown(name)}' is outside the list's folder; move the list up, or the image into the folder"
+        )
     return name

@@ -1,4 +1,4 @@
-"""Names of files and folders: in which order they stand, and how they are shown."""
+"""Sort and print the names of files and folders."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """A sort key by which "img2" comes before "img10"."""
+    """Return a sort key that puts "img2" before "img10"."""
     pieces = re.split(r"([0-9]+)", name)
     # A number by its length and its digits: one of five thousand digits is not worth counting.
     digits = (piece.lstrip("0") if number % 2 else "" for number, piece in enumerate(pieces))
@@ -16,18 +16,18 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def shown(name: str) -> str:
-    """A file's name for one line of text: what cannot be printed becomes a question mark."""
+    """Make a file's name printable on one line: other characters become question marks."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def class_name(folder: str) -> str | None:
-    """The class that a folder stands for, its letters composed as usual (systems differ); None where it cannot be printed."""
+    """Return the class name of a folder in Unicode NFC (systems differ); None if it cannot be printed."""
     name = unicodedata.normalize("NFC", folder)
     return name if name.isprintable() and name.strip() else None
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The same names, a second one of a kind with its number: two cranes, a bird and a machine, are "crane" and "crane (2)"."""
+    """Make names unique by numbering repeated ones: two cranes, a bird and a machine, are "crane" and "crane (2)"."""
     taken, result = set(names), []
     seen: Counter[str] = Counter()
     for name in names:

@@ -1,4 +1,4 @@
-"""Images and labels in parquet files, as the Hugging Face `datasets` library writes them."""
+"""Read images and labels from parquet files, as the Hugging Face `datasets` library writes them."""
 
 import hashlib
 from bisect import bisect_right
@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.columns import class_names, count_rows, find_column, opened, read_images, read_labels, read_words
 from lifelong.data.naming import shown
-from lifelong.data.words import SPLITS, is_word, split_of, usual_splits
+from lifelong.data.split_names import SPLITS, SplitName, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
 
@@ -20,10 +19,10 @@ class ParquetSplit:
 
     Args:
         files: its files in order.
-        image_columns, label_columns: names that the two columns may have; the first that is there is read.
+        image_columns, label_columns: names that the two columns may have; the first one found is read.
 
     Raises:
-        LifelongError: a file is truncated or no parquet file, or lacks a column; every error names the file.
+        LifelongError: a file is truncated, not a parquet file, or lacks a column; every error names the file.
     """
 
     def __init__(self, files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> None:
@@ -47,17 +46,17 @@ class ParquetSplit:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names in label order that the files give, or None."""
+        """Return the class names of the files in label order, or None."""
         for file, names in zip(self.files, self._names, strict=True):
             if names != self._names[0]:
                 raise LifelongError(f"{file}: its classes are not those of {self.files[0].name}; write both with the same class names")
         return self._names[0]
 
     def labels(self) -> np.ndarray:
-        """The label of each row as stored: int64, or strings (dtype object).
+        """Read the label of each row as stored: int64, or strings (dtype object).
 
         Raises:
-            LifelongError: a label is missing or neither whole number, truth value nor text.
+            LifelongError: a label is missing, or is not an integer, a truth value or a text.
         """
         parts = [read_labels(file, label) for file, (_, label) in zip(self.files, self._columns, strict=True)]
         if len({part.dtype for part in parts}) > 1:
@@ -65,7 +64,7 @@ class ParquetSplit:
         return np.concatenate(parts)
 
     def splits(self) -> tuple[str, np.ndarray] | None:
-        """The column that says by words which split a row belongs to: its name and its values (dtype object); None: there is none."""
+        """Find the column that names each row's split: its name and its values (dtype object); None if there is none."""
         parts = []
         name = ""
         for file in self.files:
@@ -78,16 +77,16 @@ class ParquetSplit:
         return (name, words) if any(is_word(word or "") for word in dict.fromkeys(words.tolist())) else None
 
     def called(self, row: int) -> str:
-        """Its file and its row there."""
+        """Name a row by its file and its row there."""
         number = bisect_right(self._ends, row)
         return f"row {row - (self._ends[number - 1] if number else 0)} of {self.files[number].name}"
 
     def checksum(self, cache: Cache) -> str:
-        """Of the files' bytes."""
+        """Compute a checksum of the files' bytes."""
         return cache.checksum(self.files)
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
+        """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
         return cache.numbers(self.files[0].parent.name, self.checksum(cache), self.rows, self._contents)
 
     def _contents(self) -> np.ndarray:
@@ -95,7 +94,7 @@ class ParquetSplit:
         return np.array(hashes, dtype=np.uint64)
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """The encoded images in row order, a batch at a time, with what names the image at a position of the batch."""
+        """Yield the encoded images in row order, in batches, each with a function that names the image at a position of the batch."""
         for file, (image, _) in zip(self.files, self._columns, strict=True):
             first = 0
             for batch in read_images(file, image):
@@ -103,18 +102,18 @@ class ParquetSplit:
                 first += len(batch)
 
 
-def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tuple[dict[PoolName, np.ndarray], tuple[str, ...]]:
-    """For each split which rows of the only files are its own, bool of shape (rows,), where a column of theirs says so; else nothing.
+def divided_rows(place: object, splits: Mapping[SplitName, ParquetSplit]) -> tuple[dict[SplitName, np.ndarray], tuple[str, ...]]:
+    """Divide the rows of files that have only a train split by their split column, if they have one: bool of shape (rows,) per split.
 
     Args:
         place: where the files are, for error lines.
         splits: the files as their names divide them.
 
     Returns:
-        The rows, and what is to be said of a column that is not used because it holds other words too.
+        The rows, and notes about a column that is not used because it also holds other words.
 
     Raises:
-        LifelongError: the column contradicts the files, or leaves none to learn from.
+        LifelongError: the column contradicts the files, or leaves no training images.
     """
     notes = []
     for part, split in splits.items():
@@ -126,10 +125,10 @@ def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tupl
         meant = {word: split_of(word or "") for word in distinct}
         if set(meant.values()) == {part}:
             continue
-        strange = [str(word) for word in distinct if not is_word(word or "")]
-        if strange:
+        unknown = [str(word) for word in distinct if not is_word(word or "")]
+        if unknown:
             notes.append(
-                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(strange[0])}', which is none of train,"
+                f"Column '{shown(column)}' of {split.files[0].name} is not used: it holds '{shown(unknown[0])}', which is not one of train,"
                 f" valid, test; all rows are for {part}. To divide them, write a file for each split."
             )
             continue
@@ -142,11 +141,11 @@ def divided_rows(place: object, splits: Mapping[PoolName, ParquetSplit]) -> tupl
                 " name the files of train alone (?train=FILE), or drop the column"
             )
         if "train" not in where:
-            raise LifelongError(f"{place}: no row of column '{column}' is for train; mend it, or drop the column")
+            raise LifelongError(f"{place}: no row of column '{column}' is for train; correct it, or drop the column")
         return {name: where == name for name in SPLITS if (where == name).any()}, ()
     return {}, tuple(notes)
 
 
 def content_hash(encoded: bytes) -> int:
-    """The first 64 bits of a file's sha256."""
+    """Return the first 64 bits of the sha256."""
     return int.from_bytes(hashlib.sha256(encoded).digest()[:8], "big")

@@ -13,10 +13,10 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.cache import Cache
-from lifelong.data.catalog import PoolName
 from lifelong.data.images import RESIZE_VERSION, decode_images, square_grey
 from lifelong.data.parquet import content_hash
 from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, unusable
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 
 log = logging.getLogger(__name__)
@@ -33,15 +33,15 @@ class Pool(Protocol):
     labels: Int64[Tensor, "n"]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares."""
+        """Return some of the images as RGB squares."""
         ...
 
     def contents(self) -> np.ndarray:
-        """A 64-bit hash of each stored image, uint64 of shape (n,)."""
+        """Return a 64-bit hash of each stored image, uint64 of shape (n,)."""
         ...
 
     def fingerprint(self) -> str:
-        """A checksum of the stored images and labels."""
+        """Return a checksum of the stored images and labels."""
         ...
 
 
@@ -54,8 +54,8 @@ class FilePool:
         split: its files.
         labels: the class id of each row.
         cache: where decoded images go.
-        squeeze: whether oblong images are squeezed into squares, instead of cut.
-        skip_broken: leave out the images that cannot be used; this looks at every image now, unless that was done before.
+        squeeze: whether to squeeze oblong images into squares, instead of cropping them.
+        skip_broken: leave out the images that cannot be used; this checks every image now, unless that was done before.
         only: which of the rows are of this split, bool of shape (rows,); None: all of them.
 
     Raises:
@@ -65,7 +65,7 @@ class FilePool:
     def __init__(
         self,
         source: str,
-        pool: PoolName,
+        pool: SplitName,
         split: Rows,
         labels: Int64[Tensor, "n"],
         cache: Cache,
@@ -86,29 +86,29 @@ class FilePool:
         self.labels = labels[torch.from_numpy(self._kept)]
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
+        """Return some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
         key = f"{self.fingerprint()}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
         return self._cache.rows(self._kept_as, key, indices, (len(self.labels), size), lambda: self._decode(size))
 
     def contents(self) -> np.ndarray:
-        """A hash of each image's encoded bytes; no image is decoded, and the second time no file read."""
+        """Return a hash of each image's encoded bytes; no image is decoded, and after the first call no file is read."""
         return self._split.contents(self._cache)[self._kept]
 
     def findings(self, look: bool) -> Findings | None:
-        """What is to be said of single images.
+        """Return the problems and remarks about single images.
 
         Args:
-            look: whether to look at every image now, if that was never done; else there may be no answer.
+            look: whether to check every image now, if that was never done; else the answer may be None.
         """
         found = look_at(self._split, self._cache, self._sum) if look else remembered(self._split, self._cache, self._sum)
         return None if found is None else found.among(self._kept)
 
     def called(self, position: int) -> str:
-        """What names the image at a position."""
+        """Name the image at a position."""
         return self._split.called(int(np.flatnonzero(self._kept)[position]))
 
     def fingerprint(self) -> str:
-        """A checksum over the files' bytes as they were when they were first looked at, and over what is left out of them."""
+        """Return a checksum over the files' bytes as first read, and over which rows are left out."""
         if self._kept.all():
             return self._sum
         return hashlib.sha256(self._sum.encode() + self._kept.tobytes()).hexdigest()
@@ -123,14 +123,14 @@ class FilePool:
         count = int(self._kept.sum())
         self._kept[[problem.row for problem in problems]] = False
         if not self._kept.any():
-            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; mend them")
+            raise LifelongError(f"{unusable(problems, count, self._name, self._split.place)}; none is left; repair them")
         left_out = unusable(problems, count, self._name, and_so=" and are left out")
         self.notes = (f"{left_out}.",)
         log.warning("%s", left_out)
         log.info("left out of %s: %s", self._name, "; ".join(map(str, problems)))
 
     def _decode(self, size: int) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
-        """All images that are kept; those that cannot be used are all found before the first of them is complained of."""
+        """Decode all images that are kept; find all unusable ones before raising an error."""
         found = Findings()
         first = 0
         for encoded, where in self._split.images():
@@ -146,7 +146,7 @@ class FilePool:
         if found.problems:
             raise LifelongError(
                 f"{unusable(found.problems, int(self._kept.sum()), self._name, self._split.place)};"
-                " mend or remove them, or leave them out with --skip-broken"
+                " repair or remove them, or leave them out with --skip-broken"
             )
         if changed:
             raise LifelongError(f"{self._split.place}: files changed while they were read; run again")
@@ -164,13 +164,13 @@ class DigitsPool:
             self._grey = (kept["images"] * (255 / 16)).round().astype(np.uint8)
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the digits as RGB squares."""
+        """Return some of the digits as RGB squares."""
         return square_grey(self._grey[indices.numpy()], size)
 
     def contents(self) -> np.ndarray:
-        """A hash of each digit's pixels."""
+        """Return a hash of each digit's pixels."""
         return np.array([content_hash(pixels.tobytes()) for pixels in self._grey], dtype=np.uint64)
 
     def fingerprint(self) -> str:
-        """A checksum over pixels and labels."""
+        """Return a checksum over pixels and labels."""
         return hashlib.sha256(self._grey.tobytes() + self.labels.numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Images that cannot be used, or lose something by being read: found in one pass over a split, all of them, and named in one line."""
+"""Find all images of a split that cannot be used, or lose something when read, in one pass, and name them in one line."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,36 +23,36 @@ class Rows(Protocol):
 
     Attributes:
         rows: how many.
-        place: the folder or file they lie in, for error lines.
+        place: their folder or file, for error lines.
     """
 
     rows: int
     place: Path
 
     def images(self) -> Iterator[tuple[list[bytes | None], Callable[[int], str]]]:
-        """All of them, a batch at a time, with what names the image at a position of the batch."""
+        """Yield all images in batches, each with a function that names the image at a position of the batch."""
         ...
 
     def called(self, row: int) -> str:
-        """What names one of them."""
+        """Name the image of a row."""
         ...
 
     def checksum(self, cache: Cache) -> str:
-        """Of their bytes."""
+        """Compute a checksum of the images' bytes."""
         ...
 
     def contents(self, cache: Cache) -> np.ndarray:
-        """A 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
+        """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Problem:
-    """An image that cannot be used, or of which something is lost.
+    """An image that cannot be used, or that loses something when read.
 
     Attributes:
         row: its position in the split.
-        name: what it is called.
+        name: its name.
         reason: why, or what, in a few words.
     """
 
@@ -61,40 +61,40 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        """For a list of them."""
+        """Format for a list of problems."""
         return f"{self.name} ({self.reason})"
 
 
 @dataclass
 class Findings:
-    """What a pass over a split has found.
+    """The findings of a pass over a split.
 
     Attributes:
         problems: images that cannot be used.
-        remarks: those that lose something by being read.
+        remarks: images that lose something when read.
     """
 
     problems: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
 
     def add(self, rows: Sequence[int], where: Callable[[int], str], problems: Mapping[int, str], remarks: Mapping[int, str]) -> None:
-        """Take in those of a batch.
+        """Add the findings of a batch.
 
         Args:
             rows: the position in the split of each image that was looked at.
-            where: what an image of the batch is called, by its place.
-            problems, remarks: by their places, the reasons.
+            where: names an image by its position in the batch.
+            problems, remarks: the reasons, by position in the batch.
         """
         self.problems += [Problem(rows[place], where(place), reason) for place, reason in problems.items()]
         self.remarks += [Problem(rows[place], where(place), reason) for place, reason in remarks.items()]
 
     def among(self, kept: np.ndarray) -> "Findings":
-        """Those of the rows that are kept, bool of shape (rows,)."""
+        """Return the findings about rows that are kept, bool of shape (rows,)."""
         return Findings([one for one in self.problems if kept[one.row]], [one for one in self.remarks if kept[one.row]])
 
 
 def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
-    """What an earlier pass over the same files with the same Pillow has found; None where there was none."""
+    """Return what an earlier pass over the same files with the same Pillow version found; None if there was none."""
     known = cache.findings(split.place.name, _key(checksum), split.rows)
     if known is None:
         return None
@@ -102,7 +102,7 @@ def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
 
 
 def remember(split: Rows, cache: Cache, checksum: str, found: Findings) -> None:
-    """Keep what a whole pass has found."""
+    """Store the findings of a complete pass."""
     kinds = {"problem": found.problems, "remark": found.remarks}
     rows: list[list[int | str]] = [[one.row, one.name, one.reason, kind] for kind, some in kinds.items() for one in some]
     cache.keep_findings(split.place.name, _key(checksum), split.rows, rows)
@@ -128,14 +128,14 @@ def _key(checksum: str) -> str:
 
 
 def unusable(problems: Sequence[Problem], count: int, name: str, place: Path | None = None, and_so: str = "") -> str:
-    """The beginning of a line about them: how many of how many, and the first few by name.
+    """Begin an error line about unusable images: how many of how many, and the first few by name.
 
     Args:
         problems: at least one.
         count: how many images there are in all.
         name: of the split.
         place: where its files are.
-        and_so: what is done about them.
+        and_so: how they are handled.
     """
     named = ", ".join(map(str, problems[:_NAMED])) + (f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else "")
     where = f" in {place}" if place is not None else ""

@@ -1,13 +1,12 @@
-"""Which parquet files of a folder make which split, and whether all of its shards are there, each once."""
+"""Find which parquet files of a folder form which split, and check that every shard is there once."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import natural
-from lifelong.data.words import is_word, split_of, usual_splits
+from lifelong.data.split_names import SplitName, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError
 
 _BEGINNING = re.compile(r"([A-Za-z]+)(-.*|[_.]?[0-9]+)?", re.DOTALL)
@@ -17,14 +16,14 @@ _SHARD = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(?:-[0-9a-f]+)?")
 """What it is a shard of, its number, of how many; the hub may put a hash behind it."""
 
 
-def split_files(folder: Path) -> dict[PoolName, list[Path]]:
-    """The parquet files of each split in name order; a split without files is absent.
+def split_files(folder: Path) -> dict[SplitName, list[Path]]:
+    """Return the parquet files of each split in name order; a split without files is absent.
 
-    Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, alike (see
-    `words`).
+    Those of `train` are `train-*.parquet`, `train.parquet` or `train/*.parquet`; the other splits, and the words for each, are found
+    alike (see `split_names`).
 
     Raises:
-        LifelongError: there are two sets of files for one split, a name that may mean validation or test, or a shard is not there.
+        LifelongError: there are two sets of files for one split, a name that may mean validation or test, or a shard is missing.
     """
     sets: dict[str, list[Path]] = {}
     for file in _parquet_in(folder):
@@ -43,14 +42,15 @@ def split_files(folder: Path) -> dict[PoolName, list[Path]]:
     return chosen
 
 
-def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[PoolName, list[Path]]:
-    """The files of the splits that were named: by their beginnings (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or as
-    files (`a.parquet`).
+def named_files(folder: Path, parts: Mapping[SplitName, Sequence[str]]) -> dict[SplitName, list[Path]]:
+    """Return the files of the named splits.
+
+    A split is named by the beginning of its files (`big` for `big-*.parquet`, `big.parquet` or `big/*.parquet`) or by a file (`a.parquet`).
 
     Raises:
-        LifelongError: there is no such file, or a shard of those that begin so is not there.
+        LifelongError: there is no such file, or one of its shards is missing.
     """
-    found: dict[PoolName, list[Path]] = {}
+    found: dict[SplitName, list[Path]] = {}
     for split, names in parts.items():
         found[split] = []
         for name in names:
@@ -69,7 +69,7 @@ def named_files(folder: Path, parts: Mapping[PoolName, Sequence[str]]) -> dict[P
 
 
 def what_there_is(folder: Path) -> str:
-    """The end of an error line about a folder without files of a split: the parquet files that it has, and how to read them."""
+    """End an error line about a folder without files of a split: name the parquet files that it has, and how to read them."""
     files, deeper = _parquet_in(folder), _deeper(folder)
     if files:
         named = "+".join(file.name for file in files[:2]) + "+..." * (len(files) > 2)
@@ -82,7 +82,7 @@ def what_there_is(folder: Path) -> str:
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """The parquet files of a folder, hidden ones left out."""
+    """Return the parquet files of a folder, without hidden ones."""
     return sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(".") and os.path.isfile(file))
 
 
@@ -91,13 +91,13 @@ def _folders_of_splits(folder: Path) -> list[Path]:
 
 
 def _deeper(folder: Path) -> list[Path]:
-    """Parquet files one or two floors below: where the hub's repositories have them."""
+    """Return parquet files one or two levels down, where repositories of the Hub keep them."""
     return [file for pattern in ("*/*.parquet", "*/*/*.parquet") for file in sorted(folder.glob(pattern)) if "/." not in str(file)]
 
 
 def _one_set_each(folder: Path, sets: Mapping[str, Sequence[Path]]) -> None:
-    """A split in two forms would be read twice."""
-    first: dict[PoolName, Path] = {}
+    """Check that each split exists in one form only: else it would be read twice."""
+    first: dict[SplitName, Path] = {}
     for name, files in sets.items():
         split = split_of(name.rstrip("/"))
         if split is None:
@@ -111,7 +111,7 @@ def _one_set_each(folder: Path, sets: Mapping[str, Sequence[Path]]) -> None:
 
 
 def _check_shards(files: Sequence[Path]) -> None:
-    """Files that say of how many they are one must be all of those, each once, and alone."""
+    """Check that numbered shards (`i-of-n`) are complete, each present once, and not mixed with other files."""
     numbered: dict[tuple[str, int], dict[int, Path]] = {}
     others: list[Path] = []
     for file in files:
@@ -134,7 +134,7 @@ def _check_shards(files: Sequence[Path]) -> None:
         if missing or len(shards) > total:
             what = f"{len(missing)} of {total} shards missing, the first is number {missing[0]}" if missing else f"more than {total} shards"
             raise LifelongError(
-                f"{some.parent}: beside {some.name}: {what}; copy the whole set, or name the files that are to be read:"
+                f"{some.parent}: next to {some.name}: {what}; copy the whole set, or name the files to read:"
                 f" ?train={'+'.join(file.name for file in list(shards.values())[:2])}"
             )
     if numbered and others and any(split_of(file.stem.split("-")[0]) for file in others):
@@ -143,13 +143,13 @@ def _check_shards(files: Sequence[Path]) -> None:
 
 def _doubled(one: Path, other: Path) -> LifelongError:
     return LifelongError(
-        f"{one.parent}: {one.name} and {other.name} are of two copies of one split, which would be read twice; keep one of them,"
-        f" or name the files that are to be read: ?train={one.name}"
+        f"{one.parent}: {one.name} and {other.name} belong to two copies of one split, which would be read twice; keep one of them,"
+        f" or name the files to read: ?train={one.name}"
     )
 
 
 def gaps(files: Sequence[Path]) -> list[str]:
-    """The names of files that seem to be missing where files are numbered without saying of how many they are."""
+    """Return the names of files that seem to be missing where files are numbered without a total."""
     numbers: dict[tuple[str, int], set[int]] = {}
     for file in files:
         matched = re.fullmatch(r"(.*?)([0-9]+)", file.stem)

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from lifelong.data.address import Address, meant_address, parse_address
 from lifelong.data.cache import Cache, cache_folder
-from lifelong.data.catalog import CATALOG, Entry, Hub, PoolName, entry_of
 from lifelong.data.files import Listing, list_folder
 from lifelong.data.hub import folder_name
+from lifelong.data.known_sources import KNOWN_SOURCES, Hub, KnownSource, known_source
 from lifelong.data.labels import Arranged, arrange
 from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit, divided_rows
 from lifelong.data.pools import DigitsPool, FilePool, Pool
 from lifelong.data.problems import Findings, Rows
 from lifelong.data.shards import gaps, named_files, split_files, what_there_is
+from lifelong.data.split_names import SplitName
 from lifelong.data.vetting import VETTING_VERSION, read_apart
 from lifelong.errors import LifelongError, MissingDataError
 
@@ -34,14 +35,14 @@ class Source:
     """A set of labelled images that streams draw from.
 
     Args:
-        name: what streams call it.
+        name: its name in streams.
         classes: class names in label order.
-        mirror: whether a left-right mirror image is still of the same class and kind.
-        licence: under which terms the images are given.
-        pools: its splits; `train` is there always, `valid` and `test` where the source has them.
-        folder: where its files lie; None where it has none.
+        mirror: whether a horizontal flip preserves the class.
+        licence: the terms under which the images are published.
+        pools: its splits; always `train`, and `valid` and `test` if the source has them.
+        folder: of its files; None if it has none.
         notes: things a person should know, one sentence each (images that were left out, ...).
-        numbers: by which number a stream may call each class; None: by its place.
+        numbers: the number by which a stream may name each class; None: its position.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Source:
         classes: tuple[str, ...],
         mirror: bool,
         licence: str,
-        pools: Mapping[PoolName, Pool],
+        pools: Mapping[SplitName, Pool],
         folder: Path | None = None,
         notes: tuple[str, ...] = (),
         numbers: tuple[int, ...] | None = None,
@@ -64,47 +65,47 @@ class Source:
         self.notes = notes
         self._pools = dict(pools)
 
-    def has_split(self, split: PoolName) -> bool:
-        """Whether the source has such a split of its own."""
+    def has_split(self, split: SplitName) -> bool:
+        """Return whether the source has this split of its own."""
         return split in self._pools
 
-    def labels(self, split: PoolName) -> Int64[Tensor, "n"]:
-        """The class id of each image of a split; no image is decoded."""
+    def labels(self, split: SplitName) -> Int64[Tensor, "n"]:
+        """Return the class id of each image of a split; no image is decoded."""
         return self._pools[split].labels
 
-    def images(self, split: PoolName, indices: Int64[Tensor, "n"], size: int) -> UInt8[Tensor, "n 3 s s"]:
-        """Images of a split by their positions, as RGB of `size` x `size` pixels.
+    def images(self, split: SplitName, indices: Int64[Tensor, "n"], size: int) -> UInt8[Tensor, "n 3 s s"]:
+        """Return images of a split by their positions, as RGB of `size` x `size` pixels.
 
         Raises:
             LifelongError: images are broken (the line counts them and names the first), or the cache of decoded images cannot be written.
         """
         return self._pools[split].images(indices, size)
 
-    def contents(self, split: PoolName) -> np.ndarray:
-        """A 64-bit hash of each stored image of a split, uint64 of shape (n,).
+    def contents(self, split: SplitName) -> np.ndarray:
+        """Return a 64-bit hash of each stored image of a split, uint64 of shape (n,).
 
-        Equal files have equal numbers, in whatever source or split they lie. Of encoded images the bytes are hashed, of the embedded
-        digits the pixels. The numbers are kept in the cache: asked for again, no image file is read.
+        Equal files have equal hashes in any source or split. For encoded images the bytes are hashed, for the embedded digits the pixels.
+        The hashes are cached, so that later calls read no image file.
         """
         return self._pools[split].contents()
 
-    def findings(self, split: PoolName, look: bool) -> Findings | None:
-        """Which images of a split cannot be used, or lose something by being read.
+    def findings(self, split: SplitName, look: bool) -> Findings | None:
+        """Return which images of a split cannot be used, or lose something when they are read.
 
         Args:
             split: which.
-            look: whether to look at every image now, if that was never done; else the answer may be None.
+            look: whether to check every image now, if that was never done; else the answer may be None.
         """
         pool = self._pools[split]
         return pool.findings(look) if isinstance(pool, FilePool) else Findings()
 
-    def called(self, split: PoolName, position: int) -> str:
-        """What names the image at a position of a split: its path, or its file and row; its number where it lies in no file."""
+    def called(self, split: SplitName, position: int) -> str:
+        """Name the image at a position of a split: its path, or its file and row; its number if it is in no file."""
         pool = self._pools[split]
         return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
 
-    def fingerprint(self, split: PoolName) -> str:
-        """A checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
+    def fingerprint(self, split: SplitName) -> str:
+        """Return a checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
         return self._pools[split].fingerprint()
 
 
@@ -113,7 +114,7 @@ class Sources:
 
     Args:
         data: the folder of local data; None: the environment's `LIFELONG_DATA`, if any.
-        download: whether a source that is not there may be fetched from the hub.
+        download: whether a missing source may be downloaded from the Hub.
         cache: where decoded images are kept; None: `LIFELONG_CACHE` or `~/.cache/lifelong`.
         skip_broken: leave out images that cannot be used, instead of failing when images are asked for.
     """
@@ -128,17 +129,17 @@ class Sources:
         self._opened: dict[tuple[str, Path | None], Source] = {}
 
     def open(self, name: str, base: Path | None = None) -> Source:
-        """A source by its name: one of the catalogue's, or an address of one's own images (see `address.parse_address`).
+        """Open a source by its name: a known one, or the address of a user's own images (see `address.parse_address`).
 
         Args:
             name: for example `mnist`, `folder:photos` or `parquet:birds?label=kind&flip=true`.
-            base: where a relative path is looked for when the data folder does not have it; None: the current folder.
+            base: where to look for a relative path that is not in the data folder; None: the current folder.
 
         Raises:
             LifelongError: no such name, no such data, or files that cannot be read.
         """
         address = parse_address(name)
-        if address.kind == "named" and address.where not in CATALOG:
+        if address.kind == "named" and address.where not in KNOWN_SOURCES:
             meant = meant_address(name, (self.data, base or Path.cwd()))
             if meant:
                 raise LifelongError(f"unknown source '{name}'{meant}")
@@ -150,13 +151,13 @@ class Sources:
 
     def _load(self, address: Address, place: Path | None) -> Source:
         if address.kind == "named":
-            entry = entry_of(address.where)
+            entry = known_source(address.where)
             entry = replace(entry, name=address.name, mirror=entry.mirror if address.flip is None else address.flip)
             if entry.hub is None:
                 return Source(entry.name, entry.classes, entry.mirror, entry.licence, {"train": DigitsPool()})
             folder = self._folder(entry, address.where)
             return self._of_parquet(entry, folder, split_files(folder))
-        entry = Entry(
+        entry = KnownSource(
             address.name,
             "",
             (),
@@ -179,10 +180,10 @@ class Sources:
         return self._of_files(entry, place, list_folder(place, parts))
 
     def place(self, address: Address, base: Path | None = None) -> Path | None:
-        """The folder or file of images of one's own: below the data folder, else below `base`; None for what is no path.
+        """Find the folder or file of a user's own images: below the data folder, else below `base`; None if the address is not a path.
 
         Raises:
-            LifelongError: it is in neither.
+            LifelongError: it is in neither folder.
         """
         if address.kind not in ("parquet", "csv", "folder"):
             return None
@@ -202,8 +203,8 @@ class Sources:
             places += next((found for place in tried if os.path.isdir(place) and (found := what_there_is(place))), "")
         raise MissingDataError(address.name, f"{what} in {places}; give the data folder with --data DIR (or {DATA_VARIABLE})")
 
-    def _folder(self, entry: Entry, name: str) -> Path:
-        """The folder of a source of the catalogue, fetched where that is needed and allowed."""
+    def _folder(self, entry: KnownSource, name: str) -> Path:
+        """Return the folder of a known source, downloaded if that is needed and allowed."""
         local = [self.data / folder for folder in entry.folders] if self.data is not None else []
         for folder in local:
             if split_files(folder).get("train"):
@@ -214,30 +215,30 @@ class Sources:
         return self._downloaded(name, entry.hub, f"{searched}; give the folder that holds it with --data DIR (or {DATA_VARIABLE})")
 
     def _fetched(self, address: Address) -> Path:
-        """The folder of a data set of the hub."""
+        """Return the folder of a data set of the Hub."""
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", address.where):
-            raise LifelongError(f"source '{address.name}': '{address.where}' is no id of the hub; write hub:OWNER/NAME")
+            raise LifelongError(f"source '{address.name}': '{address.where}' is not a valid Hub id; write hub:OWNER/NAME")
         return self._downloaded(address.name, Hub(address.where, address.options.get("config"), address.parts()), "it is not in the cache")
 
     def _downloaded(self, name: str, hub: Hub, why: str) -> Path:
         folder = self.cache.folder / "hub" / folder_name(hub)
         if not split_files(folder).get("train"):
             if not self.download:
-                raise MissingDataError(name, f"{why}, or let it be fetched with --download")
+                raise MissingDataError(name, f"{why}, or allow the download with --download")
             from lifelong.data.hub import fetch
 
             fetch(name, hub, folder, why)
         return folder
 
-    def _of_parquet(self, entry: Entry, folder: Path, files: Mapping[PoolName, list[Path]]) -> Source:
-        """A source from parquet files."""
+    def _of_parquet(self, entry: KnownSource, folder: Path, files: Mapping[SplitName, list[Path]]) -> Source:
+        """Build a source from parquet files."""
         columns = entry.image_columns, entry.label_columns
         kind = json.dumps([VETTING_VERSION, version("pyarrow"), *columns])
         self.cache.vetted([file for part in files.values() for file in part], kind, lambda news: read_apart(news, *columns))
         splits = {part: ParquetSplit(files[part], *columns) for part in files}
         labels = {part: split.labels() for part, split in splits.items()}
         arranged = arrange(entry, folder, {part: split.class_names for part, split in splits.items()}, labels)
-        joined: dict[PoolName, tuple[Rows, Tensor]] = {}
+        joined: dict[SplitName, tuple[Rows, Tensor]] = {}
         for pool, wanted in arranged.pools.items():
             parts = [part for part in wanted if part in splits]
             if parts:
@@ -250,20 +251,20 @@ class Sources:
         missing = (f"Files seem to be missing, by their numbers: {', '.join(holes[:5])}{', ...' * (len(holes) > 5)}.",) if holes else ()
         return self._source(entry, folder, arranged, joined, (*arranged.notes, *unused, *missing), divided)
 
-    def _of_files(self, entry: Entry, folder: Path, listing: Listing) -> Source:
-        """A source from images in files of their own."""
+    def _of_files(self, entry: KnownSource, folder: Path, listing: Listing) -> Source:
+        """Build a source from images in separate files."""
         arranged = arrange(entry, folder, dict.fromkeys(listing.splits), {part: split.labels for part, split in listing.splits.items()})
-        pools: dict[PoolName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
+        pools: dict[SplitName, tuple[Rows, Tensor]] = {part: (split, arranged.ids[part]) for part, split in listing.splits.items()}
         return self._source(entry, folder, arranged, pools, (*arranged.notes, *listing.notes))
 
     def _source(
         self,
-        entry: Entry,
+        entry: KnownSource,
         folder: Path,
         arranged: Arranged,
-        splits: Mapping[PoolName, tuple[Rows, Tensor]],
+        splits: Mapping[SplitName, tuple[Rows, Tensor]],
         notes: tuple[str, ...],
-        only: Mapping[PoolName, np.ndarray] | None = None,
+        only: Mapping[SplitName, np.ndarray] | None = None,
     ) -> Source:
         options = {"squeeze": entry.squeeze, "skip_broken": self.skip_broken}
         pools = {
@@ -279,7 +280,7 @@ _IMAGE_COLUMNS = (("image", "img"), ("image", "img", "file", "filename", "file_n
 
 
 def _holds(folder: Path, address: Address) -> bool:
-    """Whether a folder can be what an address means."""
+    """Return whether a folder can be what an address means."""
     return address.kind == "folder" or _has_parquet(folder, address)
 
 

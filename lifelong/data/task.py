@@ -1,19 +1,18 @@
-"""A task's images, and a lazy sequence of tasks."""
+"""Define a task's images, and a lazy sequence of tasks."""
 
 import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 from lifelong.settings.arguments import checked
-
-SplitName = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same split with its tensors on `device`."""
+        """Return the same split with its tensors on `device`."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -53,9 +52,13 @@ class Normalization:
     std: tuple[float, float, float]
 
 
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The statistics of ImageNet's training images, as torchvision's pretrained networks expect them."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done at random to each training image.
+    """The random changes of each training image.
 
     Attributes:
         crop: pixels of zero padding on each side before a random crop back to the image's size; 0: no crop.
@@ -68,7 +71,7 @@ class Augmentation:
     brightness: float = 0.0
 
     def __bool__(self) -> bool:
-        """Whether it changes anything."""
+        """Return whether it changes anything."""
         return self.crop > 0 or self.flip or self.brightness > 0
 
 
@@ -83,7 +86,7 @@ class Task:
         classes: class names in label order.
         load: gives a split by its name; called at most once for each.
         normalization: the normalization of its images, or None: per-channel statistics of the training images.
-        augmentation: what is done to training images.
+        augmentation: of training images.
     """
 
     @checked
@@ -105,28 +108,28 @@ class Task:
 
     @property
     def train(self) -> Split:
-        """The images to learn from."""
+        """Return the images to learn from."""
         return self._split("train")
 
     @property
     def valid(self) -> Split:
-        """The images to choose by; disjoint from train."""
+        """Return the images for model selection; disjoint from train."""
         return self._split("valid")
 
     @property
     def test(self) -> Split:
-        """The images to judge by; disjoint from train and valid."""
+        """Return the images for evaluation; disjoint from train and valid."""
         return self._split("test")
 
     @property
     def normalization(self) -> Normalization:
-        """The normalization of its images; computed from the training images where none was given."""
+        """Return the normalization of its images; computed from the training images if none was given."""
         if self._normalization is None:
             self._normalization = statistics(self.train.images)
         return self._normalization
 
     def to(self, device: torch.device | str) -> "Task":
-        """The same task whose splits come on `device`."""
+        """Return the same task with splits on `device`."""
         return Task(
             self.name,
             self.classes,
@@ -136,10 +139,10 @@ class Task:
         )
 
     def retire(self) -> list[weakref.ref[Tensor]]:
-        """Let the images go; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned.
+        """Release the images; any later access raises `RetiredTaskError`. The runner calls this when a task has been learned.
 
         Returns:
-            Weak references to the images that were loaded: dead unless someone keeps them (see `alive`).
+            Weak references to the images that were loaded: dead unless something still references them (see `alive`).
         """
         references = [weakref.ref(split.images) for split in self._splits.values()]
         self._splits.clear()
@@ -156,7 +159,7 @@ class Task:
 
 
 def alive(references: Sequence[weakref.ref[Tensor]]) -> bool:
-    """Whether someone keeps what weak references point to. Objects that only keep each other do not count."""
+    """Return whether weak references still point to something. Objects that only reference each other do not count."""
     if all(reference() is None for reference in references):
         return False  # nearly always; to look for such circles among all objects of the process takes a tenth of a second
     gc.collect()
@@ -172,7 +175,7 @@ class AbsentTaskError(Exception):
 
 
 def statistics(images: UInt8[Tensor, "n 3 h w"]) -> Normalization:
-    """Per-channel mean and standard deviation over all pixels, scaled to [0, 1]; a constant channel gets std 1.
+    """Compute mean and standard deviation per channel over all pixels, scaled to [0, 1]; a constant channel gets std 1.
 
     Source: CTrL's `Task.compute_statistics`.
     """
@@ -201,7 +204,7 @@ class TaskDescription:
         classes: class names in label order.
         train, valid, test: images per split.
         image_size: height and width in pixels.
-        transform: what is done to every image, in words; empty for nothing.
+        transform: the transform of every image, in words; empty if there is none.
         notes: things a person should know, one sentence each (fewer test images than asked for, ...).
         licence: under which terms the images are given.
     """
@@ -231,13 +234,13 @@ class Stream(Protocol):
     def __iter__(self) -> Iterator[Task]: ...
 
     def describe(self) -> list[TaskDescription]:
-        """What each task holds, without decoding an image."""
+        """Describe what each task holds, without decoding an image."""
         ...
 
     def prepare(self) -> None:
-        """Do once what reading images needs; whatever is wrong with them is found here, not when a task's turn has come."""
+        """Do once what reading images needs; problems with them are found here, not when a task is learned."""
         ...
 
     def fingerprint(self) -> str:
-        """A checksum over everything that decides which images with which labels make which task."""
+        """Return a checksum over everything that determines which images with which labels form which task."""
         ...

@@ -1,8 +1,8 @@
-"""Parquet files are read once in a process of their own, before this one reads them: what ends it, ends it there.
+"""Read parquet files once in a separate process before this one reads them, so that a crash happens there.
 
-The library that reads them is large and written in C++; a file that was made to can exhaust its memory, or have it abort. A file that
-another process has read whole, within the memory that it was given, is read here the same way, by the same code. Done once for the same
-file and the same library (`lifelong.data.cache`).
+The library that reads them is large and written in C++; a malicious file can exhaust its memory, or make it abort. A file that another
+process has read completely within its memory limit is read here by the same code. This is done once for the same file and the same library
+(`lifelong.data.cache`).
 """
 
 import json
@@ -23,7 +23,7 @@ except ImportError:  # Windows has none: there, only an abort is found
     resource = None
 
 VETTING_VERSION = 1
-"""Counted up whenever other files would be found out."""
+"""Incremented whenever other files would be refused."""
 
 MEMORY = 2 * 2**30
 """Bytes that reading a file may take."""
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def read_apart(files: Sequence[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> None:
-    """Read parquet files in a process of their own.
+    """Read parquet files in a separate process.
 
     Args:
         files: the files.
@@ -44,7 +44,7 @@ def read_apart(files: Sequence[Path], image_columns: Sequence[str], label_column
         LifelongError: a file cannot be read, ended the process, or takes too much memory.
     """
     if not sys.executable:
-        log.warning("parquet files are read without looking at them in another process first: this program does not know its Python")
+        log.warning("parquet files are not checked in a separate process first, because sys.executable is not set")
         return
     asked = json.dumps([list(map(str, map(os.path.abspath, files))), list(image_columns), list(label_columns)])
     # Memory of the C library: arenas of another allocator would count before they are used.
@@ -64,9 +64,7 @@ def read_apart(files: Sequence[Path], image_columns: Sequence[str], label_column
             raise LifelongError(said)
         return
     file = files[min(len(told), len(files) - 1)]
-    raise LifelongError(
-        f"{file}: the process that read it {_end(done.returncode)}; it is damaged, or made to do so: copy or download it again"
-    )
+    raise LifelongError(f"{file}: the process that read it {_end(done.returncode)}; it is damaged or malicious; copy or download it again")
 
 
 def _end(code: int) -> str:
@@ -79,7 +77,7 @@ def _end(code: int) -> str:
 
 
 def main() -> None:
-    """Read what standard input names, and write a line for each file: empty, or what is wrong with it."""
+    """Read the files named on standard input, and write a line for each: empty, or what is wrong with it."""
     files, image_columns, label_columns = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogateescape"))
     _limit_memory()
     for said in vet(map(Path, files), image_columns, label_columns):
@@ -87,7 +85,7 @@ def main() -> None:
 
 
 def vet(files: Iterable[Path], image_columns: Sequence[str], label_columns: Sequence[str]) -> Iterable[str]:
-    """Read files as a source does; for each a line: empty, or what is wrong with it."""
+    """Read files as a source does, and yield a line for each: empty, or what is wrong with it."""
     for file in files:
         try:
             _read(file, image_columns, label_columns)
@@ -116,7 +114,7 @@ def _read(file: Path, image_columns: Sequence[str], label_columns: Sequence[str]
 
 
 def _limit_memory() -> None:
-    """Let this process have so much more address space than it has now, where the system can count it."""
+    """Limit this process to `MEMORY` more bytes of address space than it has now, where the system can count them."""
     status = Path("/proc/self/statm")
     if resource is None or not status.exists():
         return

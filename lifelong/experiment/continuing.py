@@ -35,13 +35,13 @@ from lifelong.experiment.tuning import check_tuning
 from lifelong.opening import MOST_SETTINGS, read_json
 from lifelong.settings.run import Environment
 from lifelong.storage import read_record, write_record
-from lifelong.streams.apart import Contents, Learned
 from lifelong.streams.build import SpecStream
-from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
+from lifelong.streams.leakage import Contents, Learned
+from lifelong.streams.named_streams import open_stream
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_small_blocks
+from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 from lifelong.training.stages import clear

@@ -9,8 +9,8 @@ from lifelong.experiment.run import extractor_opener, resolve_extractor
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
-from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
+from lifelong.streams.named_streams import open_stream
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found
 

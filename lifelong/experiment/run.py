@@ -29,10 +29,10 @@ from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import EXTRACTORS
 from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
-from lifelong.streams.catalog import open_stream
 from lifelong.streams.check import as_notes, data_check
+from lifelong.streams.named_streams import open_stream
 from lifelong.training.denormals import flush_denormals
-from lifelong.training.memory import keep_small_blocks
+from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 

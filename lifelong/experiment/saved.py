@@ -17,7 +17,7 @@ from lifelong.experiment.soundness import restored
 from lifelong.methods.method import Method
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
-from lifelong.streams.apart import Learned
+from lifelong.streams.leakage import Learned
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import run
 from lifelong.settings.arguments import MOST_WORKERS
 from lifelong.settings.run import Environment, RunConfig
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import Epoch
 
 Planned = tuple[RunConfig, Path]

@@ -19,8 +19,8 @@ from torch import nn
 
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.mntdp import MNTDP
-from lifelong.training.behind import fit_behind
 from lifelong.training.examples import Examples
+from lifelong.training.frozen_prefix import fit_behind
 
 
 class MNTDPD(MNTDP):

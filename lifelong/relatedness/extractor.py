@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lifelong.data.augment import normalize, order_of_images
-from lifelong.data.task import Normalization
+from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError, require
 from lifelong.relatedness.weights import digest, load_resnet18
 from lifelong.settings.arguments import checked
 from lifelong.settings.sockets import EXTRACTORS
-
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""The normalization that ImageNet networks of torchvision were trained with."""
 
 IMAGENET_SIZE = 224
 LARGEST_PIXELS = 32

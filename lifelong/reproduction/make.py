@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifelong.data.catalog import CATALOG
+from lifelong.data.known_sources import KNOWN_SOURCES
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.sweep import check_workers
 from lifelong.report.page import Grid
@@ -98,7 +98,7 @@ def make(
     """
     check_what(what)
     check_workers(workers)
-    check_names("without", choice.without, CATALOG, "the known sources")
+    check_names("without", choice.without, KNOWN_SOURCES, "the known sources")
     if ledger is not None and what not in TABLES:
         raise LifelongError(f"--ledger {ledger}: it is for the numbers of tables, and {what} has none of the paper's")
     if what in distances.MAPS:

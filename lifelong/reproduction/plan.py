@@ -13,7 +13,7 @@ from lifelong.reproduction.paper import PaperRow, PaperStream, PaperTable
 from lifelong.reproduction.scales import Scale
 from lifelong.settings.run import RunConfig
 from lifelong.streams.build import SpecStream
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 
 SEEDS = (0, 1, 2)
 """The paper's numbers are means of three seeds."""

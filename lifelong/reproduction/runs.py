@@ -22,7 +22,7 @@ from lifelong.reproduction.plan import Job
 from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
 from lifelong.settings.resolve import default_values, flat
 from lifelong.settings.run import Environment
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 
 COMMITS = "commits.jsonl"
 

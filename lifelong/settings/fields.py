@@ -74,12 +74,21 @@ def show_default(value: Any) -> str:
     return value if isinstance(value, str) else show(value)
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a type accepts, where that is best said in words of its own: ``Annotated[str, ..., Words("a text that is not empty")]``."""
+
+    text: str
+
+
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
 def expected(hint: Any) -> str:
     """What a type accepts, in words, such as "an integer >= 1"."""
+    if get_origin(hint) is Annotated and (said := [item.text for item in hint.__metadata__ if isinstance(item, Words)]):
+        return said[0]
     if get_origin(hint) is Annotated and registry_of(hint) is not None:
         registry = registry_of(hint)
         assert registry is not None
@@ -90,7 +99,8 @@ def expected(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f"'{choice}'" for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {expected(get_args(hint)[0])}"
+        kinds = get_args(hint)
+        return f"a list{'' if kinds[-1] is ... else f' of {len(kinds)}'}, each {expected(kinds[0])}"
     return _WORDS.get(hint, str(hint))
 
 
@@ -125,7 +135,7 @@ def check(hint: Any, value: Any) -> Any:
         raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
     if isinstance(value, int) and value not in INTEGERS:
         raise ValueError(f"expected {expected(hint)}, of at most 64 bits")
-    if isinstance(value, list) and get_origin(hint) is tuple:
+    if isinstance(value, list) and get_origin(hint.__origin__ if get_origin(hint) is Annotated else hint) is tuple:
         value = tuple(value)
     try:
         return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value, strict=True)

@@ -1,4 +1,4 @@
-"""Tasks from a stream's specification: what is drawn is settled once and cheaply; images come when a task's split is asked for."""
+"""Build tasks from a stream's specification: the draws are made once and cheaply; images are loaded when a task's split is used."""
 
 import hashlib
 import json
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lifelong.data.sources import PoolName, Source, Sources
-from lifelong.data.task import Augmentation, Split, SplitName, Task, TaskDescription
+from lifelong.data.sources import Source, Sources
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import Augmentation, Split, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.apart import Learned, contents_of, keep_apart, keep_off
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
-from lifelong.streams.drawing import SPLITS, Holdings, Taken, generator
+from lifelong.streams.leakage import Learned, contents_of, remove_leakage, remove_leakage_from_learned
+from lifelong.streams.selection import Selection, SourceLabels, generator
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 
 
@@ -25,7 +26,7 @@ class Drawn:
     """What one task was dealt.
 
     Attributes:
-        spec: what it asked for.
+        spec: its specification.
         source: where its images come from.
         ids: for each of its labels, the class id in the source.
         rows: for each split, the positions of its images in the source's pool.
@@ -42,38 +43,38 @@ class Drawn:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in label order."""
+        """Return the class names in label order."""
         return tuple(self.source.classes[number] for number in self.ids)
 
     @property
     def augmentation(self) -> Augmentation:
-        """What is done to its training images: what the specification says, else a crop, and a flip where that does no harm."""
+        """Return the augmentation of its training images: the specified one, else a crop, and a flip where that preserves the class."""
         if self.spec.augmentation is not None:
             return self.spec.augmentation
         return Augmentation(crop=self.spec.image_size // 8, flip=self.source.mirror)
 
-    def pool(self, split: SplitName) -> PoolName:
-        """The source's split that a split of the task comes from."""
+    def pool(self, split: SplitName) -> SplitName:
+        """Return the source's split that a split of the task comes from."""
         return split if self.source.has_split(split) else "train"
 
     def load(self, split: SplitName) -> Split:
-        """The images of a split, changed as the specification says."""
+        """Load the images of a split, transformed as specified."""
         rows = torch.from_numpy(self.rows[split])
         images = self.source.images(self.pool(split), rows, self.spec.image_size)
         return Split(self.spec.transform.images(images), torch.from_numpy(self.labels[split]))
 
 
 class SpecStream:
-    """A stream made from its specification and a seed. Nothing is decoded before a split of a task is asked for.
+    """A stream made from its specification and a seed. Images are decoded only when a split of a task is used.
 
     Args:
-        spec: what its tasks are made of.
+        spec: what its tasks consist of.
         seed: decides which images are drawn, and which classes where the specification leaves that open.
         sources: opens the image sources.
-        learned: tasks that a method has learned before: what conflicts with them is left out.
+        learned: tasks that a method has learned before; images that conflict with them are left out.
 
     Raises:
-        LifelongError: on first use, when data are missing or the specification asks for what they do not hold.
+        LifelongError: on first use, if data are missing or do not hold what the specification asks for.
     """
 
     def __init__(self, spec: StreamSpec, seed: int, sources: Sources, learned: Sequence[Learned] = ()) -> None:
@@ -91,19 +92,19 @@ class SpecStream:
         return Task(drawn.spec.name, drawn.classes, drawn.load, normalization=drawn.spec.normalization, augmentation=drawn.augmentation)
 
     def test_at(self, index: int, size: int) -> Split:
-        """The test images of a task, in their order, as squares of another size than its own."""
+        """Return the test images of a task, in their order, as squares of another size."""
         drawn = self._drawn[index]
         return replace(drawn, spec=replace(drawn.spec, image_size=size)).load("test")
 
     def contents(self, index: int) -> dict[SplitName, np.ndarray]:
-        """A 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
+        """Return a 64-bit hash of each image of each split of a task, uint64; no image is decoded."""
         return contents_of(self._drawn[index].source, self._drawn[index].rows)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[index] for index in range(len(self)))
 
     def describe(self) -> list[TaskDescription]:
-        """What each task holds, without decoding an image."""
+        """Describe what each task holds, without decoding an image."""
         first = {drawn.spec.source: index for index, drawn in reversed(list(enumerate(self._drawn)))}
         return [
             TaskDescription(
@@ -122,7 +123,7 @@ class SpecStream:
 
     @property
     def drawn(self) -> list[Drawn]:
-        """What each task was dealt."""
+        """Return what each task was dealt."""
         return self._drawn
 
     def prepare(self) -> None:
@@ -132,7 +133,7 @@ class SpecStream:
             source.images(pool, torch.empty(0, dtype=torch.int64), size)
 
     def fingerprint(self) -> str:
-        """A checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
+        """Return a checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
         total = hashlib.sha256()
         for drawn in self._drawn:
             spec = drawn.spec
@@ -145,10 +146,10 @@ class SpecStream:
         return total.hexdigest()
 
     def content(self) -> dict[str, Any]:
-        """What the stream is made of, whatever the seed draws from it; runs of it with other seeds belong together.
+        """Describe what the stream is made of, whatever the seed; runs with different seeds belong together.
 
         Returns:
-            "definition": a checksum over what its tasks ask for; "sources": by the name of each, a checksum over its images and labels.
+            "definition": a checksum over the specification of its tasks; "sources": for each name a checksum over its images and labels.
         """
         sources = {}
         for drawn in self._drawn:
@@ -157,7 +158,7 @@ class SpecStream:
         return {"definition": self.spec.definition(), "sources": sources}
 
     def checksum(self) -> Checksum:
-        """What was drawn, from which labels; two people whose checksums agree have the same images under the same labels."""
+        """Return checksums of what was drawn and from which labels; equal ones mean the same images under the same labels."""
         draws, labels = hashlib.sha256(), hashlib.sha256()
         for drawn in self._drawn:
             draws.update(json.dumps([drawn.spec.drawn_by, drawn.ids]).encode())
@@ -175,30 +176,30 @@ class SpecStream:
         return {task.source: self._sources.open(task.source, self.spec.base) for task in self.spec.tasks}
 
     @cached_property
-    def _held(self) -> dict[str, Holdings]:
-        return {name: Holdings.of(source) for name, source in self._opened.items()}
+    def _held(self) -> dict[str, SourceLabels]:
+        return {name: SourceLabels.of(source) for name, source in self._opened.items()}
 
     @cached_property
     def _drawn(self) -> list[Drawn]:
         _check_apart(self.spec, self._opened)
         ids = _class_ids(self.spec, self._opened, self.seed)
-        taken: dict[int, Taken] = {}
+        taken: dict[int, Selection] = {}
         for name, held in self._held.items():
             asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name]
             draw = self.spec.draw.get(name, Deal())
             parts = draw.divide([self.spec.tasks[index] for index in asking], [ids[index] for index in asking], held, self.seed)
             taken.update(zip(asking, parts, strict=True))
         sources = [self._opened[task.source] for task in self.spec.tasks]
-        apart = keep_apart(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
+        apart = remove_leakage(self.spec.tasks, sources, [taken[index] for index in range(len(self))])
         if self._learned:
             apart = [
-                keep_off(task, contents_of(source, part.rows), part, self._learned)
+                remove_leakage_from_learned(task, contents_of(source, part.rows), part, self._learned)
                 for task, source, part in zip(self.spec.tasks, sources, apart, strict=True)
             ]
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
-    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Taken) -> Drawn:
-        """A task's images under its labels, mixed, so that any first part of a split is a fair sample of it."""
+    def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Selection) -> Drawn:
+        """Label and shuffle a task's images, so that the beginning of a split is a fair sample of it."""
         order = tuple(ids[label] for label in task.transform.order(len(ids)).tolist())
         label_of = np.zeros(max(order) + 1, np.int64)
         label_of[list(order)] = np.arange(len(order))
@@ -212,7 +213,7 @@ class SpecStream:
 
 
 def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
-    """Two names for the same images would let tasks share them unseen."""
+    """Check that no two sources hold the same images: tasks would share them unnoticed."""
     seen: dict[str, str] = {}
     if len(sources) < 2:
         return
@@ -225,7 +226,7 @@ def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
 
 
 def _class_ids(spec: StreamSpec, sources: dict[str, Source], seed: int) -> list[tuple[int, ...]]:
-    """For each task its class ids in the source, in the order in which it names them (before any shift of its labels)."""
+    """Return the class ids of each task in its source, in the order in which the task names them (before any shift of its labels)."""
     result: list[tuple[int, ...]] = []
     final: dict[str, tuple[str, ...]] = {}
     for index, task in enumerate(spec.tasks):

@@ -1,4 +1,4 @@
-"""CIFAR100-10 mixed with F-CelebA: ten tasks of things, and ten of small groups of faces that smile or do not."""
+"""CIFAR100-10 mixed with F-CelebA: ten tasks of objects, and ten of small groups of faces that smile or do not."""
 
 import csv
 import io
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR100
-from lifelong.data.task import NO_AUGMENTATION, SplitName
+from lifelong.data.known_sources import CIFAR100
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import NO_AUGMENTATION
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
+from lifelong.streams.selection import Rows, Selection, SourceLabels, generator
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from lifelong.streams.splits import HAT_NORMALIZATION, Shuffled, hold_out
 
@@ -35,7 +36,7 @@ VALID_PART = 0.1
 """The part of a listed task's training images that is for validation."""
 
 LIST_FILE = "fceleba_10tasks.csv"
-"""The authors' own images, looked for beside those of CelebA."""
+"""The list of the authors' own images, expected next to those of CelebA."""
 
 COLUMNS = ("task", "split", "celeba_file", "smiling")
 """The columns of the list that are read."""
@@ -45,7 +46,7 @@ ALL_IMAGES = 202_599
 
 
 def cifar100_fceleba(seed: int) -> StreamSpec:
-    """Ten CIFAR-100 tasks of ten classes in their natural order and ten F-CelebA tasks of two, mixed; 32x32, no augmentation.
+    """Mix ten CIFAR-100 tasks of ten classes in their natural order with ten F-CelebA tasks of two; 32x32, no augmentation.
 
     Args:
         seed: 0 to 4: the published orders of the tasks; any other: a shuffle. It also decides which images are held out.
@@ -58,7 +59,7 @@ def cifar100_fceleba(seed: int) -> StreamSpec:
 
 
 def task_order(seed: int) -> list[str]:
-    """The order of the twenty tasks, as in `ORDERS`; published for seeds 0 to 4, else shuffled."""
+    """Return the order of the twenty tasks, as in `ORDERS`: the published one for seeds 0 to 4, else a shuffle."""
     if 0 <= seed < len(ORDERS):
         return [*ORDERS[seed].split()]
     words = [f"{kind}{number}" for kind in "cf" for number in range(10)]
@@ -80,29 +81,29 @@ def _task(word: str) -> TaskSpec:
 
 @dataclass(frozen=True)
 class FederatedFaces:
-    """F-CelebA: each task is 107 faces drawn without regard to class, none of them in two tasks. Numbers asked for play no part.
+    """F-CelebA: each task is 107 faces drawn without regard to class, none of them in two tasks. It ignores the numbers that tasks ask for.
 
-    The authors' own images are taken where their list lies beside the source's files and fits them, else the seed draws.
+    The authors' own images are taken if their list is next to the source's files and fits them; else the seed draws.
 
     Source: the federated CelebA of LEAF in its iid form, as CAT uses it: a task is a simulated user, not a celebrity.
     """
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets; see `Draw`."""
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Divide the images among the tasks; see `Draw`."""
         listed = read_list(held.folder / LIST_FILE) if held.folder is not None and (held.folder / LIST_FILE).is_file() else None
         if listed is None:
-            return draw_groups(tasks, held, seed, f"there is no {LIST_FILE} beside the images of '{held.name}'")
+            return draw_groups(tasks, held, seed, f"there is no {LIST_FILE} next to the images of '{held.name}'")
         problem = misfit(listed, held)
         if problem:
             return draw_groups(tasks, held, seed, f"{LIST_FILE} does not fit '{held.name}': {problem}")
         return take_listed(tasks, held, listed, seed)
 
 
-def draw_groups(tasks: Sequence[TaskSpec], held: Holdings, seed: int, why: str) -> list[Taken]:
-    """For each task the next images of one shuffle of all; for validation and tests of the source's own splits where it has them.
+def draw_groups(tasks: Sequence[TaskSpec], held: SourceLabels, seed: int, why: str) -> list[Selection]:
+    """Give each task the next images of one shuffle; validation and test images come from the source's own splits if it has them.
 
     Args:
-        why: why the authors' images are not taken.
+        why: why the authors' images are not used.
 
     Raises:
         LifelongError: the source has too few images.
@@ -135,7 +136,7 @@ class ListedTask:
 
     Attributes:
         train, test: numbers of CelebA's files, from 1.
-        smiling: for each number, whether the person smiles.
+        smiling: whether the person smiles, by number.
     """
 
     train: Rows
@@ -144,10 +145,10 @@ class ListedTask:
 
 
 def read_list(path: Path) -> dict[str, ListedTask]:
-    """The authors' list: one line for each image with its task (`celeba-0`), split (train or test), file (`000001.jpg`) and 0 or 1.
+    """Read the authors' list: for each image its task (`celeba-0`), split (train or test), file (`000001.jpg`) and 0 or 1.
 
     Raises:
-        LifelongError: it cannot be read; the line names the file's line.
+        LifelongError: it cannot be read; the message names the line in the file.
     """
     groups: dict[str, dict[str, list[int]]] = {}
     smiling: dict[int, bool] = {}
@@ -163,7 +164,7 @@ def read_list(path: Path) -> dict[str, ListedTask]:
                 number = int(name) if name.isascii() and name.isdigit() else 0
                 if split not in ("train", "test") or smiles not in ("0", "1") or not 1 <= number <= ALL_IMAGES or number in smiling:
                     what = "an image is listed twice" if number in smiling else "a row must be like celeba-0,train,000001.jpg,0"
-                    raise LifelongError(f"{path}, line {reader.line_num}: {what}; mend it, or take the file away to have images drawn")
+                    raise LifelongError(f"{path}, line {reader.line_num}: {what}; correct it, or remove the file to have images drawn")
                 groups.setdefault(task, {"train": [], "test": []})[split].append(number)
                 smiling[number] = smiles == "1"
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -176,8 +177,8 @@ def read_list(path: Path) -> dict[str, ListedTask]:
     }
 
 
-def misfit(listed: dict[str, ListedTask], held: Holdings) -> str:
-    """Why the list cannot be used with a source; empty where it can: all of CelebA in file order, with the labels that the list has."""
+def misfit(listed: dict[str, ListedTask], held: SourceLabels) -> str:
+    """Say why the list does not fit a source; empty if it does: all of CelebA in file order, with the labels of the list."""
     if set(held.labels) != {"train"}:
         return f"it has the splits {', '.join(held.labels)}, not all images in one"
     labels = held.labels["train"]
@@ -189,23 +190,23 @@ def misfit(listed: dict[str, ListedTask], held: Holdings) -> str:
     return f"{wrong} of {len(told)} labels are others, so its images stand in another order" if wrong else ""
 
 
-def take_listed(tasks: Sequence[TaskSpec], held: Holdings, listed: dict[str, ListedTask], seed: int) -> list[Taken]:
-    """The authors' images of each task.
+def take_listed(tasks: Sequence[TaskSpec], held: SourceLabels, listed: dict[str, ListedTask], seed: int) -> list[Selection]:
+    """Give each task the authors' images.
 
     Raises:
-        LifelongError: the list does not hold a task.
+        LifelongError: the list lacks a task.
     """
     result = []
     for number, task in enumerate(tasks):
         group = listed.get(task.name)
         if group is None or len(group.train) < 1 / VALID_PART or not len(group.test):
-            raise LifelongError(f"{LIST_FILE}: too few images of task '{task.name}'; give the whole list, or take it away")
+            raise LifelongError(f"{LIST_FILE}: too few images of task '{task.name}'; give the whole list, or remove it")
         valid, train = hold_out(group.train - 1, VALID_PART, seed)
         rows: dict[SplitName, Rows] = {"train": train, "valid": valid, "test": group.test - 1}
         result.append(_taken(rows, held, f"The authors' images, from {LIST_FILE}." if number == 0 else ""))
     return result
 
 
-def _taken(rows: dict[SplitName, Rows], held: Holdings, note: str) -> Taken:
+def _taken(rows: dict[SplitName, Rows], held: SourceLabels, note: str) -> Selection:
     ids = {split: held.labels[split if held.has(split) else "train"][part] for split, part in rows.items()}
-    return Taken(rows, ids, (note,) if note else ())
+    return Selection(rows, ids, (note,) if note else ())

@@ -1,4 +1,4 @@
-"""The data check: what a person should know of the images before a number is believed. Short: one line for each kind of trouble."""
+"""Check the images of a stream: what to know before trusting a number, with one line for each kind of problem."""
 
 import re
 import unicodedata
@@ -10,37 +10,37 @@ from lifelong.data.address import parse_address
 from lifelong.data.images import ONE_COLOUR
 from lifelong.data.naming import shown
 from lifelong.data.sources import Source
+from lifelong.data.split_names import SPLITS
 from lifelong.data.task import Stream
 from lifelong.streams.build import Drawn, SpecStream
-from lifelong.streams.drawing import SPLITS
 
 BEGINNING = "data check: "
-"""How a line of it begins among a run's notes."""
+"""The prefix of its lines among a run's notes."""
 
 FEW_TO_LEARN = 10
 FEW_TO_JUDGE = 5
-"""Images of a class below which is said that there are few; not where the stream asks for so few."""
+"""A class with fewer images gets a remark, unless the stream asks for so few."""
 
 UNEVEN = 10
-"""How many times as many training images one class of a task may have as another before that is said."""
+"""The ratio of the training images of two classes of a task above which they get a remark."""
 
 _NAMED = 3  # examples in a line
 _LONGEST = 28  # letters of a name
 
 
 def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
-    """What is to be said of the images of a stream, one sentence a kind of trouble; nothing of a stream that is no `SpecStream`.
+    """Check the images of a stream, and return one sentence for each kind of problem; none unless it is a `SpecStream`.
 
-    Whether images can be used and what they lose is known once they have been decoded. Where that was not done every image is looked at
-    now, which is remembered for as long as the files stay the same.
+    Decoding an image shows whether it can be used and what it loses. Images that were never decoded are checked now; the result is cached
+    as long as the files stay the same.
 
     Args:
-        stream: whose images.
-        look_at_named: whether to look at images of the catalogue's sources too.
+        stream: whose images to check.
+        look_at_named: whether to check images of known sources too.
 
     Returns:
-        The sentences: images that cannot be used, are of one colour or lose something by being read, pictures under two labels or in the
-        source twice, class names that hardly differ, classes of few images, tasks of very uneven classes.
+        The sentences, about images that cannot be used, have one colour or lose something when read, images with two labels or twice in the
+        source, class names that hardly differ, classes with few images, and tasks with very uneven classes.
     """
     if not isinstance(stream, SpecStream):
         return []
@@ -55,17 +55,17 @@ def data_check(stream: Stream, *, look_at_named: bool = True) -> list[str]:
 
 
 Line = tuple[str, str]
-"""A kind of trouble, and what is to be said of it in one source."""
+"""A kind of problem, and the sentence about it in one source."""
 
 
 def _first_of(kind: str, lines: Sequence[str]) -> list[str]:
-    """What is said of a kind of trouble that many sources have: of the first few, and how many others there are."""
+    """Keep the sentences about the first few sources with a kind of problem, and count the others."""
     more = len(lines) - _NAMED
     return [*lines[:_NAMED], *([f"{kind}: {more} more source{'s' * (more > 1)} of the stream too."] if more > 0 else [])]
 
 
 def _of_single_images(source: Source, look: bool) -> list[Line]:
-    """Images that cannot be used, those of one colour, and those that lose something else."""
+    """Report images that cannot be used, those of one colour, and those that lose something else."""
     problems: list[str] = []
     flat: list[str] = []
     lossy: list[str] = []
@@ -85,7 +85,7 @@ def _of_single_images(source: Source, look: bool) -> list[Line]:
                 lossy.append(str(one))
     said = []
     for kind, some, what in (
-        ("Images that cannot be used", problems, "cannot be used (mend or remove them, or leave them out with --skip-broken)"),
+        ("Images that cannot be used", problems, "cannot be used (repair or remove them, or leave them out with --skip-broken)"),
         ("Images of one colour", flat, "of one colour"),
         ("Images that are changed by being read", lossy, "changed by being read"),
     ):
@@ -96,7 +96,7 @@ def _of_single_images(source: Source, look: bool) -> list[Line]:
 
 
 def _of_contents(source: Source) -> list[Line]:
-    """The same file under two labels, or many times."""
+    """Report files that have two labels, or occur more than once."""
     splits = [split for split in SPLITS if source.has_split(split)]
     each = [(source.contents(split), source.labels(split).numpy()) for split in splits]
     contents, labels = (np.concatenate(arrays) for arrays in zip(*each, strict=True))
@@ -129,25 +129,25 @@ def _of_contents(source: Source) -> list[Line]:
 
 
 def _doubled(contents: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Positions of images that equal the one before them, with that one, where both have one label."""
+    """Return the positions of pairs of equal images that have the same label."""
     order = np.lexsort((labels, contents))
     same = (contents[order][1:] == contents[order][:-1]) & (labels[order][1:] == labels[order][:-1])
     return sorted((int(order[at]), int(order[at + 1])) for at in np.flatnonzero(same))
 
 
 def _of_names(source: Source) -> list[Line]:
-    """Class names that a person would take for one."""
+    """Report class names that a person would take for the same."""
     alike: dict[str, list[str]] = {}
     for name in source.classes:
-        alike.setdefault(_plain(name), []).append(name)
+        alike.setdefault(_normal_form(name), []).append(name)
     pairs = [" and ".join(f"'{_short(name)}'" for name in names) for names in alike.values() if len(names) > 1]
     return (
         [("Class names that hardly differ", f"Class names of '{source.name}' that hardly differ: {_some(pairs, '; ')}.")] if pairs else []
     )
 
 
-def _plain(name: str) -> str:
-    """A class name without what is easily written otherwise: capitals, marks between words, `1.0` for 1, invisible letters."""
+def _normal_form(name: str) -> str:
+    """Normalize a class name's spelling: case, separators between words, `1.0` for 1, invisible characters."""
     text = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf").strip()
     number = re.fullmatch(r"([+-]?[0-9]+)(?:[.,]([0-9]*))?", text)
     if number:
@@ -156,11 +156,11 @@ def _plain(name: str) -> str:
 
 
 def _of_few(tasks: Sequence[Drawn]) -> list[str]:
-    """Classes of few images, where nobody asked for so few."""
+    """Report classes with few images, unless the stream asks for so few."""
     said = []
     for split, least, asked, words in (
         ("train", FEW_TO_LEARN, lambda task: task.spec.train_per_class, "to learn from"),
-        ("test", FEW_TO_JUDGE, lambda task: task.spec.test_per_class, "to be judged by"),
+        ("test", FEW_TO_JUDGE, lambda task: task.spec.test_per_class, "to be tested on"),
     ):
         few = [
             f"'{_short(name)}' of '{_short(task.spec.name)}' ({count})"
@@ -176,7 +176,7 @@ def _of_few(tasks: Sequence[Drawn]) -> list[str]:
 
 
 def _of_uneven(tasks: Sequence[Drawn]) -> list[str]:
-    """Tasks in which one class has many times the images of another."""
+    """Report tasks in which one class has many times the images of another."""
     uneven = []
     for task in tasks:
         counts = _counts(task, "train")
@@ -192,15 +192,15 @@ def _counts(task: Drawn, split: str) -> list[int]:
 
 
 def _some(names: Sequence[str], mark: str = ", ") -> str:
-    """The first few of them."""
+    """Join the first few names, and count the others."""
     return mark.join(names[:_NAMED]) + (f"{mark}and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _short(name: str) -> str:
-    """A name for a line of text."""
+    """Shorten a name for a line of text."""
     return shown(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def as_notes(lines: Iterable[str]) -> list[str]:
-    """Lines of a data check as they stand among the notes of a run."""
+    """Format lines of a data check for the notes of a run."""
     return [f"{BEGINNING}{line}" for line in lines]

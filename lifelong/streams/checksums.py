@@ -1,4 +1,4 @@
-"""Short checksums of what a stream draws, and those that were recorded, so that two people know they ran the same thing.
+"""Compare short checksums of what a stream draws with recorded ones, so that two people know they ran the same thing.
 
 `checksums.csv` has a row for each named stream, seed and state of the data: `labels` identifies the data (a reduced copy of a source is
 other data), `draws` the positions and labels of every split of every task. They say nothing of how images are stored: the same data set
@@ -28,11 +28,11 @@ class Checksum:
 
 
 def compare(stream: str, seed: int, checksum: Checksum) -> Verdict:
-    """Whether a stream drew what is recorded of it.
+    """Compare what a stream drew with what is recorded for it.
 
     Returns:
-        "recorded": the same images under the same labels; "different": from the same data, others were drawn; "not recorded": there is
-        no row for this stream, seed and data.
+        "recorded": the same images under the same labels; "different": other images of the same data; "not recorded": there is no
+        row for this stream, seed and data.
     """
     known = recorded().get((stream, seed, checksum.labels))
     if known is None:
@@ -42,6 +42,6 @@ def compare(stream: str, seed: int, checksum: Checksum) -> Verdict:
 
 @cache
 def recorded() -> dict[tuple[str, int, str], str]:
-    """The recorded `draws` by stream, seed and `labels`."""
+    """Return the recorded `draws` by stream, seed and `labels`."""
     text = (files("lifelong.streams") / "checksums.csv").read_text(encoding="utf-8")
     return {(row["stream"], int(row["seed"]), row["labels"]): row["draws"] for row in csv.DictReader(text.splitlines())}

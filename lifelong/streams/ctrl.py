@@ -24,7 +24,7 @@ from itertools import chain
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR10, DIGITS, DTD, FASHION
+from lifelong.data.known_sources import CIFAR10, DIGITS, DTD, FASHION
 from lifelong.data.task import Augmentation
 from lifelong.streams.pools import FixedPools
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
@@ -37,7 +37,7 @@ class _Source:
     """A data set of CTrL.
 
     Attributes:
-        classes: in CTrL's order, with our names.
+        classes: in CTrL's order, by our names.
         valid: validation images per class in the fixed pools.
         name: CTrL's name of the data set, if it is not ours.
         words: what CTrL puts after a class name, class by class.
@@ -75,7 +75,7 @@ class _Row:
     Attributes:
         source: where its images come from.
         sizes: training and validation images per class.
-        again: whether it has the classes of the first task, in that one's label order.
+        again: whether it has the classes of the first task, in the same label order.
         shift: by how much its labels are shifted.
         coloured: whether its background has a colour; no two tasks have the same.
     """
@@ -113,7 +113,7 @@ _DEFAULT_CLASSES = 5
 
 
 def s_minus(seed: int) -> StreamSpec:
-    """S-: the last task is the first one with a tenth of the data. Can what was learned be used?
+    """Specify S-: the last task is the first one with a tenth of the data. Can what was learned be used?
 
     Args:
         seed: CTrL's seed, in 0..2^32-1.
@@ -122,7 +122,7 @@ def s_minus(seed: int) -> StreamSpec:
 
 
 def s_plus(seed: int) -> StreamSpec:
-    """S+: the last task is the first one with ten times the data. Can what was learned be improved?
+    """Specify S+: the last task is the first one with ten times the data. Can what was learned be improved?
 
     Args:
         seed: CTrL's seed, in 0..2^32-1.
@@ -131,7 +131,7 @@ def s_plus(seed: int) -> StreamSpec:
 
 
 def s_in(seed: int) -> StreamSpec:
-    """S_in: the last task is the first one with 5 images a class and another background colour.
+    """Specify S_in: the last task is the first one with 5 images per class and another background colour.
 
     Args:
         seed: CTrL's seed, in 0..2^32-1.
@@ -140,7 +140,7 @@ def s_in(seed: int) -> StreamSpec:
 
 
 def s_out(seed: int) -> StreamSpec:
-    """S_out: the last task is the first one with its labels shifted by one and a tenth of the data.
+    """Specify S_out: the last task is the first one with its labels shifted by one and a tenth of the data.
 
     Args:
         seed: CTrL's seed, in 0..2^32-1.
@@ -149,7 +149,7 @@ def s_out(seed: int) -> StreamSpec:
 
 
 def s_pl(seed: int) -> StreamSpec:
-    """S_pl: five unrelated tasks, the last with ten times the data of the others. Can it still be learned well?
+    """Specify S_pl: five unrelated tasks, the last with ten times the data of the others. Can it still be learned well?
 
     Args:
         seed: CTrL's seed, in 0..2^32-1.
@@ -158,7 +158,7 @@ def s_pl(seed: int) -> StreamSpec:
 
 
 def s_long(seed: int) -> StreamSpec:
-    """S_long: 100 tasks of five classes from five sources, with ever fewer images.
+    """Specify S_long: 100 tasks of five classes from five sources, with ever fewer images.
 
     Its validation images are the drawn images alone. CTrL adds four augmented copies of each, and PAR's loader keeps just as many
     rows as there were images, all of them such copies.
@@ -179,7 +179,7 @@ def s_long(seed: int) -> StreamSpec:
 
 
 def _short(name: str, seed: int) -> StreamSpec:
-    """One of the streams of `_SHORT`."""
+    """Specify one of the streams of `_SHORT`."""
     parts = _parts(seed, (*_SOURCES, "classes", "colours"))
     _default_task(parts["classes"], tuple(_SOURCES))
     parts["colours"].choice(range(len(COLOURS)))  # the default task's
@@ -219,7 +219,7 @@ def _stream(name: str, tasks: Sequence[TaskSpec]) -> StreamSpec:
 
 
 def _parts(seed: int, names: Sequence[str]) -> dict[str, random.Random]:
-    """The generators of CTrL's components, which are made one after the other."""
+    """Seed the generators of CTrL's components, one after the other."""
     seeds = np.random.default_rng(seed)
     return {name: random.Random(int(seeds.integers(10**9))) for name in names}
 
@@ -241,7 +241,7 @@ class _Node(str):
 
 
 def _choose(chance: random.Random, count: int, source: str, *, siblings: bool) -> tuple[str, ...]:
-    """Random classes of a source in random order.
+    """Choose random classes of a source in random order.
 
     Args:
         chance: CTrL's generator of classes.

@@ -1,9 +1,9 @@
-"""Dealing: how the images of a source are divided where a stream says nothing else.
+"""Deal the images of a source among tasks, unless a stream says otherwise.
 
 The images of a class stand in one seeded order. Training images are dealt from its front, held-out ones from its back, task by task,
 so that nothing is dealt twice, and so that a task added at the end of a stream leaves the draws of earlier tasks as they were. A task
 with `overlap` draws afresh: its training images from everything that no task holds out, its validation and test images from what is
-held out for that. So no image that any task trains on is ever one that a task is chosen or judged by.
+held out for that. So no task trains on an image that any task validates or tests on.
 
 Validation and test images come from the source's own splits where it has them.
 """
@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from lifelong.data.task import SplitName
+from lifelong.data.split_names import IN_WORDS, SPLITS, SplitName
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
+from lifelong.streams.selection import Rows, Selection, SourceLabels, generator
 from lifelong.streams.spec import VALID_FRACTION, TaskSpec
 
 CARVED_TEST = 0.2
@@ -45,8 +45,8 @@ class Piece:
 class Deal:
     """Every class is dealt for itself."""
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets; see `Draw`."""
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Divide the images among the tasks; see `Draw`."""
         pieces: list[dict[int, Piece]] = [{} for _ in tasks]
         for number, name in enumerate(held.classes):
             asking = [index for index, wanted in enumerate(ids) if number in wanted]
@@ -61,8 +61,8 @@ class Deal:
         return [_together(task, wanted, piece) for task, wanted, piece in zip(tasks, ids, pieces, strict=True)]
 
 
-def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece]) -> Taken:
-    """One task's pieces, class after class."""
+def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece]) -> Selection:
+    """Join one task's pieces, class by class."""
     parts: dict[SplitName, list[Rows]] = {
         "train": [pieces[number].train for number in wanted],
         "valid": [pieces[number].valid for number in wanted],
@@ -74,11 +74,11 @@ def _together(task: TaskSpec, wanted: tuple[int, ...], pieces: dict[int, Piece])
         *_shortfall("validation", task.valid_per_class, parts["valid"]),
         *_shortfall("test", task.test_per_class, parts["test"]),
     ]
-    return Taken(rows, ids, tuple(notes))
+    return Selection(rows, ids, tuple(notes))
 
 
 def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]:
-    """What is said where a class has fewer images to be judged by than were asked for."""
+    """Note that a class has fewer validation or test images than were asked for."""
     counts = [len(part) for part in parts]
     if asked is None or min(counts) >= asked:
         return []
@@ -87,7 +87,7 @@ def _shortfall(kind: str, asked: int | None, parts: Sequence[Rows]) -> list[str]
 
 
 def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, seed: int, valid: Rows | None = None) -> list[Piece]:
-    """The images of one class of one source for each task that asks for it.
+    """Deal the images of one class of one source to the tasks that ask for it.
 
     Args:
         tasks: those tasks, in stream order; all of one source.
@@ -98,7 +98,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
         valid: those in its validation split; None where it has none.
 
     Raises:
-        LifelongError: more is asked than there is.
+        LifelongError: tasks ask for more images than there are.
     """
     amounts = budget(tasks, name, len(train), *(None if pool is None else len(pool) for pool in (test, valid)))
     order, tests, valids = (
@@ -118,7 +118,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
         return order[back : back + count]
 
     def take(own: Rows | None, word: str, count: int) -> Rows:
-        """The next images of the source's own split, or the next from the back."""
+        """Take the next images of the source's own split, or the next from the back."""
         if own is None:
             return from_back(count)
         used[word] += count
@@ -149,7 +149,7 @@ def deal(tasks: Sequence[TaskSpec], name: str, train: Rows, test: Rows | None, s
 
 
 def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | None, valids: int | None = None) -> list[Amount]:
-    """How many images of one class each task gets: what it asks for, or its share of what remains.
+    """Compute how many images of one class each task gets: what it asks for, or its share of what remains.
 
     Args:
         tasks: the tasks that ask for the class, in stream order; all of one source.
@@ -159,7 +159,7 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
         valids: its images in the validation split; None where the source has none, and they are held out of the train split.
 
     Raises:
-        LifelongError: more is asked than there is; the line names the task.
+        LifelongError: tasks ask for more images than there are; the line names the task.
     """
     carved = valids is None
     amounts = [_fixed(task, available, carved) for task in tasks]
@@ -199,12 +199,12 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
 
 
 def even(total: int, parts: int) -> list[int]:
-    """A total in equal parts; the first ones get what is over."""
+    """Divide a total into equal parts; the first ones get the remainder."""
     return [total // parts + (number < total % parts) for number in range(parts)]
 
 
 def fair(asked: Sequence[int], total: int) -> list[int]:
-    """What each gets of a total: all it asks where that is enough; else those who ask for much get less, alike."""
+    """Share a total: everyone gets what they ask for if it suffices; else the largest requests are cut to the same amount."""
     got, left = [0] * len(asked), total
     order = sorted(range(len(asked)), key=lambda number: (asked[number], number))
     for position, number in enumerate(order):
@@ -218,7 +218,7 @@ def _fraction(task: TaskSpec) -> float:
 
 
 def _fixed(task: TaskSpec, available: int, carved: bool) -> Amount:
-    """What a task's own numbers say; 0 where it depends on what the others leave.
+    """Return the amounts that a task fixes itself; 0 where they depend on what the others leave.
 
     Args:
         task: the task.
@@ -243,7 +243,7 @@ Asked = list[tuple[TaskSpec, Amount]]
 
 
 def _check_fit(own: Asked, shared: Asked, name: str, available: int, carved: bool) -> None:
-    """Fixed counts of images from the train split must fit, in stream order."""
+    """Check that the fixed counts of images from the train split fit, in stream order."""
     left = available
     for task, amount in own:
         valid = amount.valid if carved else 0
@@ -263,7 +263,7 @@ def _both(train: int, valid: int) -> str:
 
 
 def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"], available: int, unasked: int) -> None:
-    """Images of a split that only judges: fewer than asked where fewer exist, but none is an error.
+    """Share the images of a validation or test split: fewer than asked for if fewer exist, but none is an error.
 
     Args:
         own: the tasks that share no image, and their amounts, which are filled in.
@@ -284,18 +284,17 @@ def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"]
         setattr(amount, split, min(getattr(amount, split) if named else unasked, available))
     for task, amount in (*own, *shared):
         if getattr(amount, split) < 1:
-            kind = "validation" if split == "valid" else split
             raise LifelongError(
-                f"task '{task.name}', class '{name}' of source '{task.source}': no {kind} image is left of {max(0, available)}"
+                f"task '{task.name}', class '{name}' of source '{task.source}': no {IN_WORDS[split]} image is left of {max(0, available)}"
                 " that are free; ask for fewer in this task and the others, or set overlap = true"
             )
 
 
-def _none_to_learn_from(task: TaskSpec, name: str, held: Holdings, number: int) -> LifelongError:
+def _none_to_learn_from(task: TaskSpec, name: str, held: SourceLabels, number: int) -> LifelongError:
     others = [f"{len(held.rows(pool, number))} in {pool}" for pool in ("valid", "test") if held.has(pool)]
     return LifelongError(
-        f"task '{task.name}', class '{name}' of source '{task.source}': no image to learn from ({', '.join(others)});"
-        " if it is another class misspelt, mend its name; else say which classes are wanted, in a TOML file: classes = [...]"
+        f"task '{task.name}', class '{name}' of source '{task.source}': no training image ({', '.join(others)});"
+        " if its name is a misspelling of another class, correct it; else list the wanted classes in a TOML file: classes = [...]"
     )
 
 

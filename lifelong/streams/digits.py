@@ -7,7 +7,7 @@ from lifelong.streams.spec import StreamSpec
 
 
 def digits(seed: int) -> StreamSpec:
-    """The stream `digits`; its seed decides which images are drawn.
+    """Specify the stream `digits`; its seed decides which images are drawn.
 
     Args:
         seed: not used here: classes and their order are the same for every seed.

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lifelong.data.task import SplitName
+from lifelong.data.split_names import IN_WORDS, SPLITS, SplitName
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken, generator
+from lifelong.streams.selection import Rows, Selection, SourceLabels, generator
 from lifelong.streams.spec import TaskSpec
-
-WORDS: dict[SplitName, str] = {"train": "training", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -37,13 +35,13 @@ class FixedPools:
     order: tuple[str, ...] = ()
     seed: int = 17
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets; see `Draw`."""
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Divide the images among the tasks; see `Draw`."""
         pools = self.pools(held)
         return [_take(task, wanted, pools, held, seed) for task, wanted in zip(tasks, ids, strict=True)]
 
-    def pools(self, held: Holdings) -> dict[SplitName, list[Rows]]:
-        """The pools of a source: for each split and class id, positions in the source's pool of that name (see `Taken`).
+    def pools(self, held: SourceLabels) -> dict[SplitName, list[Rows]]:
+        """Return the pools of a source: for each split and class id, positions in the source's pool of that name (see `Selection`).
 
         Args:
             held: what the source holds.
@@ -52,9 +50,7 @@ class FixedPools:
             LifelongError: it has no test images.
         """
         if not held.has("test"):
-            raise LifelongError(
-                f"source '{held.name}' has no test split, and this stream takes its test images from nowhere else; add its test images"
-            )
+            raise LifelongError(f"source '{held.name}' has no test split, and this stream has no other test images; add its test images")
         everything = range(len(held.classes))
         pools = {split: [held.rows(split if held.has(split) else "train", number) for number in everything] for split in SPLITS}
         if not held.has("valid"):
@@ -68,8 +64,8 @@ class FixedPools:
         return pools
 
 
-def _take(task: TaskSpec, wanted: tuple[int, ...], pools: dict[SplitName, list[Rows]], held: Holdings, seed: int) -> Taken:
-    """The images of one task."""
+def _take(task: TaskSpec, wanted: tuple[int, ...], pools: dict[SplitName, list[Rows]], held: SourceLabels, seed: int) -> Selection:
+    """Select the images of one task."""
     rows: dict[SplitName, Rows] = {}
     ids: dict[SplitName, np.ndarray] = {}
     notes: list[str] = []
@@ -81,15 +77,15 @@ def _take(task: TaskSpec, wanted: tuple[int, ...], pools: dict[SplitName, list[R
         ids[split] = np.repeat(wanted, sizes)
         if asked is not None and min(sizes) < asked:
             got = f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-            notes.append(f"{asked} {WORDS[split]} images per class were asked for; {got} are there.")
-    return Taken(rows, ids, tuple(notes))
+            notes.append(f"{asked} {IN_WORDS[split]} images per class were asked for; {got} are there.")
+    return Selection(rows, ids, tuple(notes))
 
 
 def _some(task: TaskSpec, split: SplitName, name: str, pool: Rows, asked: int | None, seed: int) -> Rows:
-    """The images of one class."""
+    """Select the images of one class."""
     if not len(pool):
         raise LifelongError(
-            f"task '{task.name}', class '{name}' of source '{task.source}': no {WORDS[split]} image is there; a class needs at least 2"
+            f"task '{task.name}', class '{name}' of source '{task.source}': there is no {IN_WORDS[split]} image; a class needs at least 2"
             " training images and 1 test image"
         )
     if asked is None or asked >= len(pool):

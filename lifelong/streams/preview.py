@@ -1,4 +1,4 @@
-"""Images to look at: the first ones of a task's test split, class by class."""
+"""Preview a task: the first images of its test split, class by class."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,11 +10,11 @@ from lifelong.data.task import Stream, Task
 
 
 def evaluation_images(stream: Stream, plan: Sequence[tuple[int, int]]) -> Iterator[list[list[UInt8[np.ndarray, "_ _ 3"]]]]:
-    """Evaluation images of one task after another; at most one task's images are held.
+    """Yield evaluation images of one task after another; at most one task's images are in memory.
 
     Args:
-        stream: whose tasks are asked for.
-        plan: for each task from the first on, how many classes, in label order, and how many images of each.
+        stream: whose tasks to show.
+        plan: for each task, in order, how many classes, in label order, and how many images of each.
 
     Yields:
         For each class its images, of height and width s and three colours: fewer where the test split has fewer.

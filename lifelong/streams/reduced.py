@@ -1,14 +1,14 @@
-"""A stream made smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20`, or `mine.toml?test_per_class=50`.
+"""Make a stream smaller: `cifar100-10?tasks=3&train_per_class=100&valid_per_class=20`, or `mine.toml?test_per_class=50`.
 
-Its first `tasks` tasks, with at most so many images of a class in each. Classes and their order stay. Where images are limited they are
-dealt as for a stream from a file, whatever the benchmark's own way of drawing is. `ctrl-s-minus?without=dtd+svhn` has no tasks from these
-sources: for those who lack them. Numbers from a reduced stream say so by its name.
+Keep the first `tasks` tasks, with at most the given number of images per class. Classes and their order stay. Where images are limited,
+they are dealt as for a stream from a file, however the benchmark itself draws them. `ctrl-s-minus?without=dtd+svhn` skips the tasks of
+these sources, for example if you do not have them. The stream's name shows that it is reduced.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lifelong.data.catalog import CATALOG
+from lifelong.data.known_sources import KNOWN_SOURCES
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
@@ -18,10 +18,10 @@ OPTIONS = ("tasks", *IMAGES, "without")
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of a stream.
+    """What to keep of a stream.
 
     Attributes:
-        amounts: of "tasks", and of images of a class in each split; what is not named is as the stream says.
+        amounts: of "tasks", and of images per class in each split; the stream decides what is not named.
         without: sources whose tasks are left out, before tasks are counted.
     """
 
@@ -33,10 +33,10 @@ class Reduction:
 
 
 def parse_reduction(name: str) -> tuple[str, Reduction]:
-    """The name of a stream without its options, and what is left of it.
+    """Split the name of a stream into the name without its options and the reduction they describe.
 
     Raises:
-        LifelongError: an option is unknown, given twice or no whole number above 0.
+        LifelongError: an option is unknown, given twice or not an integer >= 1.
     """
     stream, mark, text = name.partition("?")
     values: dict[str, str] = {}
@@ -48,19 +48,19 @@ def parse_reduction(name: str) -> tuple[str, Reduction]:
         if key in values:
             raise LifelongError(f"{where}: is given twice; keep one")
         if key != "without" and not (value.isascii() and value.isdigit() and int(value) > 0):
-            raise LifelongError(f"{where}: '{value}' is no whole number above 0")
+            raise LifelongError(f"{where} = '{value}': expected an integer >= 1")
         values[key] = value
     without = tuple(values.pop("without").split("+")) if "without" in values else ()
     return stream, Reduction({key: int(value) for key, value in values.items()}, without)
 
 
 def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
-    """The first tasks of a stream, with at most so many images of a class in each.
+    """Keep the first tasks of a stream, with at most the given number of images per class.
 
     Args:
         spec: the whole stream.
-        name: what the reduced one is called.
-        reduction: what is left.
+        name: of the reduced stream.
+        reduction: what to keep.
 
     Raises:
         LifelongError: more tasks are wanted than there are, none is left, or a source to leave out is unknown.
@@ -77,8 +77,8 @@ def reduced(spec: StreamSpec, name: str, reduction: Reduction) -> StreamSpec:
 
 
 def _without(spec: StreamSpec, name: str, sources: tuple[str, ...]) -> tuple[TaskSpec, ...]:
-    """The tasks that are not from these sources. A source that this stream does not use is no mistake, one that nobody knows is."""
-    known = {*CATALOG, *(task.source for task in spec.tasks)}
+    """Skip the tasks of these sources. A source that the stream does not use is accepted; an unknown one is an error."""
+    known = {*KNOWN_SOURCES, *(task.source for task in spec.tasks)}
     for source in sources:
         if source not in known:
             raise LifelongError(f"stream '{name}', option 'without': unknown source '{source}'{near_miss(source, known)}")

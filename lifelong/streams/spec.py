@@ -1,19 +1,24 @@
-"""A stream as data: which images make which task, in which order. `reading.py` has its TOML form."""
+"""Describe a stream as data: which images form which task, in which order. `reading.py` has its TOML form."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.data.address import parse_address
 from lifelong.data.task import Augmentation, Normalization
 from lifelong.errors import LifelongError, near_miss
-from lifelong.streams.drawing import Holdings, Taken
+from lifelong.settings.fields import expected
+from lifelong.streams.selection import Selection, SourceLabels
 from lifelong.streams.transforms import Transform
 
-IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PerClass = Annotated[int, Ge(1)]
+Fraction = Annotated[float, Gt(0), Lt(1)]
+ImageSize = Annotated[int, Ge(4), Le(1024)]
 
 VALID_FRACTION = 0.1
 """The part of a class's training images that is held out where a stream does not say."""
@@ -28,23 +33,23 @@ class SameAs:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What one task is made of.
+    """What one task consists of.
 
     Attributes:
         name: unique within its stream.
-        source: the name of an image source, or the address of one's own (`folder:DIR`, `parquet:DIR`, ...).
+        source: the name of an image source, or the address of the user's own (`folder:DIR`, `parquet:DIR`, ...).
         classes: names or ids in label order; a number k: k classes drawn by the stream's seed; None: all, in the source's order.
         train_per_class: training images per class; None: all that no other task of the stream asks for.
         valid_per_class: validation images per class, disjoint from every task's training images; from the source's own validation
             split, where None means all that no other task asks for, else from its train split.
         valid_fraction: instead, the part of a class's training and validation images together that is for validation; only where
             the source has no validation split of its own.
-        test_per_class: test images per class, fewer where fewer exist; None: all that no other task asks for.
+        test_per_class: test images per class, fewer if fewer exist; None: all that no other task asks for.
         overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
-        transform: what is done to every image.
+        transform: applied to every image.
         image_size: height and width in pixels.
         normalization: None: by the statistics of its own training images.
-        augmentation: None: a crop with image_size / 8 pixels of padding, and a flip where the source bears mirroring.
+        augmentation: None: a crop with image_size / 8 pixels of padding, and a horizontal flip where that preserves the class.
     """
 
     name: str
@@ -62,7 +67,7 @@ class TaskSpec:
 
     @property
     def drawn_by(self) -> str:
-        """The word that, with the seed, decides which images are drawn: of the source, wherever its files are."""
+        """Return the name that, with the seed, decides which images are drawn: the source's, wherever its files are."""
         return parse_address(self.source).lasting
 
     def __post_init__(self) -> None:
@@ -70,11 +75,11 @@ class TaskSpec:
         for key in ("train_per_class", "valid_per_class", "test_per_class"):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise LifelongError(f"{where}, {key} = {value}: must be at least 1")
+                raise LifelongError(f"{where}, {key} = {value}: expected {expected(PerClass)}")
         if self.valid_per_class is not None and self.valid_fraction is not None:
             raise LifelongError(f"{where}: valid_per_class and valid_fraction exclude each other; drop one")
         if self.valid_fraction is not None and not 0 < self.valid_fraction < 1:
-            raise LifelongError(f"{where}, valid_fraction = {self.valid_fraction}: must lie between 0 and 1")
+            raise LifelongError(f"{where}, valid_fraction = {self.valid_fraction}: expected {expected(Fraction)}")
         if isinstance(self.classes, int) and self.classes < 2:
             raise LifelongError(f"{where}, classes = {self.classes}: a task needs at least 2 classes")
         if isinstance(self.classes, tuple):
@@ -83,7 +88,7 @@ class TaskSpec:
             if len(set(self.classes)) < len(self.classes):
                 raise LifelongError(f"{where}, classes = {list(self.classes)}: a class is named twice")
         if not 4 <= self.image_size <= 1024:
-            raise LifelongError(f"{where}, image_size = {self.image_size}: must lie between 4 and 1024")
+            raise LifelongError(f"{where}, image_size = {self.image_size}: expected {expected(ImageSize)}")
         if self.augmentation is not None and self.augmentation.crop >= self.image_size:
             raise LifelongError(f"{where}, augment crop = {self.augmentation.crop}: must be smaller than the image size {self.image_size}")
 
@@ -92,17 +97,17 @@ class TaskSpec:
 class Draw(Protocol):
     """A way to divide the images of one source among the tasks that ask for it."""
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets; no image that one task trains on is one that any of them is chosen or judged by.
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Divide the images among the tasks; no task trains on an image that any task validates or tests on.
 
         Args:
             tasks: those tasks, in stream order.
             ids: for each of them the class ids it asks for.
-            held: what the source holds.
+            held: the labels of the source.
             seed: the stream's seed.
 
         Raises:
-            LifelongError: more is asked than there is.
+            LifelongError: tasks ask for more images than there are.
         """
         ...
 
@@ -114,9 +119,9 @@ class StreamSpec:
     Attributes:
         name: the stream's name.
         tasks: in the order in which they are learned.
-        base: the folder in which the relative path of a source is looked for after the data folder; None: the current one.
+        base: the folder that is searched for the relative path of a source after the data folder; None: the current one.
         draw: for a source, how its images are divided among the tasks; those of others are dealt (`lifelong.streams.deal`).
-        drawn_from: where the seed decides what the tasks are made of, the words that it decides from; None: the tasks say it all.
+        drawn_from: the name that, with the seed, determines the tasks; None: the tasks are given in full.
     """
 
     name: str
@@ -138,7 +143,7 @@ class StreamSpec:
             seen.append(task.name)
 
     def definition(self) -> str:
-        """A checksum over what makes the stream besides its images and its seed: equal for all seeds, and wherever its files are."""
+        """Return a checksum over what defines the stream besides its images and its seed; it does not depend on where the files are."""
         if self.drawn_from is not None:
             what: Any = self.drawn_from
         else:

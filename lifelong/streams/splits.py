@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from lifelong.data.catalog import CIFAR10, MINI_IMAGENET
-from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization, SplitName
+from lifelong.data.known_sources import CIFAR10, MINI_IMAGENET
+from lifelong.data.split_names import SPLITS, SplitName
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings, Rows, Taken
-from lifelong.streams.spec import IMAGENET, StreamSpec, TaskSpec
+from lifelong.streams.selection import Rows, Selection, SourceLabels
+from lifelong.streams.spec import StreamSpec, TaskSpec
 
 CIFAR100_NORMALIZATION = Normalization((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 CIFAR100_AUGMENTATION = Augmentation(crop=4, flip=True, brightness=63 / 255)
@@ -45,57 +46,57 @@ SUPERCLASSES = {
 
 @dataclass(frozen=True)
 class Shuffled:
-    """The first part of a shuffle of a task's training images, whatever their classes, is for validation. Numbers asked for play no part.
+    """Use the first part of a shuffle of a task's training images for validation, whatever their classes and the numbers asked for.
 
     The shuffle is that of the authors' code: equal seeds hold out equal images wherever the source's files keep its original order.
 
     Attributes:
-        part: how much is for validation where the source has no validation split of its own.
+        part: the share for validation if the source has no validation split of its own.
 
     Source: the data loaders of HAT's line: ZixuanKe/CAT, mixceleba.py, and WenjinW/PAR, cifar10.py.
     """
 
     part: float = 0.1
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets: all images of its classes; see `Draw`."""
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Give each task all images of its classes; see `Draw`."""
         _check_apart(tasks, ids, held)
         if not held.has("test"):
             raise LifelongError(f"task '{tasks[0].name}': source '{held.name}' has no test split; add its test-*.parquet")
         return [self._one(task, wanted, held, seed) for task, wanted in zip(tasks, ids, strict=True)]
 
-    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: Holdings, seed: int) -> Taken:
+    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: SourceLabels, seed: int) -> Selection:
         rows: dict[SplitName, Rows] = {pool: np.flatnonzero(np.isin(labels, wanted)) for pool, labels in held.labels.items()}
         if not held.has("valid"):
             rows["valid"], rows["train"] = hold_out(rows["train"], self.part, seed)
         _check_some(task, rows, f"source '{held.name}'")
         labels = {split: held.labels[split if held.has(split) else "train"][rows[split]] for split in SPLITS}
-        return Taken(rows, labels)
+        return Selection(rows, labels)
 
 
 @dataclass(frozen=True)
 class InOrder:
-    """Each class is cut in the order of the source's files: first train, then validation, then test. Numbers asked for play no part.
+    """Cut each class in the order of the source's files into train, validation and test, whatever the numbers asked for.
 
     Attributes:
-        train, valid, test: the sizes of the parts, to each other. What the source has a split of its own for is not cut off.
+        train, valid, test: the relative sizes of the parts. A split that the source has itself is not cut off.
     """
 
     train: int = 8
     valid: int = 1
     test: int = 1
 
-    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings, seed: int) -> list[Taken]:
-        """What each task gets: all images of its classes; the seed plays no part; see `Draw`."""
+    def divide(self, tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels, seed: int) -> list[Selection]:
+        """Give each task all images of its classes; the seed has no effect; see `Draw`."""
         _check_apart(tasks, ids, held)
         return [self._one(task, wanted, held) for task, wanted in zip(tasks, ids, strict=True)]
 
-    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: Holdings) -> Taken:
+    def _one(self, task: TaskSpec, wanted: tuple[int, ...], held: SourceLabels) -> Selection:
         parts = [self._class(task, number, held) for number in wanted]
         rows = {split: np.concatenate([part[split] for part in parts]) for split in SPLITS}
-        return Taken(rows, {split: np.repeat(wanted, [len(part[split]) for part in parts]) for split in SPLITS})
+        return Selection(rows, {split: np.repeat(wanted, [len(part[split]) for part in parts]) for split in SPLITS})
 
-    def _class(self, task: TaskSpec, number: int, held: Holdings) -> dict[SplitName, Rows]:
+    def _class(self, task: TaskSpec, number: int, held: SourceLabels) -> dict[SplitName, Rows]:
         own = [pool for pool in SPLITS[1:] if held.has(pool)]
         cut = [split for split in SPLITS if split not in own]
         pool = held.rows("train", number)
@@ -108,21 +109,21 @@ class InOrder:
 
 
 def hold_out(rows: Rows, part: float, seed: int) -> tuple[Rows, Rows]:
-    """Some rows and the rest: the first part of a shuffle by `np.random.RandomState(seed)`, rounded down."""
+    """Split rows into the first part of a shuffle by `np.random.RandomState(seed)`, rounded down, and the rest."""
     order = np.arange(len(rows))
     np.random.RandomState(seed).shuffle(order)
     count = int(part * len(rows))
     return rows[order[:count]], rows[order[count:]]
 
 
-def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: Holdings) -> None:
-    """No class may be asked for twice: all its images go to one task."""
+def _check_apart(tasks: Sequence[TaskSpec], ids: Sequence[tuple[int, ...]], held: SourceLabels) -> None:
+    """Check that no class is asked for twice: all its images go to one task."""
     owner: dict[int, str] = {}
     for task, wanted in zip(tasks, ids, strict=True):
         for number in wanted:
             if number in owner:
                 word = held.classes[number]
-                raise LifelongError(f"task '{task.name}': class '{word}' of source '{held.name}' is wholly in task '{owner[number]}'")
+                raise LifelongError(f"task '{task.name}': class '{word}' of source '{held.name}' is already used by task '{owner[number]}'")
             owner[number] = task.name
 
 
@@ -130,13 +131,11 @@ def _check_some(task: TaskSpec, rows: dict[SplitName, Rows], what: str) -> None:
     for split in SPLITS:
         if not len(rows[split]):
             total = sum(map(len, rows.values()))
-            raise LifelongError(
-                f"task '{task.name}': {what} has too few images ({total}) for any to be of {split}; give the whole data set"
-            )
+            raise LifelongError(f"task '{task.name}': {what} has too few images ({total}) to give any to {split}; give the whole data set")
 
 
 def cifar100_order(seed: int) -> list[int]:
-    """The order of the 100 classes in PAR's runs of a seed.
+    """Return the order of the 100 classes in PAR's runs with a seed.
 
     Source: WenjinW/PAR, dataloaders/cifar100.py: the global generator deals a permutation of the 50,000 training images first,
     then shuffles the classes.
@@ -147,7 +146,7 @@ def cifar100_order(seed: int) -> list[int]:
 
 
 def cifar10_order(seed: int) -> list[int]:
-    """The order of the five pairs of classes in PAR's runs of a seed.
+    """Return the order of the five pairs of classes in PAR's runs with a seed.
 
     Source: WenjinW/PAR, dataloaders/cifar10.py: scikit-learn's `shuffle`, which is a shuffle of the positions.
     """
@@ -155,7 +154,7 @@ def cifar10_order(seed: int) -> list[int]:
 
 
 def miniimagenet_order(seed: int) -> list[int]:
-    """The order of the 100 classes in PAR's runs of a seed, as positions in `MINI_IMAGENET`.
+    """Return the order of the 100 classes in PAR's runs with a seed, as positions in `MINI_IMAGENET`.
 
     Source: WenjinW/PAR, dataloaders/miniimagenet.py.
     """
@@ -169,7 +168,7 @@ def _shuffled(chance: np.random.RandomState, count: int) -> list[int]:
 
 
 def cifar100_10(seed: int) -> StreamSpec:
-    """CIFAR100-10: ten tasks of ten classes; a tenth of each class's training images is for validation.
+    """Specify CIFAR100-10: ten tasks of ten classes; a tenth of each class's training images is for validation.
 
     Args:
         seed: decides the order of the classes.
@@ -180,7 +179,7 @@ def cifar100_10(seed: int) -> StreamSpec:
 
 
 def cifar100_20(seed: int) -> StreamSpec:
-    """CIFAR100-20: twenty tasks of five classes, in the same order of classes as `cifar100_10`, and prepared like it.
+    """Specify CIFAR100-20: twenty tasks of five classes, in the same order of classes as `cifar100_10`, and prepared like it.
 
     Args:
         seed: decides the order of the classes.
@@ -191,7 +190,7 @@ def cifar100_20(seed: int) -> StreamSpec:
 
 
 def cifar100_coarse(seed: int) -> StreamSpec:
-    """CIFAR100-coarse: one task for each of CIFAR-100's twenty superclasses, with its five classes in alphabetical order.
+    """Specify CIFAR100-coarse: one task for each of CIFAR-100's twenty superclasses, with its five classes in alphabetical order.
 
     Args:
         seed: not used here; it decides which images are held out for validation.
@@ -220,7 +219,7 @@ def _cifar100_task(name: str, classes: tuple[str | int, ...]) -> TaskSpec:
 
 
 def cifar10_5(seed: int) -> StreamSpec:
-    """CIFAR10-5: five tasks of two classes; a tenth of each task's training images is for validation; no augmentation.
+    """Specify CIFAR10-5: five tasks of two classes; a tenth of each task's training images is for validation; no augmentation.
 
     Args:
         seed: decides the order of the tasks and which images are held out.
@@ -242,7 +241,7 @@ def cifar10_5(seed: int) -> StreamSpec:
 
 
 def miniimagenet_20(seed: int) -> StreamSpec:
-    """MiniImageNet-20: twenty tasks of five classes, 84x84, no augmentation; of each class's 600 images 480, 60 and 60 in file order.
+    """Specify MiniImageNet-20: twenty tasks of five classes, 84x84, no augmentation; 480, 60 and 60 images per class in file order.
 
     Args:
         seed: decides the order of the classes.

@@ -1,4 +1,4 @@
-"""What a stream may do to every image of a task, before anything is learned from it."""
+"""Transform every image of a task before training."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Transform:
     shift_labels: int = 0
 
     def images(self, images: UInt8[Tensor, "n 3 s s"]) -> UInt8[Tensor, "n 3 s s"]:
-        """The changed images.
+        """Return the transformed images.
 
         Source: the background is CTrL's rainbow transformation.
         """
@@ -41,11 +41,11 @@ class Transform:
         return images.contiguous()
 
     def order(self, classes: int) -> Int64[Tensor, "c"]:
-        """For each new label, the label it had before."""
+        """Return, for each new label, the label it had before."""
         return (torch.arange(classes) - self.shift_labels) % classes
 
     def __str__(self) -> str:
-        """In words; empty where nothing is changed."""
+        """Describe the transform in words; empty if nothing changes."""
         words = []
         if self.rotate % 360:
             words.append(f"rotated by {self.rotate:g} degrees")
@@ -65,7 +65,7 @@ def _rotate(images: UInt8[Tensor, "n 3 s s"], degrees: float) -> UInt8[Tensor, "
 
 
 def rotate_bilinear(images: UInt8[Tensor, "n 3 s s"], degrees: float) -> UInt8[Tensor, "n 3 s s"]:
-    """Images turned counter-clockwise about their centre by any angle: bilinear, rounded, black where nothing was."""
+    """Rotate images counter-clockwise about their centre by any angle: bilinear, rounded, with black corners."""
     angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
     cos, sin = float(angle.cos()), float(angle.sin())
     # Each pixel of the result looks where it came from: its place, turned back. The y axis points down.

@@ -1,4 +1,4 @@
-"""How the processor treats numbers below 1e-38."""
+"""Set how the processor treats numbers below 1e-38."""
 
 import torch
 
@@ -6,11 +6,11 @@ import torch
 def flush_denormals() -> bool:
     """Let this process take numbers below the smallest normal float (1.2e-38) for zero, where the processor can.
 
-    A processor computes with them many times slower. A gate that is all but closed, sigmoid(-90), makes whole maps of them: HAT's network
-    then takes four times as long for a step. No number that matters is so small. To be called once, at the start of a program that
+    A processor computes with them many times slower. An almost closed gate, sigmoid(-90), makes whole maps of them: HAT's network
+    then takes four times as long for a step. No number that matters is so small. Call it once, at the start of a program that
     trains, before its threads are made.
 
     Returns:
-        Whether the processor can be told so.
+        Whether the processor supports it.
     """
     return torch.set_flush_denormal(True)

@@ -1,4 +1,4 @@
-"""What a training loop is fed: inputs and labels of both splits, and how a batch of inputs is prepared."""
+"""Hold what a training loop needs: inputs and labels of both splits, and how to prepare a batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ EVALUATION_BATCH = 256
 """Inputs per step where no gradient is wanted. Fixed, because sums of floats depend on it in the last bit."""
 
 CPU_BATCH = 64
-"""The same on a CPU, which more inputs at once make no faster: maps of the size of a training step's find room where those were."""
+"""The same on a CPU, where larger steps are no faster: activations of a training step's size reuse its memory."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Examples:
     """Training and validation examples as whole tensors on the training device.
 
     Attributes:
-        train, valid: inputs of shape (N, ...): uint8 images, features that were computed before, or whatever else the loss and the
-            prediction know how to take, such as positions in a store.
+        train, valid: inputs of shape (N, ...): uint8 images, precomputed features, or anything else that the loss and the
+            prediction accept, such as positions in a store.
         train_labels, valid_labels: class ids of shape (N,).
-        normalization: of images; None: the inputs are no images and are used as they are.
+        normalization: of images; None: the inputs are not images and are used unchanged.
         augmentation: of training images.
-        together: what is made of an input in evaluation may depend on the others of its batch.
+        together: in evaluation, the output of an input may depend on the others of its batch.
     """
 
     train: Shaped[Tensor, "n ..."]
@@ -40,23 +40,23 @@ class Examples:
 
     @property
     def augmented(self) -> bool:
-        """Whether a training input differs from epoch to epoch."""
+        """Return whether a training input differs from epoch to epoch."""
         return self.normalization is not None and bool(self.augmentation)
 
     def prepare(self, inputs: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "b ..."]:
-        """A batch as networks take it, without augmentation."""
+        """Prepare a batch for a network, without augmentation."""
         return inputs if self.normalization is None else normalize(inputs, self.normalization)
 
     def prepare_train(self, inputs: Shaped[Tensor, "b ..."], generator: torch.Generator) -> Shaped[Tensor, "b ..."]:
-        """A training batch as networks take it, augmented at random."""
+        """Prepare a training batch for a network, with random augmentation."""
         return self.prepare(augment(inputs, self.augmentation, generator) if self.augmented else inputs)
 
     def epoch(self, size: int, generator: torch.Generator) -> list[Int64[Tensor, "_"]]:
-        """The training examples in batches of `size` at random, as positions; each example once."""
+        """Divide the training examples at random into batches of `size`, as positions; each example occurs once."""
         return batches(torch.randperm(len(self.train_labels), generator=generator, device=generator.device), size)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with every (un-augmented) input replaced by what `function` makes of it, such as frozen features.
+        """Replace every (un-augmented) input by what `function` computes from it, such as frozen features.
 
         Args:
             function: takes prepared inputs (b, ...), gives features (b, d).
@@ -66,7 +66,7 @@ class Examples:
 
 
 def image_examples(task: Task, *, augmented: bool = True, together: bool = False) -> Examples:
-    """The training and validation images of a task.
+    """Return the training and validation images of a task.
 
     Args:
         task: the task that is being learned.
@@ -86,14 +86,14 @@ def batched(
     together: bool = False,
     tell: Callable[[int], None] | None = None,
 ) -> Shaped[Tensor, "n ..."]:
-    """`function(prepare(inputs))` in steps of bounded memory, without gradients.
+    """Compute `function(prepare(inputs))` in steps of bounded memory, without gradients.
 
     Args:
         function: takes (b, ...), gives (b, k).
         inputs: of shape (N, ...); N may be 0.
         prepare: applied to each step first.
-        together: what comes out for an input may depend on the others of its step: a step then is as large on every device.
-        tell: is told after each step how many inputs are done.
+        together: the output of an input may depend on the others of its step; steps then have one size on every device.
+        tell: called after each step with the number of inputs done.
     """
     size = evaluation_batch(inputs.device, together=together)
     found: list[Tensor] = []
@@ -107,7 +107,7 @@ def batched(
 
 
 def evaluation_batch(device: torch.device, *, together: bool) -> int:
-    """How many inputs a step takes where no gradient is wanted.
+    """Return how many inputs a step without gradients takes.
 
     Args:
         device: on which they are.
@@ -117,7 +117,7 @@ def evaluation_batch(device: torch.device, *, together: bool) -> int:
 
 
 def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
-    """Positions in batches of `size`; a last one of a single sample, of which batch norm can make nothing, joins the one before."""
+    """Divide positions into batches of `size`; a last batch of one sample, which batch norm cannot use, joins the one before it."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -125,7 +125,7 @@ def batches(order: Int64[Tensor, "n"], size: int) -> list[Int64[Tensor, "_"]]:
 
 
 def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
-    """Share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
+    """Compute the share of samples whose largest logit is their label's, in [0, 1]; NaN for no samples."""
     if not len(labels):
         return float("nan")
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
@@ -134,11 +134,11 @@ def accuracy(logits: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> float:
 def confusion(
     logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False, tell: Callable[[int], None] | None = None
 ) -> Int64[Tensor, "c c"]:
-    """How many images of each class are taken for each: a row for what they are, a column for what they are taken for.
+    """Compute the confusion matrix: rows are true classes, columns predicted ones.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
-        split: the images to judge by.
+        split: the images to evaluate on.
         together, tell: as for `batched`.
     """
     answers = batched(logits, split.images, together=together, tell=tell)
@@ -148,11 +148,11 @@ def confusion(
 
 
 def evaluate(logits: Callable[[Tensor], Tensor], split: Split, *, together: bool = False) -> float:
-    """Accuracy of a function from images to logits on a split.
+    """Compute the accuracy of a function from images to logits on a split.
 
     Args:
         logits: takes uint8 images (b, 3, h, w), gives (b, C).
-        split: the images to judge by.
+        split: the images to evaluate on.
         together: as for `batched`.
     """
     return accuracy(batched(logits, split.images, together=together), split.labels)

@@ -33,7 +33,7 @@ class Batch:
     Attributes:
         inputs: prepared and augmented, (b, ...).
         labels: class ids, (b,).
-        indices: the samples' positions in the training split, (b,), by which to look up what was computed before.
+        indices: the samples' positions in the training split, (b,), by which to look up precomputed values.
         step: which step of the epoch it is, from 0, as a float on the training device (a recorded step sees a tensor change, not a number).
         steps: how many steps the epoch has.
         generator: of random numbers on the training device; what is drawn from it is drawn again when a fit is resumed.
@@ -50,12 +50,12 @@ class Batch:
 
     @property
     def host_generator(self) -> torch.Generator:
-        """Of random numbers that the host has to know, such as which images are replayed; on a CPU it is `generator`."""
+        """Return the generator of random numbers that the host has to know, such as the images to replay; on a CPU `generator`."""
         return self.host.generator
 
     @property
     def host_indices(self) -> Tensor:
-        """`indices` on the host."""
+        """Return `indices` on the host."""
         return self.host.indices
 
 
@@ -68,13 +68,13 @@ optimizer has stepped. Here a method changes gradients, or what the step has don
 
 
 def cross_entropy(predict: Predict) -> Loss:
-    """The mean cross-entropy of `predict` (PAR Eq. 7 and 10, divided by the batch size)."""
+    """Return the loss that is the mean cross-entropy of `predict` (PAR Eq. 7 and 10, divided by the batch size)."""
     return lambda batch: F.cross_entropy(predict(batch.inputs), batch.labels)
 
 
 @dataclass
 class FitOutcome:
-    """What a fit came to.
+    """The outcome of a fit.
 
     Attributes:
         epochs: epochs run.
@@ -83,7 +83,7 @@ class FitOutcome:
         weight_decay: the weight decay it ran with.
         seconds: wall time, summed over interruptions.
         history: per epoch the learning rate, the mean training loss and the validation accuracy.
-        diverged: the weight decays that were tried and came to nothing.
+        diverged: the weight decays that were tried and diverged.
     """
 
     epochs: int
@@ -123,7 +123,7 @@ def fit(
     """Train `module` in place and leave it, in evaluation mode, with the weights of its best epoch.
 
     Args:
-        module: holds all that training changes; its parameters that require gradients are trained, all of it is put into
+        module: holds all that training changes; its parameters that require gradients are trained, all of it is set to
             training mode.
         examples: on the module's device.
         predict: the logits to validate by; runs `module`.
@@ -152,7 +152,7 @@ def fit(
 
 
 class _Run:
-    """One fit under way: everything that a saved state must hold."""
+    """A fit in progress: everything that a saved state must hold."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class _Run:
         return FitOutcome(len(self.history), best.epoch, best.accuracy, self.settings.weight_decay, self.seconds, self.history)
 
     def _stalled(self) -> bool:
-        """Whether patience has run out (a plateau schedule spends it on cuts of the rate instead)."""
+        """Return whether patience has run out (a plateau schedule spends it on cuts of the rate instead)."""
         patience = self.settings.patience
         waited = len(self.history) - self.best.epoch
         return self.settings.schedule == "cosine" and 0 < patience <= waited
@@ -219,7 +219,7 @@ class _Run:
         self.stage.report(epoch + 1, self.settings.epochs, mean_loss, score)
 
     def _train_epoch(self) -> float:
-        """One pass over the training examples in random order; returns the mean loss."""
+        """Run one pass over the training examples in random order, and return the mean loss."""
         self.loss_sum.zero_()
         self.step.zero_()
         parts = self.examples.epoch(self.settings.batch_size, self.host.generator)
@@ -231,7 +231,7 @@ class _Run:
         return self.loss_sum.item() / len(self.examples.train_labels)
 
     def _step(self, steps: int, indices: Tensor) -> None:
-        """A training step, all of it on the device: it may be recorded, and looks at no value."""
+        """Run a training step entirely on the device: it may be recorded, and reads no value."""
         examples = self.examples
         inputs = examples.prepare_train(examples.train[indices], self.generator)
         batch = Batch(inputs, examples.train_labels[indices], indices, self.step, steps, self.generator, self.host)

@@ -11,12 +11,12 @@ from lifelong.training.step_runner import can_record
 
 
 class SGD:
-    """SGD with momentum and coupled weight decay, one fused update a step.
+    """SGD with momentum and coupled weight decay, with one fused update per step.
 
-    PyTorch's own update behind a smaller face: its `torch.optim.SGD` imports `torch._dynamo` when it is first made, which takes a
+    It runs PyTorch's own update behind a smaller interface: `torch.optim.SGD` imports `torch._dynamo` when it is first made, which takes a
     second of every short run, and holds the rate as a number, which a recorded step would never see change.
 
-    A parameter that has no part in a step's loss (the head of a task that is not in the batch) stays as it is in that step.
+    A parameter that a step's loss does not depend on (the head of a task that is not in the batch) is unchanged by that step.
 
     Args:
         parameters: those that require gradients are trained.
@@ -41,7 +41,7 @@ class SGD:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """Return the learning rate of the next step."""
         return self._lr
 
     @lr.setter
@@ -58,7 +58,7 @@ class SGD:
             parameter.grad = None
 
     def clear_grad(self) -> None:
-        """Set to zero the gradients that there are: what a step's loss does not depend on goes on by momentum and weight decay."""
+        """Set existing gradients to zero: parameters outside a step's loss still move by momentum and weight decay."""
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad.zero_()
@@ -84,7 +84,7 @@ class SGD:
         )
 
     def state(self) -> Tree:
-        """The momentum buffers in the order of the parameters; None each without momentum."""
+        """Return the momentum buffers in the order of the parameters; None for each without momentum."""
         return list(self._buffers)
 
     def load(self, buffers: list[Tensor | None]) -> None:

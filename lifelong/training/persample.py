@@ -1,4 +1,4 @@
-"""Gradients of single samples, found for a whole batch at once.
+"""Compute the gradients of single samples for a whole batch at once.
 
 Of what each sample passes alone, a layer's gradient for one sample follows from what went into the layer and from the gradient of what
 came out, and one pass over a batch leaves both behind (Goodfellow, arXiv 1510.01799; for convolutions Rochette et al., arXiv 1912.06015).
@@ -42,7 +42,7 @@ Sizes = Callable[[Tensor], dict[str, Tensor]]
 def summed_sizes(
     network: nn.Module, logits: Logits, parameters: Parameters, inputs: Float[Tensor, "b ..."], cotangents: Cotangents, size: Size
 ) -> Parameters:
-    """The sum over samples and over their rows v of the size of v . dz/dtheta, where z are a sample's logits.
+    """Compute the sum over samples and over their rows v of the size of v . dz/dtheta, where z are a sample's logits.
 
     Args:
         network: one whose layers `numbers_per_sample` knows.
@@ -69,7 +69,7 @@ def summed_sizes(
 
 
 def sizes_of_one(logits: Logits, parameters: Parameters, image: Float[Tensor, "1 ..."], cotangents: Cotangents, size: Size) -> Parameters:
-    """`summed_sizes` of a single sample, of any network."""
+    """Compute `summed_sizes` of a single sample, for any network."""
     variables = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
     total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     with torch.enable_grad():
@@ -82,15 +82,15 @@ def sizes_of_one(logits: Logits, parameters: Parameters, image: Float[Tensor, "1
 
 
 def numbers_per_sample(network: nn.Module, logits: Logits, parameters: Parameters, inputs: Float[Tensor, "b ..."]) -> int | None:
-    """How many numbers `summed_sizes` holds for each sample; None where it does not know the network's layers.
+    """Return how many numbers `summed_sizes` holds for each sample; None if it does not know the network's layers.
 
-    It knows them if every use of a parameter is the one call of a layer with a rule, which is read off the graph of a pass, and if no
+    It knows them if every parameter is used only in the one call of a layer with a rule, which the graph of a pass shows, and if no
     sample's logits depend on another sample.
 
     Args:
         network: in evaluation mode.
         logits: of the network.
-        parameters: those whose gradients are asked for.
+        parameters: whose gradients are needed.
         inputs: two samples, or the only one.
     """
     variables = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
@@ -108,7 +108,7 @@ def numbers_per_sample(network: nn.Module, logits: Logits, parameters: Parameter
 
 
 def _uses(outputs: Tensor) -> Counter[int]:
-    """How often each leaf of a graph is used in it, by its id."""
+    """Count how often each leaf of a graph is used in it, by its id."""
     found: Counter[int] = Counter()
     assert outputs.grad_fn is not None
     seen, waiting = set(), [outputs.grad_fn]
@@ -143,7 +143,7 @@ class _Call:
 
 @contextmanager
 def _calls(network: nn.Module, parameters: Parameters) -> Generator[list[_Call]]:
-    """The calls, in this block, of the layers that have a rule and some of these parameters."""
+    """Collect, during a block, the calls of layers that have a rule and some of these parameters."""
     calls: list[_Call] = []
     names = {id(parameter): name for name, parameter in parameters.items()}
 
@@ -194,7 +194,7 @@ def _convolution(layer: nn.Conv2d, x: Tensor, size: Size) -> Sizes:
 
 
 def _products(x: Float[Tensor, "b s q"], size: Size) -> Callable[[Tensor], Tensor]:
-    """From gradients (b, s, o) to the sum over samples of the size of each one's products (o, q), added up over its s positions."""
+    """Map gradients (b, s, o) to the sum over samples of the size of each one's products (o, q), added over its s positions."""
     if x.shape[1] == 1:
         # There is nothing to add up, and the size of a product is the product of the sizes.
         sizes = size(x[:, 0])
@@ -203,7 +203,7 @@ def _products(x: Float[Tensor, "b s q"], size: Size) -> Callable[[Tensor], Tenso
 
 
 def _patches(layer: nn.Conv2d, x: Tensor) -> Float[Tensor, "b s q"]:
-    """What a kernel is multiplied with at each position: the rows, columns and channels of a patch, channels innermost."""
+    """Return the patch that a kernel is multiplied with at each position: its rows, columns and channels, channels innermost."""
     (rows, columns), (down, right), (below, beside) = layer.kernel_size, layer.stride, layer.dilation
     assert not isinstance(layer.padding, str)
     top, left = layer.padding
@@ -216,7 +216,7 @@ def _patches(layer: nn.Conv2d, x: Tensor) -> Float[Tensor, "b s q"]:
 
 
 def _grouped(layer: nn.Conv2d, x: Tensor, size: Size) -> Sizes:
-    """A convolution in groups, such as a depthwise one: every sample becomes more groups of a single one."""
+    """Handle a grouped convolution, such as a depthwise one: the samples become groups of a single one."""
     count, (outputs, *kernel) = len(x), layer.weight.shape
     x = x.reshape(1, -1, *x.shape[2:])
 

@@ -1,4 +1,4 @@
-"""In which precision networks train: float32, TF32 on tensor cores, or bfloat16 by autocast.
+"""Set the precision in which networks train: float32, TF32 on tensor cores, or bfloat16 by autocast.
 
 Only the forward pass and the loss of a training step (and of a search) are computed in the chosen precision, with the gradients that
 follow from them. Weights, their updates, batch-norm statistics, validation, answers, Fisher information, the bases of GPM, features,
@@ -20,20 +20,20 @@ from lifelong.errors import LifelongError
 from lifelong.settings.training import Precision, TrainingSettings
 
 SMALLEST = 16
-"""Pixels a side of images that may be learned from in bfloat16 on a processor. Smaller ones come to maps of a single pixel before the last
-stride, and there oneDNN's gradient of a strided convolution's weights reads memory that nobody has written (PyTorch 2.13)."""
+"""The smallest height and width, in pixels, of images for training in bfloat16 on a CPU. Smaller ones come to maps of a single pixel before
+the last stride, and there oneDNN's gradient of a strided convolution's weights reads memory that nobody has written (PyTorch 2.13)."""
 
 SLOW = 1.5
-"""How many times as long as in float32 a convolution may take in bfloat16 before a run is warned."""
+"""A run warns if a convolution takes more than this many times as long in bfloat16 as in float32."""
 
 
 def resolved(precision: Precision) -> Precision:
-    """What "auto" means."""
+    """Replace "auto" by the precision it stands for."""
     return "float32" if precision == "auto" else precision
 
 
 def use_precision(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """A block whose operations on a device are computed in a precision.
+    """Compute the operations of a block on a device in a precision.
 
     Args:
         precision: as in `TrainingSettings`.
@@ -48,7 +48,7 @@ def use_precision(precision: Precision, device: torch.device) -> AbstractContext
 
 @contextmanager
 def _tf32(allowed: bool) -> Generator[None]:
-    """A block in which convolutions and matrix products on CUDA use TF32, or do not (PyTorch's own default is mixed)."""
+    """Allow or forbid TF32 in convolutions and matrix products on CUDA during a block (PyTorch's own default is mixed)."""
     global _host
     own = (allowed, "high" if allowed else "highest")
     with _switching:
@@ -79,7 +79,7 @@ def _switch(convolutions: bool, products: str) -> None:
 
 
 def exact_float32(device: torch.device) -> AbstractContextManager[object]:
-    """A block in which float32 on a device means float32: nothing is rounded to TF32 unless a training step asks for it."""
+    """Compute a block in exact float32 on a device: nothing is rounded to TF32 unless a training step asks for it."""
     return use_precision("float32", device)
 
 
@@ -92,10 +92,10 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         image_size: height and width of the smallest images, in pixels.
 
     Returns:
-        What the user should know, a line each.
+        What the user should know, one line for each point.
 
     Raises:
-        LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled elsewhere than on
+        LifelongError: the device lacks the precision, the images are too small for it, or networks are to be compiled without
             a CUDA GPU.
     """
     if settings.compile and device.type != "cuda":
@@ -109,17 +109,17 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         raise LifelongError(f"--precision bf16: {device} has no bfloat16 units (NVIDIA GPUs have them from Ampere on); use float32")
     if device.type == "cpu" and image_size < SMALLEST:
         raise LifelongError(
-            f"--precision bf16: on a processor images must be at least {SMALLEST} pixels a side, and some of these are {image_size};"
+            f"--precision bf16: on a CPU images must be at least {SMALLEST} pixels wide and high, and some of these are {image_size};"
             " use float32"
         )
     if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
-        return [f"--precision bf16: this processor computes in bfloat16 {slowdown:.0f} times slower than in float32"]
+        return [f"--precision bf16: this CPU is {slowdown:.0f} times slower in bfloat16 than in float32"]
     return []
 
 
 @cache
 def bf16_slowdown() -> float:
-    """How many times as long as in float32 this processor takes for a convolution and its gradients in bfloat16; measured once.
+    """Measure, once, how many times longer than in float32 this processor takes for a convolution and its gradients in bfloat16.
 
     Processors with AVX-512 BF16 or AMX take about half as long, others up to twenty times as long.
     """
@@ -141,9 +141,9 @@ def bf16_slowdown() -> float:
 
 @contextmanager
 def compiled(module: nn.Module, wanted: bool) -> Generator[None]:
-    """A block in which the parts of a module run compiled (`torch.compile`), if that is wanted.
+    """Run the parts of a module compiled (`torch.compile`) during a block, if that is wanted.
 
-    The parts and not the whole, since losses call them one by one.
+    The parts are compiled, not the whole, since losses call them one by one.
     """
     parts = [part for part in module.children() if any(True for _ in part.parameters())] or [module] if wanted else []
     for part in parts:

@@ -1,4 +1,4 @@
-"""The learning rate over the epochs."""
+"""Schedule the learning rate over the epochs."""
 
 import math
 
@@ -11,7 +11,7 @@ BETTER = 1e-4
 
 
 def cosine(initial: float, final: float, epoch: int, epochs: int) -> float:
-    """The rate of epoch `epoch` (from 0) of `epochs`, falling from `initial` along half a cosine towards `final`."""
+    """Return the rate of epoch `epoch` (from 0) of `epochs`, falling from `initial` along half a cosine towards `final`."""
     return final + (initial - final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
@@ -19,7 +19,7 @@ class Schedule:
     """Sets the rate of an optimizer before each epoch: a cosine to zero, or cuts on a plateau of the validation accuracy.
 
     The plateau's rule is that of PyTorch's `ReduceLROnPlateau`: after more than `patience` epochs in a row without a better accuracy
-    the rate is multiplied with `plateau_factor`, down to `min_lr`, and counting starts again.
+    the rate is multiplied by `plateau_factor`, down to `min_lr`, and counting restarts.
     """
 
     def __init__(self, optimizer: SGD, settings: TrainingSettings) -> None:
@@ -48,13 +48,13 @@ class Schedule:
             self._waited = 0
 
     def state_dict(self) -> Tree:
-        """What must survive an interruption."""
+        """Return what must survive an interruption."""
         if not self._plateau:
             return None
         return {"plateau": {"best": self._best, "num_bad_epochs": self._waited}, "lr": self._optimizer.lr}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         if self._plateau:
             self._best, self._waited = state["plateau"]["best"], state["plateau"]["num_bad_epochs"]
             self._optimizer.lr = state["lr"]

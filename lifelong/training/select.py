@@ -1,4 +1,4 @@
-"""Choosing the weight decay on the validation images of the task at hand."""
+"""Choose the weight decay on the validation images of the current task."""
 
 import time
 from dataclasses import replace
@@ -22,10 +22,10 @@ def fit_selected(
     loss: Loss | None = None,
     update: Update | None = None,
 ) -> FitOutcome:
-    """`fit` with each weight decay of the grid from the same start, keeping the best by validation accuracy (the first on ties).
+    """Run `fit` with each weight decay of the grid from the same start, and keep the best by validation accuracy (the first on ties).
 
-    With an empty grid this is `fit`. Arguments as there; the seconds and epochs of all candidates are summed, since all were spent.
-    A candidate that diverges is none, and is named in the outcome.
+    With an empty grid this is `fit`. Arguments as for `fit`; the seconds and epochs of all candidates are summed, since all were spent.
+    A candidate that diverges is dropped, and named in the outcome.
 
     Raises:
         LifelongError: as `fit`; of divergence only if every candidate diverges.

@@ -106,7 +106,7 @@ class CudaGraphs:
 
     @contextmanager
     def _aside(self) -> Generator[None]:
-        """A block on the side stream, after all that came before it and before all that follows."""
+        """Run a block on the side stream, after all that came before it and before all that follows."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -116,7 +116,7 @@ class CudaGraphs:
 
 @contextmanager
 def cuda_waits() -> Generator[list[str]]:
-    """A block after which the list holds a line for every operation in it for which the host waited for a CUDA device."""
+    """Collect, in a list, a line for every operation of a block for which the host waited for a CUDA device."""
     waits: list[str] = []
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
@@ -135,12 +135,12 @@ def cuda_waits() -> Generator[list[str]]:
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
-    """What records steps on a device; None where steps run eagerly."""
+    """Return the recorder of steps on a device; None if steps run eagerly."""
     return CudaGraphs(device) if can_record(device) else None
 
 
 def can_record(device: torch.device) -> bool:
-    """Whether steps on a device may be recorded: on CUDA, unless LIFELONG_CUDA_GRAPHS=0."""
+    """Return whether steps on a device may be recorded: on CUDA, unless LIFELONG_CUDA_GRAPHS=0."""
     return device.type == "cuda" and os.environ.get(SWITCH) != "0"
 
 
@@ -162,13 +162,13 @@ class HostSide:
 
     @property
     def generator(self) -> torch.Generator:
-        """The generator of the host's random numbers."""
+        """Return the generator of the host's random numbers."""
         self.used = True
         return self._generator
 
     @property
     def indices(self) -> Tensor:
-        """The positions of the samples of the step that comes next, or is under way."""
+        """Return the positions of the samples of the current or next step."""
         self.used = True
         return self._indices
 
@@ -199,7 +199,7 @@ class StepRunner:
 
     Args:
         device: where the steps compute.
-        generators: the generators on the device that steps draw from, besides torch's global one.
+        generators: the generators on the device that steps draw from, in addition to torch's global one.
         host: what steps may know of the host; those that look at it are never recorded.
     """
 
@@ -240,11 +240,11 @@ class StepRunner:
 
     @property
     def recorded(self) -> int:
-        """How many recordings there are now."""
+        """Return how many recordings are kept."""
         return sum(known.recording is not None for known in self._known.values())
 
     def _of(self, key: Hashable, kind: Hashable) -> _Known:
-        """What is known of a key, which becomes the one used last."""
+        """Return what is known of a key, and make it the most recently used one."""
         known = self._known.pop(key, None) or _Known(clean=kind in self._clean_kinds)
         self._known[key] = known
         if len(self._known) > KEPT:

@@ -1,4 +1,4 @@
-"""Sums over many samples, such as importance, as a stage: with progress, and resumable."""
+"""Add up over many samples, such as importance, as a resumable stage with progress."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -20,7 +20,7 @@ def add_up(
     stage: Stage,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Add to `total` what each part comes to.
+    """Add the contribution of each part to `total`.
 
     Args:
         total: zeros at first; holds the sum in the end.

@@ -90,7 +90,7 @@ def test_a_class_may_be_called_train(sources, tmp_path):
 
 def test_pictures_in_folders_of_splits_are_no_classes(sources, tmp_path):
     put(tmp_path / "data" / "flat", "train/1.png", "test/1.png")
-    fails(sources, "folder:flat", "'test' and 'train' are names of splits", "make test/CLASS/* of them", "csv:FILE")
+    fails(sources, "folder:flat", "'test' and 'train' are names of splits", "make them test/CLASS/*", "csv:FILE")
     put(tmp_path / "data" / "half", "train/a/1.png", "train/b/1.png", "test/1.png")
     fails(sources, "folder:half", "half/test: no folders in it", "leave 'test' out by naming the splits that are wanted: ?train=FOLDER")
     assert sources.open("folder:half?train=train").classes == ("a", "b")
@@ -108,7 +108,7 @@ def test_a_pipe_is_no_image(sources, tmp_path):
     fails(sources, "folder:photos", "a/2.png: neither a file nor a folder (a pipe or a device)")
     listed(tmp_path, "image,label\na.png,x\nb.png,y\n", "a.png")
     os.mkfifo(tmp_path / "data" / "lists" / "b.png")
-    fails(sources, "csv:lists/list.csv", "1 of its images are not there: b.png")
+    fails(sources, "csv:lists/list.csv", "1 of its images are missing: b.png")
     with pytest.raises(LifelongError, match="a pipe, not a file"):
         read_file(root / "a" / "2.png")
 
@@ -151,11 +151,11 @@ def test_folders_that_cannot_be_used(sources, tmp_path):
     put(data, "deep/task/train/owl/1.png", "deep/other/train/owl/1.png")
     fails(sources, "folder:deep", "deep/other holds no images; its folders ('train', ...) are not looked into")
     put(data, "mixed/train/owl/1.png", "mixed/train/crow/1.png", "mixed/jay/1.png")
-    fails(sources, "folder:mixed", "holds 'jay' beside 'train'")
+    fails(sources, "folder:mixed", "holds 'jay' next to 'train'")
     put(data, "twice/train/a/1.png", "twice/train/b/1.png", "twice/val/a/1.png", "twice/valid/a/1.png")
     fails(sources, "folder:twice", "'val' and 'valid', two names for one split")
     put(data, "more/train/a/1.png", "more/train/b/1.png", "more/test/c/1.png")
-    fails(sources, "folder:more", "class 'c' of test is none of train's")
+    fails(sources, "folder:more", "class 'c' of test is not in train")
     put(data, "line/a\nb/1.png", "line/c/1.png")
     fails(sources, "folder:line", "'a?b' has a name that cannot be printed")
     fails(sources, "folder:flat/1.png", "is a file; name its folder: folder:DIR")
@@ -168,7 +168,7 @@ def test_links_are_followed_and_circles_do_no_harm(sources, tmp_path):
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "up").symlink_to(root)
     (root / "b" / "self.png").symlink_to(root / "b" / "self.png")
-    fails(sources, "folder:photos", "self.png: a link that leads nowhere")
+    fails(sources, "folder:photos", "self.png: a broken link")
     (root / "b" / "self.png").unlink()
     source = sources.open("folder:photos")
     assert source.labels("train").tolist() == [0, 1, 2, 2]
@@ -254,7 +254,7 @@ def test_a_list_with_splits_and_columns_of_other_names(sources, tmp_path):
 
 def test_named_splits_of_a_list(sources, tmp_path):
     listed(tmp_path, "image,label,split\na.png,x,one\nb.png,y,two\nc.png,x,three\nd.png,y,four\n", "a.png", "b.png", "c.png", "d.png")
-    fails(sources, "csv:lists/list.csv", "line 2: split 'one' is none of train, valid, test", "?train=VALUE")
+    fails(sources, "csv:lists/list.csv", "line 2: split 'one' is not one of train, valid, test", "?train=VALUE")
     source = sources.open("csv:lists/list.csv?train=one+two&test=four")
     assert source.labels("train").tolist() == [0, 1]
     assert numbers(source, "test") == [3]
@@ -284,7 +284,7 @@ def test_a_column_of_folds(sources, tmp_path):
     listed(tmp_path, "image,label,fold,set\na.png,x,train,test\nb.png,y,test,train\n")
     fails(fresh(tmp_path), "csv:lists/list.csv", "the columns 'fold' and 'set' both name splits", "?split=COLUMN")
     listed(tmp_path, "image,label,set\na.png,x,train\nb.png,y,third\n")
-    fails(fresh(tmp_path), "csv:lists/list.csv", "line 3: set 'third' is none of train, valid, test")
+    fails(fresh(tmp_path), "csv:lists/list.csv", "line 3: set 'third' is not one of train, valid, test")
 
 
 @pytest.mark.parametrize(
@@ -296,10 +296,10 @@ def test_a_column_of_folds(sources, tmp_path):
         ("image,label\na.png\n", ["line 2: 1 values where the first line names 2 columns"]),
         ("image,label\na.png,\n", ["line 2: column 'label' is empty"]),
         ("image,label\n ,x\n", ["line 2: column 'image' is empty"]),
-        ("image,label\na.png,x\nz.png,y\n", ["1 of its images are not there: z.png"]),
-        ("image,label\n/etc/x.png,x\n", ["line 2: '/etc/x.png' leads out of the list's folder"]),
-        ("image,label\na.png,x\nb/../../x.png,x\n", ["line 3: 'b/../../x.png' leads out"]),
-        ("image,label\n..\\x.png,x\n", ["leads out"]),
+        ("image,label\na.png,x\nz.png,y\n", ["1 of its images are missing: z.png"]),
+        ("image,label\n/etc/x.png,x\n", ["line 2: '/etc/x.png' is outside the list's folder"]),
+        ("image,label\na.png,x\nb/../../x.png,x\n", ["line 3: 'b/../../x.png' is outside"]),
+        ("image,label\n..\\x.png,x\n", ["is outside"]),
         ("image,label\n", ["no images for train"]),
         ('image,label\na.png,"x\n', ["line 2: unexpected end of data"]),
     ],

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lifelong.data import hub
-from lifelong.data.catalog import CATALOG, CIFAR10, CIFAR100, CIFAR100_COARSE, DIGITS, DTD, FASHION, MINI_IMAGENET
+from lifelong.data.known_sources import CIFAR10, CIFAR100, CIFAR100_COARSE, DIGITS, DTD, FASHION, KNOWN_SOURCES, MINI_IMAGENET
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from tests.parquet_files import numbered, png
@@ -107,7 +107,7 @@ def fake_hub(monkeypatch) -> Callable[[str], list]:
 def test_every_source_of_the_catalogue(fake_hub, tmp_path, name):
     hub_id, config, _, _, splits = TABLE[name]
     asked = fake_hub(name)
-    with pytest.raises(LifelongError, match="let it be fetched with --download"):
+    with pytest.raises(LifelongError, match="allow the download with --download"):
         Sources(tmp_path / "data", cache=tmp_path / "cache").open(name)
     assert not asked
     source = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache").open(name)
@@ -127,7 +127,7 @@ def test_every_source_of_the_catalogue(fake_hub, tmp_path, name):
             assert [source.classes[label] for label in labels] == [sorted(MINI_IMAGENET)[label] for label in stored]
         else:
             assert labels == stored
-    assert source.classes == CATALOG[name].classes
+    assert source.classes == KNOWN_SOURCES[name].classes
 
     again = Sources(tmp_path / "data", cache=tmp_path / "cache").open(name)
     assert again.fingerprint("train") == source.fingerprint("train")
@@ -135,7 +135,7 @@ def test_every_source_of_the_catalogue(fake_hub, tmp_path, name):
 
 
 def test_every_source_of_the_catalogue_is_in_the_table():
-    assert {name for name, entry in CATALOG.items() if entry.hub is not None} == set(TABLE)
+    assert {name for name, entry in KNOWN_SOURCES.items() if entry.hub is not None} == set(TABLE)
 
 
 def birds(monkeypatch, splits: dict[str, int]) -> list:
@@ -157,7 +157,7 @@ def birds(monkeypatch, splits: dict[str, int]) -> list:
 def test_any_data_set_of_the_hub(monkeypatch, tmp_path):
     asked = birds(monkeypatch, {"train": 4, "validation": 2, "extra": 3, "test": 2})
     name = "hub:me/birds?image=picture&label=kind&flip=true"
-    with pytest.raises(LifelongError, match=r"hub:me/birds.*: it is not in the cache, or let it be fetched with --download"):
+    with pytest.raises(LifelongError, match=r"hub:me/birds.*: it is not in the cache, or allow the download with --download"):
         Sources(cache=tmp_path).open(name)
     source = Sources(download=True, cache=tmp_path).open(name)
     assert [split for *_, split in asked] == ["validation", "test", "train"]
@@ -181,20 +181,20 @@ def test_splits_of_other_names(monkeypatch, tmp_path):
     birds(monkeypatch, {"all": 4})
     assert len(Sources(download=True, cache=tmp_path).open("hub:me/birds?image=picture&label=kind").labels("train")) == 4
     birds(monkeypatch, {"north": 4, "south": 2})
-    with pytest.raises(LifelongError, match=r"its splits are north, south; say which of them make train: hub:a/b\?train=SPLIT"):
+    with pytest.raises(LifelongError, match=r"its splits are north, south; say which of them form train: hub:a/b\?train=SPLIT"):
         Sources(download=True, cache=tmp_path).open("hub:a/b?image=picture&label=kind")
 
 
 @pytest.mark.parametrize("place", ["../../etc", "/etc/passwd", "a/b/c", "a b/c", "..", "a/..", "https://x"])
 def test_ids_are_checked(tmp_path, place):
-    with pytest.raises(LifelongError, match="is no id of the hub; write hub:OWNER/NAME"):
+    with pytest.raises(LifelongError, match="is not a valid Hub id; write hub:OWNER/NAME"):
         Sources(download=True, cache=tmp_path).open(f"hub:{place}")
 
 
 def test_a_folder_does_not_pass_for_the_hub(monkeypatch, tmp_path):
     (tmp_path / "me" / "birds").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LifelongError, match="a folder 'me/birds' lies here"):
+    with pytest.raises(LifelongError, match="there is a folder 'me/birds' here"):
         Sources(download=True, cache=tmp_path / "cache").open("hub:me/birds")
 
 

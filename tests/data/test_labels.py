@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.data.catalog import MINI_IMAGENET
+from lifelong.data.known_sources import MINI_IMAGENET
 from lifelong.data.naming import unique
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 SORTED = sorted(MINI_IMAGENET)
@@ -65,7 +65,7 @@ def test_numbers_that_fit_no_form(tmp_path):
 def test_a_part_is_missing(tmp_path):
     lay(tmp_path / "mini_imagenet", *FORMS["words"])
     (tmp_path / "mini_imagenet" / "validation-0.parquet").unlink()
-    with pytest.raises(LifelongError, match="train and test files that share no class; put the other files"):
+    with pytest.raises(LifelongError, match="train and test files have no class in common; put the other files"):
         Sources(tmp_path, cache=tmp_path / "cache").open("mini_imagenet")
 
 

@@ -50,7 +50,7 @@ def test_all_of_them_are_counted_in_one_line_and_five_named(photos, tmp_path):
     assert str(caught.value) == (
         f"7 of 12 images of 'folder:photos' (train) in {photos} cannot be used: a/1 <x>.png (truncated), a/4 <x>.png (2 frames),"
         " a/5 <x>.png (empty), b/7 <x>.png (no image, or of an unknown format), b/8 <x>.png (truncated) and 2 more;"
-        " mend or remove them, or leave them out with --skip-broken"
+        " repair or remove them, or leave them out with --skip-broken"
     )
     assert not list((tmp_path / "cache" / "images").iterdir())
 

@@ -8,7 +8,7 @@ import torch
 from lifelong.data.shards import gaps
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import numbered, png, write_parquet
 
 
@@ -158,7 +158,7 @@ def test_a_stream_calls_classes_by_their_numbers(tmp_path):
 def test_a_class_of_test_alone(tmp_path):
     write_parquet(tmp_path / "own" / "train.parquet", [png(pixels) for pixels in numbered(20)], {"label": ["a", "b"] * 10})
     write_parquet(tmp_path / "own" / "test.parquet", [png(pixels) for pixels in numbered(3, start=20)], {"label": ["a", "b", "c"]})
-    with pytest.raises(LifelongError, match=r"class 'c' of source .*: no image to learn from \(1 in test\)"):
+    with pytest.raises(LifelongError, match=r"class 'c' of source .*: no training image \(1 in test\)"):
         open_stream(f"parquet:{tmp_path / 'own'}?tasks=1", 0, Sources(None, cache=tmp_path / "cache")).describe()
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lifelong.data import hub, images
-from lifelong.data.catalog import CATALOG, CIFAR10, CIFAR100, CIFAR100_COARSE, DTD
+from lifelong.data.known_sources import CIFAR10, CIFAR100, CIFAR100_COARSE, DTD, KNOWN_SOURCES
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from tests.parquet_files import made_folder, numbered, png, write_parquet
@@ -238,11 +238,11 @@ def test_reading_digits_imports_nothing_heavy():
 
 
 def test_the_catalogue_is_whole():
-    assert set(CATALOG) >= {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "dtd", "mini_imagenet", "celeba"}
+    assert set(KNOWN_SOURCES) >= {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "dtd", "mini_imagenet", "celeba"}
     assert (len(CIFAR100), len(CIFAR100_COARSE), len(DTD)) == (100, 20, 47)
     for words in (CIFAR100, CIFAR100_COARSE, DTD):
         assert list(words) == sorted(set(words))
-    assert [name for name, entry in CATALOG.items() if not entry.mirror] == ["digits", "mnist", "svhn"]
+    assert [name for name, entry in KNOWN_SOURCES.items() if not entry.mirror] == ["digits", "mnist", "svhn"]
 
 
 # -- what cannot be read ---------------------------------------------------------------------------------------------------------

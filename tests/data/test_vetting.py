@@ -79,7 +79,7 @@ def test_more_rows_than_bytes(tmp_path, monkeypatch):
     vetting.read_apart([file], *COLUMNS)  # few enough, whatever the file's size
     monkeypatch.setattr(columns, "MOST_ROWS", 1000)
     assert file.stat().st_size < 100_000
-    with pytest.raises(LifelongError, match=r"says that it holds 100000 rows in \d+ bytes"):
+    with pytest.raises(LifelongError, match=r"claims 100000 rows in \d+ bytes"):
         ParquetSplit([file], *COLUMNS)
 
 

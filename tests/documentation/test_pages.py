@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lifelong.methods.registry import METHODS
-from lifelong.streams.catalog import stream_names
+from lifelong.streams.named_streams import stream_names
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

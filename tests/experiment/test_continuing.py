@@ -313,8 +313,8 @@ def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(place)
     assert not after["train"] & (before["test"] | before["valid"])
     assert not after["valid"] & before["test"]
     notes = [note for note in summary["notes"] if "'bars'" in note]
-    assert any("training images left out: the same content is among what task 'bars' is judged by" in note for note in notes)
-    assert any("test images left out: the same content is among what task 'bars' was trained on or chosen by" in note for note in notes)
+    assert any("training images left out: the same content is among what task 'bars' is evaluated on" in note for note in notes)
+    assert any("test images left out: the same content is among what task 'bars' was trained or validated on" in note for note in notes)
     assert summary["tasks"][4]["test"] == len(after["test"])
     state = (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes()
     assert learn_more(place / "finetune", f"folder:{place / 'again'}", HERE) == summary  # known again, and not learned again

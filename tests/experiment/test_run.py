@@ -158,7 +158,7 @@ def test_a_finished_run_is_only_read(stream: str, tmp_path: Path, monkeypatch: p
 def test_accuracies_kept_for_unchanged_tasks_are_right(stream: str, tmp_path: Path) -> None:
     """What is not judged again would come out the same: Independent's row, recomputed from the saved networks."""
     from lifelong.data.sources import Sources
-    from lifelong.streams.catalog import open_stream
+    from lifelong.streams.named_streams import open_stream
 
     out = tmp_path / "run"
     summary = run(config(stream, "independent"), out, HERE)

@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from lifelong.data.task import Normalization
+from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError
 from lifelong.networks.resnet import ImageNetResNet18
-from lifelong.relatedness.extractor import IMAGENET, Extractor, NetworkExtractor, PixelExtractor, open_extractor
+from lifelong.relatedness.extractor import Extractor, NetworkExtractor, PixelExtractor, open_extractor
 
 NORMALIZATION = Normalization((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lifelong.data.task import statistics
+from lifelong.data.task import IMAGENET, statistics
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
-from lifelong.relatedness.extractor import IMAGENET, open_extractor
+from lifelong.relatedness.extractor import open_extractor
 from lifelong.relatedness.groups import TaskGroups
 from lifelong.settings.par import PARSettings
 

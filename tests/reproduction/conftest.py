@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lifelong import api
-from lifelong.data.catalog import CIFAR100
+from lifelong.data.known_sources import CIFAR100
 from lifelong.reproduction.plan import Choice
 from lifelong.reproduction.scales import read_scale
 from lifelong.settings.run import Environment

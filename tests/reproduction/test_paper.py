@@ -7,7 +7,7 @@ from lifelong.methods.registry import METHODS
 from lifelong.reproduction.paper import QUANTITIES, TABLES, paper_table
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
-from lifelong.streams.catalog import stream_names
+from lifelong.streams.named_streams import stream_names
 
 TYPED = [
     ("table1", "Finetune", "ctrl-s-minus", "ap", 0.180),

@@ -11,7 +11,7 @@ from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import ABOUT, PRESETS, STREAM_PRESETS, preset_values
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
-from lifelong.streams.catalog import stream_names
+from lifelong.streams.named_streams import stream_names
 
 LAYERS = [*PRESETS.items(), *((preset, table) for preset, streams in STREAM_PRESETS.items() for table in streams.values())]
 ROWS = [(preset, cls, key, value) for preset, table in LAYERS for cls, values in table.items() for key, value in values.items()]

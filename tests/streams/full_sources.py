@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lifelong.data.catalog import CATALOG, CIFAR10, CIFAR100, DIGITS, DTD, FASHION, MINI_IMAGENET
+from lifelong.data.known_sources import CIFAR10, CIFAR100, DIGITS, DTD, FASHION, KNOWN_SOURCES, MINI_IMAGENET
 from lifelong.data.sources import Source, Sources
 
 COUNTS: dict[str, tuple[Sequence[str], Sequence[int], Sequence[int]]] = {
@@ -62,5 +62,5 @@ class FullSources(Sources):
         if (name, None) not in self._opened:
             classes, train, test = COUNTS[name]
             pools = {"train": Labels(f"{name} train", train)} | ({"test": Labels(f"{name} test", test)} if test else {})
-            self._opened[name, None] = Source(name, tuple(classes), CATALOG[name].mirror, CATALOG[name].licence, pools)  # ty: ignore
+            self._opened[name, None] = Source(name, tuple(classes), KNOWN_SOURCES[name].mirror, KNOWN_SOURCES[name].licence, pools)  # ty: ignore
         return self._opened[name, None]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from lifelong.data.sources import Sources
-from lifelong.data.task import SplitName, Stream
-from lifelong.streams.drawing import Holdings
+from lifelong.data.split_names import SplitName
+from lifelong.data.task import Stream
+from lifelong.streams.selection import SourceLabels
 from tests.parquet_files import numbered, png, write_parquet
 
 
@@ -25,11 +26,11 @@ def made_source(
     return data / name
 
 
-def holdings(name: str, classes: Sequence[str], per_class: dict[str, int]) -> Holdings:
+def holdings(name: str, classes: Sequence[str], per_class: dict[str, int]) -> SourceLabels:
     """Labels without images: the classes mixed."""
     chance = np.random.default_rng(0)
     mixed = {split: chance.permutation(np.repeat(np.arange(len(classes)), count)) for split, count in per_class.items()}
-    return Holdings(name, tuple(classes), mixed)  # ty: ignore
+    return SourceLabels(name, tuple(classes), mixed)  # ty: ignore
 
 
 def sources(data: Path) -> Sources:

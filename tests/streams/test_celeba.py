@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lifelong.data.catalog import CIFAR100
+from lifelong.data.known_sources import CIFAR100
 from lifelong.data.sources import Sources
 from lifelong.data.task import NO_AUGMENTATION
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
 from lifelong.streams.celeba import ALL_IMAGES, LIST_FILE, FederatedFaces, cifar100_fceleba, read_list, task_order
-from lifelong.streams.drawing import Holdings, Taken
+from lifelong.streams.named_streams import open_stream
+from lifelong.streams.selection import Selection, SourceLabels
 from lifelong.streams.spec import TaskSpec
 from tests.parquet_files import numbered, png, write_parquet
 from tests.streams.made_sources import check_apart, holdings, made_source, sources
@@ -29,7 +29,7 @@ BOTH = [(0, 1)] * 10
 SPLITS = ("train", "valid", "test")
 
 
-def divide(held: Holdings, seed: int = 0, tasks: tuple[TaskSpec, ...] = FACES) -> list[Taken]:
+def divide(held: SourceLabels, seed: int = 0, tasks: tuple[TaskSpec, ...] = FACES) -> list[Selection]:
     return FederatedFaces().divide(tasks, BOTH[: len(tasks)], held, seed)
 
 
@@ -77,7 +77,7 @@ def test_the_stream_on_made_images(tmp_path):
         assert (one.train, one.valid, one.test, one.image_size) == ((180, 20, 40, 32) if things else (87, 9, 11, 32))
     assert described["cifar100-3"].classes == CIFAR100[30:40]
     assert described["celeba-1"].notes == (
-        "Images drawn by the seed, not those of the authors: there is no fceleba_10tasks.csv beside the images of 'celeba'.",
+        "Images drawn by the seed, not those of the authors: there is no fceleba_10tasks.csv next to the images of 'celeba'.",
     )
     assert not any(one.notes for name, one in described.items() if name != "celeba-1"), "said once, at the first such task"
     for task in (stream[0], stream[1]):
@@ -163,7 +163,7 @@ def write_list(folder: Path, rows: list[tuple[str, str, int, int]]) -> Path:
 
 
 @pytest.fixture
-def listed(tmp_path) -> Holdings:
+def listed(tmp_path) -> SourceLabels:
     """The labels of a whole CelebA, and a list beside it: 96 and 11 images for each task."""
     labels = np.random.default_rng(1).integers(0, 2, ALL_IMAGES)
     numbers = 1 + np.random.default_rng(2).permutation(ALL_IMAGES)[:1070]
@@ -172,7 +172,7 @@ def listed(tmp_path) -> Holdings:
         for place, number in enumerate(numbers)
     ]
     write_list(tmp_path, rows)
-    return Holdings("celeba", ("not smiling", "smiling"), {"train": labels}, tmp_path)
+    return SourceLabels("celeba", ("not smiling", "smiling"), {"train": labels}, tmp_path)
 
 
 def test_the_list_is_taken_where_it_fits(listed):
@@ -219,10 +219,10 @@ def test_the_list_is_not_taken_where_it_does_not_fit(listed, change, why):
     pools = {"train": labels[:-1] if change == "fewer" else labels}
     if change == "splits":
         pools = {"train": labels[:100_000], "test": labels[100_000:]}
-    held = Holdings("celeba", listed.classes, pools, listed.folder)  # ty: ignore
+    held = SourceLabels("celeba", listed.classes, pools, listed.folder)  # ty: ignore
     (note,) = divide(held)[0].notes
     assert note.startswith("Images drawn by the seed, not those of the authors: fceleba_10tasks.csv does not fit 'celeba': ")
-    plain = divide(Holdings("celeba", held.classes, held.labels))
+    plain = divide(SourceLabels("celeba", held.classes, held.labels))
     assert [one.rows["train"].tolist() for one in divide(held)] == [one.rows["train"].tolist() for one in plain]
     assert re.search(why, note)
 

@@ -11,8 +11,8 @@ from lifelong.api import describe_stream
 from lifelong.cli import main
 from lifelong.data import images
 from lifelong.data.sources import Sources
-from lifelong.streams.catalog import open_stream
-from lifelong.streams.check import _plain, data_check
+from lifelong.streams.check import _normal_form, data_check
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import png, write_parquet
 
 RANDOM = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def test_every_kind_of_trouble_is_said_once(tmp_path):
     where = f"'folder:{root}'"
     said = check(tmp_path, name)
     assert said[:5] == [
-        f"1 of 377 images of {where} cannot be used (mend or remove them, or leave them out with --skip-broken):"
+        f"1 of 377 images of {where} cannot be used (repair or remove them, or leave them out with --skip-broken):"
         " owl/broken.png (truncated).",
         f"1 of 377 images of {where} is of one colour: owl/flat.png.",
         f"1 of 377 images of {where} is changed by being read: owl/deep.png (values of 8 bits in a file of more, taken as they are).",
@@ -67,7 +67,7 @@ def test_every_kind_of_trouble_is_said_once(tmp_path):
     ]
     assert said[5].startswith("1 class has fewer than 10 images to learn from: 'wren' of 'photos ")
     assert said[5].endswith("' (1).")
-    assert said[6].startswith("1 class has fewer than 5 images to be judged by: 'wren'")
+    assert said[6].startswith("1 class has fewer than 5 images to be tested on: 'wren'")
     assert "of very uneven size: 'photos" in said[7]
     assert "('wren' 1, '" in said[7]
     assert len(said) == 8
@@ -134,7 +134,7 @@ def test_copies_in_one_split(tmp_path):
     ],
 )
 def test_names_that_hardly_differ(one, other, alike):
-    assert (_plain(one) == _plain(other)) is alike
+    assert (_normal_form(one) == _normal_form(other)) is alike
 
 
 def test_labels_of_a_list(tmp_path):

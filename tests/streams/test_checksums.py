@@ -9,8 +9,8 @@ from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from lifelong.streams import checksums
 from lifelong.streams.build import SpecStream
-from lifelong.streams.catalog import open_stream, stream_names
 from lifelong.streams.checksums import Checksum
+from lifelong.streams.named_streams import open_stream, stream_names
 from tests.streams.full_sources import FullSources
 
 ROOT = Path(__file__).resolve().parents[2]

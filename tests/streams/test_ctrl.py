@@ -15,13 +15,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifelong.data.catalog import CIFAR10, CIFAR100, DIGITS, DTD, FASHION
+from lifelong.data.known_sources import CIFAR10, CIFAR100, DIGITS, DTD, FASHION
 from lifelong.data.sources import Source, Sources
 from lifelong.data.task import Augmentation
 from lifelong.errors import LifelongError
 from lifelong.streams import ctrl
 from lifelong.streams.build import SpecStream
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 from tests.parquet_files import png, write_parquet
 from tests.streams.made_sources import check_apart
@@ -337,7 +337,7 @@ def test_the_first_task_needs_no_pandas(made):
     """It would take a second of every start; some functions of pyarrow import it."""
     script = (
         "import sys; from pathlib import Path; from lifelong.data.sources import Sources;"
-        " from lifelong.streams.catalog import open_stream;"
+        " from lifelong.streams.named_streams import open_stream;"
         " print(len(open_stream('ctrl-s-long', 0, Sources(Path(sys.argv[1]), cache=Path(sys.argv[1]) / 'cache'))[0].train));"
         " sys.exit('pandas' in sys.modules)"
     )

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lifelong.errors import LifelongError
 from lifelong.streams.deal import budget, deal, even, fair
-from lifelong.streams.drawing import generator
+from lifelong.streams.selection import generator
 from lifelong.streams.spec import TaskSpec
 
 

@@ -5,17 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lifelong.data.split_names import SPLITS
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Holdings
 from lifelong.streams.pools import FixedPools
+from lifelong.streams.selection import SourceLabels
 from lifelong.streams.spec import TaskSpec
 
 
-def held(train: list[int], test: list[int], valid: list[int] | None = None) -> Holdings:
+def held(train: list[int], test: list[int], valid: list[int] | None = None) -> SourceLabels:
     """A source `s` with so many images of the classes a, b, ..., mixed."""
     counts = {"train": train, "test": test} | ({} if valid is None else {"valid": valid})
     labels = {pool: np.random.default_rng(1).permutation(np.repeat(np.arange(len(each)), each)) for pool, each in counts.items()}
-    return Holdings("s", tuple("abcdefghij"[: len(train)]), labels)  # ty: ignore
+    return SourceLabels("s", tuple("abcdefghij"[: len(train)]), labels)  # ty: ignore
 
 
 def sizes(pools) -> dict[str, list[int]]:
@@ -118,6 +119,6 @@ def test_what_is_capped_is_said():
 
 def test_what_cannot_be_drawn_is_one_clear_line():
     with pytest.raises(LifelongError, match="source 's' has no test split"):
-        FixedPools(1).pools(Holdings("s", ("a", "b"), {"train": np.array([0, 1])}))
-    with pytest.raises(LifelongError, match=r"task 't', class 'b' of source 's': no validation image is there"):
+        FixedPools(1).pools(SourceLabels("s", ("a", "b"), {"train": np.array([0, 1])}))
+    with pytest.raises(LifelongError, match=r"task 't', class 'b' of source 's': there is no validation image"):
         FixedPools(1).divide([task("t", ([0, 1], 1, 1, 1))], [(0, 1)], held([2, 1], [1, 1]), 0)

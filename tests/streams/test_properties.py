@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lifelong.data.sources import Source, Sources
-from lifelong.data.task import SplitName, Task
+from lifelong.data.split_names import SplitName
+from lifelong.data.task import Task
 from lifelong.errors import LifelongError
 from lifelong.streams.build import SpecStream
 from lifelong.streams.deal import Deal

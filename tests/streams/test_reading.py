@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization
+from lifelong.data.task import IMAGENET, NO_AUGMENTATION, Augmentation, Normalization
 from lifelong.errors import LifelongError
 from lifelong.streams.reading import read_stream
-from lifelong.streams.spec import IMAGENET, SameAs, StreamSpec, TaskSpec
+from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 from lifelong.streams.transforms import Transform
 
 ISSUE = """
@@ -87,47 +87,61 @@ TASK = '[[task]]\nname = "a"\nsource = "mnist"\n'
 BAD = [
     ("name = ", "not valid TOML"),
     ("", "stream 'my' has no tasks"),
-    ("task = 3", "task = 3: must be tables"),
+    ("task = 3", "task = 3: expected tables: write each task as [[task]]"),
     ("[[tasks]]\nname = 'a'", "unknown key 'tasks'; did you mean 'task'?"),
     ("imagesize = 3\n" + TASK, "unknown key 'imagesize'; did you mean 'image_size'?"),
-    ("image_size = 'big'\n" + TASK, "image_size = 'big': must be a whole number"),
-    ("image_size = 2\n" + TASK, "image_size = 2: must lie between 4 and 1024"),
-    ("name = 3\n" + TASK, "name = 3: must be text"),
+    ("image_size = 'big'\n" + TASK, 'image_size = "big": expected an integer >= 4 and <= 1024'),
+    ("image_size = 2\n" + TASK, "image_size = 2: expected an integer >= 4 and <= 1024"),
+    ("name = ' '\n" + TASK, 'name = " ": expected a text that is not empty'),
+    ("image_size = 1025\n" + TASK, "image_size = 1025: expected an integer >= 4 and <= 1024"),
+    ("name = 3\n" + TASK, "name = 3: expected a text that is not empty"),
     ("[[task]]\nsource = 'mnist'", "task 1, the key 'name' is missing"),
     ("[[task]]\nname = 'a'\nsorce = 'mnist'", "task 'a', the key 'source' is missing; is 'sorce' meant to be it?"),
     (TASK + "train_per_clas = 3", "task 'a', unknown key 'train_per_clas'; did you mean 'train_per_class'?"),
-    (TASK + "train_per_class = 'many'", "task 'a', train_per_class = 'many': must be a whole number"),
-    (TASK + "train_per_class = 4.5", "task 'a', train_per_class = 4.5: must be a whole number"),
-    (TASK + "train_per_class = true", "task 'a', train_per_class = true: must be a whole number"),
-    (TASK + "train_per_class = 0", "task 'a', train_per_class = 0: must be at least 1"),
-    (TASK + "valid_per_class = -1", "task 'a', valid_per_class = -1: must be at least 1"),
-    (TASK + "valid_fraction = 1", "task 'a', valid_fraction = 1.0: must lie between 0 and 1"),
-    (TASK + "valid_fraction = 3", "task 'a', valid_fraction = 3: must lie between 0 and 1"),
-    (TASK + "valid_fraction = nan", "task 'a', valid_fraction = nan: must be a number"),
+    (TASK + "train_per_class = 'many'", 'train_per_class = "many": expected an integer >= 1'),
+    (TASK + "train_per_class = 4.5", "task 'a', train_per_class = 4.5: expected an integer >= 1"),
+    (TASK + "train_per_class = true", "task 'a', train_per_class = true: expected an integer >= 1"),
+    (TASK + "train_per_class = 0", "task 'a', train_per_class = 0: expected an integer >= 1"),
+    (TASK + "valid_per_class = -1", "task 'a', valid_per_class = -1: expected an integer >= 1"),
+    (TASK + "valid_fraction = 1", "task 'a', valid_fraction = 1: expected a number > 0 and < 1"),
+    (TASK + "valid_fraction = 3", "task 'a', valid_fraction = 3: expected a number > 0 and < 1"),
+    (TASK + "valid_fraction = nan", "task 'a', valid_fraction = NaN: expected a number > 0 and < 1"),
     (TASK + "valid_fraction = 0.5\nvalid_per_class = 3", "task 'a': valid_per_class and valid_fraction exclude each other"),
-    (TASK + "overlap = 'yes'", "task 'a', overlap = 'yes': must be true or false"),
+    (TASK + "overlap = 'yes'", 'overlap = "yes": expected true or false'),
     (TASK + "classes = 1", "task 'a', classes = 1: a task needs at least 2 classes"),
     (TASK + "classes = ['x']", "task 'a', classes = ['x']: a task needs at least 2 classes"),
+    (TASK + "classes = true", "classes = true: expected a list of names or ids"),
+    (TASK + "classes = [true, 'x']", 'classes = [true, "x"]: expected a list of names or ids'),
+    (TASK + f"classes = [{', '.join(f'{number}.5' for number in range(100))}]", "...: expected a list of names"),
     (TASK + "classes = ['x', 'x']", "a class is named twice"),
-    (TASK + "classes = [1.5, 2]", "task 'a', classes = [1.5, 2]: must be a list of names or ids"),
-    (TASK + "classes = 'all'", "task 'a', classes = 'all': must be a list of names or ids"),
+    (TASK + "classes = [1.5, 2]", "task 'a', classes = [1.5, 2]: expected a list of names or ids, a number of classes to draw"),
+    (TASK + "classes = 'all'", 'classes = "all": expected a list of names or ids'),
     (TASK + "classes = { same = 'b' }", "task 'a', classes, the key 'same_as' is missing"),
     (TASK + "classes = { same_as = 'b' }", "task 'a', same_as = 'b': no earlier task has this name"),
     (TASK + "classes = { same_as = 'a' }", "task 'a', same_as = 'a': no earlier task has this name"),
     (TASK + TASK, "task 'a': two tasks have this name"),
-    (TASK + "transform = 'invert'", "task 'a', transform: must be a table, not 'invert'"),
+    (TASK + "transform = 'invert'", 'transform = "invert": expected a table with rotate, invert, background, shift_labels'),
     (TASK + "transform = { inverted = true }", "task 'a', transform, unknown key 'inverted'; did you mean 'invert'?"),
-    (TASK + "transform = { background = 'gren' }", "transform, background = 'gren': unknown colour; did you mean 'green'?"),
-    (TASK + "transform = { background = [1, 2, 3] }", "background = [1, 2, 3]: must lie between 0 and 1"),
-    (TASK + "transform = { background = [1, 1] }", "background = [1, 1]: must be three numbers"),
-    (TASK + "transform = { rotate = inf }", "rotate = inf: must be a number"),
-    (TASK + "transform = { shift_labels = 0.5 }", "shift_labels = 0.5: must be a whole number"),
-    (TASK + "normalize = 'image-net'", 'normalize = \'image-net\': must be "task", "imagenet"'),
+    (
+        TASK + "transform = { background = 'gren' }",
+        "expected one of 'red', 'green', 'blue', or a list of 3, each a number >= 0 and <= 1; did you mean 'green'?",
+    ),
+    (TASK + "transform = { background = [1, 2, 3] }", "background = [1, 2, 3]: expected one of"),
+    (TASK + "transform = { background = [1, 1] }", "or a list of 3, each a number"),
+    (TASK + "transform = { rotate = inf }", "rotate = Infinity: expected a number"),
+    (TASK + "transform = { shift_labels = 0.5 }", "shift_labels = 0.5: expected an integer"),
+    (TASK + "normalize = 'image-net'", "expected one of 'task', 'imagenet', or a table with mean, std; did you mean 'imagenet'?"),
     (TASK + "normalize = { mean = [0, 0, 0] }", "task 'a', normalize, the key 'std' is missing"),
-    (TASK + "normalize = { mean = [0, 0, 0], std = [1, 0, 1] }", "std = [1, 0, 1]: must lie between 1e-06 and 10"),
-    (TASK + "augment = 'no'", "augment = 'no': must be true, false or"),
+    (TASK + "normalize = { mean = [0, 0, 0], std = [1, 0, 1] }", "std = [1, 0, 1]: expected a list of 3, each a number >= 1e-06 and <= 10"),
+    (TASK + "augment = 'no'", 'augment = "no": expected true or false, or a table with crop, flip, brightness'),
     (TASK + "augment = { crop = 32 }", "task 'a', augment crop = 32: must be smaller than the image size 32"),
-    (TASK + "augment = { brightness = 2 }", "brightness = 2: must lie between 0 and 1"),
+    (
+        TASK + "normalize = { mean = [0, 0, 11], std = [1, 1, 1] }",
+        "mean = [0, 0, 11]: expected a list of 3, each a number >= -10 and <= 10",
+    ),
+    (TASK + "augment = { crop = -1 }", "task 'a', augment, crop = -1: expected an integer >= 0"),
+    (TASK + "augment = 1", "augment = 1: expected true or false, or a table with crop"),
+    (TASK + "augment = { brightness = 2 }", "brightness = 2: expected a number >= 0 and <= 1"),
 ]
 
 
@@ -139,6 +153,29 @@ def test_bad_input(tmp_path, text, line):
     assert message.startswith(f"{tmp_path / 'my.toml'}: ")
     assert line in message
     assert "\n" not in message
+
+
+ACCEPTED = [
+    ("image_size = 4", "image_size", 4),
+    ("image_size = 1024", "image_size", 1024),
+    ("train_per_class = 1", "train_per_class", 1),
+    ("valid_fraction = 1e-9", "valid_fraction", 1e-9),
+    ("classes = [3, 0]", "classes", (3, 0)),
+    ("classes = ['', '3', 3]", "classes", ("", "3", 3)),
+    ("transform = {}", "transform", Transform()),
+    ("transform = { rotate = 1000, shift_labels = -3 }", "transform", Transform(1000.0, shift_labels=-3)),
+    ("transform = { background = 'blue' }", "transform", Transform(background=(0.0, 0.0, 1.0))),
+    ("augment = {}", "augmentation", NO_AUGMENTATION),
+    ("augment = { brightness = 1 }", "augmentation", Augmentation(brightness=1.0)),
+    ("normalize = { mean = [-10, 0, 10], std = [1e-6, 1, 10] }", "normalization", Normalization((-10.0, 0.0, 10.0), (1e-6, 1.0, 10.0))),
+]
+
+
+@pytest.mark.parametrize(("line", "name", "value"), ACCEPTED, ids=range(len(ACCEPTED)))
+def test_the_ends_of_every_range_are_accepted(tmp_path, line, name, value):
+    found = getattr(read(tmp_path, TASK + line).tasks[0], name)
+    assert found == value
+    assert repr(found) == repr(value)  # a whole number comes back as a float where the stream's checksum has one
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -7,7 +7,7 @@ from lifelong.experiment.run import resolve_extractor
 from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import preset_values
 from lifelong.settings.training import TrainingSettings
-from lifelong.streams.catalog import open_stream, stream_names
+from lifelong.streams.named_streams import open_stream, stream_names
 from tests.streams.full_sources import FullSources
 
 FEWER = "train_per_class=20&valid_per_class=7&test_per_class=9"
@@ -62,8 +62,8 @@ def test_settings_follow_the_stream():
     ("name", "line"),
     [
         ("cifar100-10?train=5", "option 'train': unknown"),
-        ("cifar100-10?train_per_class=0", "'0' is no whole number above 0"),
-        ("cifar100-10?train_per_class=", "'' is no whole number"),
+        ("cifar100-10?train_per_class=0", "'0': expected an integer >= 1"),
+        ("cifar100-10?train_per_class=", "'': expected an integer >= 1"),
         ("cifar100-10?train_per_class=5&train_per_class=6", "is given twice"),
         ("cifar100-10?tasks=11", "it has 10 tasks, not 11"),
         ("ctrl-s-minus?without=svhn+dtd&tasks=5", "it has 4 tasks, not 5"),

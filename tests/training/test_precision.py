@@ -155,7 +155,7 @@ def test_a_card_before_ampere_has_neither(name: precision.Precision, monkeypatch
 def test_what_a_cpu_cannot_do_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     refused = [
         ({"precision": "tf32"}, "--precision tf32: cpu"),
-        ({"precision": "bf16"}, "at least 16 pixels a side, and some of these are 8"),
+        ({"precision": "bf16"}, "at least 16 pixels wide and high, and some of these are 8"),
         ({"compile": True}, "--compile pays on a CUDA GPU only"),
     ]
     for settings, message in refused:

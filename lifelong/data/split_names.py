@@ -1,15 +1,19 @@
-"""The words by which folders, files, rows and parts of the hub say which split they belong to: one vocabulary for all of them."""
+"""Define the names of splits, and the words that folders, files, rows and the Hub use for them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Literal, get_args
 
-from lifelong.data.catalog import PoolName
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
 
-SPLITS: tuple[PoolName, ...] = get_args(PoolName)
+SplitName = Literal["train", "valid", "test"]
 
-WORDS: Mapping[str, PoolName] = {
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+IN_WORDS: Mapping[SplitName, str] = {"train": "training", "valid": "validation", "test": "test"}
+"""What the images of a split are called in messages."""
+
+MEANINGS: Mapping[str, SplitName] = {
     "train": "train",
     "training": "train",
     "valid": "valid",
@@ -22,39 +26,39 @@ WORDS: Mapping[str, PoolName] = {
 """What each word means, in small letters."""
 
 UNCLEAR = ("eval", "evaluation", "holdout")
-"""Words that mean validation to some and test to others; whoever uses them is asked."""
+"""Words that mean validation to some and test to others; the user is asked which."""
 
 COLUMNS = ("split", "set", "subset", "partition", "fold", "usage")
-"""What the column of a list is called that holds such words."""
+"""Names of a list's column that holds such words."""
 
 
-def split_of(word: str) -> PoolName | None:
-    """The split that a word means; None for any other word."""
-    return WORDS.get(word.strip().lower())
+def split_of(word: str) -> SplitName | None:
+    """Return the split that a word means; None for any other word."""
+    return MEANINGS.get(word.strip().lower())
 
 
 def is_word(word: str) -> bool:
-    """Whether a word names a split, be it clear which."""
+    """Return whether a word names a split, even if it is ambiguous which."""
     return split_of(word) is not None or word.strip().lower() in UNCLEAR
 
 
 def are_splits(names: Sequence[str]) -> bool:
-    """Whether names that stand side by side are those of splits: two different ones, and either train is among them or nothing else is."""
+    """Return whether sibling names are those of splits: at least two different ones, with train among them or with no other name."""
     words = {split_of(name) or name for name in names if is_word(name)}
     return len(words) > 1 and ("train" in words or all(map(is_word, names)))
 
 
-def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
-    """For each split the one of some names that means it; names that mean none are passed over.
+def usual_splits(place: object, names: Iterable[str]) -> dict[SplitName, str]:
+    """Return, for each split, the name that means it; names that mean no split are ignored.
 
     Args:
-        place: where they stand, for error lines.
+        place: where the names are, for error lines.
         names: for example of folders.
 
     Raises:
         LifelongError: two names mean one split, or a name may mean validation or test.
     """
-    found: dict[PoolName, str] = {}
+    found: dict[SplitName, str] = {}
     names = list(names)
     for name in names:
         split = split_of(name)
@@ -75,8 +79,8 @@ def usual_splits(place: object, names: Iterable[str]) -> dict[PoolName, str]:
 
 
 def _example(names: Iterable[str]) -> str:
-    """Options of an address that name each split by the first of its names."""
-    first: dict[PoolName, str] = {}
+    """Return the options of an address that name each split by the first of its names."""
+    first: dict[SplitName, str] = {}
     for name in names:
         split = split_of(name)
         if split is not None:

@@ -1,4 +1,4 @@
-"""No picture to learn from is one to be judged by, not even as a second file of the same content, nor in a task that is learned later."""
+"""Keep validation and test images out of training: no copy of an image in two files, and none across tasks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from lifelong.data.sources import PoolName, Source
-from lifelong.data.task import SplitName
+from lifelong.data.sources import Source
+from lifelong.data.split_names import IN_WORDS, SPLITS, SplitName
 from lifelong.errors import LifelongError
-from lifelong.streams.drawing import SPLITS, Taken
+from lifelong.streams.selection import Selection
 from lifelong.streams.spec import TaskSpec
 
 Contents = Mapping[SplitName, np.ndarray]
@@ -18,30 +18,30 @@ Contents = Mapping[SplitName, np.ndarray]
 
 @dataclass(frozen=True)
 class Learned:
-    """A task that was learned before.
+    """A task that was learned earlier.
 
     Attributes:
         name: the task's name.
-        contents: of its images.
+        contents: the hashes of its images.
     """
 
     name: str
     contents: Contents
 
 
-def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Taken]) -> list[Taken]:
+def remove_leakage(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequence[Selection]) -> list[Selection]:
     """Leave out training images that equal a validation or test image of any task, and validation images that equal a test image.
 
-    Sources do hold the same file twice. The copy that is judged stays where it is, so that accuracies are over the images that were
-    asked for; what was left out is said in the task's notes.
+    Sources do hold the same file twice. The copy in the evaluation split stays, so that accuracies are over the requested images; the
+    task's notes say what was left out.
 
     Args:
         tasks: the tasks of a stream.
         sources: for each of them, its source.
-        taken: for each of them, the images it was given.
+        taken: for each of them, its images.
 
     Raises:
-        LifelongError: nothing of a split is left.
+        LifelongError: a split has no images left.
     """
     known = cache(Source.contents)  # asked once per pool, not once per task
     contents = [contents_of(source, part.rows, known) for source, part in zip(sources, taken, strict=True)]
@@ -54,25 +54,25 @@ def keep_apart(tasks: Sequence[TaskSpec], sources: Sequence[Source], taken: Sequ
     return result
 
 
-def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[Learned]) -> Taken:
+def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Selection, learned: Sequence[Learned]) -> Selection:
     """Leave out of a new task what conflicts with tasks that a method has learned, which cannot be changed any more.
 
-    That are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
-    that they were trained on or chosen by. Validation images that they were trained on stay, and are counted in a note.
+    These are training images that equal a validation or test image of theirs, validation images that equal a test image, and test images
+    that they were trained or validated on. Validation images that they were trained on stay, and are counted in a note.
 
     Args:
         task: the new task.
-        contents: of its images.
+        contents: the hashes of its images.
         part: its images.
         learned: the tasks learned before.
 
     Raises:
-        LifelongError: nothing of a split is left.
+        LifelongError: a split has no images left.
     """
     against: dict[SplitName, tuple[tuple[SplitName, ...], str]] = {
-        "train": (("valid", "test"), "task '{}' is judged by"),
-        "valid": (("test",), "task '{}' is judged by"),
-        "test": (("train", "valid"), "task '{}' was trained on or chosen by"),
+        "train": (("valid", "test"), "task '{}' is evaluated on"),
+        "valid": (("test",), "task '{}' is evaluated on"),
+        "test": (("train", "valid"), "task '{}' was trained or validated on"),
     }
     rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
     for split, (others, words) in against.items():
@@ -85,7 +85,7 @@ def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[
             what = f"{_counted(hit, split)} left out: the same content is among what {words.format(before.name)}."
             if not keep.any():
                 raise LifelongError(
-                    f"task '{task.name}', source '{task.source}': no {_WORDS[split]} image is left ({what.rstrip('.')});"
+                    f"task '{task.name}', source '{task.source}': no {IN_WORDS[split]} image is left ({what.rstrip('.')});"
                     " give images that the run has not seen"
                 )
             notes.append(what)
@@ -93,45 +93,42 @@ def keep_off(task: TaskSpec, contents: Contents, part: Taken, learned: Sequence[
     for before in learned:
         hit = np.isin(contents["valid"], before.contents["train"])
         if hit.any():
-            notes.append(f"{_counted(hit, 'valid')} with content that task '{before.name}' was trained on: choices by them are optimistic.")
+            notes.append(
+                f"{_counted(hit, 'valid')} with content that task '{before.name}' was trained on: model selection on them is optimistic."
+            )
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))
 
 
-_WORDS = {"train": "training", "valid": "validation", "test": "test"}
-
-
 def _counted(which: np.ndarray, split: SplitName) -> str:
-    """Such as "3 training images"."""
+    """Count images in words, such as "3 training images"."""
     count = int(which.sum())
-    return f"{count} {_WORDS[split]} image{'s' if count > 1 else ''}"
+    return f"{count} {IN_WORDS[split]} image{'s' if count > 1 else ''}"
 
 
 def contents_of(
-    source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, PoolName], np.ndarray] = Source.contents
+    source: Source, rows: Mapping[SplitName, np.ndarray], known: Callable[[Source, SplitName], np.ndarray] = Source.contents
 ) -> dict[SplitName, np.ndarray]:
-    """The content of each image of each split, by their rows in the source."""
+    """Return a hash of the content of each image of each split, by their rows in the source."""
     return {split: known(source, split if source.has_split(split) else "train")[rows[split]] for split in SPLITS}
 
 
 def _among(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which values are among the known ones, which are sorted; `np.isin` would sort them again for every task."""
+    """Return which values are among the known ones, which are sorted; `np.isin` would sort them again for every task."""
     place = np.searchsorted(known, values).clip(max=len(known) - 1)
     return known[place] == values
 
 
-def _keep(task: TaskSpec, part: Taken, kept: dict[SplitName, np.ndarray]) -> Taken:
+def _keep(task: TaskSpec, part: Selection, kept: dict[SplitName, np.ndarray]) -> Selection:
     rows, ids, notes = dict(part.rows), dict(part.ids), list(part.notes)
     for split, keep in kept.items():
         if keep.all():
             continue
-        words, others = ("training", "validation or test") if split == "train" else ("validation", "test")
+        others = "validation or test" if split == "train" else "test"
         if not keep.any():
             raise LifelongError(
-                f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {words} images is also a {others} image of the"
-                " stream (the same file content); take the copies out of the source"
+                f"task '{task.name}', source '{task.source}': every one of its {len(keep)} {IN_WORDS[split]} images is also a {others}"
+                " image of the stream (the same file content); remove the copies from the source"
             )
-        count = int((~keep).sum())
-        images = f"{count} {words} image{'s' if count > 1 else ''}"
-        notes.append(f"{images} left out: the source holds the same content among the stream's {others} images.")
+        notes.append(f"{_counted(~keep, split)} left out: the source holds the same content among the stream's {others} images.")
         rows[split], ids[split] = rows[split][keep], ids[split][keep]
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))

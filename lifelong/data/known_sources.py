@@ -1,53 +1,50 @@
-"""What is known of each named image source: where its files may lie, its classes, its place on the hub. No heavy imports."""
+"""List the known image sources: where their files may be, their classes, their place on the Hub. No heavy imports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
+from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError, near_miss
-
-PoolName = Literal["train", "valid", "test"]
-"""A split that a source may have of its own."""
 
 RESEARCH = "research data set without a stated licence"
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a source is found on the Hugging Face hub.
+    """Where to find a source on the Hugging Face Hub.
 
     Attributes:
         id: the data set's id.
         config: its configuration; None for the only one.
-        splits: for each file that is laid down, the hub's splits that make it (several are put one after the other).
+        splits: for each file that is written, the Hub's splits that form it (several are concatenated).
     """
 
     id: str
     config: str | None = None
-    splits: Mapping[PoolName, tuple[str, ...]] = field(default_factory=lambda: {"train": ("train",), "test": ("test",)})
+    splits: Mapping[SplitName, tuple[str, ...]] = field(default_factory=lambda: {"train": ("train",), "test": ("test",)})
 
 
-OWN_SPLITS: Mapping[PoolName, tuple[PoolName, ...]] = {"train": ("train",), "valid": ("valid",), "test": ("test",)}
-"""The files as they are divided."""
+SPLITS_AS_STORED: Mapping[SplitName, tuple[SplitName, ...]] = {"train": ("train",), "valid": ("valid",), "test": ("test",)}
+"""The splits as the files divide them."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownSource:
     """A named image source.
 
     Attributes:
-        name: what a stream calls it.
-        text: one line of what it holds.
+        name: its name in streams.
+        text: one line about it.
         folders: names its folder may have inside the data folder.
-        licence: under which terms it is given.
-        mirror: whether a left-right mirror image is still of the same class and kind.
+        licence: the terms under which it is published.
+        mirror: whether a horizontal flip preserves the class.
         hub: where to download it; None for the embedded one.
         classes: class names in label order; empty: those that the files name.
-        pools: for each split of the source the files that make it, by how their names begin, put one after the other.
+        pools: for each split of the source the files that form it, by how their names begin, concatenated.
         parts: how many classes train, valid and test hold in copies that divide the classes among them, for few-shot learning; of such
             a copy all files make train. Empty: there are no such copies.
-        squeeze: whether an oblong image is squeezed into a square whole, instead of cut.
-        image_columns, label_columns: the columns that may hold images and labels, first found first.
+        squeeze: whether to squeeze an oblong image into a square, instead of cropping it.
+        image_columns, label_columns: the columns that may hold images and labels; the first one found is read.
     """
 
     name: str
@@ -57,7 +54,7 @@ class Entry:
     mirror: bool
     hub: Hub | None
     classes: tuple[str, ...] = ()
-    pools: Mapping[PoolName, tuple[PoolName, ...]] = field(default_factory=lambda: OWN_SPLITS)
+    pools: Mapping[SplitName, tuple[SplitName, ...]] = field(default_factory=lambda: SPLITS_AS_STORED)
     image_columns: tuple[str, ...] = ("image", "img")
     label_columns: tuple[str, ...] = ("label",)
     parts: tuple[int, ...] = ()
@@ -109,14 +106,14 @@ MINI_IMAGENET = _words(
 )
 """ImageNet's numbers of the 100 classes: the 64, 16 and 20 of Ravi and Larochelle's train, validation and test parts, each sorted."""
 
-_THREE: Mapping[PoolName, tuple[str, ...]] = {"train": ("train",), "valid": ("validation",), "test": ("test",)}
+_THREE: Mapping[SplitName, tuple[str, ...]] = {"train": ("train",), "valid": ("validation",), "test": ("test",)}
 
 _CIFAR100_HUB = Hub("uoft-cs/cifar100")
 
 _ENTRIES = (
-    Entry("digits", "1,797 handwritten digits, 8x8 grey, embedded (UCI)", (), "CC BY 4.0 (UCI)", False, None, DIGITS),
-    Entry("mnist", "handwritten digits, 28x28 grey", ("mnist",), "permissive (MNIST)", False, Hub("ylecun/mnist", "mnist"), DIGITS),
-    Entry(
+    KnownSource("digits", "1,797 handwritten digits, 8x8 grey, embedded (UCI)", (), "CC BY 4.0 (UCI)", False, None, DIGITS),
+    KnownSource("mnist", "handwritten digits, 28x28 grey", ("mnist",), "permissive (MNIST)", False, Hub("ylecun/mnist", "mnist"), DIGITS),
+    KnownSource(
         "fashion_mnist",
         "pieces of clothing, 28x28 grey",
         ("fashion_mnist", "fashion-mnist"),
@@ -125,8 +122,8 @@ _ENTRIES = (
         Hub("zalando-datasets/fashion_mnist"),
         FASHION,
     ),
-    Entry("cifar10", "10 kinds of things, 32x32", ("cifar10",), RESEARCH, True, Hub("uoft-cs/cifar10", "plain_text"), CIFAR10),
-    Entry(
+    KnownSource("cifar10", "10 kinds of things, 32x32", ("cifar10",), RESEARCH, True, Hub("uoft-cs/cifar10", "plain_text"), CIFAR10),
+    KnownSource(
         "cifar100",
         "100 kinds of things, 32x32 (fine labels)",
         ("cifar100",),
@@ -136,7 +133,7 @@ _ENTRIES = (
         CIFAR100,
         label_columns=("fine_label", "label"),
     ),
-    Entry(
+    KnownSource(
         "cifar100-coarse",
         "the images of cifar100 under their 20 superclasses",
         ("cifar100",),
@@ -146,8 +143,8 @@ _ENTRIES = (
         CIFAR100_COARSE,
         label_columns=("coarse_label",),
     ),
-    Entry("svhn", "house numbers, 32x32", ("svhn",), RESEARCH, False, Hub("ufldl-stanford/svhn", "cropped_digits"), DIGITS),
-    Entry(
+    KnownSource("svhn", "house numbers, 32x32", ("svhn",), RESEARCH, False, Hub("ufldl-stanford/svhn", "cropped_digits"), DIGITS),
+    KnownSource(
         "dtd",
         "47 kinds of texture (the official split 1; its training and validation images make train)",
         ("dtd",),
@@ -157,7 +154,7 @@ _ENTRIES = (
         DTD,
         pools={"train": ("train", "valid"), "test": ("test",)},
     ),
-    Entry(
+    KnownSource(
         "mini_imagenet",
         "100 classes of ImageNet, 600 images each; all in train where the files divide the classes 64/16/20",
         ("mini_imagenet", "mini-imagenet"),
@@ -167,7 +164,7 @@ _ENTRIES = (
         MINI_IMAGENET,
         parts=(64, 16, 20),
     ),
-    Entry(
+    KnownSource(
         "mini_imagenet-timm",
         "the classes of mini_imagenet, 600 other images each (train and validation of timm/mini-imagenet, in one)",
         ("mini_imagenet-timm", "mini_imagenet_timm"),
@@ -177,7 +174,7 @@ _ENTRIES = (
         MINI_IMAGENET,
         pools={"train": ("train", "valid")},  # its `test` comes from another part of ImageNet
     ),
-    Entry(
+    KnownSource(
         "celeba",
         "faces, smiling or not (all three parts in one, in the order of their file numbers)",
         ("celeba",),
@@ -191,18 +188,18 @@ _ENTRIES = (
     ),
 )
 
-CATALOG = {entry.name: entry for entry in _ENTRIES}
+KNOWN_SOURCES = {entry.name: entry for entry in _ENTRIES}
 
-OWN = ("parquet:DIR", "csv:FILE", "folder:DIR", "hub:ID")
-"""What else a source may be: images of one's own, or any data set of the hub."""
+ADDRESSES = ("parquet:DIR", "csv:FILE", "folder:DIR", "hub:ID")
+"""What else a source may be: a user's own images, or any data set of the Hub."""
 
 
-def entry_of(name: str) -> Entry:
-    """What is known of a named source.
+def known_source(name: str) -> KnownSource:
+    """Look up a source by its name.
 
     Raises:
         LifelongError: there is no source of that name.
     """
-    if name not in CATALOG:
-        raise LifelongError(f"unknown source '{name}'{near_miss(name, [*CATALOG, *OWN])}")
-    return CATALOG[name]
+    if name not in KNOWN_SOURCES:
+        raise LifelongError(f"unknown source '{name}'{near_miss(name, [*KNOWN_SOURCES, *ADDRESSES])}")
+    return KNOWN_SOURCES[name]

@@ -1,4 +1,4 @@
-"""What a source holds, and what a task takes of it: between a stream's specification and the ways in which images are divided."""
+"""Describe which labels a source holds, and which of its images a task selects."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,49 +7,47 @@ from pathlib import Path
 
 import numpy as np
 
-from lifelong.data.sources import PoolName, Source
-from lifelong.data.task import SplitName
+from lifelong.data.sources import Source
+from lifelong.data.split_names import SPLITS, SplitName
 
 Rows = np.ndarray
 """Positions of images in a pool of a source, int64."""
 
-SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
-
 
 @dataclass(frozen=True)
-class Holdings:
-    """The labels of a source; all that is needed to say which image goes where.
+class SourceLabels:
+    """The labels of a source; enough to decide which image goes where.
 
     Attributes:
         name: the source's name.
         classes: its class names in label order.
-        labels: for each pool that it has, the class id of each image. `train` is there always.
-        folder: where its files lie; None where it has none.
+        labels: for each pool that it has, the class id of each image. It always has `train`.
+        folder: of its files; None if it has none.
     """
 
     name: str
     classes: tuple[str, ...]
-    labels: Mapping[PoolName, np.ndarray]
+    labels: Mapping[SplitName, np.ndarray]
     folder: Path | None = None
 
     @classmethod
-    def of(cls, source: Source) -> "Holdings":
-        """What a source holds; no image is decoded."""
+    def of(cls, source: Source) -> "SourceLabels":
+        """Collect the labels of a source; no image is decoded."""
         labels = {pool: source.labels(pool).numpy() for pool in SPLITS if source.has_split(pool)}
         return cls(source.name, source.classes, labels, source.folder)
 
-    def has(self, pool: PoolName) -> bool:
-        """Whether the source has images of its own for validation, or for tests."""
+    def has(self, pool: SplitName) -> bool:
+        """Return whether the source has a validation or a test split of its own."""
         return pool in self.labels
 
-    def rows(self, pool: PoolName, number: int) -> Rows:
-        """The images of a class in a pool, in the source's order."""
+    def rows(self, pool: SplitName, number: int) -> Rows:
+        """Return the images of a class in a pool, in the source's order."""
         return np.flatnonzero(self.labels[pool] == number)
 
 
 @dataclass(frozen=True)
-class Taken:
-    """The images that one task takes.
+class Selection:
+    """The images that one task gets.
 
     Attributes:
         rows: for each split, positions in the source's pool of that name; in `train` where the source has no such pool.
@@ -63,5 +61,5 @@ class Taken:
 
 
 def generator(*words: str | int) -> np.random.Generator:
-    """A random generator that depends on nothing but the words."""
+    """Create a random generator that depends on nothing but the words."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:16], "big"))

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifelong.data.sources import Source, Sources
+from lifelong.data.split_names import SPLITS
 from lifelong.errors import LifelongError
-from lifelong.streams.apart import Learned, keep_apart, keep_off
 from lifelong.streams.build import SpecStream
-from lifelong.streams.drawing import SPLITS, Taken
+from lifelong.streams.leakage import Learned, remove_leakage, remove_leakage_from_learned
+from lifelong.streams.selection import Selection
 from lifelong.streams.spec import StreamSpec, TaskSpec
 from tests.parquet_files import numbered, png, write_parquet
 
@@ -36,8 +37,8 @@ def source(**pools: list[int]) -> Source:
     return Source("s", ("a", "b"), False, "", {name: Numbers(contents) for name, contents in pools.items()})  # ty: ignore
 
 
-def taken(**rows: list[int]) -> Taken:
-    return Taken(*({split: np.array(rows[split]) * factor for split in SPLITS} for factor in (1, 0)))
+def taken(**rows: list[int]) -> Selection:
+    return Selection(*({split: np.array(rows[split]) * factor for split in SPLITS} for factor in (1, 0)))
 
 
 TASK = TaskSpec("t", "s")
@@ -56,9 +57,9 @@ def test_as_a_plain_loop_does_it(tasks):
     want = [([n for n in train if n not in judged], [n for n in valid if n not in tests], test) for train, valid, test in tasks]
     if not all(train and valid for train, valid, _ in want):
         with pytest.raises(LifelongError, match=r"\A.*every one of its .*\Z"):
-            keep_apart([TASK] * len(tasks), sources, everything)
+            remove_leakage([TASK] * len(tasks), sources, everything)
         return
-    kept = keep_apart([TASK] * len(tasks), sources, everything)
+    kept = remove_leakage([TASK] * len(tasks), sources, everything)
     got = [
         tuple([int(one.contents(split)[row]) for row in part.rows[split]] for split in SPLITS)
         for one, part in zip(sources, kept, strict=True)
@@ -86,9 +87,9 @@ def test_a_new_task_is_kept_off_what_was_learned_as_a_plain_loop_does_it(new, be
     part = taken(train=range(len(new[0])), valid=range(len(new[1])), test=range(len(new[2])))  # ty: ignore
     if not all(want):
         with pytest.raises(LifelongError, match="image is left"):
-            keep_off(TASK, contents, part, learned)
+            remove_leakage_from_learned(TASK, contents, part, learned)
         return
-    kept = keep_off(TASK, contents, part, learned)
+    kept = remove_leakage_from_learned(TASK, contents, part, learned)
     assert tuple(contents[split][kept.rows[split]].tolist() for split in SPLITS) == want
     assert all(len(kept.ids[split]) == len(kept.rows[split]) for split in SPLITS)
     said = sum(int(note.split()[0]) for note in kept.notes if "left out" in note)
@@ -98,7 +99,7 @@ def test_a_new_task_is_kept_off_what_was_learned_as_a_plain_loop_does_it(new, be
 def test_what_was_left_out_is_said():
     """One picture is a training image of the first task and a test image of the second, another a validation and a test image."""
     sources = [source(train=[1, 2, 3], valid=[4, 5], test=[6]), source(train=[7], valid=[8], test=[2, 5, 9])]
-    first, second = keep_apart(
+    first, second = remove_leakage(
         [TASK] * 2, sources, [taken(train=[0, 1, 2], valid=[0, 1], test=[0]), taken(train=[0], valid=[0], test=[0, 1, 2])]
     )
     assert first.rows["train"].tolist() == [0, 2]
@@ -109,7 +110,7 @@ def test_what_was_left_out_is_said():
         "1 validation image left out: the source holds the same content among the stream's test images.",
     )
     with pytest.raises(LifelongError, match="every one of its 1 training images is also a validation or test image"):
-        keep_apart([TASK], [source(train=[1], valid=[2], test=[1])], [taken(train=[0], valid=[0], test=[0])])
+        remove_leakage([TASK], [source(train=[1], valid=[2], test=[1])], [taken(train=[0], valid=[0], test=[0])])
 
 
 def test_copies_in_files(tmp_path):

@@ -7,9 +7,9 @@ from torch import nn
 from lifelong.data.task import Augmentation
 from lifelong.networks.frozen import freeze
 from lifelong.settings.training import TrainingSettings
-from lifelong.training import behind
-from lifelong.training.behind import fit_behind
+from lifelong.training import frozen_prefix
 from lifelong.training.examples import Examples, accuracy, image_examples
+from lifelong.training.frozen_prefix import fit_behind
 from lifelong.training.stages import Stage
 from tests.made import made_task
 
@@ -48,7 +48,7 @@ def examples(augmentation: Augmentation | None = None) -> Examples:
 def test_computed_once_or_always(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, once = module(), prefix()
     cached = fit_behind(once, ours, examples(), TRAINING, Stage("train", 0))
-    monkeypatch.setattr(behind, "LARGEST_CACHE", 0)
+    monkeypatch.setattr(frozen_prefix, "LARGEST_CACHE", 0)
     plain, always = module(), prefix()
     computed = fit_behind(always, plain, examples(), TRAINING, Stage("train", 0))
     assert once.calls < 6 < 3 * 6 < always.calls

@@ -9,7 +9,7 @@ from benchmarks.memory import TASK_LIMIT, task
 
 COUNT_FAULTS_OF_SMALL_BLOCKS = """
 import resource, sys, torch
-from lifelong.training.memory import keep_small_blocks
+from lifelong.training.malloc import keep_small_blocks
 if sys.argv[1] == "keep":
     keep_small_blocks()
 def step():
@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 COUNT_FAULTS = """
 import resource, sys, torch
-from lifelong.training.memory import keep_freed_memory
+from lifelong.training.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def step():

@@ -1,4 +1,4 @@
-"""Training a module behind a frozen one."""
+"""Train a module behind a frozen prefix."""
 
 import time
 from dataclasses import replace
@@ -12,17 +12,17 @@ from lifelong.training.select import fit_selected
 from lifelong.training.stages import Stage
 
 LARGEST_CACHE = 2 << 30
-"""Bytes that the outputs of a frozen module may take; larger ones are computed anew in every epoch."""
+"""Bytes that the outputs of a frozen module may take; larger ones are computed again in every epoch."""
 
 
 def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
-    """`fit_selected` of `module` on what a frozen `prefix` makes of the examples, computed once for all epochs where it stays the same.
+    """Run `fit_selected` on `module` with the outputs of a frozen `prefix`, computed once for all epochs if they do not change.
 
-    It does not stay the same where training images are augmented: the prefix is then run in every step, without gradients.
+    They do change if training images are augmented: the prefix then runs in every step, without gradients.
 
     Args:
-        prefix: frozen modules, which may be none.
-        module: what is trained, in place; if it is empty the prefix is the whole network, and is only judged.
+        prefix: frozen modules; may be empty.
+        module: what is trained, in place; if it is empty the prefix is the whole network, and is only evaluated.
         examples: of images.
         settings: optimizer, schedule, length, grid of weight decays.
         stage: names the computation.
@@ -42,6 +42,6 @@ def fit_behind(prefix: nn.Sequential, module: nn.Sequential, examples: Examples,
 
 
 def _size(prefix: nn.Module, examples: Examples) -> int:
-    """Bytes of the prefix's outputs for both splits."""
+    """Return the bytes of the prefix's outputs for both splits."""
     one = prefix(examples.prepare(examples.train[:1]))
     return one.numel() * one.element_size() * (len(examples.train) + len(examples.valid))

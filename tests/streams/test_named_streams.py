@@ -8,7 +8,7 @@ import torch
 from lifelong.data.sources import Sources
 from lifelong.data.task import Augmentation, Stream
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream, stream_names
+from lifelong.streams.named_streams import open_stream, stream_names
 from lifelong.streams.splits import cifar100_10, cifar100_order
 from tests.parquet_files import numbered, png, write_parquet
 
@@ -87,7 +87,7 @@ def test_digits_never_judge_by_what_was_learned_from():
 
 def test_names_cost_nothing():
     script = (
-        "import sys; from lifelong.streams.catalog import stream_names; print(*stream_names());"
+        "import sys; from lifelong.streams.named_streams import stream_names; print(*stream_names());"
         " sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'pyarrow', 'sklearn', 'datasets')))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""How the process keeps memory between training steps."""
+"""Tell the C library's malloc to keep memory between training steps."""
 
 import ctypes
 import os
@@ -13,12 +13,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep the memory of freed tensors for the next ones, instead of giving it back to the system at once.
 
-    A training step frees and asks again for the same tens of megabytes hundreds of times; by default the C library returns every
-    large block to the system, which then has to clear and map its pages anew. No number changes; the process stays as large as it
-    ever was. To be called once, at the start of a program that trains.
+    A training step frees and requests the same tens of megabytes hundreds of times; by default the C library returns every
+    large block to the system, which then has to clear and map its pages again. No number changes; the process stays as large as it
+    ever was. Call it once, at the start of a program that trains.
 
     Returns:
-        Whether the C library can be told so (glibc on Linux).
+        Whether the C library supports it (glibc on Linux).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:
@@ -42,7 +42,7 @@ def _lay_small_blocks_aside() -> None:
 
     Measured (glibc 2.36, seven runs): a cell search with 64 channels peaks at 2.0 to 2.1 GB instead of 2.4; the training of an expert stays
     as it is. The likely reason, not proven: tensors are aligned to 64 bytes, for which the C library cuts splinters off both ends of a
-    block, and where something small then lives in a splinter, the block beside it can never again hold a tensor of its own size.
+    block, and where something small then lives in a splinter, the block next to it can never again hold a tensor of its own size.
     """
     library = ctypes.CDLL(None)
     library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""Streams by name. Names and descriptions cost nothing to ask for; a stream's own module is imported when it is opened."""
+"""Open streams by name. Names and descriptions are cheap; a stream's own module is imported when it is opened."""
 
 import importlib
 from dataclasses import replace
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from lifelong.data.address import KINDS, meant_address
 from lifelong.errors import LifelongError, near_miss
+from lifelong.settings.arguments import Seed
+from lifelong.settings.fields import expected
 
 if TYPE_CHECKING:
     from lifelong.data.sources import Sources
@@ -31,26 +33,26 @@ _STREAMS = {
 
 
 def stream_names() -> dict[str, str]:
-    """Each named stream with one line about it."""
+    """Return each named stream with one line about it."""
     return {name: text for name, (_, _, text) in _STREAMS.items()}
 
 
 def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
-    """A stream by its name, from a TOML file, or from images of one's own.
+    """Open a stream by its name, from a TOML file, or from the address of a user's own images.
 
     Args:
         name: one of `stream_names()`, if wanted with fewer tasks or images (see `lifelong.streams.reduced`), the path of a file that
-            ends in `.toml` (also made smaller), or the address of images such as `folder:PATH` (see `lifelong.streams.own`).
+            ends in `.toml` (also made smaller), or the address of images such as `folder:PATH` (see `lifelong.streams.user_images`).
         seed: decides which images are drawn, and which classes where the stream leaves that open.
         sources: opens the image sources.
 
     Raises:
-        LifelongError: there is no such stream, or its file makes none.
+        LifelongError: there is no such stream, or its file does not define one.
     """
     from lifelong.streams.build import SpecStream
 
     if not 0 <= seed < 2**32:
-        raise LifelongError(f"seed {seed}: must lie between 0 and {2**32 - 1}")
+        raise LifelongError(f"seed {seed}: expected {expected(Seed)}")
     from lifelong.streams.reduced import parse_reduction, reduced
 
     file, mark, options = name.rpartition(".toml?")
@@ -63,9 +65,9 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         _, reduction = parse_reduction(f"{spec.name}?{options}")
         return SpecStream(reduced(spec, f"{spec.name}?{options}", reduction), seed, sources)
     if name.partition(":")[0] in KINDS and ":" in name:
-        from lifelong.streams.own import own_stream
+        from lifelong.streams.user_images import user_stream
 
-        return SpecStream(own_stream(name, seed, sources), seed, sources)
+        return SpecStream(user_stream(name, seed, sources), seed, sources)
     place = name.partition("?")[0]
     if place not in _STREAMS:
         meant = meant_address(name, (sources.data, Path.cwd()))

@@ -9,7 +9,7 @@ import pytest
 from lifelong.api import configure, default_out
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.streams.catalog import open_stream
+from lifelong.streams.named_streams import open_stream
 from tests.parquet_files import made_folder, numbered, png, write_parquet
 from tests.photographs import TASKS, make_photographs, picture
 
@@ -129,10 +129,14 @@ def test_classes_that_are_not_numbered_through(labels, names, tmp_path):
         (["train/a/1.png", "test/a/1.png"], "folder:{}", "holds splits ('test', ...) where a stream holds tasks"),
         (["a/x/1.png", "b/1.png"], "folder:{}", "the task 'b' in"),
         ([], "folder:{}/none", "no such folder"),
-        ([], "parquet:{}", "one data set is no stream yet; say into how many tasks its classes are cut, for example 'parquet:{}?tasks=5'"),
+        (
+            [],
+            "parquet:{}",
+            "one data set is not a stream yet; say into how many tasks to cut its classes, for example 'parquet:{}?tasks=5'",
+        ),
         ([], "csv:{}?label=x", "for example 'csv:{}?label=x&tasks=5'"),
         ([], "hub:some/one", "for example 'hub:some/one?tasks=5'"),
-        ([], "folder:{}?tasks=none", "'none' is no whole number above 0"),
+        ([], "folder:{}?tasks=none", "'none': expected an integer >= 1"),
         ([], "folder:{}?taks=3&flip=true", "unknown option 'taks'; did you mean 'tasks'?"),
         ([], "foldr:{}", "unknown stream 'foldr:"),
         (["a/x/1.png"], "{}", "'{}' is a folder: write folder:{}"),
