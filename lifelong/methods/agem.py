@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from lifelong.devices import widest
 from lifelong.methods.replay import ReplayMethod
+from lifelong.settings.baselines import AGEMSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Update
 
@@ -35,7 +36,7 @@ NO_REFERENCE = 1e-24
 """Squared norm of a reference gradient below which it has no direction."""
 
 
-class AGEM(ReplayMethod):
+class AGEM(ReplayMethod[AGEMSettings]):
     """Plain training whose gradients never point against the memory's."""
 
     name = "agem"

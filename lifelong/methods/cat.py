@@ -39,6 +39,7 @@ from lifelong.methods.hat import HAT
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.single import new_head
 from lifelong.networks.gates import Masks, used
+from lifelong.settings.baselines import CATSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched, image_examples
 from lifelong.training.fit import Batch, FitOutcome
@@ -88,12 +89,12 @@ class Heads(nn.Module):
             self.attention = nn.Sequential(attend, nn.Linear(mask.in_features, mask.out_features, bias=mask.bias is not None))
 
 
-class CAT(HAT):
+class CAT(HAT[CATSettings]):
     """HAT with a test of similarity: units of similar tasks may change, and a second head attends to them."""
 
     name = "cat"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: CATSettings) -> None:
         super().__init__(settings)
         self.similar: list[list[int]] = []
         self.attends: list[bool] = []

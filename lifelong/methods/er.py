@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from lifelong.methods.imagestore import Part, reservoir
 from lifelong.methods.replay import ReplayMethod
+from lifelong.settings.baselines import ERSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss
 
 
-class ER(ReplayMethod):
+class ER(ReplayMethod[ERSettings]):
     """Cross-entropy on the new task's batch and a memory batch together."""
 
     name = "er"

@@ -52,6 +52,7 @@ from lifelong.methods.importance import (
     squared_sums,
 )
 from lifelong.methods.method import Context
+from lifelong.settings.baselines import EWCSettings
 from lifelong.training.examples import Examples, batched
 from lifelong.training.stages import Stage, derive_seed
 
@@ -60,7 +61,7 @@ DRAWS, IMAGES_A_DRAW = 64, 8
 do not lessen, and a few by its images, divided by their number."""
 
 
-class EWC(QuadraticPenaltyMethod):
+class EWC(QuadraticPenaltyMethod[EWCSettings]):
     """Cross-entropy on the new task plus a quadratic penalty, weighted by the Fisher information of earlier tasks."""
 
     name = "ewc"

@@ -39,18 +39,19 @@ from lifelong.networks.autoencoder import AutoEncoder
 from lifelong.networks.blocks import Chain, make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.gate import Door, Gate, probabilities, relatedness
+from lifelong.settings.growing import ExpertGateSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.fit import fit
 from lifelong.training.select import fit_selected
 
 
-class ExpertGate(Method):
+class ExpertGate(Method[ExpertGateSettings]):
     """An expert per task, begun as a copy of the most related one, and a gate of auto-encoders."""
 
     name = "expert-gate"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: ExpertGateSettings) -> None:
         super().__init__(settings)
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()

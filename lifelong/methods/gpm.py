@@ -36,6 +36,7 @@ from lifelong.methods.method import Context
 from lifelong.methods.plain import plain_sgd
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import own_parameters
+from lifelong.settings.baselines import GPMSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -56,12 +57,12 @@ GROWING = 9
 Layer = nn.Conv2d | nn.Linear
 
 
-class GPM(SingleNetworkMethod):
+class GPM(SingleNetworkMethod[GPMSettings]):
     """Weights move orthogonally to the directions of earlier tasks' layer inputs."""
 
     name = "gpm"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: GPMSettings) -> None:
         super().__init__(settings)
         self.bases: dict[str, Tensor] = {}
 

@@ -25,6 +25,7 @@ Choices where the paper is silent, or where its code is not followed:
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ from lifelong.methods.backbone import make_shared_backbone
 from lifelong.methods.plain import plain_sgd
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.gates import Masks, add_gates, embeddings, freedom, gates, set_scale, use_gates, used, with_gates
+from lifelong.settings.baselines import HATSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, Update
@@ -45,7 +47,10 @@ CLIP_NORM = 10_000.0
 """The values of the paper's code."""
 
 
-class HAT(SingleNetworkMethod):
+HATSettingsT = TypeVar("HATSettingsT", bound=HATSettings)
+
+
+class HAT(SingleNetworkMethod[HATSettingsT]):
     """Units are gated by task; weights between units that earlier tasks use stay as they are."""
 
     name = "hat"

@@ -8,6 +8,7 @@ weights of its batch norms, but not those of `per-task` batch norms, and no head
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,6 +18,7 @@ from torch.func import functional_call, vmap
 from lifelong.methods.method import Context
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import other_parameters, use_task
+from lifelong.settings.baselines import PenaltySettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, cross_entropy
@@ -165,7 +167,10 @@ class Quadratic:
         return Quadratic(total, torch.lerp(self.anchor, other.anchor, share))
 
 
-class QuadraticPenaltyMethod(SingleNetworkMethod):
+PenaltySettingsT = TypeVar("PenaltySettingsT", bound=PenaltySettings)
+
+
+class QuadraticPenaltyMethod(SingleNetworkMethod[PenaltySettingsT]):
     """One network; its shared weights are held by a quadratic penalty where they matter to earlier tasks.
 
     Settings of a subclass have `penalty_weight`.
@@ -174,7 +179,7 @@ class QuadraticPenaltyMethod(SingleNetworkMethod):
     scale: float
     """What the weighted quadratic is multiplied with in the loss."""
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PenaltySettingsT) -> None:
         super().__init__(settings)
         self.quadratic: Quadratic | None = None
 

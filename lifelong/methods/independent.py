@@ -9,17 +9,18 @@ from lifelong.methods.backbone import make_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.methods.single import IMAGE_SIZE, load_head, new_head
 from lifelong.networks.frozen import freeze
+from lifelong.settings.baselines import IndependentSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
 
 
-class Independent(Method):
+class Independent(Method[IndependentSettings]):
     """A fresh backbone and head per task, trained with cross-entropy, each from initial weights of its own."""
 
     name = "independent"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: IndependentSettings) -> None:
         super().__init__(settings)
         self.backbones = nn.ModuleList()
         self.heads = nn.ModuleList()

@@ -36,6 +36,7 @@ from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.replay import has_own_statistics, mixed_cross_entropy, mixed_features
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.frozen import freeze
+from lifelong.settings.baselines import JointSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batches
 from lifelong.training.fit import Batch
@@ -63,7 +64,7 @@ class TaskByTask(Examples):
         return [parts[place] for place in torch.randperm(len(parts), generator=generator, device=device).tolist()]
 
 
-class Joint(SingleNetworkMethod):
+class Joint(SingleNetworkMethod[JointSettings]):
     """One network trained anew, at every task, on all images of all tasks so far.
 
     Attributes:
@@ -72,7 +73,7 @@ class Joint(SingleNetworkMethod):
 
     name = "joint"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: JointSettings) -> None:
         super().__init__(settings)
         self.train, self.valid = ImageStore(), ImageStore()
 

@@ -42,17 +42,18 @@ from lifelong.networks.frozen import freeze
 from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, GrowingResNet, Path
 from lifelong.networks.resnet import LightResNet
 from lifelong.search.growth import search_growth
+from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.select import fit_selected
 
 
-class LearnToGrow(Method):
+class LearnToGrow(Method[LearnToGrowSettings]):
     """For each convolution a task reuses, adapts or adds; what it needs is searched."""
 
     name = "learn-to-grow"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: LearnToGrowSettings) -> None:
         super().__init__(settings)
         self.paths: list[Path] = []
         self._start()

@@ -65,6 +65,7 @@ from lifelong.networks.blocks import make_chain
 from lifelong.networks.composition import Catch, Layers, LocalModule, Routing, StructuralHead, compose, log, make_module
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary
+from lifelong.settings.growing import LMCSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
@@ -122,12 +123,12 @@ def outlyingness(modules: Sequence[LocalModule], losses: Float[Tensor, "m n"], t
     return farthest
 
 
-class LMC(Method):
+class LMC(Method[LMCSettings]):
     """Layers of modules that know by themselves which inputs are theirs; a layer grows where none of its modules does."""
 
     name = "lmc"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: LMCSettings) -> None:
         super().__init__(settings)
         chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.chain = chain

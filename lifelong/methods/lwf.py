@@ -13,11 +13,12 @@ from torch import nn
 
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.single import SingleNetworkMethod
+from lifelong.settings.baselines import LwFSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Loss
 
 
-class LwF(SingleNetworkMethod):
+class LwF(SingleNetworkMethod[LwFSettings]):
     """Cross-entropy on the new task plus distillation of every old head on the new task's images."""
 
     name = "lwf"

@@ -27,16 +27,17 @@ from torch import Tensor, nn
 
 from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, mean_over_samples, squared_sums
 from lifelong.methods.method import Context
+from lifelong.settings.baselines import MASSettings
 from lifelong.training.examples import Examples
 from lifelong.training.stages import Stage, derive_seed
 
 
-class MAS(QuadraticPenaltyMethod):
+class MAS(QuadraticPenaltyMethod[MASSettings]):
     """Cross-entropy on the new task plus a quadratic penalty, weighted by how much the outputs of earlier tasks depend on a weight."""
 
     name = "mas"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: MASSettings) -> None:
         super().__init__(settings)
         self.scale = 1.0 if self.settings.importance == "paper" else 0.5
 

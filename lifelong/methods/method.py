@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -163,17 +163,21 @@ class Recognized(NamedTuple):
     strangeness: Float[Tensor, "n"] | None
 
 
-class Method(ABC):
+SettingsT = TypeVar("SettingsT")
+
+
+class Method(ABC, Generic[SettingsT]):
     """A lifelong learner: sees one task at a time, and answers for every task it has seen.
 
     A subclass says which modules answer for a task (`modules`), how (`predict`), how it learns, and
-    how its networks are rebuilt from a saved description. Construction only stores hyper-parameters.
+    how its networks are rebuilt from a saved description. Construction only stores hyper-parameters. `Method[MySettings]` lets a type
+    checker catch a misspelled `self.settings`; the parameter may be left out.
     """
 
     name: ClassVar[str]
     """The name it is registered under."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
         self.tasks: list[LearnedTask] = []
         self._extractor: Extractor | None = None

@@ -21,6 +21,7 @@ Choices where the paper is silent, or where its code is not followed:
 """
 
 from abc import abstractmethod
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -36,15 +37,18 @@ from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary, Path
 from lifelong.search.neighbors import nearest_labels
 from lifelong.search.paths import Candidate, candidate_paths
+from lifelong.settings.growing import MNTDPSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.stages import derive_seed
 
+MNTDPSettingsT = TypeVar("MNTDPSettingsT", bound=MNTDPSettings)
 
-class MNTDP(Method):
+
+class MNTDP(Method[MNTDPSettingsT]):
     """A path of library modules per task, along the path of the most similar earlier task; a subclass chooses where to leave it."""
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: MNTDPSettingsT) -> None:
         super().__init__(settings)
         self.chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.library = ModuleLibrary(self.chain.make, len(self.chain))

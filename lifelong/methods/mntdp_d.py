@@ -19,11 +19,12 @@ from torch import nn
 
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.mntdp import MNTDP
+from lifelong.settings.growing import MNTDPSettings
 from lifelong.training.behind import fit_behind
 from lifelong.training.examples import Examples
 
 
-class MNTDPD(MNTDP):
+class MNTDPD(MNTDP[MNTDPSettings]):
     """Trains all paths and keeps the best on validation."""
 
     name = "mntdp-d"

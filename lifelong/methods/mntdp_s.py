@@ -25,11 +25,12 @@ from torch import nn
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.mntdp import MNTDP
 from lifelong.search.reinforce import search_path
+from lifelong.settings.growing import MNTDPSSettings
 from lifelong.training.behind import fit_behind
 from lifelong.training.examples import Examples
 
 
-class MNTDPS(MNTDP):
+class MNTDPS(MNTDP[MNTDPSSettings]):
     """Learns a distribution over paths along with their weights, and keeps the most probable."""
 
     name = "mntdp-s"

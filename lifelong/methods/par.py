@@ -29,6 +29,7 @@ from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
+from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -37,12 +38,12 @@ from lifelong.training.select import fit_selected
 from lifelong.trees import on_device, tensor_bytes
 
 
-class PAR(Method):
+class PAR(Method[PARSettings]):
     """Experts of searched cells, each shared by a group of related tasks; a head per task."""
 
     name = "par"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PARSettings) -> None:
         super().__init__(settings)
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()

@@ -28,17 +28,18 @@ from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.progressive import Column, outputs_of
+from lifelong.settings.growing import PNNSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
 
 
-class PNN(Method):
+class PNN(Method[PNNSettings]):
     """A column per task, which reads the frozen columns of earlier tasks."""
 
     name = "pnn"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PNNSettings) -> None:
         super().__init__(settings)
         self.columns: list[Column] = []
 

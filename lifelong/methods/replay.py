@@ -9,6 +9,7 @@ pass in evaluation mode, since a handful of their images would only spoil statis
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from lifelong.methods.imagestore import ImageStore, KeptImages, Part, ring
 from lifelong.methods.method import Context
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import use_task
-from lifelong.settings.baselines import SharedBackboneSettings
+from lifelong.settings.baselines import ReplaySettings, SharedBackboneSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch
@@ -79,7 +80,10 @@ def has_own_statistics(settings: SharedBackboneSettings) -> bool:
     return settings.batch_norm in ("per-task-stats", "per-task")
 
 
-class ReplayMethod(SingleNetworkMethod):
+ReplaySettingsT = TypeVar("ReplaySettingsT", bound=ReplaySettings)
+
+
+class ReplayMethod(SingleNetworkMethod[ReplaySettingsT]):
     """A network with an episodic memory: a few images of each earlier task.
 
     While a task is learned the memory holds earlier tasks only. When it has been learned, each of its training images is offered to
@@ -90,7 +94,7 @@ class ReplayMethod(SingleNetworkMethod):
         seen: training images offered to it so far.
     """
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: ReplaySettingsT) -> None:
         super().__init__(settings)
         self.store = ImageStore()
         self.seen = 0

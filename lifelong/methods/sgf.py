@@ -38,6 +38,7 @@ from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary
 from lifelong.networks.softgates import Gate, SoftPool
+from lifelong.settings.growing import SGFSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.fit import FitOutcome
@@ -59,12 +60,12 @@ class Candidate:
     outcome: FitOutcome
 
 
-class SGF(Method):
+class SGF(Method[SGFSettings]):
     """Pools of frozen modules, mixed by gates of each task; new modules from the top down, as far as they help."""
 
     name = "sg-f"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: SGFSettings) -> None:
         super().__init__(settings)
         self.chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.library = ModuleLibrary(self.chain.make, len(self.chain))

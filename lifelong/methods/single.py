@@ -1,5 +1,7 @@
 """What methods with one network for all tasks share: a backbone, a head per task, their state."""
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbo
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.frozen import freeze
 from lifelong.networks.tasknorm import add_task, other_parameters, use_task
+from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -19,7 +22,10 @@ IMAGE_SIZE = 32
 """Of the images, where a state of an earlier version does not say: its networks were for images of any size."""
 
 
-class SingleNetworkMethod(Method):
+SharedSettingsT = TypeVar("SharedSettingsT", bound=SharedBackboneSettings)
+
+
+class SingleNetworkMethod(Method[SharedSettingsT]):
     """One backbone, made at the first task and trained on every task, and a linear head per task.
 
     A subclass says what differs from plain training: the loss, what surrounds an update of the weights, which old heads are trained
@@ -27,7 +33,7 @@ class SingleNetworkMethod(Method):
     head and nothing else unless `trained_heads` says so.
     """
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: SharedSettingsT) -> None:
         super().__init__(settings)
         self.backbone: nn.Module | None = None
         self.image_size = IMAGE_SIZE
