@@ -119,6 +119,7 @@ def of_timm(name: str) -> BuildBackbone:
     return build
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def register_backbone(name: str, build: Any, *, summary: str = "", source: str = "") -> None:
     """Make a network of your own known by a name, to `--backbone` and the setting `backbone` of every baseline that takes any network.

@@ -33,6 +33,7 @@ PROBE = 5
 """Images whose logits are compared."""
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def check_method(make: Any, *, training: TrainingSettings | None = None, images: Annotated[int, Ge(1)] = 8) -> None:
     """Try a method on three small made tasks, twice and with interruptions.
@@ -222,7 +223,7 @@ def _open_extractor(name: str, feature_input: str) -> Extractor:
     return open_extractor("pixels")
 
 
-def _modules(value: Any) -> Iterator[nn.Module]:
+def _modules(value: object) -> Iterator[nn.Module]:
     """Every module that an object holds, also in plain containers."""
     if isinstance(value, nn.Module):
         yield value

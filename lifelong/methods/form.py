@@ -18,6 +18,7 @@ class MisfitError(ValueError):
     """A tree is of another form; the message says where and what was expected."""
 
 
+# `Any`: Python has no type for a form such as `int | None` or `Annotated[...]`.
 def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
     """See that a tree is of a form.
 

@@ -284,7 +284,7 @@ def _require(holds: bool, message: str) -> None:
 EACH_TASK = {"heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
 """Parts with an entry for every task."""
 
-FORMS: dict[str, Any] = {
+FORMS: dict[str, type] = {
     "agem": _Replay,
     "cat": _CAT,
     "er": _Replay,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -121,7 +121,7 @@ class LearnRecord:
     undecided_edges: int = 0
     epochs: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, object] = field(default_factory=dict)
     parameters_added: int = 0
     notes: list[str] = field(default_factory=list)
 

@@ -56,7 +56,7 @@ class MethodEntry:
 
     name: str
     target: str
-    settings: type[Any]
+    settings: type[Any]  # each method's own dataclass
     summary: str
     source: str
 
@@ -78,8 +78,9 @@ def register(entry: MethodEntry) -> None:
     METHODS[entry.name] = entry
 
 
+# `object`, not `type[Method]`: a wrong class gets a message of its own.
 @checked
-def register_method(method: Any, settings: Any, *, summary: str = "", source: str = "") -> None:
+def register_method(method: object, settings: object, *, summary: str = "", source: str = "") -> None:
     """Make a method of your own known by its `name`, to `run`, `compare`, `tune` and, in the same process, to the command line.
 
     Args:
@@ -92,9 +93,9 @@ def register_method(method: Any, settings: Any, *, summary: str = "", source: st
         LifelongError: another method has this name, or it is no name; the class is no whole method, or not at the top level of its module;
             the settings are no such dataclass.
     """
-    _check_class(method)
+    method = _method_class(method)
     where = f"{method.__module__}:{method.__qualname__}"
-    _check_settings(where, settings)
+    settings = _settings_class(where, settings)
     if "." in method.__qualname__:
         raise LifelongError(f"{where}: a method is found by its module and name; define the class at the top level of the module")
     if method.name in METHODS:
@@ -102,7 +103,8 @@ def register_method(method: Any, settings: Any, *, summary: str = "", source: st
     register(MethodEntry(method.name, where, settings, summary, source))
 
 
-def _check_class(method: Any) -> None:
+def _method_class(method: object) -> "type[Method]":
+    """Check the class of a method."""
     from lifelong.methods.method import Method
 
     if not isinstance(method, type) or not issubclass(method, Method):
@@ -113,9 +115,11 @@ def _check_class(method: Any) -> None:
         raise LifelongError(f"{where}: name = {name!r} must be letters, digits, '-' and '_', such as 'my-method'")
     if method.__abstractmethods__:
         raise LifelongError(f"{where}: lacks {', '.join(sorted(method.__abstractmethods__))}, which every method has")
+    return method
 
 
-def _check_settings(where: str, settings: Any) -> None:
+def _settings_class(where: str, settings: object) -> type[Any]:
+    """Check the dataclass of a method's settings."""
     if not isinstance(settings, type) or not dataclasses.is_dataclass(settings):
         raise LifelongError(f"{where}: its settings are {settings!r}; give the dataclass itself, each field made by setting(default, text)")
     reserved = {*settings_of(TrainingSettings), *RUN_KEYS, *TUNING_KEYS}
@@ -128,6 +132,7 @@ def _check_settings(where: str, settings: Any) -> None:
             check(item.hint, item.default)
         except ValueError as error:
             raise LifelongError(f"{where}: its setting '{name}' has the default {item.default!r}: {error}") from None
+    return settings
 
 
 def known_methods() -> dict[str, MethodEntry]:
@@ -148,7 +153,7 @@ def method_entry(name: str) -> MethodEntry:
 
 
 @checked
-def make_method(name: str, settings: Any = None) -> "Method":
+def make_method(name: str, settings: object = None) -> "Method":
     """A fresh method.
 
     Args:

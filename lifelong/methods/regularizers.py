@@ -13,7 +13,7 @@ after each task that trained it is handed to it at the next. One of your own:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import nn
@@ -82,8 +82,9 @@ class Distillation(Regularizer):
         return distillation_loss(shared.expert, shared.head, shared.old_heads, shared.examples, weight=weight, temperature=temperature)
 
 
+# `object`, not `type[Regularizer]`: a wrong class gets a message of its own.
 @checked
-def register_regularizer(name: str, regularizer: Any, *, summary: str = "", source: str = "") -> None:
+def register_regularizer(name: str, regularizer: object, *, summary: str = "", source: str = "") -> None:
     """Make a regularizer of your own known by a name, to `--regularizer` and the setting `regularizer`.
 
     Args:

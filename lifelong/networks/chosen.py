@@ -1,7 +1,6 @@
 """Which task a shared network works for: each thread of a program says it for itself."""
 
 import threading
-from typing import Any
 
 
 class _OfThread(threading.local):
@@ -9,7 +8,7 @@ class _OfThread(threading.local):
 
     task: int | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_OfThread":
+    def __deepcopy__(self, memo: dict[int, object]) -> "_OfThread":
         return _OfThread()
 
     def __reduce__(self) -> tuple[type["_OfThread"], tuple[()]]:

@@ -24,6 +24,7 @@ SMALL = 3
 """Maps with fewer rows or columns take the slow way in PyTorch."""
 
 
+# `Any` for contexts: PyTorch's type for them lacks what a function stores there.
 class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -5,9 +5,7 @@ gradients, and running statistics of a batch norm that a surrounding `train()` h
 gradients, and where it is part of a network in training it is only `Borrowed`: the network neither holds its weights nor sets its mode.
 """
 
-from typing import Any
-
-from torch import nn
+from torch import Tensor, nn
 
 
 def freeze(*modules: nn.Module) -> None:
@@ -29,6 +27,6 @@ class Borrowed(nn.Module):
         # In a tuple, a module is no child: `parameters`, `state_dict` and `train` of what surrounds it pass it by.
         self._lender = (module,)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """What the frozen module makes of its inputs, in evaluation mode; gradients pass through to the inputs."""
         return self._lender[0](*inputs)

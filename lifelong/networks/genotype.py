@@ -8,7 +8,6 @@ Source: Liu et al., DARTS (ICLR 2019); the six operations of PAR's search space 
 
 import ast
 from dataclasses import dataclass
-from typing import Any
 
 from lifelong.errors import LifelongError, near_miss
 
@@ -70,7 +69,7 @@ class Genotype:
         return cls(_checked("normal", cells["normal"]), _checked("reduce", cells["reduce"]))
 
 
-def _checked(name: str, plan: Any) -> CellPlan:
+def _checked(name: str, plan: object) -> CellPlan:
     """The plan as tuples."""
     where = f"in the {name} cell of a genotype"
     if not isinstance(plan, (tuple, list)) or len(plan) != NODES:
@@ -85,7 +84,7 @@ def _checked(name: str, plan: Any) -> CellPlan:
     return tuple(nodes)  # ty: ignore[invalid-explicit-return]
 
 
-def _checked_operation(where: str, node: int, operation: Any) -> Operation:
+def _checked_operation(where: str, node: int, operation: object) -> Operation:
     if not isinstance(operation, (tuple, list)) or len(operation) != 2:
         raise LifelongError(f"{where}: an (operation, source) is needed, got {_short(repr(operation))}")
     name, source = operation

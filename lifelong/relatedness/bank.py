@@ -1,7 +1,8 @@
 """Class prototypes of tasks, and the distances of samples to the nearest one of every earlier task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
+from lifelong.storage import Tree
 
 BLOCK = 2**22
 """Numbers per temporary matrix: bounds the memory of a pass (32 MB in float64)."""
@@ -111,7 +113,7 @@ class PrototypeBank:
         return [{"means": task.means, "counts": task.counts} for task in self._tasks]
 
     @classmethod
-    def from_state(cls, state: Any, device: torch.device | str = "cpu") -> "PrototypeBank":
+    def from_state(cls, state: Sequence[Tree], device: torch.device | str = "cpu") -> "PrototypeBank":
         """The bank that `state` was taken from, on `device`, or on the CPU where that has no float64."""
         bank, place = cls(), exact_device(device)
         for task in state:

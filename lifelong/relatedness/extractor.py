@@ -108,6 +108,7 @@ def open_pixels(*, weights: Path | None, download: bool, feature_input: str, dev
     return PixelExtractor(device)
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def register_extractor(name: str, make: Any, *, summary: str = "", source: str = "") -> None:
     """Make frozen features of your own known by a name, to `--extractor` and the setting `extractor`.

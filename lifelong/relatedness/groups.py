@@ -13,7 +13,7 @@ What is done where the paper leaves it open:
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Float64
@@ -22,6 +22,16 @@ from torch import Tensor
 from lifelong.settings.par import PARSettings, RelatednessSettings
 
 Action = Literal["search", "reuse-cell", "reuse-expert"]
+
+Plain = bool | int | float | str | list[int] | list[float] | None
+"""A value of a decision in JSON."""
+
+
+class GroupsState(TypedDict):
+    """The saved form of `TaskGroups`."""
+
+    members: list[list[int]]
+    largest: list[int]
 
 
 def map_distance(estimate: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -93,7 +103,7 @@ class Decision:
     largest: tuple[int, ...] = ()
     warning: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Plain]:
         """The decision for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -133,12 +143,12 @@ class TaskGroups:
         self.members[group].append(self.tasks)
         self.largest[group] = max(self.largest[group], samples)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> GroupsState:
         """The groups as plain values."""
         return {"members": [list(group) for group in self.members], "largest": list(self.largest)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "TaskGroups":
+    def from_state(cls, state: GroupsState) -> "TaskGroups":
         """The groups that `state` was taken from."""
         groups = cls()
         groups.members = [list(group) for group in state["members"]]

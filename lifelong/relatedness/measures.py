@@ -16,7 +16,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -96,8 +95,9 @@ def measured(name: str, sample: Sample, kept: Sequence[Tree], settings: Relatedn
     return found.double()
 
 
+# `object`, not `type[Measure]`: a wrong class gets a message of its own.
 @checked
-def register_measure(name: str, measure: Any, *, summary: str = "", source: str = "") -> None:
+def register_measure(name: str, measure: object, *, summary: str = "", source: str = "") -> None:
     """Make a measure of your own known by a name, to `--measure` and the setting `measure`.
 
     Args:
