@@ -27,11 +27,11 @@ class Independent(Method[IndependentSettings]):
         self.image_sizes: list[int] = []
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's backbone and head."""
+        """Return the task's backbone and head."""
         return self.backbones[task_index], self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the features of the task's backbone."""
+        """Apply the task's head to the features of its backbone."""
         return self.heads[task_index](self.backbones[task_index](inputs))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -52,7 +52,7 @@ class Independent(Method[IndependentSettings]):
         return record
 
     def state_dict(self) -> Tree:
-        """Tasks, backbones and heads."""
+        """Return tasks, backbones and heads."""
         return {
             "tasks": self._tasks_state(),
             "image_sizes": list(self.image_sizes),
@@ -61,7 +61,7 @@ class Independent(Method[IndependentSettings]):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
         self.image_sizes = list(state.get("image_sizes", [IMAGE_SIZE] * len(self.tasks)))

@@ -24,10 +24,10 @@ class LwF(SingleNetworkMethod[LwFSettings]):
     name = "lwf"
 
     def trained_heads(self) -> list[nn.Module]:
-        """All old heads, or none (`train_old_heads`)."""
+        """Return all old heads, or none (`train_old_heads`)."""
         return list(self.heads) if self.settings.train_old_heads else []
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss:
-        """Eq. 1-3 of the paper, as in PAR Eq. 9."""
+        """Return the loss of Eq. 1-3 of the paper, as in PAR Eq. 9."""
         weight, temperature = self.settings.kd_weight, self.settings.temperature
         return distillation_loss(self._network(), head, list(self.heads), examples, weight=weight, temperature=temperature)

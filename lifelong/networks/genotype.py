@@ -1,4 +1,4 @@
-"""A cell as data: which operation on which edge. Printed, stored, compared and pasted back; nothing here needs torch.
+"""A cell as data: which operation on which edge. It can be printed, stored, compared and pasted back; nothing here needs torch.
 
 A cell is a graph of seven nodes: two inputs (the outputs of the two previous layers), four intermediate nodes and an output that
 concatenates the four. Each intermediate node adds up two operations on earlier nodes.
@@ -51,7 +51,7 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
-        """The genotype that was printed as `text`; nothing in the text is run.
+        """Parse a printed genotype; nothing in the text is executed.
 
         Raises:
             LifelongError: the text is not a printed genotype.
@@ -70,7 +70,7 @@ class Genotype:
 
 
 def _checked(name: str, plan: object) -> CellPlan:
-    """The plan as tuples."""
+    """Check a plan, and return it as tuples."""
     where = f"in the {name} cell of a genotype"
     if not isinstance(plan, (tuple, list)) or len(plan) != NODES:
         raise LifelongError(f"{where}: {NODES} nodes are needed, got {_short(repr(plan))}")
@@ -96,13 +96,13 @@ def _checked_operation(where: str, node: int, operation: object) -> Operation:
 
 
 def _short(text: str) -> str:
-    """At most 60 characters on one line."""
+    """Shorten text to one line of at most 60 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def genotype(text: str) -> Genotype:
-    """The genotype of a known name (`DARTS_V1`, `DARTS_V2`) or of a printed form.
+    """Return the genotype of a known name (`DARTS_V1`, `DARTS_V2`) or of a printed form.
 
     Raises:
         LifelongError: neither.
