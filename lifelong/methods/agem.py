@@ -37,7 +37,7 @@ NO_REFERENCE = 1e-24
 
 
 class AGEM(ReplayMethod[AGEMSettings]):
-    """Plain training whose gradients never point against the memory's."""
+    """Plain training, with gradients projected so as not to oppose the memory's."""
 
     name = "agem"
 

@@ -46,11 +46,11 @@ from lifelong.training.fit import Batch, FitOutcome
 from lifelong.training.select import fit_selected
 
 DROPOUT = 0.1
-"""Of the attention, as in the paper's code."""
+"""Dropout rate of the attention, as in the paper's code."""
 
 
 class TaskAttention(nn.Module):
-    """What a task takes from several feature vectors of an image: one block of attention, the task's embedding its query.
+    """A block of attention over several feature vectors of an image, with the task's embedding as the query.
 
     Args:
         features: length d of the vectors.
@@ -73,7 +73,7 @@ class TaskAttention(nn.Module):
 
 
 class Heads(nn.Module):
-    """The heads of a task: on its own features, and on what it takes from similar tasks, if there are any.
+    """The heads of a task: on its own features, and on attended features of similar tasks, if there are any.
 
     Args:
         mask: the linear head on the task's own features (C, d).

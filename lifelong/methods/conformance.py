@@ -36,7 +36,7 @@ PROBE = 5
 # `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def check_method(make: Any, *, training: TrainingSettings | None = None, images: Annotated[int, Ge(1)] = 8) -> None:
-    """Try a method on three small made tasks, twice and with interruptions.
+    """Try a method on three small synthetic tasks, twice and with interruptions.
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
     parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; no answer depends on the images that are

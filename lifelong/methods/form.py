@@ -90,7 +90,7 @@ def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
 def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
     _require(isinstance(tree, form) and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
     _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
-    # What weights have of whole numbers are counts.
+    # Integers among weights are counts.
     counts = form is Tensor and not tree.is_floating_point()
     _require(not counts or bool((tree >= 0).all()), where, "counts, which are not negative", tree)
 

@@ -305,4 +305,4 @@ FORMS: dict[str, type] = {
     "pnn": _PNN,
     "sg-f": _SGF,
 }
-"""By the method's name."""
+"""Forms by method name."""

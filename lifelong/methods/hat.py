@@ -51,7 +51,7 @@ HATSettingsT = TypeVar("HATSettingsT", bound=HATSettings)
 
 
 class HAT(SingleNetworkMethod[HATSettingsT]):
-    """Units are gated by task; weights between units that earlier tasks use stay as they are."""
+    """Units are gated by task; weights between units that earlier tasks use do not change."""
 
     name = "hat"
 

@@ -86,8 +86,8 @@ class Joint(SingleNetworkMethod[JointSettings]):
         network, heads = self._fresh(classes, context)
         own = has_own_statistics(self.settings)
 
-        def features(store: ReplayBuffer, positions: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], list[Part]]:
-            parts = store.parts(positions, generator)
+        def features(buffer: ReplayBuffer, positions: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], list[Part]]:
+            parts = buffer.parts(positions, generator)
             return mixed_features(network, parts, own_statistics=own, learning=range(len(heads))), parts
 
         def loss(batch: Batch) -> Tensor:
@@ -100,11 +100,11 @@ class Joint(SingleNetworkMethod[JointSettings]):
             return torch.cat([torch.zeros(0, max(classes), device=positions.device), *wide])
 
         module = nn.ModuleList([network, *heads])
-        # Every image is fetched from the store by its position, since tasks differ in size and preparation.
-        positions_of = [torch.arange(len(store), device=context.device) for store in (train, valid)]
-        examples = Examples(positions_of[0], train.labels(), positions_of[1], valid.labels())
+        # Every image is fetched from the buffer by its position, since tasks differ in size and preparation.
+        rows, valid_rows = (torch.arange(len(images), device=context.device) for images in (train, valid))
+        examples = Examples(rows, train.labels(), valid_rows, valid.labels())
         if own:
-            examples = SingleTaskBatches(positions_of[0], train.labels(), positions_of[1], valid.labels(), counts=train.counts())
+            examples = SingleTaskBatches(rows, train.labels(), valid_rows, valid.labels(), counts=train.counts())
         outcome = fit_selected(module, examples, predict, self.training(context.training), context.stage("train"), loss=loss)
         freeze(module)
         self.backbone, self.heads, self.train, self.valid = network, nn.ModuleList(heads), train, valid

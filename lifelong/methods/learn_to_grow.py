@@ -49,7 +49,7 @@ from lifelong.training.select import fit_selected
 
 
 class LearnToGrow(Method[LearnToGrowSettings]):
-    """For each convolution a task reuses, adapts or adds; what it needs is searched."""
+    """A task reuses, adapts or adds each convolution, as chosen by a search."""
 
     name = "learn-to-grow"
 

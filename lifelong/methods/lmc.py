@@ -124,7 +124,7 @@ def outlyingness(modules: Sequence[LocalModule], losses: Float[Tensor, "m n"], t
 
 
 class LMC(Method[LMCSettings]):
-    """Layers of modules that know by themselves which inputs are theirs; a layer grows where none of its modules does."""
+    """Layers of modules that recognize their own inputs; a layer grows if none of its modules knows a task."""
 
     name = "lmc"
 

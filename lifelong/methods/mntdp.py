@@ -1,4 +1,4 @@
-"""What the two variants of MNTDP share (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): the library, the source, the paths.
+"""The common part of both MNTDP variants (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): the library, the source, the paths.
 
 A task is answered by a path: a chain of modules ending in the head. All modules learned so far are kept, frozen, in a library. A new task
 

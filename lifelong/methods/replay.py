@@ -90,7 +90,7 @@ class ReplayMethod(SingleNetworkMethod[ReplaySettingsT]):
     the memory once, however many epochs there were, in a random order.
 
     Attributes:
-        store: the memory.
+        buffer: the memory.
         seen: training images offered to it so far.
     """
 

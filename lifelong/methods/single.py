@@ -1,4 +1,4 @@
-"""What methods with one network for all tasks share: a backbone, a head per task, their state."""
+"""The common part of methods with one network for all tasks: a backbone, a head per task, their state."""
 
 from typing import TypeVar
 

@@ -28,7 +28,7 @@ SIDE = 3
 
 @dataclass(frozen=True)
 class Chain:
-    """How the blocks of a backbone are made.
+    """The blocks of a backbone.
 
     Attributes:
         blocks: for each position a function that makes a block, with weights from torch's generator. The first takes normalized images

@@ -112,8 +112,8 @@ class Relatedness:
             return self.groups.decide(None, len(task.train), self.settings)
         sample = task_features(task, extractor, self.settings)
         own = prototypes(sample.features, sample.labels, sample.classes)
-        found = measure_divergences(self.settings.measure, sample, self._kept(), self.settings)
-        decision = self.groups.decide(found, len(task.train), self.settings)
+        divergences = measure_divergences(self.settings.measure, sample, self._kept(), self.settings)
+        decision = self.groups.decide(divergences, len(task.train), self.settings)
         decision = replace(decision, warning=_few_images_warning(sample, self.settings))
         if sample.few and len(self.groups):
             how = f"; measured by all its images: {sample.least} of a class were few"

@@ -181,8 +181,8 @@ class TaskGroups:
         """
         if divergences is None and needs_distances(settings):
             raise ValueError(f"the variant '{settings.variant}' decides by distances, and there are none")
-        measured = None if divergences is None else self._checked(divergences)
-        distances = [] if measured is None else group_distances(measured, self.members, settings).tolist()
+        divergences = None if divergences is None else self._checked(divergences)
+        distances = [] if divergences is None else group_distances(divergences, self.members, settings).tolist()
         choice = self._choose(distances, samples, settings)
         largest = self.largest[choice.group] if choice.action == "reuse-expert" and choice.group is not None else 0
         frozen = samples < _as_fraction(settings.freeze_ratio) * largest
@@ -197,8 +197,8 @@ class TaskGroups:
             samples=samples,
             alpha=float(settings.alpha),
             beta=float(settings.beta),
-            divergences=() if measured is None else tuple(measured.tolist()),
-            distances=() if measured is None else tuple(task_distances(measured, settings).tolist()),
+            divergences=() if divergences is None else tuple(divergences.tolist()),
+            distances=() if divergences is None else tuple(task_distances(divergences, settings).tolist()),
             group_distances=tuple(distances),
             largest=tuple(self.largest),
         )

@@ -1,4 +1,4 @@
-"""The arithmetic of multinomial distribution learning: sampling a cell, the update of its probabilities, the cell that comes out.
+"""The arithmetic of multinomial distribution learning: sampling a cell, updating its probabilities, deriving the final cell.
 
 Source: Zheng et al., MdeNAS (ICCV 2019), Eq. 5-6; PAR's authors' code (mdenas_search.py:114-182).
 """
@@ -19,7 +19,7 @@ FEWEST_ROUNDS = 3
 is more accurate. With one or two networks no edge has two such operations."""
 
 ENOUGH_ROUNDS = 20
-"""Networks that are sampled until an edge in a hundred is undecided: in 40 searches with made accuracies, of the 16 edges of both cells 16
+"""Networks that are sampled until an edge in a hundred is undecided: in 40 simulated searches, of the 16 edges of both cells 16
 after 2 rounds, 11 to 13 after 3, 7.5 after 4, 5 after 5, 2 after 8, 1 to 2 after 10, 0.2 after 20 and none after 40."""
 
 ROUNDING = 1e-12
