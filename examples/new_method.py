@@ -28,7 +28,7 @@ class StaySettings(SharedBackboneSettings):
     strength: Annotated[float, Ge(0)] = setting(1.0, "half of it weights the squared distance to the weights before the task")
 
 
-class Stay(SingleNetworkMethod):
+class Stay(SingleNetworkMethod[StaySettings]):
     """Cross-entropy, and a spring at every shared weight."""
 
     name = "stay"

@@ -65,7 +65,7 @@ WRONG = [
     ),
     (lambda: lifelong.check_method(Finetune(FinetuneSettings())), "give a function that makes a fresh method"),
     (lambda: lifelong.check_method(Finetune), "makes no method"),
-    (lambda: lifelong.check_method(lambda: 3), "gives 3, which is no lifelong.Method"),
+    (lambda: lifelong.check_method(lambda: 3), "gives 3, which is not a lifelong.Method"),
     (lambda: lifelong.check_method(lambda: Finetune(FinetuneSettings()), images=0), "check_method: images = 0: expected an integer >= 1"),
     (lambda: lifelong.Task("a", "bc", lambda split: None), "Task: classes = 'bc': expected a list, each a text"),
     (lambda: lifelong.Task("a", ["b", "c"], 3), "Task: load = 3: expected a function"),

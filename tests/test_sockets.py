@@ -139,7 +139,7 @@ class Forgetful(Constant):
 @pytest.mark.parametrize(
     ("measure", "line"),
     [
-        (Constant, "no nearer than another"),
+        (Constant, "not nearer than another"),
         (TooMany, "one finite number for each"),
         (Endless, "one finite number"),
         (Forgetful, "survive a file"),

@@ -16,7 +16,7 @@ is meant:
 - Both gradients are taken in the same batch-norm mode, but the memory batch leaves the running statistics as they are.
 - Where g_ref is zero to rounding the memory asks for nothing, and g is followed.
 - Several epochs: the memory holds only earlier tasks while a task is learned, and is offered each image once afterwards.
-- The paper keeps 13 images a class and draws 256 of them beside batches of 10; the defaults are the 15 of ER, so that both keep the
+- The paper keeps 13 images per class and draws 256 of them next to batches of 10; the defaults are the 15 of ER, so that both keep the
   same, and 64, PAR's batch.
 """
 
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from lifelong.devices import widest
 from lifelong.methods.replay import ReplayMethod
+from lifelong.settings.baselines import AGEMSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Update
 
@@ -35,14 +36,14 @@ NO_REFERENCE = 1e-24
 """Squared norm of a reference gradient below which it has no direction."""
 
 
-class AGEM(ReplayMethod):
-    """Plain training whose gradients never point against the memory's."""
+class AGEM(ReplayMethod[AGEMSettings]):
+    """Plain training, with gradients projected so as not to oppose the memory's."""
 
     name = "agem"
 
     def update(self, head: nn.Module, examples: Examples) -> Update | None:
-        """Project the gradient of the backbone, once something is kept."""
-        if not len(self.store):
+        """Project the gradient of the backbone once the memory holds images."""
+        if not len(self.buffer):
             return None
         network = self._network()
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -61,7 +62,7 @@ class AGEM(ReplayMethod):
 
 
 def project(gradient: Sequence[Tensor | None], reference: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """A gradient without what in it points against a reference (Eq. 11).
+    """Remove from a gradient what points against a reference (Eq. 11).
 
     Args:
         gradient: by parameter; None: the parameter has no part in the loss, its gradient is zero.
@@ -93,7 +94,7 @@ def project(gradient: Sequence[Tensor | None], reference: Sequence[Tensor | None
 
 @contextmanager
 def statistics_untouched(network: nn.Module) -> Generator[None]:
-    """A block in which batch norms in training mode normalize by the batch, as always, but learn nothing from it."""
+    """Leave running statistics unchanged within the block: batch norms in training mode still normalize by the batch."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

@@ -1,4 +1,4 @@
-"""The fixed network of a baseline, and its heads: built by a name, to which a person adds.
+"""The fixed network of a baseline and its heads, built by a registered name.
 
 A backbone is built for the size of the first task's images, maps normalized images (n, 3, h, w) to features (n, `feature_dim`), and may
 say that heads on it have no bias (`head_bias = False`). One of your own:
@@ -44,7 +44,7 @@ class BuildBackbone(Protocol):
 
 
 def feature_dim(network: nn.Module) -> int:
-    """Length of the features that a backbone or an expert gives.
+    """Return the length of the features of a backbone or an expert.
 
     Raises:
         LifelongError: it does not say.
@@ -58,7 +58,7 @@ def feature_dim(network: nn.Module) -> int:
 
 
 def head_bias(network: nn.Module) -> bool:
-    """Whether heads on a backbone's features have a bias; those of GPM's AlexNet have none."""
+    """Tell whether heads on a backbone's features have a bias; those of GPM's AlexNet have none."""
     return bool(getattr(network, "head_bias", True))
 
 
@@ -99,7 +99,7 @@ def alexnet_gpm(settings: BackboneSettings, image_size: int) -> nn.Module:
 
 
 def of_timm(name: str) -> BuildBackbone:
-    """Find a network of timm by its name there; without its pretrained weights, and as wide as it is.
+    """Find a timm network by its name there, at its own width, without pretrained weights.
 
     Raises:
         LifelongError: timm is not installed, or has no such network.
@@ -119,9 +119,10 @@ def of_timm(name: str) -> BuildBackbone:
     return build
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def register_backbone(name: str, build: Any, *, summary: str = "", source: str = "") -> None:
-    """Make a network of your own known by a name, to `--backbone` and the setting `backbone` of every baseline that takes any network.
+    """Register your own network for `--backbone` and the setting `backbone` of every baseline that takes any network.
 
     Args:
         name: letters, digits, dashes and underscores.
@@ -131,7 +132,7 @@ def register_backbone(name: str, build: Any, *, summary: str = "", source: str =
         source: its paper.
 
     Raises:
-        LifelongError: the name is taken or is none, or `build` is no class or function.
+        LifelongError: the name is taken or invalid, or `build` is not a class or function.
     """
     if not callable(build) or isinstance(build, nn.Module):
         raise LifelongError(f"register_backbone: {build!r}: give the class itself, or a function that builds the network")
@@ -148,7 +149,7 @@ def register_backbone(name: str, build: Any, *, summary: str = "", source: str =
 
 @checked
 def check_backbone(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
-    """Try a registered backbone under Finetune, on made tasks of images of 8 x 8 pixels.
+    """Try a registered backbone under Finetune, on synthetic tasks of images of 8 x 8 pixels.
 
     Checked: all that `check_method` checks of a method, and that features are as long as `feature_dim` says.
 

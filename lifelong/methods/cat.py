@@ -1,14 +1,14 @@
 """CAT: Continual learning with forgetting Avoidance and knowledge Transfer (Ke, Liu & Huang, NeurIPS 2020, arXiv 2112.10017).
 
-HAT for tasks that are not alike, transfer among those that are. Before task t is learned, each earlier task k is tried (section 3.2):
+HAT for dissimilar tasks, transfer among similar ones. Before task t is learned, each earlier task k is tried (section 3.2):
 
     similar(t, k)  =  accuracy of a linear read-out on the frozen features under k's mask  >  accuracy of a network trained on t alone
 
 both on t's validation images; a tie is dissimilar. Then, while t is learned (sections 3.1 and 3.3),
 
 * weights are held as in HAT, but only for units that dissimilar tasks use; what only similar tasks use may change, for better or worse;
-* beside the head on t's own masked features (the mask head) a second one attends, with an embedding of t as the query, to the features
-  that the network gives under each similar task's mask; both are trained:  L = CE(mask head) + w CE(attention head) + c R  (HAT's R).
+* next to the head on t's own masked features (the mask head) a second one attends, with an embedding of t as the query, to the features
+  under each similar task's mask; both are trained:  L = CE(mask head) + w CE(attention head) + c R  (HAT's R).
 
 Choices where the paper is silent, or where its code is not followed:
 
@@ -25,7 +25,7 @@ Choices where the paper is silent, or where its code is not followed:
 * Each task has an attention of its own: one block of multi-head attention (dropout 0.1) and a feed-forward layer, each with a residual
   and layer normalization. The number of attention heads is the largest divisor of the number of features up to `attention_heads`.
 * The read-out is trained on un-augmented features, computed once; it and the network trained alone are trained as the settings say, with
-  momentum and weight decay. Their time is in the record, as "transfer" and "reference". They are dropped when they have been compared.
+  momentum and weight decay. Their time is in the record, as "transfer" and "reference". Both are dropped after the comparison.
 """
 
 import torch
@@ -39,17 +39,18 @@ from lifelong.methods.hat import HAT
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.single import new_head
 from lifelong.networks.gates import Masks, used
+from lifelong.settings.baselines import CATSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, accuracy, batched, image_examples
 from lifelong.training.fit import Batch, FitOutcome
 from lifelong.training.select import fit_selected
 
 DROPOUT = 0.1
-"""Of the attention, as in the paper's code."""
+"""Dropout rate of the attention, as in the paper's code."""
 
 
 class TaskAttention(nn.Module):
-    """What a task takes from several feature vectors of an image: one block of attention, the task's embedding its query.
+    """A block of attention over several feature vectors of an image, with the task's embedding as the query.
 
     Args:
         features: length d of the vectors.
@@ -65,14 +66,14 @@ class TaskAttention(nn.Module):
         self.norm2 = nn.LayerNorm(features)
 
     def forward(self, candidates: Float[Tensor, "n k d"]) -> Float[Tensor, "n d"]:
-        """The k vectors of each image as one."""
+        """Combine the k vectors of each image into one."""
         query = F.relu(self.query).expand(len(candidates), 1, -1)
         x = self.norm1(query + self.attention(query, candidates, candidates, need_weights=False)[0])  # (n, 1, d)
         return self.norm2(x + self.feed_forward(x)).squeeze(1)
 
 
 class Heads(nn.Module):
-    """The heads of a task: on its own features, and on what it takes from similar tasks, if there are any.
+    """The heads of a task: on its own features, and on attended features of similar tasks, if there are any.
 
     Args:
         mask: the linear head on the task's own features (C, d).
@@ -88,12 +89,12 @@ class Heads(nn.Module):
             self.attention = nn.Sequential(attend, nn.Linear(mask.in_features, mask.out_features, bias=mask.bias is not None))
 
 
-class CAT(HAT):
+class CAT(HAT[CATSettings]):
     """HAT with a test of similarity: units of similar tasks may change, and a second head attends to them."""
 
     name = "cat"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: CATSettings) -> None:
         super().__init__(settings)
         self.similar: list[list[int]] = []
         self.attends: list[bool] = []
@@ -111,13 +112,13 @@ class CAT(HAT):
         return record
 
     def make_head(self, task: Task, context: Context) -> nn.Module:
-        """Both heads; the one on the task's own features begins as every method's does."""
+        """Make both heads; the mask head is initialized as in every method."""
         mask = new_head(self._network(), task, context)
         with context.seeded("attention"):
             return self._heads(mask, attends=bool(self.similar[len(self.tasks)])).to(context.device)
 
     def load_head(self, weights: dict[str, Tensor], device: torch.device | str) -> nn.Module:
-        """Both heads, as far as there are weights."""
+        """Rebuild the heads that have weights."""
         classes, features = weights["mask.weight"].shape
         mask = nn.Linear(features, classes, bias="mask.bias" in weights)
         heads = self._heads(mask, attends=len(weights) > len(mask.state_dict())).to(device)
@@ -125,7 +126,7 @@ class CAT(HAT):
         return heads.eval().requires_grad_(False)
 
     def answer(self, head: nn.Module, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The head that was chosen; before there is a choice, the logarithm of both heads' mean probabilities."""
+        """Answer by the chosen head; before the choice, by the logarithm of both heads' mean probabilities."""
         assert isinstance(head, Heads)
         chosen = self.attends[task_index] if task_index < len(self.attends) else None
         if chosen is False or head.attention is None:
@@ -136,11 +137,11 @@ class CAT(HAT):
         return torch.stack(both).softmax(dim=2).mean(dim=0).log()
 
     def mask_logits(self, head: Heads, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """By the task's own masked features."""
+        """Compute logits from the task's own masked features."""
         return head.mask(self.features(inputs, task_index))
 
     def attention_logits(self, head: Heads, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """By the features under the masks of similar tasks, each with the network in evaluation mode."""
+        """Compute logits from the features under the masks of similar tasks, with the network in evaluation mode."""
         assert head.attention is not None
         network = self._network()
         training = network.training
@@ -150,7 +151,7 @@ class CAT(HAT):
         return head.attention(candidates)
 
     def error(self, head: nn.Module, batch: Batch, task_index: int) -> Float[Tensor, ""]:
-        """The cross-entropy of both heads."""
+        """Return the cross-entropy of both heads."""
         assert isinstance(head, Heads)
         error = F.cross_entropy(self.mask_logits(head, batch.inputs, task_index), batch.labels)
         if head.attention is None:
@@ -159,13 +160,13 @@ class CAT(HAT):
         return error + self.settings.attention_weight * attended
 
     def held(self) -> Masks:
-        """Units that dissimilar tasks use, also by attention."""
+        """Return the units that dissimilar tasks use, including those used by attention."""
         dissimilar = set(range(len(self.tasks))) - set(self.similar[len(self.tasks)])
         attended = {k for task in dissimilar if self.attends[task] for k in self.similar[task]}
         return used(self._network(), sorted(dissimilar | attended))
 
     def consolidate(self, examples: Examples, context: Context) -> None:
-        """Choose the head by which the task will be answered for."""
+        """Choose the head that answers for the task."""
         index, head = len(self.tasks) - 1, self.heads[-1]
         assert isinstance(head, Heads)
         scores = [0.0, 0.0]
@@ -176,11 +177,11 @@ class CAT(HAT):
         self.attends.append(scores[1] > scores[0])
 
     def state_dict(self) -> Tree:
-        """The similarities and choices too."""
+        """Return the state, with similarities and chosen heads."""
         return super().state_dict() | {"similar": [list(tasks) for tasks in self.similar], "attends": list(self.attends)}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         super().load_state_dict(state, device)
         self.similar = [list(tasks) for tasks in state["similar"]]
         self.attends = list(state["attends"])
@@ -189,7 +190,7 @@ class CAT(HAT):
         return Heads(mask, largest_divisor(mask.in_features, self.settings.attention_heads) if attends else 0)
 
     def _compare(self, task: Task, context: Context) -> tuple[list[int], list[tuple[str, FitOutcome]]]:
-        """The earlier tasks that a task is similar to, and what it took to find out, by phase."""
+        """Find the earlier tasks that are similar, and return them with the outcomes of the trainings by phase."""
         if not self.tasks:
             return [], []
         examples = image_examples(task, augmented=context.training.augment)
@@ -214,5 +215,5 @@ def _readout(backbone: nn.Module, task: Task) -> nn.Linear:
 
 
 def largest_divisor(number: int, most: int) -> int:
-    """The largest divisor of a number that is at most `most`."""
+    """Return the largest divisor of a number that is at most `most`."""
     return next(divisor for divisor in range(min(number, most), 0, -1) if number % divisor == 0)

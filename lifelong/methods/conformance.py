@@ -1,4 +1,4 @@
-"""`check_method`: does a method, also a third party's, keep the contract of `lifelong.methods.method`?"""
+"""`check_method`: whether a method, including a third party's, keeps the contract of `lifelong.methods.method`."""
 
 import sys
 import tempfile
@@ -27,15 +27,16 @@ CLASSES = (3, 2, 4)
 """Classes of the tasks that a method is tried on: heads must grow to different sizes."""
 
 THREADS, SWITCH = 3, 1e-4
-"""Threads that ask a method at once, and seconds between two turns: they change within a forward pass, not only between two."""
+"""Number of threads that query a method at once, and the switch interval in seconds: short enough to switch within a forward pass."""
 
 PROBE = 5
 """Images whose logits are compared."""
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def check_method(make: Any, *, training: TrainingSettings | None = None, images: Annotated[int, Ge(1)] = 8) -> None:
-    """Try a method on three small made tasks, twice and with interruptions.
+    """Try a method on three small synthetic tasks, twice and with interruptions.
 
     Checked: construction learns nothing; a head of the right size per task; no image of a task is kept or needed after it;
     parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; no answer depends on the images that are
@@ -71,13 +72,13 @@ class _InterruptionError(Exception):
 
 
 class _Trial:
-    """One way through the made tasks."""
+    """A trial on the synthetic tasks."""
 
     def __init__(self, make: Callable[[], Method], training: TrainingSettings, images: int) -> None:
         self.make, self.training, self.images = make, training, images
 
     def run(self, *, through_files: bool = False, interrupted: bool = False) -> Tree:
-        """The state and all logits after each task."""
+        """Return the state and all logits after each task."""
         method = self._made()
         _require(not method.tasks, "a fresh method knows tasks already")
         results = []
@@ -85,7 +86,7 @@ class _Trial:
             place = Path(folder)
             for index in range(len(CLASSES)):
                 if interrupted:
-                    # Anything may have happened to the object that was interrupted: go on from the state before.
+                    # The interrupted object may be in any state: continue from the state before.
                     before = method.state_dict()
                     save_tree(place / "before", before)
                     self._interrupt(method, index, place / "stages")
@@ -111,13 +112,13 @@ class _Trial:
         return results
 
     def _made(self) -> Method:
-        """A fresh method."""
+        """Make a fresh method."""
         try:
             method = self.make()
         except TypeError as error:
             raise LifelongError(f"check_method: {self.make!r} makes no method ({error}); give lambda: Mine(settings)") from error
         if not isinstance(method, Method):
-            raise LifelongError(f"check_method: {self.make!r} gives {method!r}, which is no lifelong.Method")
+            raise LifelongError(f"check_method: {self.make!r} gives {method!r}, which is not a lifelong.Method")
         return method
 
     def _restored(self, path: Path) -> Method:
@@ -173,7 +174,7 @@ class _Trial:
             close = all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(alone, _answers(method), strict=True))
             _require(close, f"task {index}: an answer depends on the images it is asked about with, and `batch_dependent` does not say so")
         if index == len(CLASSES) - 1:
-            _require(_alike_in_threads(method), f"task {index}: an answer differs where several threads ask at once")
+            _require(_same_answers_in_threads(method), f"task {index}: an answer differs where several threads ask at once")
         held = count_parameters(_modules(method))
         counted = method.num_parameters()
         _require(counted == held, f"task {index}: {counted} parameters counted, {held} held")
@@ -181,7 +182,7 @@ class _Trial:
 
 
 def _learn(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Learn, and see that nothing of the task's images is left behind."""
+    """Learn a task, and check that none of its images are kept."""
     before = method.num_parameters() if method.tasks else 0
     record = method.learn(task, context)
     added = method.num_parameters() - before
@@ -198,8 +199,8 @@ def _answers(method: Method) -> list[Tensor]:
     return [method.logits(_images(), task) for task in range(len(method.tasks))]
 
 
-def _alike_in_threads(method: Method) -> bool:
-    """Whether threads that ask for different tasks at the same time get the answers that each gets alone."""
+def _same_answers_in_threads(method: Method) -> bool:
+    """Tell whether threads that query different tasks at the same time get the same answers as one thread alone."""
     wanted, tasks, start = _answers(method), range(len(method.tasks)), threading.Barrier(THREADS)
 
     def ask(number: int) -> bool:
@@ -222,8 +223,8 @@ def _open_extractor(name: str, feature_input: str) -> Extractor:
     return open_extractor("pixels")
 
 
-def _modules(value: Any) -> Iterator[nn.Module]:
-    """Every module that an object holds, also in plain containers."""
+def _modules(value: object) -> Iterator[nn.Module]:
+    """Yield every module that an object holds, including those in plain containers."""
     if isinstance(value, nn.Module):
         yield value
     elif isinstance(value, Method | ModuleLibrary):
@@ -242,7 +243,7 @@ def _same(left: Tree, right: Tree, message: str) -> None:
 
 
 def _difference(left: Tree, right: Tree, path: str = "") -> str | None:
-    """Where two trees differ, or None."""
+    """Find where two trees differ; None if they are equal."""
     if isinstance(left, Tensor):
         return None if isinstance(right, Tensor) and torch.equal(left, right) else path
     if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
@@ -260,7 +261,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def made_task(index: int, images: int) -> Task:
-    """A task of made images: a random pattern per class under noise, `images` training images per class."""
+    """Make a synthetic task: a random pattern per class under noise, `images` training images per class."""
     generator = torch.Generator().manual_seed(index)
     patterns = 255 * torch.rand(CLASSES[index], 3, 8, 8, generator=generator)
 

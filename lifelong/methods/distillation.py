@@ -14,7 +14,7 @@ from lifelong.training.fit import Batch, Loss, cross_entropy
 
 
 def soft_cross_entropy(student: Float[Tensor, "n c"], teacher: Float[Tensor, "n c"], temperature: float) -> Float[Tensor, ""]:
-    """Cross-entropy of the student's soft outputs under the teacher's, averaged over samples; no factor T².
+    """Compute the cross-entropy of the student's soft outputs under the teacher's, averaged over samples; no factor T².
 
     Args:
         student: logits of the network that learns, (N, C).
@@ -35,7 +35,7 @@ def distillation_loss(
     weight: float,
     temperature: float,
 ) -> Loss:
-    """Cross-entropy of the new task plus `weight` times the distillation of each old head, summed over heads (PAR Eq. 9).
+    """Return the cross-entropy of the new task plus `weight` times the distillation of each old head, summed over heads (PAR Eq. 9).
 
     The teacher is a frozen copy of the network and its old heads as they are now. Where training images are not augmented its
     outputs are recorded once; else it sees the same augmented batch as the student.

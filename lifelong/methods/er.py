@@ -17,7 +17,7 @@ Choices where the paper is silent, or another setting than its single epoch is m
 
 - Several epochs: the memory holds only earlier tasks while a task is learned, and is offered each image once afterwards (as MNTDP).
 - Images are kept un-augmented and augmented when replayed, by their own task's policy; normalized with their own task's statistics.
-- The memory batch is `memory_batch` different images, or the whole memory where that is smaller. The paper has 10 beside batches of
+- The memory batch is `memory_batch` different images, or the whole memory if that is smaller. The paper has 10 next to batches of
   10; the default is as large as PAR's batch of 64. 15 images a class are MNTDP's.
 - All heads are trained, since the memory's samples give gradients to theirs.
 - Batch norm: see `lifelong.methods.replay`. The epoch is chosen by the new task's validation images alone, as everywhere.
@@ -27,24 +27,25 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from lifelong.methods.imagestore import Part, reservoir
 from lifelong.methods.replay import ReplayMethod
+from lifelong.methods.replay_buffer import Part, reservoir
+from lifelong.settings.baselines import ERSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss
 
 
-class ER(ReplayMethod):
+class ER(ReplayMethod[ERSettings]):
     """Cross-entropy on the new task's batch and a memory batch together."""
 
     name = "er"
 
     def trained_heads(self) -> list[nn.Module]:
-        """All old heads: replayed samples train them along."""
+        """Return all old heads, which replayed samples train."""
         return list(self.heads)
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss | None:
-        """Algorithm 1; plain cross-entropy as long as nothing is kept."""
-        if not len(self.store):
+        """Return the loss of Algorithm 1; plain cross-entropy while the memory is empty."""
+        if not len(self.buffer):
             return None
         index, heads = len(self.tasks), [*self.heads, head]
 
@@ -54,10 +55,10 @@ class ER(ReplayMethod):
         return loss
 
     def admit(self, labels: Int64[Tensor, "n"], order: Int64[Tensor, "n"], generator: torch.Generator) -> Int64[Tensor, "k"]:
-        """By `memory_policy`."""
+        """Choose the images to keep by `memory_policy`."""
         if self.settings.memory_policy == "ring":
             return super().admit(labels, order, generator)
-        held = len(self.store)
+        held = len(self.buffer)
         numbers = torch.tensor(reservoir(held, self.seen, len(order), self.settings.memory_size, generator), device=order.device)
-        self.store.keep(numbers[numbers < held])
+        self.buffer.keep(numbers[numbers < held])
         return order[numbers[numbers >= held] - held]

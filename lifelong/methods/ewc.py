@@ -52,22 +52,23 @@ from lifelong.methods.importance import (
     squared_sums,
 )
 from lifelong.methods.method import Context
+from lifelong.settings.baselines import EWCSettings
 from lifelong.training.examples import Examples, batched
 from lifelong.training.stages import Stage, derive_seed
 
-DRAWS, IMAGES_A_DRAW = 64, 8
-"""Squared gradients that `signs` averages, and images of each, at most. A square's relative variance is 2 by its signs, which more images
-do not lessen, and a few by its images, divided by their number."""
+DRAWS, IMAGES_PER_DRAW = 64, 8
+"""Squared gradients that `signs` averages, and the most images per gradient. A square's relative variance is 2 from its signs, which more
+images do not reduce, plus a few from its images, divided by their number."""
 
 
-class EWC(QuadraticPenaltyMethod):
+class EWC(QuadraticPenaltyMethod[EWCSettings]):
     """Cross-entropy on the new task plus a quadratic penalty, weighted by the Fisher information of earlier tasks."""
 
     name = "ewc"
     scale = 0.5
 
     def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
-        """The diagonal of the Fisher information at the weights that were found."""
+        """Estimate the diagonal of the Fisher information at the learned weights."""
         device = examples.train.device
         generator = torch.Generator(device).manual_seed(derive_seed(context.seed, context.task_index, "fisher"))
         wanted, network = self.settings.fisher_samples, self._network()
@@ -88,7 +89,7 @@ class EWC(QuadraticPenaltyMethod):
                 return batched_fisher(network, head, examples, context.training.batch_size, generator, stage)
 
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
-        """The sum over tasks, or the running or the mean Fisher at the newest weights."""
+        """Merge two penalties: their sum, or the running or mean Fisher at the newest weights."""
         match self.settings.penalty:
             case "separate":
                 return old.plus(new)
@@ -99,9 +100,9 @@ class EWC(QuadraticPenaltyMethod):
 
 
 def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples, stage: Stage | None = None) -> Float[Tensor, "p"]:
-    """mean over x of sum over y of p(y|x) (d log p(y|x) / d theta)^2, for the shared weights of a backbone.
+    """Compute the mean over x of sum over y of p(y|x) (d log p(y|x) / d theta)^2, for the shared weights of a backbone.
 
-    With J = dz/dtheta this is the diagonal of J' H J, H = diag(p) - p p', whose rank is C - 1: so many rows R with R'R = H do.
+    With J = dz/dtheta this is the diagonal of J' H J, H = diag(p) - p p', whose rank is C - 1: that many rows R with R'R = H suffice.
     """
 
     def rows(logits: Tensor, label: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ def exact_fisher(network: nn.Module, head: nn.Module, examples: Examples, stage:
 def labelled_fisher(
     network: nn.Module, head: nn.Module, examples: Examples, labels: Int64[Tensor, "n"], stage: Stage | None = None
 ) -> Float[Tensor, "p"]:
-    """mean over samples of (d log p(label|x) / d theta)^2, for the shared weights of a backbone.
+    """Compute the mean over samples of (d log p(label|x) / d theta)^2, for the shared weights of a backbone.
 
     Args:
         network: the backbone, in evaluation mode.
@@ -135,7 +136,7 @@ def labelled_fisher(
 
 
 def sampled_labels(network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator) -> Int64[Tensor, "n"]:
-    """A label for each training image, drawn from the network's prediction."""
+    """Sample a label for each training image from the network's prediction."""
     logits = batched(lambda inputs: head(network(inputs)), examples.train, examples.prepare)
     return torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
 
@@ -148,9 +149,9 @@ def batched_fisher(
     generator: torch.Generator,
     stage: Stage | None = None,
 ) -> Float[Tensor, "p"]:
-    """mean over batches of B (mean gradient of the cross-entropy)^2, for the shared weights of a backbone.
+    """Compute the mean over batches of B (mean gradient of the cross-entropy)^2, for the shared weights of a backbone.
 
-    A last batch that is smaller counts as much as it has images: B (sum / B)^2, weighted by B images of all.
+    A smaller last batch counts in proportion to its images: B (sum / B)^2, weighted by B images of all.
     """
     order = torch.randperm(len(examples.train), generator=generator, device=examples.train.device)
 
@@ -163,14 +164,14 @@ def batched_fisher(
 def signed_fisher(
     network: nn.Module, head: nn.Module, examples: Examples, generator: torch.Generator, stage: Stage | None = None
 ) -> Float[Tensor, "p"]:
-    """The exact Fisher, but for chance: the mean of `DRAWS` squared gradients, each of a few images under random signs.
+    """Estimate the exact Fisher without bias: the mean of `DRAWS` squared gradients, each of a few images under random signs.
 
-    Of fewer images than that it is exact, which costs little then.
+    With fewer than `DRAWS` images it is computed exactly, which is then cheap.
     """
     count = len(examples.train)
     if count < DRAWS:
         return exact_fisher(network, head, examples, stage)
-    size = min(count // DRAWS, IMAGES_A_DRAW)
+    size = min(count // DRAWS, IMAGES_PER_DRAW)
     chosen = torch.randperm(count, generator=generator, device=generator.device)[: size * DRAWS]
 
     def cotangents(logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ image by the errors that all auto-encoders make on it: softmax(-er / gate_temper
 Choices where the paper is silent, or where its code is not followed:
 
 * The expert is copied from the most related task also where it is little related, as in the paper. PAR's code never distills.
-* Errors are those of the validation images where there are any: an auto-encoder of few images knows its training images by heart.
+* Errors are those of the validation images if there are any: an auto-encoder of few images overfits its training images.
 * The reconstruction error is the squared error of a vector, summed over its features (not the cross-entropy): in training, for
   relatedness, which does not depend on its unit, and for the gate, whose temperature does. See `lifelong.relatedness.gate`.
 * An auto-encoder is trained as the settings of training say, to the last epoch and by a cosine: it has no accuracy to be chosen by.
@@ -38,38 +38,39 @@ from lifelong.methods.single import load_head
 from lifelong.networks.autoencoder import AutoEncoder
 from lifelong.networks.blocks import Chain, make_chain
 from lifelong.networks.frozen import freeze
-from lifelong.relatedness.gate import Door, Gate, probabilities, relatedness
+from lifelong.relatedness.gate import Gate, TaskAutoEncoder, probabilities, relatedness
+from lifelong.settings.growing import ExpertGateSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.fit import fit
 from lifelong.training.select import fit_selected
 
 
-class ExpertGate(Method):
-    """An expert per task, begun as a copy of the most related one, and a gate of auto-encoders."""
+class ExpertGate(Method[ExpertGateSettings]):
+    """An expert per task, initialized as a copy of the most related one, and a gate of auto-encoders."""
 
     name = "expert-gate"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: ExpertGateSettings) -> None:
         super().__init__(settings)
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()
         self.gate = Gate()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's expert and head."""
+        """Return the task's expert and head."""
         return self.experts[task_index], self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the features of its expert."""
+        """Apply the task's head to the features of its expert."""
         return self.heads[task_index](self.experts[task_index](inputs))
 
     def extractor(self) -> tuple[str, str] | None:
-        """That of the settings."""
+        """Return the extractor named by the settings."""
         return self.settings.extractor, self.settings.feature_input
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
-        """By the reconstruction errors of all auto-encoders."""
+        """Compute task probabilities from the reconstruction errors of all auto-encoders."""
         return probabilities(self.gate.errors(images, self._attached()), self.settings.gate_temperature)
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -77,7 +78,7 @@ class ExpertGate(Method):
         self.attach_extractor(context.extractor)
         record = LearnRecord(expert=len(self.tasks))
         autoencoder = self._train_autoencoder(task, context, record)
-        gate = Gate([*self.gate.doors, Door(autoencoder, task.normalization)])
+        gate = Gate([*self.gate.entries, TaskAutoEncoder(autoencoder, task.normalization)])
         source, kept_heads = self._most_related(gate, task, context, record)
         network = self._start(source, task, context)
         examples = image_examples(task, augmented=context.training.augment)
@@ -95,16 +96,16 @@ class ExpertGate(Method):
         return record
 
     def _train_autoencoder(self, task: Task, context: Context, record: LearnRecord) -> AutoEncoder:
-        """Step 1."""
+        """Train the task's auto-encoder (step 1)."""
         with context.timed("features", record):
             features = self._attached().features(task.train.images, task.normalization)
         length, code = features.shape[1], self.settings.gate_code
         if code >= length:
-            raise LifelongError(f"gate_code = {code} is no code of {length} features, which need none; give fewer than {length} units")
+            raise LifelongError(f"gate_code = {code} must be smaller than the number of features ({length})")
         with context.seeded("auto-encoder"):
             autoencoder = AutoEncoder(length, code).to(features.device)
         autoencoder.standardize(features)
-        # Nothing to validate by: `fit` then keeps the last epoch, and needs no labels.
+        # Without validation data `fit` keeps the last epoch and needs no labels.
         labels = torch.zeros(len(features), dtype=torch.int64, device=features.device)
         examples = Examples(features, labels, features[:0], labels[:0])
         training = replace(context.training, schedule="cosine")
@@ -120,7 +121,7 @@ class ExpertGate(Method):
         return autoencoder
 
     def _most_related(self, gate: Gate, task: Task, context: Context, record: LearnRecord) -> tuple[int | None, list[nn.Module]]:
-        """Step 2: the task whose expert is copied, and its head if the copy shall keep its answers; None for the first task."""
+        """Find the task whose expert is copied (step 2), and its head if the copy is to keep its answers; None for the first task."""
         if not self.tasks:
             record.reason = "first task: a new expert"
             return None, []
@@ -135,7 +136,7 @@ class ExpertGate(Method):
         return source, [self.heads[source]] if distilled else []
 
     def _start(self, source: int | None, task: Task, context: Context) -> nn.Sequential:
-        """An expert, fresh or a copy, and a fresh head; to be trained."""
+        """Make an expert, fresh or a copy, and a fresh head, ready for training."""
         with context.seeded("expert"):
             expert = self._make_expert().to(context.device) if source is None else copy.deepcopy(self.experts[source])
         with context.seeded("head"):
@@ -150,11 +151,11 @@ class ExpertGate(Method):
         return nn.Sequential(*(chain.make(position) for position in range(len(chain))))
 
     def memory(self) -> dict[str, int]:
-        """The auto-encoders."""
+        """Count the bytes of the auto-encoders."""
         return {"auto-encoders": self.gate.bytes}
 
     def state_dict(self) -> Tree:
-        """Tasks, experts, heads and auto-encoders."""
+        """Return tasks, experts, heads and auto-encoders."""
         return {
             "tasks": self._tasks_state(),
             "experts": [expert.state_dict() for expert in self.experts],
@@ -163,7 +164,7 @@ class ExpertGate(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
         for weights in state["experts"]:

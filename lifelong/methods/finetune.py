@@ -5,9 +5,10 @@ share one head among all tasks and score lower.
 """
 
 from lifelong.methods.single import SingleNetworkMethod
+from lifelong.settings.baselines import FinetuneSettings
 
 
-class Finetune(SingleNetworkMethod):
+class Finetune(SingleNetworkMethod[FinetuneSettings]):
     """Train the backbone and the new head with cross-entropy; old heads stay as they are."""
 
     name = "finetune"

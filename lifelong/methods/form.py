@@ -1,4 +1,4 @@
-"""Of which form a tree of tensors and plain values is: held against a type, before anything is built from it."""
+"""Validation of a tree of tensors and plain values against a type, before anything is built from it."""
 
 import math
 from collections.abc import Mapping
@@ -15,20 +15,21 @@ from lifelong.storage import Tree
 
 
 class MisfitError(ValueError):
-    """A tree is of another form; the message says where and what was expected."""
+    """A tree does not match its form; the message says where and what was expected."""
 
 
+# `Any`: Python has no type for a form such as `int | None` or `Annotated[...]`.
 def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
-    """See that a tree is of a form.
+    """Check that a tree matches a form.
 
     Args:
         form: a type: int, float, str, bool, numbers with bounds (`Annotated`: they are finite, too), None, unions, `Literal`, lists,
             tuples, dicts, a `TypedDict`, or a tensor as jaxtyping writes it (its numbers must be finite).
-        tree: as it was read.
-        where: it stands, for the message.
+        tree: the tree, as read.
+        where: its position, for the message.
 
     Raises:
-        MisfitError: it is of another one.
+        MisfitError: it does not match.
     """
     origin, parts = get_origin(form), get_args(form)
     if form is Any:
@@ -64,13 +65,13 @@ def _hints(form: Any) -> dict[str, Any]:
 
 
 def _hold_keys(form: Any, tree: Tree, where: str) -> None:
-    """A dict with known keys."""
+    """Check a dict with known keys."""
     _require(isinstance(tree, dict), where, "a dict", tree)
     hints = {key: get_args(hint)[0] if get_origin(hint) is NotRequired else hint for key, hint in _hints(form).items()}
     missing = [key for key in form.__required_keys__ if key not in tree]
-    strange = [key for key in tree if key not in hints]
-    if missing or strange:
-        raise MisfitError(f"{where or 'it'}: " + (f"'{missing[0]}' is missing" if missing else f"{strange[0]!r} is not known"))
+    unknown = [key for key in tree if key not in hints]
+    if missing or unknown:
+        raise MisfitError(f"{where or 'it'}: " + (f"'{missing[0]}' is missing" if missing else f"{unknown[0]!r} is not known"))
     for key, value in tree.items():
         hold_tree(hints[key], value, f"{where}/{key}")
 
@@ -82,20 +83,20 @@ def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
             return hold_tree(form, tree, where)
         except MisfitError as error:
             failures.append(error)
-    # Of what may be absent, the other form says what is wrong.
+    # For an optional value, the error of the first form is the informative one.
     raise failures[0]
 
 
 def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
     _require(isinstance(tree, form) and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
     _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
-    # What weights have of whole numbers are counts.
+    # Integers among weights are counts.
     counts = form is Tensor and not tree.is_floating_point()
     _require(not counts or bool((tree >= 0).all()), where, "counts, which are not negative", tree)
 
 
 def _hold_value(form: Any, tree: Tree, where: str) -> None:
-    """A number, a text, a truth value or a choice."""
+    """Check a number, a string, a boolean or a choice."""
     kind, bounds = (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
     if get_origin(kind) is Literal:
         fits = isinstance(tree, str) and tree in get_args(kind)
@@ -105,7 +106,7 @@ def _hold_value(form: Any, tree: Tree, where: str) -> None:
 
 
 def _within(bound: object, value: Any) -> bool:
-    """Whether a number is finite and within a bound."""
+    """Tell whether a number is finite and within a bound."""
     if not math.isfinite(value):
         return False
     match bound:
@@ -119,9 +120,9 @@ def _within(bound: object, value: Any) -> bool:
 
 
 def same_form(one: Tree, other: Tree, where: str = "") -> None:
-    """See that what a tree has, another one has too: containers, keys, kinds of values, shapes of tensors.
+    """Check that another tree has everything that a tree has: containers, keys, kinds of values, shapes of tensors.
 
-    Floats may be of another width, as they are where the tree was written by a program whose default is another.
+    Floats may have another width, as when the tree was written under another default dtype.
 
     Raises:
         MisfitError: it does not.
@@ -156,7 +157,7 @@ def _words(form: Any) -> str:
 
 
 def _shown(value: Tree) -> str:
-    """A value in a few words."""
+    """Describe a value in a few words."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)} and {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, (dict, list, tuple)):

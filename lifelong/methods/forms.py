@@ -1,7 +1,7 @@
-"""The form of each method's saved state, and what its parts must have in common.
+"""The form of each method's saved state, and the consistency of its parts.
 
-A state that was damaged, or written by hand, is found here, before it answers; `tests/experiment/test_states.py` changes values of every
-method's. A method of a third party has no form here: what its loading refuses is said in one line all the same.
+A damaged or hand-written state is rejected here, before it is used; `tests/experiment/test_states.py` corrupts values of every method's
+state. Third-party methods have no form here: what their loading refuses is still reported in one line.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from lifelong.storage import Tree
 
 Weights = dict[str, Tensor]
 Count = Annotated[int, Ge(0)]
-# Of images scaled to [0, 1], with room for what a program of its own may subtract and divide by.
+# Of images scaled to [0, 1], with room for other statistics that a user's program may use.
 Mean = Annotated[float, Ge(-300), Le(300)]
 Deviation = Annotated[float, Gt(0), Le(300)]
 
@@ -148,7 +148,7 @@ class _Relatedness(TypedDict):
     groups: _Groups
     bank: list[_Prototypes]
     recognition: list[_Spread]
-    # What a measure of one's own keeps of a task is its own.
+    # A third party's measure may keep anything.
     kept: NotRequired[list[Any]]
 
 
@@ -156,7 +156,7 @@ class _PAR(_State):
     genotypes: list[str]
     experts: list[Weights]
     heads: list[Weights]
-    # What a regularizer of one's own keeps of an expert is its own.
+    # A third party's regularizer may keep anything.
     kept: NotRequired[list[Any]]
     relatedness: _Relatedness
 
@@ -170,14 +170,14 @@ class Recorded(NamedTuple):
 
 
 def check_form(name: str, state: Tree) -> None:
-    """See that the state of a method of ours is of its form.
+    """Check that the state of a built-in method matches its form.
 
     Args:
-        name: of the method; one that is not ours passes.
+        name: of the method; other methods than the built-in ones pass.
         state: what `Method.state_dict` gave.
 
     Raises:
-        MisfitError: it is not.
+        MisfitError: it does not match.
     """
     if name not in FORMS:
         return
@@ -210,7 +210,7 @@ def check_form(name: str, state: Tree) -> None:
 
 
 def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded]) -> None:
-    """See that a method that was loaded is what was stored, and answers for each task.
+    """Check that a loaded method equals what was stored, and answers for each task.
 
     Args:
         method: on its device.
@@ -218,7 +218,7 @@ def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded]) -> N
         recorded: of its tasks.
 
     Raises:
-        MisfitError: it holds something else, or answers for other tasks or classes.
+        MisfitError: it differs, or answers for other tasks or classes.
     """
     _require(len(method.tasks) == len(recorded), f"method/tasks: {len(method.tasks)} for the {len(recorded)} tasks of the run")
     if method.name in FORMS:
@@ -237,7 +237,7 @@ def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded]) -> N
 
 
 def _check_learning(method: Method, state: Tree) -> None:
-    """What does not answer, but is learned from."""
+    """Check what is used for learning but not for answers."""
     backbone = getattr(method, "backbone", None)
     if backbone is None:
         return
@@ -252,7 +252,7 @@ def _check_learning(method: Method, state: Tree) -> None:
 
 
 def _check_kept(key: str, kept: Sequence[Tree], tasks: Sequence[Tree]) -> None:
-    """Images that are kept, task by task."""
+    """Check kept images, task by task."""
     _require(len(kept) in (0, len(tasks)), f"method/{key}: images of {len(kept)} of {len(tasks)} tasks")
     for place, (part, task) in enumerate(zip(kept, tasks, strict=False)):
         images, labels, classes = part["images"], part["labels"], task["classes"]
@@ -263,7 +263,7 @@ def _check_kept(key: str, kept: Sequence[Tree], tasks: Sequence[Tree]) -> None:
 
 
 def _check_relatedness(state: Tree, tasks: Sequence[Tree]) -> None:
-    """Groups, prototypes and what is known of their images."""
+    """Check groups, prototypes and spreads."""
     groups, bank, spreads = state["groups"], state["bank"], state["recognition"]
     members = sorted(member for group in groups["members"] for member in group)
     _require(members == list(range(len(tasks))), f"method/relatedness/groups: they hold tasks {members} of {len(tasks)}")
@@ -284,7 +284,7 @@ def _require(holds: bool, message: str) -> None:
 EACH_TASK = {"heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
 """Parts with an entry for every task."""
 
-FORMS: dict[str, Any] = {
+FORMS: dict[str, type] = {
     "agem": _Replay,
     "cat": _CAT,
     "er": _Replay,
@@ -305,4 +305,4 @@ FORMS: dict[str, Any] = {
     "pnn": _PNN,
     "sg-f": _SGF,
 }
-"""By the method's name."""
+"""Forms by method name."""

@@ -12,8 +12,8 @@ Choices where the paper is silent, or where its code is not followed:
 
 * R has a column per patch; R̂ R̂ᵀ, which is small, is added up in float64 and decomposed instead of R̂. The directions are the same.
   The authors' code takes one direction fewer at the first task; here the rule above holds at every task.
-* The rule is imposed on the weights, not on the gradients: after each step the whole way from where the task began is projected. Weight
-  decay and momentum are covered so, and rounding does not add up. (The paper trains by plain SGD, as is done here by default.)
+* The rule is imposed on the weights, not on the gradients: after each step the whole change since the start of the task is projected.
+  This covers weight decay and momentum, and rounding errors do not accumulate. (The paper trains by plain SGD, as is done here by default.)
 * Inputs are those of un-augmented training images in evaluation mode: of 24, 100, 100, 125 and 125 images for the five layers of the
   AlexNets, as in the code; of 100 images for every layer of other networks. For ResNet-18 the code takes 10 for the first 8 layers, 50 for
   the next 3 and 100 for the last 6, where maps are large and patches many. Every patch counts.
@@ -36,6 +36,7 @@ from lifelong.methods.method import Context
 from lifelong.methods.plain import plain_sgd
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import own_parameters
+from lifelong.settings.baselines import GPMSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -56,21 +57,21 @@ GROWING = 9
 Layer = nn.Conv2d | nn.Linear
 
 
-class GPM(SingleNetworkMethod):
+class GPM(SingleNetworkMethod[GPMSettings]):
     """Weights move orthogonally to the directions of earlier tasks' layer inputs."""
 
     name = "gpm"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: GPMSettings) -> None:
         super().__init__(settings)
         self.bases: dict[str, Tensor] = {}
 
     def training(self, settings: TrainingSettings) -> TrainingSettings:
-        """Plain SGD, if the settings say so."""
+        """Return plain SGD if the settings ask for it."""
         return plain_sgd(settings) if self.settings.plain_sgd else settings
 
     def fixed_parameters(self, network: nn.Module, task_index: int) -> list[nn.Parameter]:
-        """After the first task all but projected weights, and the task's own batch norm."""
+        """Fix, after the first task, everything but projected weights and the task's own batch norm."""
         fixed = super().fixed_parameters(network, task_index)
         if task_index == 0:
             return fixed
@@ -78,7 +79,7 @@ class GPM(SingleNetworkMethod):
         return [parameter for parameter in network.parameters() if all(parameter is not other for other in free)]
 
     def update(self, head: nn.Module, examples: Examples) -> Update | None:
-        """Eq. 6 and 7, on all that the weights have moved since the task began."""
+        """Project the whole change of the weights since the start of the task (Eq. 6 and 7)."""
         if not self.bases:
             return None
         weights = {name: layer.weight for name, layer in layers(self._network())}
@@ -89,37 +90,37 @@ class GPM(SingleNetworkMethod):
             yield
             with torch.no_grad():
                 for name, weight in weights.items():
-                    way = (weight - start[name]).flatten(1)
-                    weight.copy_(start[name] + without(way, self.bases[name].to(weight.dtype)).view_as(weight))
+                    change = (weight - start[name]).flatten(1)
+                    weight.copy_(start[name] + project_out(change, self.bases[name].to(weight.dtype)).view_as(weight))
 
         return projected
 
     def consolidate(self, examples: Examples, context: Context) -> None:
-        """Algorithm 1 of the paper, "update memory": new directions of each layer."""
+        """Add new directions to each layer's basis ("update memory" in the paper's Algorithm 1)."""
         index = len(self.tasks) - 1
         threshold = min(self.settings.gpm_threshold + self.settings.gpm_threshold_step * min(index, GROWING), 1.0)
         types = {name: layer.weight.dtype for name, layer in layers(self._network())}
         for name, gram in self._grams(examples, derive_seed(context.seed, index, "bases")).items():
             old = exact(self.bases[name]) if name in self.bases else gram.new_zeros(len(gram), 0)
             both, _ = torch.linalg.qr(torch.cat([old, new_directions(gram, old, threshold)], dim=1))
-            # Laid out as from a file, that a run that goes on from one gives the same bits.
+            # Contiguous, as loaded from a file, so that a resumed run gives the same bits.
             self.bases[name] = both.to(types[name]).contiguous().to(examples.train.device)
 
     def memory(self) -> dict[str, int]:
-        """Bytes of the bases."""
+        """Count the bytes of the bases."""
         return {"bases": sum(basis.nbytes for basis in self.bases.values())}
 
     def state_dict(self) -> Tree:
-        """The bases too."""
+        """Return the state, with the bases."""
         return super().state_dict() | {"bases": dict(self.bases)}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         super().load_state_dict(state, device)
         self.bases = {name: basis.to(device) for name, basis in state["bases"].items()}
 
     def _grams(self, examples: Examples, seed: int) -> dict[str, Tensor]:
-        """R Rᵀ of each layer (d, d), over patches of sampled training images."""
+        """Compute R Rᵀ of each layer (d, d), over patches of sampled training images."""
         found = list(layers(self._network()))
         counts = IMAGES.get(self.settings.backbone, (OTHER_IMAGES,) * len(found))
         order = torch.randperm(len(examples.train), generator=torch.Generator().manual_seed(seed))[: max(counts)]
@@ -131,24 +132,24 @@ class GPM(SingleNetworkMethod):
         for start in range(0, len(images), PART):
             part = images[start : start + PART]
             wanted = {name: max(0, count - start) for (name, _), count in zip(found, counts, strict=True)}
-            with adding(found, grams, wanted), torch.no_grad():
+            with adding_grams(found, grams, wanted), torch.no_grad():
                 self.features(examples.prepare(part), len(self.tasks) - 1)
         return grams
 
 
 def layers(network: nn.Module) -> Iterator[tuple[str, Layer]]:
-    """The convolutions and linear layers by name, in the order of their parameters."""
+    """Yield the convolutions and linear layers by name, in the order of their parameters."""
     return ((name, module) for name, module in network.named_modules() if isinstance(module, Layer))
 
 
-def without(way: Float[Tensor, "n d"], basis: Float[Tensor, "d k"]) -> Float[Tensor, "n d"]:
-    """The rows without their components in an orthonormal basis."""
-    return way - (way @ basis) @ basis.T
+def project_out(change: Float[Tensor, "n d"], basis: Float[Tensor, "d k"]) -> Float[Tensor, "n d"]:
+    """Remove from each row its components in an orthonormal basis."""
+    return change - (change @ basis) @ basis.T
 
 
 @contextmanager
-def adding(found: list[tuple[str, Layer]], grams: dict[str, Tensor], images: dict[str, int]) -> Generator[None]:
-    """A block in which each layer adds the patches of its inputs to its R Rᵀ: of the first images of each call, as many as are said."""
+def adding_grams(found: list[tuple[str, Layer]], grams: dict[str, Tensor], images: dict[str, int]) -> Generator[None]:
+    """Add, within the block, the patches of each layer's inputs to its R Rᵀ: of the first `images` images of each call."""
 
     def add(name: str, layer: Layer, inputs: Tensor) -> None:
         columns = exact(patches(layer, inputs[: images[name]]))
@@ -163,7 +164,7 @@ def adding(found: list[tuple[str, Layer]], grams: dict[str, Tensor], images: dic
 
 
 def patches(layer: Layer, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "m d"]:
-    """What a row of the layer's weights is multiplied with: the inputs of a linear layer, or a convolution's patches, one per row.
+    """Return what a row of the layer's weights is multiplied with: a linear layer's inputs, or a convolution's patches, one per row.
 
     Args:
         layer: with d weights per row.
@@ -177,7 +178,7 @@ def patches(layer: Layer, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "m d"
 
 
 def new_directions(gram: Float[Tensor, "d d"], basis: Float[Tensor, "d k"], threshold: float) -> Float[Tensor, "d _new"]:
-    """The fewest directions that, with those of the basis, carry a share of the squared norm of R (Eq. 9; Eq. 5 for an empty basis).
+    """Find the fewest directions that, with the basis, carry a share of the squared norm of R (Eq. 9; Eq. 5 for an empty basis).
 
     Args:
         gram: R Rᵀ in float64.
@@ -185,9 +186,9 @@ def new_directions(gram: Float[Tensor, "d d"], basis: Float[Tensor, "d k"], thre
         threshold: the share, in (0, 1].
 
     Returns:
-        Orthonormal, orthogonal to the basis; never more than are missing to d, nor than R has besides rounding.
+        Orthonormal and orthogonal to the basis; at most d minus the basis's, and no more than the numerical rank of R.
     """
-    rest = without(without(gram, basis).T, basis)
+    rest = project_out(project_out(gram, basis).T, basis)
     values, vectors = torch.linalg.eigh((rest + rest.T) / 2)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     total = gram.trace()

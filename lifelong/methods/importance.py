@@ -1,4 +1,4 @@
-"""How much each shared weight matters to a task, and the quadratic penalty that holds it there: what EWC and MAS have in common.
+"""The importance of each shared weight to a task, and the quadratic penalty on its change: what EWC and MAS have in common.
 
 Importance is made of gradients of single samples, un-augmented, through the task's own head, with the network in evaluation mode: no
 batch statistics mix the samples, and no running statistics move. It covers the weights that tasks share: the backbone with the affine
@@ -8,6 +8,7 @@ weights of its batch norms, but not those of `per-task` batch norms, and no head
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,6 +18,7 @@ from torch.func import functional_call, vmap
 from lifelong.methods.method import Context
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import other_parameters, use_task
+from lifelong.settings.baselines import PenaltySettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch, Loss, cross_entropy
@@ -32,19 +34,19 @@ Cotangents = Callable[[Tensor, Tensor], Tensor]
 
 
 def shared_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of a backbone that all its tasks share, by name."""
+    """Return the parameters of a backbone that all its tasks share, by name."""
     # No task has the number -1: these are the parameters of every task's own batch norms.
     own = {id(parameter) for parameter in other_parameters(network, -1)}
     return {name: parameter for name, parameter in network.named_parameters() if id(parameter) not in own}
 
 
 def flat(tensors: Iterable[Tensor]) -> Float[Tensor, "p"]:
-    """All numbers of some tensors in a row."""
+    """Concatenate all numbers of some tensors."""
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 def logits_of(network: nn.Module, head: nn.Module) -> Logits:
-    """The logits (b, c) of prepared images (b, 3, h, w) as a function of the backbone's shared parameters too."""
+    """Return the logits (b, c) as a function of the backbone's shared parameters and prepared images (b, 3, h, w)."""
     return lambda parameters, inputs: head(functional_call(network, parameters, (inputs,)))
 
 
@@ -57,7 +59,7 @@ def mean_over_samples(
     size: Size,
     stage: Stage | None = None,
 ) -> Float[Tensor, "p"]:
-    """The mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
+    """Compute the mean over samples of sum_k size(v_k . dz/dtheta), where z are a sample's logits and v_k the rows of its cotangents.
 
     A row v gives the gradient of any function of the logits whose own gradient is v. The network is run once and differentiated k times
     for many samples at once, in steps of bounded memory; or for one after the other, if it has layers without a rule in
@@ -67,10 +69,10 @@ def mean_over_samples(
         network: the backbone, in evaluation mode.
         head: of the task.
         examples: all training images are used, un-augmented.
-        labels: handed to `cotangents`, one a sample.
+        labels: passed to `cotangents`, one per sample.
         cotangents: the same number of rows for every sample.
         size: such as the square.
-        stage: names the computation, shows how far it is and keeps its state; None: nobody looks.
+        stage: names the computation, reports progress and keeps its state; None: no progress, no state.
     """
     parameters = {name: parameter.detach() for name, parameter in shared_parameters(network).items()}
     logits, rows = logits_of(network, head), vmap(cotangents)
@@ -105,7 +107,7 @@ def squared_sums(
     stage: Stage | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "p"]:
-    """sum over parts of (sum over images of v . dz/dtheta)^2, for the shared weights of a backbone.
+    """Compute the sum over parts of (sum over images of v . dz/dtheta)^2, for the shared weights of a backbone.
 
     Args:
         network: the backbone, in evaluation mode.
@@ -143,51 +145,54 @@ class Quadratic:
     anchor: Float[Tensor, "p"]
 
     def __call__(self, weights: Float[Tensor, "p"]) -> Float[Tensor, ""]:
-        """Its value."""
+        """Evaluate the quadratic."""
         return (self.importance * (weights - self.anchor).square()).sum()
 
     def moved(self, other: "Quadratic", decay: float = 1.0) -> "Quadratic":
-        """This one's importance, times `decay`, and the other's, at the other's anchor alone."""
+        """Add the other's importance to this one's, times `decay`, at the other's anchor."""
         return Quadratic(decay * self.importance + other.importance, other.anchor)
 
     def averaged(self, other: "Quadratic", tasks: int) -> "Quadratic":
-        """Return the mean importance of so many earlier tasks, this one's, and of the other, at the other's anchor alone."""
+        """Average this importance, the mean of `tasks` tasks, with the other's, at the other's anchor."""
         return Quadratic((tasks * self.importance + other.importance) / (tasks + 1), other.anchor)
 
     def plus(self, other: "Quadratic") -> "Quadratic":
-        """The sum of both, but for a constant: a quadratic again, at the mean of the anchors weighted by importance.
+        """Add two quadratics up to a constant; the anchor of the sum is the mean of the anchors weighted by importance.
 
         F (x - a)^2 + G (x - b)^2 = (F + G) (x - (F a + G b) / (F + G))^2 + F G / (F + G) (a - b)^2, and the last does not depend
-        on x. However many are added, two numbers a weight are kept, and a step costs the same.
+        on x. However many are added, two numbers per weight are kept, and a step costs the same.
         """
         total = self.importance + other.importance
         share = torch.where(total > 0, other.importance / total, 1.0)
         return Quadratic(total, torch.lerp(self.anchor, other.anchor, share))
 
 
-class QuadraticPenaltyMethod(SingleNetworkMethod):
-    """One network; its shared weights are held by a quadratic penalty where they matter to earlier tasks.
+PenaltySettingsT = TypeVar("PenaltySettingsT", bound=PenaltySettings)
+
+
+class QuadraticPenaltyMethod(SingleNetworkMethod[PenaltySettingsT]):
+    """One network with a quadratic penalty on changes of the shared weights that matter to earlier tasks.
 
     Settings of a subclass have `penalty_weight`.
     """
 
     scale: float
-    """What the weighted quadratic is multiplied with in the loss."""
+    """Factor of the weighted quadratic in the loss."""
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PenaltySettingsT) -> None:
         super().__init__(settings)
         self.quadratic: Quadratic | None = None
 
     @abstractmethod
     def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
-        """How much each shared weight matters to the task that has just been learned, >= 0."""
+        """Measure how much each shared weight matters to the task that has just been learned, >= 0."""
 
     @abstractmethod
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
-        """The penalty of all earlier tasks and that of the new one, as one."""
+        """Merge the penalty of all earlier tasks with that of the new one."""
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss:
-        """Cross-entropy of the new task, and the penalty."""
+        """Return the cross-entropy of the new task plus the penalty."""
         network, index, quadratic = self._network(), len(self.tasks), self.quadratic
         plain = cross_entropy(lambda inputs: head(self.features(inputs, index)))
         weight = self.scale * self.settings.penalty_weight
@@ -201,7 +206,7 @@ class QuadraticPenaltyMethod(SingleNetworkMethod):
         return loss
 
     def consolidate(self, examples: Examples, context: Context) -> None:
-        """Measure what matters to the task, and hold it where it is."""
+        """Measure the importance of each weight to the task, and update the penalty."""
         network = self._network()
         use_task(network, len(self.tasks) - 1)
         importance = self.importance(self.heads[-1], examples, context)
@@ -209,17 +214,17 @@ class QuadraticPenaltyMethod(SingleNetworkMethod):
         self.quadratic = new if self.quadratic is None else self.merged(self.quadratic, new)
 
     def memory(self) -> dict[str, int]:
-        """Importance and anchor, a float each for every shared weight."""
+        """Count the bytes of importance and anchor, one float each per shared weight."""
         held = {} if self.quadratic is None else vars(self.quadratic)
         return {name: tensor.numel() * tensor.element_size() for name, tensor in held.items()}
 
     def state_dict(self) -> Tree:
-        """Tasks, backbone, heads and the penalty."""
+        """Return tasks, backbone, heads and the penalty."""
         quadratic = None if self.quadratic is None else dict(vars(self.quadratic))
         return super().state_dict() | {"quadratic": quadratic}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         super().load_state_dict(state, device)
         held = state["quadratic"]
         self.quadratic = None if held is None else Quadratic(**{name: tensor.to(device) for name, tensor in held.items()})

@@ -9,28 +9,29 @@ from lifelong.methods.backbone import make_backbone
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.methods.single import IMAGE_SIZE, load_head, new_head
 from lifelong.networks.frozen import freeze
+from lifelong.settings.baselines import IndependentSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
 
 
-class Independent(Method):
+class Independent(Method[IndependentSettings]):
     """A fresh backbone and head per task, trained with cross-entropy, each from initial weights of its own."""
 
     name = "independent"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: IndependentSettings) -> None:
         super().__init__(settings)
         self.backbones = nn.ModuleList()
         self.heads = nn.ModuleList()
         self.image_sizes: list[int] = []
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's backbone and head."""
+        """Return the task's backbone and head."""
         return self.backbones[task_index], self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the features of the task's backbone."""
+        """Apply the task's head to the features of its backbone."""
         return self.heads[task_index](self.backbones[task_index](inputs))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -51,7 +52,7 @@ class Independent(Method):
         return record
 
     def state_dict(self) -> Tree:
-        """Tasks, backbones and heads."""
+        """Return tasks, backbones and heads."""
         return {
             "tasks": self._tasks_state(),
             "image_sizes": list(self.image_sizes),
@@ -60,7 +61,7 @@ class Independent(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
         self.image_sizes = list(state.get("image_sizes", [IMAGE_SIZE] * len(self.tasks)))

@@ -9,8 +9,8 @@ Not a lifelong learner: it keeps every training and validation image of every ta
 
 Choices:
 
-- It starts anew at every task, from the initial weights that the first task's seed gives the backbone and each task's own seed gives
-  its head. So the last network is what training on everything at once gives, whatever the order of tasks; to go on from earlier weights
+- It starts afresh at every task, from the initial weights that the first task's seed gives the backbone and each task's own seed gives
+  its head. So the last network is what training on everything at once gives, whatever the order of tasks; to continue from earlier weights
   would train it many times as long and start it from a poorer place (Ash & Adams, NeurIPS 2020). The cost is in the records: t tasks
   of n images are t(t + 1) / 2 n images an epoch.
 - An epoch passes over all images once, in batches drawn from all tasks alike: larger tasks weigh more, as in the sum above. Each image is
@@ -18,7 +18,7 @@ Choices:
 - The epoch is chosen by the validation images of all tasks, each image counting once: choosing by the last task's alone would favour it.
 - Batch norm: where each task has statistics of its own, a batch holds images of one task only (a few images of each task would make
   poor statistics), and an epoch passes over the batches of all tasks in random order. "frozen" is not offered, since a network that
-  starts anew has no statistics to freeze.
+  starts afresh has no statistics to freeze.
 """
 
 import itertools
@@ -31,11 +31,12 @@ from torch import Tensor, nn
 
 from lifelong.data.task import NO_AUGMENTATION, Split, Task
 from lifelong.methods.backbone import feature_dim, head_bias
-from lifelong.methods.imagestore import ImageStore, KeptImages, Part
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.replay import has_own_statistics, mixed_cross_entropy, mixed_features
+from lifelong.methods.replay_buffer import KeptImages, Part, ReplayBuffer
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.frozen import freeze
+from lifelong.settings.baselines import JointSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batches
 from lifelong.training.fit import Batch
@@ -43,8 +44,8 @@ from lifelong.training.select import fit_selected
 
 
 @dataclass(frozen=True)
-class TaskByTask(Examples):
-    """Examples of several tasks, whose batches hold one task's each.
+class SingleTaskBatches(Examples):
+    """Examples of several tasks; each batch holds examples of one task.
 
     Attributes:
         counts: training examples of each task, which follow each other.
@@ -53,7 +54,7 @@ class TaskByTask(Examples):
     counts: tuple[int, ...] = ()
 
     def epoch(self, size: int, generator: torch.Generator) -> list[Int64[Tensor, "_"]]:
-        """The training examples in random batches, which come in random order; on the generator's device, which should be the host."""
+        """Return the training examples in random batches in random order; on the generator's device, which should be the host."""
         device = generator.device
         starts = itertools.accumulate(self.counts, initial=0)
         orders = [
@@ -63,8 +64,8 @@ class TaskByTask(Examples):
         return [parts[place] for place in torch.randperm(len(parts), generator=generator, device=device).tolist()]
 
 
-class Joint(SingleNetworkMethod):
-    """One network trained anew, at every task, on all images of all tasks so far.
+class Joint(SingleNetworkMethod[JointSettings]):
+    """One network, retrained at every task on all images of all tasks so far.
 
     Attributes:
         train, valid: every image seen.
@@ -72,49 +73,49 @@ class Joint(SingleNetworkMethod):
 
     name = "joint"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: JointSettings) -> None:
         super().__init__(settings)
-        self.train, self.valid = ImageStore(), ImageStore()
+        self.train, self.valid = ReplayBuffer(), ReplayBuffer()
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Keep the task's images, and train from the beginning on all that are kept."""
+        """Keep the task's images, and train from scratch on all kept images."""
         before = self.num_parameters()
-        train = ImageStore([*self.train.tasks, _kept(task, task.train, augmented=context.training.augment)])
-        valid = ImageStore([*self.valid.tasks, _kept(task, task.valid, augmented=False)])
+        train = ReplayBuffer([*self.train.tasks, _kept(task, task.train, augmented=context.training.augment)])
+        valid = ReplayBuffer([*self.valid.tasks, _kept(task, task.valid, augmented=False)])
         classes = [*(learned.classes for learned in self.tasks), len(task.classes)]
         network, heads = self._fresh(classes, context)
         own = has_own_statistics(self.settings)
 
-        def features(store: ImageStore, positions: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], list[Part]]:
-            parts = store.parts(positions, generator)
+        def features(buffer: ReplayBuffer, positions: Tensor, generator: torch.Generator | None) -> tuple[list[Tensor], list[Part]]:
+            parts = buffer.parts(positions, generator)
             return mixed_features(network, parts, own_statistics=own, learning=range(len(heads))), parts
 
         def loss(batch: Batch) -> Tensor:
             return mixed_cross_entropy(*features(train, batch.host_indices, batch.generator), heads)
 
         def predict(positions: Int64[Tensor, "b"]) -> Float[Tensor, "b c"]:
-            # Ascending positions come back in their order. Heads are as wide as the widest, where classes that are none never win.
+            # Ascending positions keep their order. All logits are padded to the widest head; padded classes never win.
             answers = [heads[part.task](answer) for answer, part in zip(*features(valid, positions, None), strict=True)]
             wide = [F.pad(logits, (0, max(classes) - logits.shape[1]), value=-torch.inf) for logits in answers]
             return torch.cat([torch.zeros(0, max(classes), device=positions.device), *wide])
 
         module = nn.ModuleList([network, *heads])
-        # Every image is fetched from the store by its position, since tasks differ in size and preparation.
-        places = [torch.arange(len(store), device=context.device) for store in (train, valid)]
-        examples = Examples(places[0], train.labels(), places[1], valid.labels())
+        # Every image is fetched from the buffer by its position, since tasks differ in size and preparation.
+        rows, valid_rows = (torch.arange(len(images), device=context.device) for images in (train, valid))
+        examples = Examples(rows, train.labels(), valid_rows, valid.labels())
         if own:
-            examples = TaskByTask(places[0], train.labels(), places[1], valid.labels(), counts=train.counts())
+            examples = SingleTaskBatches(rows, train.labels(), valid_rows, valid.labels(), counts=train.counts())
         outcome = fit_selected(module, examples, predict, self.training(context.training), context.stage("train"), loss=loss)
         freeze(module)
         self.backbone, self.heads, self.train, self.valid = network, nn.ModuleList(heads), train, valid
         self._remember(task)
         record = LearnRecord(parameters_added=self.num_parameters() - before)
         record.trained(outcome)
-        record.reason = f"trained anew on the {len(train)} training images of all tasks so far"
+        record.reason = f"retrained on the {len(train)} training images of all tasks so far"
         return record
 
     def memory(self) -> dict[str, int]:
-        """Every image seen."""
+        """Count the bytes of every image seen."""
         return {
             "training images": self.train.image_bytes,
             "validation images": self.valid.image_bytes,
@@ -122,16 +123,16 @@ class Joint(SingleNetworkMethod):
         }
 
     def state_dict(self) -> Tree:
-        """Also every image seen."""
+        """Return the state, with every image seen."""
         return super().state_dict() | {"train": self.train.state_dict(), "valid": self.valid.state_dict()}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         super().load_state_dict(state, device)
-        self.train, self.valid = (ImageStore.from_state(state[split], device) for split in ("train", "valid"))
+        self.train, self.valid = (ReplayBuffer.from_state(state[split], device) for split in ("train", "valid"))
 
     def _fresh(self, classes: list[int], context: Context) -> tuple[nn.Module, list[nn.Module]]:
-        """The untrained network for some tasks and their heads, the same at every task."""
+        """Make the untrained network and heads for some tasks, the same at every task."""
         with replace(context, task_index=0).seeded("backbone"):
             network = self.make_network()
         heads: list[nn.Module] = []
@@ -144,6 +145,6 @@ class Joint(SingleNetworkMethod):
 
 
 def _kept(task: Task, split: Split, *, augmented: bool) -> KeptImages:
-    """Copies of a split's images."""
+    """Copy a split's images."""
     policy = task.augmentation if augmented else NO_AUGMENTATION
     return KeptImages(split.images.clone(), split.labels.clone(), task.normalization, policy)

@@ -14,9 +14,9 @@ choice: it trains an ordinary network, whose convolutions are the first variants
 
 Choices where the paper is silent, or where its code is not followed:
 
-* The weights of the search are dropped: new convolutions, adapters and head begin anew, as the network of the chosen path is another one
-  than the relaxed network. A batch norm behind a reused or adapted variant begins as a copy of that which the variant was trained with,
-  so that a task that reuses all of an earlier network begins with its features.
+* The weights of the search are dropped: new convolutions, adapters and head are initialized afresh, since the network of the chosen path
+  differs from the relaxed network. A batch norm after a reused or adapted variant starts as a copy of the one the variant was trained
+  with, so that a task that reuses all of an earlier network starts with its features.
 * An adapter is added to the layer it adapts also in the chosen network. (PAR's authors' code then runs the adapter alone.)
 * An adapted convolution is a variant for later tasks, which may reuse it, or adapt it once more. Adapters have no biases, as batch norm
   follows; that of the stem has 3 channels to read, and is small.
@@ -39,39 +39,40 @@ from lifelong.data.task import Task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.single import load_head, new_head
 from lifelong.networks.frozen import freeze
-from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, GrowingResNet, Path
+from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, ChoicePath, GrowingResNet
 from lifelong.networks.resnet import LightResNet
 from lifelong.search.growth import search_growth
+from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.select import fit_selected
 
 
-class LearnToGrow(Method):
-    """For each convolution a task reuses, adapts or adds; what it needs is searched."""
+class LearnToGrow(Method[LearnToGrowSettings]):
+    """A task reuses, adapts or adds each convolution, as chosen by a search."""
 
     name = "learn-to-grow"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: LearnToGrowSettings) -> None:
         super().__init__(settings)
-        self.paths: list[Path] = []
+        self.paths: list[ChoicePath] = []
         self._start()
 
     def _start(self) -> None:
-        """Know no task's network yet."""
+        """Reset to no tasks."""
         self.grown = GrowingResNet(self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.networks, self.heads = nn.ModuleList(), nn.ModuleList()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's network with what is its own, the variants it borrows, and its head."""
+        """Return the task's network, the variants it borrows, and its head."""
         return self.networks[task_index], *self.grown.borrowed(self.paths[task_index]), self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on what its network makes of prepared images."""
+        """Apply the task's network and head to prepared images."""
         return self.heads[task_index](self.networks[task_index](inputs))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Search a path, then train the network of it."""
+        """Search a path, then train its network."""
         before = self.num_parameters()
         record = LearnRecord(expert=len(self.tasks))
         examples = image_examples(task, augmented=context.training.augment)
@@ -92,8 +93,8 @@ class LearnToGrow(Method):
         record.parameters_added = self.num_parameters() - before
         return record
 
-    def _search(self, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Path:
-        """Step 1, with batch norms and a head that are dropped with it. The record's reason becomes how sure the search is."""
+    def _search(self, examples: Examples, task: Task, context: Context, record: LearnRecord) -> ChoicePath:
+        """Search a path (step 1) and drop the search network; the record's reason says how confident the search is."""
         stage = context.stage("search")
         with context.seeded("search"):
             supernet = self.grown.supernet()
@@ -110,7 +111,7 @@ class LearnToGrow(Method):
         self.heads.append(head)
 
     def state_dict(self) -> Tree:
-        """Tasks, paths, and of each task what its network holds."""
+        """Return tasks, paths, and what each task's network holds."""
         return {
             "tasks": self._tasks_state(),
             "paths": [[(choice.kind, choice.variant) for choice in path] for path in self.paths],
@@ -119,11 +120,11 @@ class LearnToGrow(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self._start()
         self.paths = [tuple(Choice(*choice) for choice in path) for path in state["paths"]]
-        # In the order of tasks: a network borrows what those before it have left.
+        # In the order of tasks: a network borrows modules of earlier ones.
         for path, weights, head in zip(self.paths, state["networks"], state["heads"], strict=True):
             network = self.grown.network(path).to(device)
             network.load_state_dict(weights)

@@ -9,7 +9,7 @@ layer by layer, from the bottom up:
 1. Where |z_m| > outlier_threshold for all modules of a layer, which are all frozen, the layer gets a new one.
 2. Projection: for `projection_epochs` the new module alone is trained with the task's head, such that the frozen modules above know what it
    gives. Then the next layer is looked at.
-3. The new modules and the head are trained together; then modules, statistics and head are frozen for good.
+3. The new modules and the head are trained together; then modules, statistics and head are frozen permanently.
 
     step 2:  L = CE + structural_weight * (mean l of the new module + sum over layers above of mean sum_m w_m l_m)
     step 3:  L = CE + structural_weight * sum over new modules of mean l
@@ -65,6 +65,7 @@ from lifelong.networks.blocks import make_chain
 from lifelong.networks.composition import Catch, Layers, LocalModule, Routing, StructuralHead, compose, log, make_module
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary
+from lifelong.settings.growing import LMCSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
@@ -75,7 +76,7 @@ from lifelong.training.stages import derive_seed
 
 @dataclass
 class Growth:
-    """The network as it grows while a task is learned.
+    """The growing network while a task is learned.
 
     Attributes:
         layers: the modules of each layer; a new one is the last of its layer.
@@ -88,25 +89,25 @@ class Growth:
     new: list[int] = field(default_factory=list)
 
     def added(self) -> list[LocalModule]:
-        """The new modules, from the bottom up."""
+        """Return the new modules, from the bottom up."""
         return [self.layers[position][-1] for position in self.new]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The batches that a layer is tested by.
+    """The batches that a layer is tested with.
 
     Attributes:
         batches: positions of images, (b, size), for each size that there is.
-        meant: the size that the deviation of a mean is of; None: each batch's own.
+        deviation_size: batch size used for the deviation of a mean; None: each batch's own.
     """
 
     batches: list[Int64[Tensor, "_b _size"]]
-    meant: int | None = None
+    deviation_size: int | None = None
 
 
 def outlyingness(modules: Sequence[LocalModule], losses: Float[Tensor, "m n"], tested: Samples) -> float:
-    """The largest over batches of the smallest |z| of a layer's modules.
+    """Compute the maximum over batches of the smallest |z| of a layer's modules.
 
     Args:
         modules: of the layer.
@@ -116,18 +117,18 @@ def outlyingness(modules: Sequence[LocalModule], losses: Float[Tensor, "m n"], t
     farthest = 0.0
     for batches in tested.batches:
         means = losses[:, batches.to(losses.device)].mean(dim=2)  # (m, b)
-        size = tested.meant or batches.shape[1]
+        size = tested.deviation_size or batches.shape[1]
         z = torch.stack([module.outlyingness(own, size) for module, own in zip(modules, means, strict=True)])
         farthest = max(farthest, z.abs().amin(dim=0).max().item())
     return farthest
 
 
-class LMC(Method):
-    """Layers of modules that know by themselves which inputs are theirs; a layer grows where none of its modules does."""
+class LMC(Method[LMCSettings]):
+    """Layers of modules that recognize their own inputs; a layer grows if none of its modules knows a task."""
 
     name = "lmc"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: LMCSettings) -> None:
         super().__init__(settings)
         chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.chain = chain
@@ -137,20 +138,20 @@ class LMC(Method):
         self.routing = Routing(self.settings.routing_temperature, prior)
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """All modules, since any may take part in an answer, and the task's head."""
+        """Return all modules, since any may take part in an answer, and the task's head."""
         return *self.library.modules, self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the features of the whole composition."""
+        """Apply the task's head to the features of the whole composition."""
         return self.heads[task_index](self._features(inputs))
 
     @property
     def batch_dependent(self) -> bool:
-        """By the batch prior."""
+        """Whether the batch prior is on."""
         return self.settings.batch_prior
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
-        """By how well each head reconstructs the features: softmax(-log loss / routing_temperature)."""
+        """Compute task probabilities from how well each head reconstructs the features: softmax(-log loss / routing_temperature)."""
         with torch.no_grad():
             features: dict[Normalization, Tensor] = {}
             for task in self.tasks:
@@ -178,8 +179,8 @@ class LMC(Method):
         with context.timed("statistics", record):
             for position, losses in enumerate(self.losses(growth.layers, examples)):
                 if position in growth.new:
-                    growth.layers[position][-1].measured(losses[-1])
-            head.measured(
+                    growth.layers[position][-1].set_statistics(losses[-1])
+            head.fit_autoencoder(
                 batched(
                     lambda inputs: compose(growth.layers, inputs, self.routing)[0],
                     examples.train,
@@ -197,11 +198,11 @@ class LMC(Method):
         return record
 
     def layers(self) -> list[list[LocalModule]]:
-        """The frozen modules of each layer."""
+        """Return the frozen modules of each layer."""
         return [cast(list[LocalModule], list(modules)) for modules in self.library.modules]
 
     def losses(self, layers: Layers, examples: Examples) -> list[Float[Tensor, "m n"]]:
-        """l_m of every module on every training image, by layer; not augmented, without gradients.
+        """Compute l_m of every module on every training image, by layer; not augmented, without gradients.
 
         Args:
             layers: all, or the lowest ones.
@@ -216,9 +217,9 @@ class LMC(Method):
         )
 
     def _sweep(self, growth: Growth, examples: Examples, context: Context, record: LearnRecord) -> str:
-        """Steps 1 and 2 for each layer from the bottom up; returns what was found."""
+        """Run steps 1 and 2 for each layer from the bottom up; return the findings as text."""
         found = []
-        self._check_begun(context)
+        self._check_started(context)
         for position, modules in enumerate(growth.layers):
             with context.timed("outliers", record):
                 losses = self.losses(growth.layers[: position + 1], examples)[position]
@@ -232,7 +233,7 @@ class LMC(Method):
         return f"{where} of 0 to {len(self.chain) - 1}: {of} is {', '.join(found)}"
 
     def _tested(self, position: int, images: int, context: Context) -> Samples:
-        """The batches by which a layer is tested: those of a training, or all images as if they were one of its batches."""
+        """Return the batches that test a layer: those of a training, or all images as a single batch."""
         size = context.training.batch_size
         if self.settings.outlier_test == "mean":
             return Samples([torch.arange(images)[None]], size)
@@ -244,14 +245,14 @@ class LMC(Method):
         ]
         return Samples([torch.stack([part for part in parts if len(part) == length]) for length in sorted(set(map(len, parts)))])
 
-    def _check_begun(self, context: Context) -> None:
-        """Refuse a task that an earlier version of the library began, which tested otherwise."""
+    def _check_started(self, context: Context) -> None:
+        """Refuse a task started by an earlier version of the library, which used another test."""
         stage = context.stage("outliers")
         if stage.outcome() is None:
             # Files that carry digests are of no such version: then the mark itself was damaged.
             if not context.seal.required and (context.began("train") or context.began("project-*")):
                 raise LifelongError(
-                    f"task '{context.task_name}': begun by a version that tested for outliers otherwise; delete the folder to start over"
+                    f"task '{context.task_name}': started by a version with another outlier test; delete the folder to start over"
                 )
             stage.finish({"test": self.settings.outlier_test})
 
@@ -267,14 +268,14 @@ class LMC(Method):
         growth.new.append(position)
 
     def project(self, growth: Growth, position: int, examples: Examples, context: Context, record: LearnRecord) -> None:
-        """Step 2: train a new module with the head, and nothing else."""
+        """Train only a new module and the head (step 2)."""
         freeze(*growth.added())
         module = growth.layers[position][-1].requires_grad_(True)
-        unjudged = replace(examples, valid=examples.valid[:0], valid_labels=examples.valid_labels[:0])
+        without_validation = replace(examples, valid=examples.valid[:0], valid_labels=examples.valid_labels[:0])
         training = replace(context.training, epochs=self._projection_epochs(context.training), weight_decay_grid=())
         outcome = fit(
             nn.ModuleList([module, growth.head.classifier]),
-            unjudged,
+            without_validation,
             self._prediction(growth),
             training,
             context.stage(f"project-{position}"),
@@ -283,7 +284,7 @@ class LMC(Method):
         record.trained(outcome, "project")
 
     def _train(self, growth: Growth, examples: Examples, context: Context, record: LearnRecord) -> None:
-        """Step 3: train all new modules and the head in the epochs that are left."""
+        """Train all new modules and the head for the remaining epochs (step 3)."""
         total = context.training.epochs
         spent = len(growth.new) * self._projection_epochs(context.training) if self.tasks else 0
         training = replace(context.training, epochs=max(total - spent, (total + 1) // 2))
@@ -298,7 +299,7 @@ class LMC(Method):
         return lambda inputs: growth.head(compose(growth.layers, inputs, self.routing)[0])
 
     def loss(self, growth: Growth, projected: int | None = None) -> Loss:
-        """The loss of step 3, or that of step 2 for a layer's new module.
+        """Return the loss of step 3, or of step 2 for a layer's new module.
 
         Args:
             growth: the network in training.
@@ -320,12 +321,12 @@ class LMC(Method):
         return compose(self.layers(), inputs, self.routing)[0]
 
     def memory(self) -> dict[str, int]:
-        """The mean and the deviation of each module's loss."""
+        """Count the bytes of the mean and deviation of each module's loss."""
         modules = [module for layer in self.layers() for module in layer]
         return {"statistics": sum(module.loss_mean.nbytes + module.loss_std.nbytes for module in modules)}
 
     def state_dict(self) -> Tree:
-        """Tasks, modules with their statistics, and heads."""
+        """Return tasks, modules with their statistics, and heads."""
         return {
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
@@ -333,7 +334,7 @@ class LMC(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.library.load_state_dict(state["library"], device)
         self.heads = nn.ModuleList()
@@ -346,7 +347,7 @@ class LMC(Method):
 
 
 def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of the states of equal modules; whole numbers (the batches that a batch norm has seen) are those of the first."""
+    """Average the states of equal modules; integers (the batches a batch norm has seen) come from the first."""
     first = states[0]
     return {
         name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value

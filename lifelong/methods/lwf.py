@@ -13,20 +13,21 @@ from torch import nn
 
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.single import SingleNetworkMethod
+from lifelong.settings.baselines import LwFSettings
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Loss
 
 
-class LwF(SingleNetworkMethod):
+class LwF(SingleNetworkMethod[LwFSettings]):
     """Cross-entropy on the new task plus distillation of every old head on the new task's images."""
 
     name = "lwf"
 
     def trained_heads(self) -> list[nn.Module]:
-        """All old heads, or none (`train_old_heads`)."""
+        """Return all old heads, or none (`train_old_heads`)."""
         return list(self.heads) if self.settings.train_old_heads else []
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss:
-        """Eq. 1-3 of the paper, as in PAR Eq. 9."""
+        """Return the loss of Eq. 1-3 of the paper, as in PAR Eq. 9."""
         weight, temperature = self.settings.kd_weight, self.settings.temperature
         return distillation_loss(self._network(), head, list(self.heads), examples, weight=weight, temperature=temperature)

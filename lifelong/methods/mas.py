@@ -16,7 +16,7 @@ squared logits over images and classes, times the batch size, averaged over batc
 with that. (There in training mode on augmented images; here as above.)
 
 Default `penalty_weight`: 1, the paper's for object recognition and that of the authors' code. Logits have no fixed scale, so it is to be
-chosen anew for another backbone or length of training.
+chosen again for another backbone or length of training.
 """
 
 from collections.abc import Sequence
@@ -27,21 +27,22 @@ from torch import Tensor, nn
 
 from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, mean_over_samples, squared_sums
 from lifelong.methods.method import Context
+from lifelong.settings.baselines import MASSettings
 from lifelong.training.examples import Examples
 from lifelong.training.stages import Stage, derive_seed
 
 
-class MAS(QuadraticPenaltyMethod):
+class MAS(QuadraticPenaltyMethod[MASSettings]):
     """Cross-entropy on the new task plus a quadratic penalty, weighted by how much the outputs of earlier tasks depend on a weight."""
 
     name = "mas"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: MASSettings) -> None:
         super().__init__(settings)
         self.scale = 1.0 if self.settings.importance == "paper" else 0.5
 
     def importance(self, head: nn.Module, examples: Examples, context: Context) -> Float[Tensor, "p"]:
-        """Omega of the task alone."""
+        """Compute Omega of the task alone."""
         stage = context.stage("importance")
         if self.settings.importance == "paper":
             return output_sensitivity(self._network(), head, examples, stage)
@@ -50,12 +51,12 @@ class MAS(QuadraticPenaltyMethod):
         return squared_batch_sensitivity(self._network(), head, examples, order.split(context.training.batch_size), stage)
 
     def merged(self, old: Quadratic, new: Quadratic) -> Quadratic:
-        """Importance adds up, or is averaged as in the code of PAR's authors; the anchor is the newest."""
+        """Add importances, or average them as in the code of PAR's authors; take the newest anchor."""
         return old.moved(new) if self.settings.importance == "paper" else old.averaged(new, len(self.tasks) - 1)
 
 
 def output_sensitivity(network: nn.Module, head: nn.Module, examples: Examples, stage: Stage | None = None) -> Float[Tensor, "p"]:
-    """mean over training images of |d ||logits||^2 / d theta|, for the shared weights of a backbone."""
+    """Compute the mean over training images of |d ||logits||^2 / d theta|, for the shared weights of a backbone."""
 
     def rows(logits: Tensor, label: Tensor) -> Tensor:
         return 2 * logits.unsqueeze(0)  # d ||z||^2 / dz, (1, c)
@@ -66,9 +67,9 @@ def output_sensitivity(network: nn.Module, head: nn.Module, examples: Examples, 
 def squared_batch_sensitivity(
     network: nn.Module, head: nn.Module, examples: Examples, batches: Sequence[Int64[Tensor, "_"]], stage: Stage | None = None
 ) -> Float[Tensor, "p"]:
-    """Mean over batches of B (d mean(logits^2) / d theta)^2, the mean over a batch's B images and over classes, for the shared weights.
+    """Compute the mean over batches of B (d mean(logits^2) / d theta)^2, the mean over B images and over classes, for the shared weights.
 
-    A last batch that is smaller counts as much as it has images.
+    A smaller last batch counts in proportion to its images.
 
     Args:
         network: the backbone, in evaluation mode.

@@ -1,4 +1,4 @@
-"""The contract of a method: what it is given, what it must answer, what it must be able to save."""
+"""The contract of a method: what it receives, what it must answer and what it must save."""
 
 import time
 from abc import ABC, abstractmethod
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -23,7 +23,7 @@ from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, init
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a method is given to learn one task with, besides the task.
+    """What a method receives to learn one task, besides the task itself.
 
     Attributes:
         task_index: the task's position in the stream, from 0.
@@ -35,7 +35,7 @@ class Context:
         folder: where stages keep their states; None keeps nothing.
         on_phase: called when a phase begins, with its name.
         on_epoch: called at every epoch's end.
-        on_note: called with what a person should know while the task is learned.
+        on_note: called with warnings for the user while the task is learned.
         save_every: seconds between two saves of a stage's running state.
         seal: binds what stages save to the run and to their place.
     """
@@ -54,37 +54,37 @@ class Context:
     seal: Seal = field(default_factory=Seal)
 
     def note(self, text: str, record: "LearnRecord") -> None:
-        """Tell a person what should be known, now and in the task's record."""
+        """Report a warning to the user, now and in the task's record."""
         record.notes.append(text)
         self.on_note(text)
 
     def stage(self, name: str) -> Stage:
-        """A named, seeded, resumable stage of learning this task."""
+        """Create a named, seeded, resumable stage of learning this task."""
         self.on_phase(name)
         seed = derive_seed(self.seed, self.task_index, name)
         where = f"task '{self.task_name}', {name}"
         return Stage(name, seed, where, self.folder, self.on_epoch, self.save_every, self.seal)
 
     def began(self, name: str) -> bool:
-        """Tell whether a stage of this name was begun for the task by an earlier start."""
+        """Tell whether an earlier start of the run has started a stage of this name for the task."""
         return self.folder is not None and any(self.folder.glob(f"{name}.*.safetensors"))
 
     def extractor(self, name: str, feature_input: str) -> Extractor:
-        """The frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""
+        """Open the frozen feature extractor of a name, for an input policy (`RelatednessSettings.feature_input`)."""
         if self.open_extractor is None:
             raise ValueError("this context has no open_extractor, and the method needs features")
         return self.open_extractor(name, feature_input)
 
     @contextmanager
     def timed(self, name: str, record: "LearnRecord") -> Generator[None]:
-        """A phase that is no stage: too short to be saved, or a function of what was saved before."""
+        """Time a phase that is not a stage: too short to save, or recomputed from saved results."""
         self.on_phase(name)
         started = time.perf_counter()
         yield
         record.seconds[name] = record.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def seeded(self, name: str) -> AbstractContextManager[None]:
-        """A block whose random numbers (initial weights) are this task's and this name's own."""
+        """Seed the random numbers (initial weights) of the block by this task and this name."""
         return initial(derive_seed(self.seed, self.task_index, name))
 
 
@@ -97,17 +97,17 @@ class LearnRecord:
         expert: index of the expert that serves the task, if the method has several.
         distances: Eq. 4 to each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
-        alpha, beta: the thresholds that the distances were held against.
+        alpha, beta: the thresholds that the distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
         genotype: the cell of the expert, as text that can be pasted back.
-        edges: edges of the cell that was searched for the task; 0: none was.
-        undecided_edges: those of them that the search has not decided, so that ties were broken.
+        edges: edges of the cell searched for the task; 0 without a search.
+        undecided_edges: those that the search left undecided, so that ties were broken.
         epochs: epochs of training (not of search).
         seconds: wall time by phase.
-        hyperparameters: what was chosen on validation, and the validation accuracy reached.
+        hyperparameters: values chosen on validation data, and the validation accuracy reached.
         parameters_added: parameters that the task added to the model.
-        notes: what a person should know about how the task was learned; the same text for the same trouble.
+        notes: warnings about how the task was learned; the same text for the same problem.
     """
 
     decision: str | None = None
@@ -123,12 +123,12 @@ class LearnRecord:
     undecided_edges: int = 0
     epochs: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, object] = field(default_factory=dict)
     parameters_added: int = 0
     notes: list[str] = field(default_factory=list)
 
     def trained(self, outcome: FitOutcome, phase: str = "train") -> None:
-        """Note what a fit came to, and its time under the name of its phase."""
+        """Record the outcome of a fit, and its time under the name of its phase."""
         self.epochs += outcome.epochs
         self.seconds[phase] = self.seconds.get(phase, 0.0) + outcome.seconds
         self.hyperparameters |= {
@@ -154,7 +154,7 @@ class LearnedTask:
 
 
 class Recognized(NamedTuple):
-    """What a method says of images whose task nobody has named.
+    """What a method infers about images of an unknown task.
 
     Attributes:
         probabilities: see `Method.task_probabilities`.
@@ -165,17 +165,21 @@ class Recognized(NamedTuple):
     strangeness: Float[Tensor, "n"] | None
 
 
-class Method(ABC):
+SettingsT = TypeVar("SettingsT")
+
+
+class Method(ABC, Generic[SettingsT]):
     """A lifelong learner: sees one task at a time, and answers for every task it has seen.
 
     A subclass says which modules answer for a task (`modules`), how (`predict`), how it learns, and
-    how its networks are rebuilt from a saved description. Construction only stores hyper-parameters.
+    how its networks are rebuilt from a saved description. Construction only stores hyper-parameters. `Method[MySettings]` lets a type
+    checker catch a misspelled `self.settings`; the parameter may be left out.
     """
 
     name: ClassVar[str]
-    """The name it is registered under."""
+    """The name under which the method is registered."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
         self.tasks: list[LearnedTask] = []
         self._extractor: Extractor | None = None
@@ -190,29 +194,29 @@ class Method(ABC):
 
     @abstractmethod
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The modules that answer for a task, no more and no less: what is counted, hashed and expected not to change."""
+        """Return exactly the modules that answer for a task: what is counted, hashed and expected not to change."""
 
     @abstractmethod
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """Logits of prepared (normalized) images by the modules of a task."""
+        """Compute logits of prepared (normalized) images by the modules of a task."""
 
     @abstractmethod
     def state_dict(self) -> Tree:
-        """All that must survive, as tensors and plain values."""
+        """Return everything to be saved, as tensors and plain values."""
 
     @abstractmethod
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device. Where features are needed, `attach_extractor` follows."""
+        """Restore what `state_dict` returned, on a device. Methods that need features also need `attach_extractor`."""
 
     def extractor(self) -> tuple[str, str] | None:
-        """Name and input policy of the feature extractor that `learn` will ask its context for; None for no extractor."""
+        """Return name and input policy of the feature extractor that `learn` requests from its context; None for no extractor."""
         return None
 
     def attach_extractor(self, open_extractor: Callable[[str, str], Extractor]) -> None:
-        """Open the extractor that `extractor` names, for answers that look at features (`task_probabilities`), and hold it.
+        """Open and keep the extractor that `extractor` names, for answers that need features (`task_probabilities`).
 
-        An extractor is no part of the state: after `load_state_dict`, whoever has it gives it. A method that needs it for answers
-        also attaches it in `learn`, with `context.extractor`.
+        The extractor is not part of the state: the caller attaches it after `load_state_dict`. A method that needs it for answers also
+        attaches it in `learn`, with `context.extractor`.
 
         Args:
             open_extractor: takes a name and an input policy.
@@ -221,17 +225,17 @@ class Method(ABC):
         self._extractor = None if wanted is None else open_extractor(*wanted)
 
     def _attached(self) -> Extractor:
-        """The extractor, where an answer cannot do without."""
+        """Return the attached extractor, which an answer needs."""
         if self._extractor is None:
             raise ValueError(f"'{self.name}' looks at features: after load_state_dict, give an extractor with attach_extractor")
         return self._extractor
 
     def memory(self) -> dict[str, int]:
-        """Bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""
+        """Count the bytes kept besides the parameters, by kind (exemplars, prototypes, Fisher information, ...)."""
         return {}
 
     def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """Logits of a task's classes.
+        """Compute the logits of a task's classes.
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W).
@@ -244,7 +248,7 @@ class Method(ABC):
             return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
-        """How likely it is for each task learned so far that an image is one of its; None, as here, if the method cannot tell.
+        """Estimate, for each task learned so far, the probability that an image belongs to it; None, as here, if the method cannot.
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W), of any task.
@@ -255,18 +259,18 @@ class Method(ABC):
         return None
 
     def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
-        """How unlike anything learned each image is; None, as here, if the method cannot tell.
+        """Estimate how unlike everything learned each image is; None, as here, if the method cannot.
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W).
 
         Returns:
-            Of shape (N,), from 0; above 1 an image lies farther out than 95 % of the validation images of every task.
+            Of shape (N,), >= 0; above 1 an image lies farther out than 95 % of the validation images of every task.
         """
         return None
 
     def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
-        """`task_probabilities` and `strangeness` at once; for a method that gets both from the same computation, which then overrides this.
+        """Compute `task_probabilities` and `strangeness` at once; override it where both come from the same computation.
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W), of any task.
@@ -275,15 +279,15 @@ class Method(ABC):
 
     @property
     def batch_dependent(self) -> bool:
-        """Whether what comes out for an image depends on the images it is asked about with; no, as here, unless a method says so."""
+        """Whether the answer for an image depends on the other images of the batch; False unless a method overrides it."""
         return False
 
     def num_parameters(self) -> int:
-        """The paper's M: distinct parameters that are needed to answer for any task seen; no buffers."""
+        """Count the paper's M: distinct parameters needed to answer for all tasks seen, without buffers."""
         return count_parameters(module for task in range(len(self.tasks)) for module in self.modules(task))
 
     def _remember(self, task: Task) -> None:
-        """Note the task as learned."""
+        """Record the task as learned."""
         self.tasks.append(LearnedTask(task.name, len(task.classes), task.normalization))
 
     def _tasks_state(self) -> Tree:
@@ -294,5 +298,5 @@ class Method(ABC):
 
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:
-    """Number of distinct parameters of some modules, each counted once however often it is shared."""
+    """Count the distinct parameters of some modules, each once however often it is shared."""
     return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())

@@ -1,10 +1,10 @@
-"""What the two variants of MNTDP share (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): the library, the source, the paths.
+"""The common part of both MNTDP variants (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): the library, the source, the paths.
 
-A task is answered by a path: a chain of modules, the head its last. All modules learned so far stand in a library, frozen. A new task
+A task is answered by a path: a chain of modules ending in the head. All modules learned so far are kept, frozen, in a library. A new task
 
 1. picks a source, the earlier task whose path suits it best without training: the one on whose features, before the head, a k-nearest-
    neighbor classifier of the new training images gets the most validation images right (the first on ties);
-2. considers the paths that follow the source for some modules and go on with new ones, from all new to all reused: seven for the six
+2. considers the paths that follow the source for some modules and continue with new ones, from all new to all reused: seven for the six
    modules of the light ResNet-18. The last needs a head with as many classes as the task has;
 3. learns which of them to take, by a full training of each (`mntdp_d.py`) or by a distribution over them (`mntdp_s.py`);
 4. adds the new modules of that path to the library. Those of the others are dropped.
@@ -21,6 +21,7 @@ Choices where the paper is silent, or where its code is not followed:
 """
 
 from abc import abstractmethod
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -33,23 +34,26 @@ from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.single import load_head
 from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
-from lifelong.networks.library import ModuleLibrary, Path
+from lifelong.networks.library import ModuleLibrary, ModulePath
 from lifelong.search.neighbors import nearest_labels
 from lifelong.search.paths import Candidate, candidate_paths
+from lifelong.settings.growing import MNTDPSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.stages import derive_seed
 
+MNTDPSettingsT = TypeVar("MNTDPSettingsT", bound=MNTDPSettings)
 
-class MNTDP(Method):
+
+class MNTDP(Method[MNTDPSettingsT]):
     """A path of library modules per task, along the path of the most similar earlier task; a subclass chooses where to leave it."""
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: MNTDPSettingsT) -> None:
         super().__init__(settings)
         self.chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.library = ModuleLibrary(self.chain.make, len(self.chain))
         self.heads = nn.ModuleList()
-        self.paths: list[Path] = []
+        self.paths: list[ModulePath] = []
 
     @abstractmethod
     def choose(
@@ -69,11 +73,11 @@ class MNTDP(Method):
         """
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The modules of the task's path."""
+        """Return the modules of the task's path."""
         return tuple(self._reused(self.paths[task_index]))
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """What the task's path makes of the images."""
+        """Apply the task's path to the images."""
         return nn.Sequential(*self.modules(task_index))(inputs)
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -95,13 +99,13 @@ class MNTDP(Method):
     def _positions(self) -> int:
         return len(self.chain) + 1
 
-    def _reused(self, path: Path) -> list[nn.Module]:
-        """The modules of a path, or of its beginning."""
+    def _reused(self, path: ModulePath) -> list[nn.Module]:
+        """Return the modules of a path or of a prefix of one."""
         blocks = len(self.chain)
         return [*self.library.chain(path[:blocks]), *(self.heads[number] for number in path[blocks:])]
 
     def _candidates(self, examples: Examples, classes: int, context: Context, record: LearnRecord) -> tuple[list[Candidate], str]:
-        """The paths to choose from, and what is to be said of their source."""
+        """Return the candidate paths and a description of their source."""
         if not self.tasks:
             return candidate_paths(self._positions, None), ""
         with context.timed("neighbors", record):
@@ -111,12 +115,12 @@ class MNTDP(Method):
         return candidate_paths(self._positions, self.paths[source], head_fits=fits), found
 
     def _source(self, examples: Examples, context: Context) -> tuple[int, float]:
-        """The earlier task with the best features for the new one, and the accuracy of nearest neighbors on them."""
+        """Find the earlier task with the best features for the new one, and the nearest-neighbor accuracy on them."""
         if not len(examples.valid_labels):
             raise LifelongError(f"task '{context.task_name}' has no validation images, and {self.name} chooses by them; give it some")
         generator = torch.Generator().manual_seed(derive_seed(context.seed, context.task_index, "neighbors"))
-        known, asked = (self._drawn(labels, generator) for labels in (examples.train_labels, examples.valid_labels))
-        bodies: dict[Path, int] = {}
+        known, asked = (self._sample_positions(labels, generator) for labels in (examples.train_labels, examples.valid_labels))
+        bodies: dict[ModulePath, int] = {}
         for index, path in enumerate(self.paths):
             bodies.setdefault(path[: len(self.chain)], index)
         best, score = 0, -1.0
@@ -129,12 +133,12 @@ class MNTDP(Method):
                 best, score = index, right
         return best, score
 
-    def _drawn(self, labels: Int64[Tensor, "n"], generator: torch.Generator) -> Int64[Tensor, "m"]:
-        """Positions of at most `knn_images` samples."""
+    def _sample_positions(self, labels: Int64[Tensor, "n"], generator: torch.Generator) -> Int64[Tensor, "m"]:
+        """Sample positions of at most `knn_images` samples."""
         return torch.randperm(len(labels), generator=generator)[: self.settings.knn_images].to(labels.device)
 
     def _column(self, candidate: Candidate, classes: int, context: Context) -> nn.Sequential:
-        """New modules for a path."""
+        """Make new modules for a path."""
         blocks = len(self.chain)
         with context.seeded(f"path-{len(candidate.reused)}"):
             modules = [self.chain.make(p) if p < blocks else nn.Linear(self.chain.feature_dim, classes) for p in candidate.fresh]
@@ -153,7 +157,7 @@ class MNTDP(Method):
         self.paths.append(tuple(path))
 
     def state_dict(self) -> Tree:
-        """Tasks, library, heads and paths."""
+        """Return tasks, library, heads and paths."""
         return {
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
@@ -162,7 +166,7 @@ class MNTDP(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.library.load_state_dict(state["library"], device)
         self.heads = nn.ModuleList(load_head(weights, device) for weights in state["heads"])

@@ -1,7 +1,7 @@
 """MNTDP-S, the stochastic variant of MNTDP (Veniat, Denoyer & Ranzato, ICLR 2021, arXiv 2012.12631): a distribution over paths is learned.
 
-What a path is, and which there are, stands in `mntdp.py`. Paths are drawn, one for each image, from a distribution whose logits alpha
-(`leaving.py`) are learned by REINFORCE together with the weights of all new modules theta:
+Paths and candidates are defined in `mntdp.py`. Paths are drawn, one for each image, from a distribution whose logits alpha
+(`path_distribution.py`) are learned by REINFORCE together with the weights of all new modules theta:
 
     min over theta, alpha of  E_(x, y) E_(path ~ p_alpha) CE(path_theta(x), y)
     gradient of alpha  =  -mean of (R - baseline) d log p_alpha(path) / d alpha,   R = -CE
@@ -13,7 +13,7 @@ Choices where the paper is silent, or where its code is not followed:
 
 * The baseline is the mean reward of the other images of the batch, not of all: the estimate has no bias then.
 * Decided is an entropy below 0.001, taken over the whole distribution at an epoch's end; the code takes a mean over drawn choices.
-* The learning rate stays as it is in the search and falls in what is left. That training is one like any other: on all training images,
+* The learning rate is constant in the search and decays in the remaining epochs. That training is an ordinary one: on all training images,
   the best epoch on validation, a grid of weight decays if there is one (the search takes `weight_decay`).
 * All choices start even, as in the code, so that an all-new path starts with probability one half and full reuse with 1/64.
 """
@@ -25,11 +25,12 @@ from torch import nn
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.mntdp import MNTDP
 from lifelong.search.reinforce import search_path
+from lifelong.settings.growing import MNTDPSSettings
 from lifelong.training.examples import Examples
 from lifelong.training.frozen_prefix import fit_behind
 
 
-class MNTDPS(MNTDP):
+class MNTDPS(MNTDP[MNTDPSSettings]):
     """Learns a distribution over paths along with their weights, and keeps the most probable."""
 
     name = "mntdp-s"
@@ -37,7 +38,7 @@ class MNTDPS(MNTDP):
     def choose(
         self, prefixes: list[nn.Sequential], columns: list[nn.Sequential], examples: Examples, context: Context, record: LearnRecord
     ) -> tuple[int, str]:
-        """Search a path, and train it to its end."""
+        """Search a path, and train it for the remaining epochs."""
         if len(columns) == 1:
             record.trained(fit_behind(prefixes[0], columns[0], examples, context.training, context.stage("train")))
             return 0, "the first task: all new"

@@ -29,6 +29,7 @@ from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
+from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -37,12 +38,12 @@ from lifelong.training.select import fit_selected
 from lifelong.trees import on_device, tensor_bytes
 
 
-class PAR(Method):
+class PAR(Method[PARSettings]):
     """Experts of searched cells, each shared by a group of related tasks; a head per task."""
 
     name = "par"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PARSettings) -> None:
         super().__init__(settings)
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()
@@ -51,24 +52,24 @@ class PAR(Method):
         self.relatedness = Relatedness(self.settings)
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The expert of the task's group, and the task's head."""
+        """Return the expert of the task's group, and the task's head."""
         return self.experts[self.relatedness.groups.group_of(task_index)], self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on the features of its expert."""
+        """Apply the task's head to the features of its expert."""
         expert, head = self.modules(task_index)
         return head(expert(inputs))
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
-        """By the distances to the prototypes of each task; None where the variant keeps none."""
+        """Compute task probabilities from the distances to each task's prototypes; None if the variant keeps none."""
         return self.recognize(images).probabilities
 
     def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
-        """By the distance to the nearest prototype of all; None where the variant keeps none."""
+        """Compute strangeness from the distance to the nearest prototype; None if the variant keeps none."""
         return self.recognize(images).strangeness
 
     def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
-        """Both by the same distances."""
+        """Compute both from the same distances."""
         if not self.relatedness.needed:
             return Recognized(None, None)
         recognition = self.relatedness.recognition
@@ -76,7 +77,7 @@ class PAR(Method):
         return Recognized(recognition.probabilities(squares).to(images.device), recognition.strangeness(squares).to(images.device))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Measure, decide, and share an expert or make one."""
+        """Measure the task, decide, and share an expert or create one."""
         before = self.num_parameters()
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
         decision = self._decide(task, context, record)
@@ -101,11 +102,11 @@ class PAR(Method):
         return record
 
     def extractor(self) -> tuple[str, str] | None:
-        """That of the settings, unless the variant decides nothing by distance."""
+        """Return the extractor named by the settings; None if the variant needs no distances."""
         return (self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
 
     def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
-        """Step 1: distances and what follows from them."""
+        """Measure distances and decide (step 1)."""
         with context.timed("distances", record):
             self.attach_extractor(context.extractor)
             decision = self.relatedness.assess(task, self._extractor)
@@ -116,7 +117,7 @@ class PAR(Method):
         return decision
 
     def _train_head(self, expert: nn.Module, task: Task, context: Context, record: LearnRecord) -> nn.Module:
-        """Train a head on the frozen expert; its features are computed once, unless they are to be augmented."""
+        """Train a head on the frozen expert, whose features are computed once unless images are augmented."""
         head = new_head(expert, task, context)
         examples = image_examples(task, augmented=context.training.augment and self.settings.frozen_augment)
         training = self._reuse_training(context, task, head_only=True)
@@ -150,7 +151,7 @@ class PAR(Method):
         return REGULARIZERS[self.settings.regularizer]()
 
     def _keep(self, shared: Shared, record: LearnRecord) -> Tree:
-        """What the regularizer keeps of an expert that has learned a task."""
+        """Return what the regularizer keeps of an expert that has learned a task."""
         regularizer = self._regularizer()
         if type(regularizer).keep is Regularizer.keep:
             return None
@@ -158,7 +159,7 @@ class PAR(Method):
             return regularizer.keep(shared)
 
     def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> tuple[nn.Module, nn.Module]:
-        """Step 3: a new expert, trained from scratch (Eq. 10)."""
+        """Train a new expert from scratch (step 3, Eq. 10)."""
         examples = image_examples(task, augmented=context.training.augment)
         cell = self._cell(decision, examples, task, context, record)
         with context.seeded("expert"):
@@ -172,11 +173,11 @@ class PAR(Method):
         return network[0], network[1]
 
     def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
-        """The cell of a new expert: fixed, the nearest group's, or searched."""
+        """Choose the cell of a new expert: fixed, the nearest group's, or searched."""
         if self.settings.fixed:
             if self.settings.variant == "regularization" and context.began("search"):
                 raise LifelongError(
-                    f"task '{context.task_name}': this run was begun when --variant regularization searched its cell, as "
+                    f"task '{context.task_name}': this run was started when --variant regularization searched its cell, as "
                     "'regularization-searched' does now; delete the folder to start over"
                 )
             return genotype(self.settings.fixed_cell)
@@ -209,7 +210,7 @@ class PAR(Method):
         return CellNetwork(cell, self.settings.init_channels, self.settings.cells, reduce_bn=self.settings.reduce_bn)
 
     def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
-        """The training settings for a task: a tiny one may have its weight decay raised, but not for its head alone."""
+        """Return the training settings for a task; weight decay may be raised for a tiny task, but not for its head alone."""
         training = context.training
         if head_only or not 0 < len(task.train) <= self.settings.tiny_task:
             return training
@@ -221,18 +222,18 @@ class PAR(Method):
         )
 
     def _reuse_training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
-        """The training settings where an expert is reused: there, early stopping may be off."""
+        """Return the training settings for a reused expert, where early stopping may be off."""
         training = self._training(context, task, head_only=head_only)
         stops = self.settings.stop_reuse_early or training.schedule == "plateau"
         return training if stops else replace(training, patience=0)
 
     def memory(self) -> dict[str, int]:
-        """The prototypes, how far images lie from them, and what the regularizer keeps."""
+        """Count the bytes of prototypes, spreads and what the regularizer keeps."""
         kept = {"regularizer": tensor_bytes(self.kept)} if any(tree is not None for tree in self.kept) else {}
         return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes} | kept
 
     def state_dict(self) -> Tree:
-        """Tasks, experts with their cells, heads, groups and prototypes, and what the regularizer keeps."""
+        """Return tasks, experts with their cells, heads, groups and prototypes, and what the regularizer keeps."""
         kept = {"kept": list(self.kept)} if any(tree is not None for tree in self.kept) else {}
         return kept | {
             "tasks": self._tasks_state(),
@@ -243,7 +244,7 @@ class PAR(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.genotypes = [genotype(text) for text in state["genotypes"]]
         self.experts, self.heads = nn.ModuleList(), nn.ModuleList()

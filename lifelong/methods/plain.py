@@ -6,9 +6,9 @@ from lifelong.settings.training import TrainingSettings
 
 
 def plain_sgd(settings: TrainingSettings) -> TrainingSettings:
-    """The training settings without momentum and weight decay.
+    """Return the training settings without momentum and weight decay.
 
-    The rate is divided by one minus the momentum: in the long run that is how far a step with momentum goes. Who gives a rate and a
-    momentum of 0 gives the rate of plain SGD itself.
+    The rate is divided by one minus the momentum, the long-run length of a step with momentum. With a momentum of 0 the rate is
+    unchanged.
     """
     return replace(settings, lr=settings.lr / (1 - settings.momentum), momentum=0.0, weight_decay=0.0, weight_decay_grid=())

@@ -3,8 +3,8 @@
 Every task gets a column, a network of its own that also reads what the frozen columns of all earlier tasks make of the same image, by
 laterals that are trained with it (Eq. 2; `lifelong.networks.progressive` has the formula):
 
-    1. make column t beside columns 1 .. t-1; train its blocks, laterals and head by cross-entropy
-    2. freeze them for good; a task is answered for by the head of its column
+    1. make column t next to columns 1 .. t-1; train its blocks, laterals and head by cross-entropy
+    2. freeze them permanently; the head of its column answers for a task
 
 Nothing is forgotten, and whatever was learned can be read. The price is size, which grows with the square of the number of tasks.
 
@@ -28,26 +28,27 @@ from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.progressive import Column, outputs_of
+from lifelong.settings.growing import PNNSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
 
 
-class PNN(Method):
+class PNN(Method[PNNSettings]):
     """A column per task, which reads the frozen columns of earlier tasks."""
 
     name = "pnn"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: PNNSettings) -> None:
         super().__init__(settings)
         self.columns: list[Column] = []
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's column, and those before it but for their heads."""
+        """Return the task's column, and those before it without their heads."""
         return *(column.trunk for column in self.columns[:task_index]), self.columns[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The head of the task's column."""
+        """Compute the logits of the task's column."""
         return self.columns[task_index](inputs, outputs_of(self.columns[:task_index], inputs))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -76,11 +77,11 @@ class PNN(Method):
         return Column(chain, classes, earlier, settings.lateral, settings.lateral_scales)
 
     def state_dict(self) -> Tree:
-        """Tasks and columns."""
+        """Return tasks and columns."""
         return {"tasks": self._tasks_state(), "columns": [column.state_dict() for column in self.columns]}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.columns = []
         for task, weights in zip(self.tasks, state["columns"], strict=True):

@@ -1,4 +1,4 @@
-"""The methods by name: what each is, and where it stands. Knows their settings, and imports their code only when one is made."""
+"""The registry of methods by name, with their settings; a method's code is imported only when one is created."""
 
 import dataclasses
 import importlib
@@ -56,7 +56,7 @@ class MethodEntry:
 
     name: str
     target: str
-    settings: type[Any]
+    settings: type[Any]  # each method's own dataclass
     summary: str
     source: str
 
@@ -68,7 +68,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
 
 def register(entry: MethodEntry) -> None:
-    """Make a method known by its name; a third party's too.
+    """Register a method, including a third party's, by its name.
 
     Raises:
         ValueError: the name is taken.
@@ -78,9 +78,10 @@ def register(entry: MethodEntry) -> None:
     METHODS[entry.name] = entry
 
 
+# `object`, not `type[Method]`: a wrong class gets a message of its own.
 @checked
-def register_method(method: Any, settings: Any, *, summary: str = "", source: str = "") -> None:
-    """Make a method of your own known by its `name`, to `run`, `compare`, `tune` and, in the same process, to the command line.
+def register_method(method: object, settings: object, *, summary: str = "", source: str = "") -> None:
+    """Register your own method under its `name`, for `run`, `compare`, `tune` and, in the same process, the command line.
 
     Args:
         method: a subclass of `Method`, at the top level of its module.
@@ -89,12 +90,12 @@ def register_method(method: Any, settings: Any, *, summary: str = "", source: st
         source: its paper.
 
     Raises:
-        LifelongError: another method has this name, or it is no name; the class is no whole method, or not at the top level of its module;
-            the settings are no such dataclass.
+        LifelongError: the name is taken or invalid; the class is not a complete method, or not at the top level of its module; the settings
+            are not such a dataclass.
     """
-    _check_class(method)
+    method = _method_class(method)
     where = f"{method.__module__}:{method.__qualname__}"
-    _check_settings(where, settings)
+    settings = _settings_class(where, settings)
     if "." in method.__qualname__:
         raise LifelongError(f"{where}: a method is found by its module and name; define the class at the top level of the module")
     if method.name in METHODS:
@@ -102,20 +103,23 @@ def register_method(method: Any, settings: Any, *, summary: str = "", source: st
     register(MethodEntry(method.name, where, settings, summary, source))
 
 
-def _check_class(method: Any) -> None:
+def _method_class(method: object) -> "type[Method]":
+    """Check the class of a method."""
     from lifelong.methods.method import Method
 
     if not isinstance(method, type) or not issubclass(method, Method):
-        raise LifelongError(f"register_method: {method!r} is no method; give the class itself, a subclass of lifelong.Method")
+        raise LifelongError(f"register_method: {method!r} is not a method; give the class itself, a subclass of lifelong.Method")
     where = f"{method.__module__}:{method.__qualname__}"
     name = getattr(method, "name", None)
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise LifelongError(f"{where}: name = {name!r} must be letters, digits, '-' and '_', such as 'my-method'")
     if method.__abstractmethods__:
         raise LifelongError(f"{where}: lacks {', '.join(sorted(method.__abstractmethods__))}, which every method has")
+    return method
 
 
-def _check_settings(where: str, settings: Any) -> None:
+def _settings_class(where: str, settings: object) -> type[Any]:
+    """Check the dataclass of a method's settings."""
     if not isinstance(settings, type) or not dataclasses.is_dataclass(settings):
         raise LifelongError(f"{where}: its settings are {settings!r}; give the dataclass itself, each field made by setting(default, text)")
     reserved = {*settings_of(TrainingSettings), *RUN_KEYS, *TUNING_KEYS}
@@ -128,16 +132,17 @@ def _check_settings(where: str, settings: Any) -> None:
             check(item.hint, item.default)
         except ValueError as error:
             raise LifelongError(f"{where}: its setting '{name}' has the default {item.default!r}: {error}") from None
+    return settings
 
 
 def known_methods() -> dict[str, MethodEntry]:
-    """All methods by name, those of installed packages among them (`lifelong.plugins`)."""
+    """Return all methods by name, including those of installed packages (`lifelong.plugins`)."""
     load_installed()
     return METHODS
 
 
 def method_entry(name: str) -> MethodEntry:
-    """The entry of a method.
+    """Return the entry of a method.
 
     Raises:
         LifelongError: no method has this name.
@@ -148,12 +153,12 @@ def method_entry(name: str) -> MethodEntry:
 
 
 @checked
-def make_method(name: str, settings: Any = None) -> "Method":
-    """A fresh method.
+def make_method(name: str, settings: object = None) -> "Method":
+    """Create a fresh method.
 
     Args:
         name: a registered name.
-        settings: an instance of the entry's settings; None: their defaults.
+        settings: an instance of the entry's settings; None: the defaults.
 
     Raises:
         LifelongError: no method has this name, or the settings are those of another.
@@ -198,7 +203,7 @@ def _built_in() -> Iterator[MethodEntry]:
         "joint",
         "lifelong.methods.joint:Joint",
         JointSettings,
-        "one network trained anew, at every task, on all images of all tasks so far (upper bound)",
+        "one network, retrained at every task on all images of all tasks so far (upper bound)",
         "folklore; van de Ven et al., Nature Machine Intelligence 2022",
     )
     yield MethodEntry(

@@ -1,11 +1,11 @@
-"""What keeps a shared expert at its earlier tasks while it learns another one: what PAR regularizes by, and a person may exchange.
+"""Regularizers that keep a shared expert good at its earlier tasks while it learns another one; PAR's is exchangeable.
 
-When a task joins a group the group's expert is trained on it by the loss that a regularizer makes; what the regularizer keeps of an expert
-after each task that trained it is handed to it at the next. One of your own:
+When a task joins a group, the group's expert is trained on it with the regularizer's loss; what the regularizer keeps of an expert after
+each such task is passed to it at the next. One of your own:
 
     class Mine(Regularizer):
         def loss(self, shared): ...
-        def keep(self, shared): ...                     # where something is to be kept
+        def keep(self, shared): ...                     # if something is to be kept
 
     lifelong.register_regularizer("mine", Mine)         # then: --regularizer mine
 """
@@ -13,7 +13,7 @@ after each task that trained it is handed to it at the next. One of your own:
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 from torch import nn
@@ -32,12 +32,12 @@ from lifelong.training.fit import Loss
 
 @dataclass(frozen=True)
 class Shared:
-    """An expert, and the task that it is to learn or has just learned.
+    """An expert, and the task that it is about to learn or has just learned.
 
     Attributes:
         expert: images to features; the weights that earlier tasks depend on.
         head: of the task, features to logits.
-        old_heads: those of the tasks that the expert served before; trained along only where the settings say so.
+        old_heads: heads of the tasks that the expert already serves; trained only if the settings say so.
         examples: of the task.
         kept: what `keep` returned after the task before; None if that was nothing.
         settings: PAR's; `kd_weight` is the weight of whatever is added to the cross-entropy.
@@ -54,37 +54,38 @@ class Shared:
 
 
 class Regularizer(ABC):
-    """Keeps a shared expert at its earlier tasks. It has no state: what must survive is what it keeps of an expert."""
+    """Keeps a shared expert good at its earlier tasks. It has no state besides what `keep` returns for an expert."""
 
     @abstractmethod
     def loss(self, shared: Shared) -> Loss:
-        """The loss by which the expert learns another task, the cross-entropy included.
+        """Return the loss with which the expert learns another task, including the cross-entropy.
 
         Args:
-            shared: with the expert as it was; its weights and the head's are about to be trained.
+            shared: with the expert before training; its weights and the head's are about to be trained.
         """
 
     def keep(self, shared: Shared) -> Tree:
-        """What is kept of an expert that has learned a task, tensors and plain values; None, as here, for nothing.
+        """Return what to keep of an expert that has learned a task, as tensors and plain values; None, as here, for nothing.
 
         Args:
-            shared: with the expert and the head as they are now, frozen; `kept` is of before.
+            shared: with the trained expert and head, frozen; `kept` is from before.
         """
         return None
 
 
 class Distillation(Regularizer):
-    """The paper's: the outputs of the earlier heads on the new images stay what they were (Eq. 7-9)."""
+    """The paper's regularizer: distill the outputs of the earlier heads on the new images (Eq. 7-9)."""
 
     def loss(self, shared: Shared) -> Loss:
-        """See `lifelong.methods.distillation`."""
+        """Return the distillation loss (`lifelong.methods.distillation`)."""
         weight, temperature = shared.settings.kd_weight, shared.settings.temperature
         return distillation_loss(shared.expert, shared.head, shared.old_heads, shared.examples, weight=weight, temperature=temperature)
 
 
+# `object`, not `type[Regularizer]`: a wrong class gets a message of its own.
 @checked
-def register_regularizer(name: str, regularizer: Any, *, summary: str = "", source: str = "") -> None:
-    """Make a regularizer of your own known by a name, to `--regularizer` and the setting `regularizer`.
+def register_regularizer(name: str, regularizer: object, *, summary: str = "", source: str = "") -> None:
+    """Register your own regularizer for `--regularizer` and the setting `regularizer`.
 
     Args:
         name: letters, digits, dashes and underscores.
@@ -93,7 +94,7 @@ def register_regularizer(name: str, regularizer: Any, *, summary: str = "", sour
         source: its paper.
 
     Raises:
-        LifelongError: the name is taken or is none, or the class is no whole regularizer.
+        LifelongError: the name is taken or invalid, or the class is not a complete regularizer.
     """
     if not isinstance(regularizer, type) or not issubclass(regularizer, Regularizer) or regularizer.__abstractmethods__:
         raise LifelongError(f"register_regularizer: {regularizer!r}: give a subclass of Regularizer that has loss")
@@ -102,7 +103,7 @@ def register_regularizer(name: str, regularizer: Any, *, summary: str = "", sour
 
 @checked
 def check_regularizer(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
-    """Try a registered regularizer in PAR, on made tasks that all share one expert.
+    """Try a registered regularizer in PAR, on synthetic tasks that all share one expert.
 
     Checked: all that `check_method` checks of a method.
 

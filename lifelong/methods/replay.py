@@ -1,6 +1,6 @@
-"""What methods that train on images of earlier tasks share: losses over several tasks, and a memory that is written after each task.
+"""The common part of replay methods: losses over several tasks, and a memory that is written after each task.
 
-Each image is prepared as its own task's (`ImageStore`) and answered by its own task's head.
+Each image is prepared as its own task's (`ReplayBuffer`) and answered by its own task's head.
 
 Batch norm. Where all tasks share one (``shared``, ``frozen``), samples of all tasks pass the network together: in training each batch
 norm sees the mixed batch, at test it sees one task's images (a known cost of replay). Where a task has statistics of its own
@@ -9,17 +9,18 @@ pass in evaluation mode, since a handful of their images would only spoil statis
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lifelong.methods.imagestore import ImageStore, KeptImages, Part, ring
 from lifelong.methods.method import Context
+from lifelong.methods.replay_buffer import KeptImages, Part, ReplayBuffer, ring
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import use_task
-from lifelong.settings.baselines import SharedBackboneSettings
+from lifelong.settings.baselines import ReplaySettings, SharedBackboneSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch
@@ -27,11 +28,11 @@ from lifelong.training.stages import derive_seed
 
 
 def mixed_features(network: nn.Module, parts: Sequence[Part], *, own_statistics: bool, learning: range) -> list[Tensor]:
-    """What a network makes of the samples of several tasks, part by part.
+    """Compute features of the samples of several tasks, part by part.
 
     Args:
         network: images (b, 3, h, w) to features (b, d).
-        parts: at most one a task.
+        parts: at most one per task.
         own_statistics: whether each task has batch-norm statistics of its own, so that its samples pass by themselves.
         learning: the tasks whose statistics are being taken; the samples of others pass in evaluation mode, and so does a sample
             that is its task's only one, of which batch norm can make nothing. Matters only with `own_statistics`.
@@ -52,7 +53,7 @@ def mixed_features(network: nn.Module, parts: Sequence[Part], *, own_statistics:
 
 
 def _together(network: nn.Module, parts: Sequence[Part]) -> list[Tensor]:
-    """One pass for all; one for each size, where tasks have images of several sizes."""
+    """Run one pass for all parts, or one per image size if sizes differ."""
     features: dict[int, Tensor] = {}
     for size in dict.fromkeys(part.inputs.shape[1:] for part in parts):
         chosen = [part for part in parts if part.inputs.shape[1:] == size]
@@ -63,7 +64,7 @@ def _together(network: nn.Module, parts: Sequence[Part]) -> list[Tensor]:
 
 
 def mixed_cross_entropy(features: Sequence[Tensor], parts: Sequence[Part], heads: Sequence[nn.Module]) -> Float[Tensor, ""]:
-    """The mean cross-entropy over all samples of a mixed batch, each by its own task's head.
+    """Compute the mean cross-entropy over all samples of a mixed batch, each by its own task's head.
 
     Args:
         features: of each part, (b, d).
@@ -75,24 +76,27 @@ def mixed_cross_entropy(features: Sequence[Tensor], parts: Sequence[Part], heads
 
 
 def has_own_statistics(settings: SharedBackboneSettings) -> bool:
-    """Whether each task has batch-norm statistics of its own."""
+    """Tell whether each task has batch-norm statistics of its own."""
     return settings.batch_norm in ("per-task-stats", "per-task")
 
 
-class ReplayMethod(SingleNetworkMethod):
+ReplaySettingsT = TypeVar("ReplaySettingsT", bound=ReplaySettings)
+
+
+class ReplayMethod(SingleNetworkMethod[ReplaySettingsT]):
     """A network with an episodic memory: a few images of each earlier task.
 
     While a task is learned the memory holds earlier tasks only. When it has been learned, each of its training images is offered to
     the memory once, however many epochs there were, in a random order.
 
     Attributes:
-        store: the memory.
+        buffer: the memory.
         seen: training images offered to it so far.
     """
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: ReplaySettingsT) -> None:
         super().__init__(settings)
-        self.store = ImageStore()
+        self.buffer = ReplayBuffer()
         self.seen = 0
 
     def consolidate(self, examples: Examples, context: Context) -> None:
@@ -102,11 +106,11 @@ class ReplayMethod(SingleNetworkMethod):
         assert examples.normalization is not None, "images are kept, not features"
         arrived = KeptImages(examples.train, examples.train_labels, examples.normalization, examples.augmentation)
         admitted = self.admit(examples.train_labels, order, generator)
-        self.store.tasks.append(arrived.rows(admitted))
+        self.buffer.tasks.append(arrived.rows(admitted))
         self.seen += len(order)
 
     def admit(self, labels: Int64[Tensor, "n"], order: Int64[Tensor, "n"], generator: torch.Generator) -> Int64[Tensor, "k"]:
-        """Decide which images of a task come into the memory, and let those go that must give way; a ring for each class.
+        """Choose the images of a task to keep, and evict those that give way; by default a ring per class.
 
         Args:
             labels: of the task's training images.
@@ -119,15 +123,15 @@ class ReplayMethod(SingleNetworkMethod):
         return order[ring(labels[order], self.settings.memory_per_class)]
 
     def replayed(self, batch: Batch) -> list[Part]:
-        """A memory batch: `memory_batch` different images, all equally likely, augmented; all of them where there are no more.
+        """Draw a memory batch: `memory_batch` different images, uniformly, augmented; all of them if there are no more.
 
         Args:
-            batch: whose random numbers are used: those of the host for which images, as the sizes of parts follow from them.
+            batch: whose generators are used: the host's to choose images, since the sizes of parts depend on the choice.
         """
-        return self.store.parts(self.store.draw(self.settings.memory_batch, batch.host_generator), batch.generator)
+        return self.buffer.parts(self.buffer.draw(self.settings.memory_batch, batch.host_generator), batch.generator)
 
     def mean_loss(self, parts: Sequence[Part], heads: Sequence[nn.Module]) -> Float[Tensor, ""]:
-        """The mean cross-entropy of a mixed batch while the task after the last of `tasks` is being learned."""
+        """Compute the mean cross-entropy of a mixed batch while the task after the last of `tasks` is being learned."""
         index = len(self.tasks)
         features = mixed_features(
             self._network(), parts, own_statistics=has_own_statistics(self.settings), learning=range(index, index + 1)
@@ -135,14 +139,14 @@ class ReplayMethod(SingleNetworkMethod):
         return mixed_cross_entropy(features, parts, heads)
 
     def memory(self) -> dict[str, int]:
-        """The images kept and their labels."""
-        return super().memory() | {"exemplars": self.store.image_bytes, "exemplar labels": self.store.label_bytes}
+        """Count the bytes of the images kept and their labels."""
+        return super().memory() | {"exemplars": self.buffer.image_bytes, "exemplar labels": self.buffer.label_bytes}
 
     def state_dict(self) -> Tree:
-        """Also the memory."""
-        return super().state_dict() | {"store": self.store.state_dict(), "seen": self.seen}
+        """Return the state, with the memory."""
+        return super().state_dict() | {"store": self.buffer.state_dict(), "seen": self.seen}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         super().load_state_dict(state, device)
-        self.store, self.seen = ImageStore.from_state(state["store"], device), state["seen"]
+        self.buffer, self.seen = ReplayBuffer.from_state(state["store"], device), state["seen"]

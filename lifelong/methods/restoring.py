@@ -1,4 +1,4 @@
-"""The one place where a saved state becomes a method again."""
+"""Restoring a method from a saved state."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ from lifelong.training.drawing import drawn_apart
 
 
 def restore(method: Method, state: Tree, device: torch.device | str, where: Path | str, recorded: Sequence[Recorded] | None = None) -> None:
-    """Let a fresh method become what was saved. No global random number is drawn, so that other threads may train meanwhile.
+    """Restore a fresh method from its saved state, without drawing global random numbers, so that other threads may train meanwhile.
 
     Args:
-        method: as its settings make it.
-        state: what `Method.state_dict` gave, as it was read.
-        device: where its networks shall be.
+        method: a fresh method with the settings of the run.
+        state: what `Method.state_dict` returned, as read.
+        device: device of its networks.
         where: what it was read from, for the message.
-        recorded: of the tasks that it must have learned; None: whatever they are, and it is not asked for answers.
+        recorded: the tasks that it must have learned; None: any, and its answers are not tried.
 
     Raises:
         LifelongError: the state is not one of this method with these settings, or the method it makes does not answer for its tasks.
@@ -36,12 +36,12 @@ def restore(method: Method, state: Tree, device: torch.device | str, where: Path
         raise
     except MisfitError as error:
         raise LifelongError(_line(where, method.name, str(error))) from error
-    except Exception as error:  # whatever its loading, which may be a third party's, makes of values it never wrote
+    except Exception as error:  # loading, possibly a third party's, may fail in any way on values it never wrote
         raise LifelongError(_line(where, method.name, f"{type(error).__name__}: {error}")) from error
 
 
 def _line(where: Path | str, method: str, reason: str) -> str:
-    """One line of what is wrong."""
+    """Format the problem as one line."""
     said = " ".join(reason.split())
     said = said if len(said) <= 300 else f"{said[:297]}..."
     return f"{where} holds no state of the method '{method}' with the settings of this run ({said}); restore a copy, or learn the run again"

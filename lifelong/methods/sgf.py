@@ -6,7 +6,7 @@ Every position l of a chain of blocks has a pool of modules, frozen once learned
     x -> sum over j of s_j(x) m_j(x)                                          s = softmax(G_l(x)), of the pool's modules at that time
 
 The first task trains a module for each position, and a head. For a later task candidates are searched from the top down: no new module;
-a new one at the last position; at the last two; ...; at all. Each is trained by itself: gates, head and new modules, with the pool
+a new one at the last position; at the last two; ...; at all. Each is trained separately: gates, head and new modules, with the pool
 frozen, batch norm too. The best by validation accuracy is kept, on ties the one with fewest new modules (without validation images, the
 one with none); its new modules join the pools. Gates of earlier tasks keep their width, so no answer for them changes by a bit.
 
@@ -20,7 +20,7 @@ Choices where the paper is silent, or where its code is not followed:
 * All candidates of a task start from the same initial weights, where they have parts in common.
 * Training is everyone's (SGD, a cosine, the best epoch); LMC's code uses Adam with a rate of 0.001.
 * The paper trains its first four tasks jointly and shares modules across depth; here, as in LMC's code, it is one task and its own pools.
-* Without augmentation the outputs of the first positions, as far as they have one module and no new one, are computed once a candidate.
+* Without augmentation the outputs of the first positions, as far as they have one module and no new one, are computed once per candidate.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,7 @@ from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary
 from lifelong.networks.softgates import Gate, SoftPool
+from lifelong.settings.growing import SGFSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.fit import FitOutcome
@@ -59,12 +60,12 @@ class Candidate:
     outcome: FitOutcome
 
 
-class SGF(Method):
+class SGF(Method[SGFSettings]):
     """Pools of frozen modules, mixed by gates of each task; new modules from the top down, as far as they help."""
 
     name = "sg-f"
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: SGFSettings) -> None:
         super().__init__(settings)
         self.chain = make_chain(self.settings.backbone, self.settings.init_channels, stem_pool=self.settings.stem_pool)
         self.library = ModuleLibrary(self.chain.make, len(self.chain))
@@ -72,16 +73,16 @@ class SGF(Method):
         self.networks, self.heads = nn.ModuleList(), nn.ModuleList()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The task's gates, the modules that they mix, and its head."""
+        """Return the task's gates, the modules that they mix, and its head."""
         pools = zip(self.library.modules, self.widths[task_index], strict=True)
         return self.networks[task_index], *(module for pool, width in pools for module in pool[:width]), self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The task's head on what its gates make of the modules."""
+        """Apply the task's gated modules and head to prepared images."""
         return self.heads[task_index](self.networks[task_index](inputs))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Train every candidate, keep the best."""
+        """Train every candidate, and keep the best."""
         before = self.num_parameters()
         record = LearnRecord(expert=len(self.tasks))
         best, added, seconds, epochs = None, 0, 0.0, 0
@@ -100,7 +101,7 @@ class SGF(Method):
         return record
 
     def candidate(self, new: int, task: Task, context: Context, record: LearnRecord) -> Candidate:
-        """Train the candidate that has new modules at so many positions, the last ones."""
+        """Train the candidate with new modules at the last `new` positions."""
         first = len(self.chain) - new
         pools = [self._fresh_pool(position, position >= first, context) for position in range(len(self.chain))]
         with context.seeded("head"):
@@ -116,7 +117,7 @@ class SGF(Method):
         return Candidate(pools, head, fit_selected(trained, examples, predict, context.training, context.stage(f"train-{new}")))
 
     def _fresh_pool(self, position: int, new: bool, context: Context) -> SoftPool:
-        """The frozen modules of a position, with a new one if it is wanted, and a gate if there are several."""
+        """Make a pool of the frozen modules of a position, with a new one if asked, and a gate if there are several."""
         known = self.library.modules[position]
         with context.seeded(f"gate-{position}"):
             gate = self._gate(position, len(known) + new)
@@ -129,7 +130,7 @@ class SGF(Method):
         return Gate(inputs, self.settings.gate_channels, width) if width > 1 else None
 
     def _keep(self, best: Candidate) -> None:
-        """Freeze a candidate; its new modules join the pools."""
+        """Freeze a candidate, and add its new modules to the pools."""
         freeze(*best.pools, best.head)
         for position, pool in enumerate(best.pools):
             if pool.new is not None:
@@ -140,12 +141,12 @@ class SGF(Method):
         self.heads.append(best.head)
 
     def _network(self, widths: Sequence[int], gates: Sequence[Gate | None]) -> nn.Sequential:
-        """The network of a task, which holds its gates alone."""
+        """Make the network of a task, which holds only its gates."""
         pools = zip(self.library.modules, widths, gates, strict=True)
         return nn.Sequential(*(SoftPool(modules[:width], None, gate) for modules, width, gate in pools))
 
     def state_dict(self) -> Tree:
-        """Tasks, pools, and of each task its gates, how many modules they mix, and its head."""
+        """Return tasks, pools, and of each task its gates, how many modules they mix, and its head."""
         return {
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
@@ -155,7 +156,7 @@ class SGF(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.library.load_state_dict(state["library"], device)
         self.widths = list(state["widths"])

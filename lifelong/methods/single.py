@@ -1,4 +1,6 @@
-"""What methods with one network for all tasks share: a backbone, a head per task, their state."""
+"""The common part of methods with one network for all tasks: a backbone, a head per task, their state."""
+
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -9,6 +11,7 @@ from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbo
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.frozen import freeze
 from lifelong.networks.tasknorm import add_task, other_parameters, use_task
+from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
@@ -16,10 +19,13 @@ from lifelong.training.fit import Loss, Update
 from lifelong.training.select import fit_selected
 
 IMAGE_SIZE = 32
-"""Of the images, where a state of an earlier version does not say: its networks were for images of any size."""
+"""Image size assumed for states of earlier versions, which do not record it: their networks took images of any size."""
 
 
-class SingleNetworkMethod(Method):
+SharedSettingsT = TypeVar("SharedSettingsT", bound=SharedBackboneSettings)
+
+
+class SingleNetworkMethod(Method[SharedSettingsT]):
     """One backbone, made at the first task and trained on every task, and a linear head per task.
 
     A subclass says what differs from plain training: the loss, what surrounds an update of the weights, which old heads are trained
@@ -27,32 +33,32 @@ class SingleNetworkMethod(Method):
     head and nothing else unless `trained_heads` says so.
     """
 
-    def __init__(self, settings: object) -> None:
+    def __init__(self, settings: SharedSettingsT) -> None:
         super().__init__(settings)
         self.backbone: nn.Module | None = None
         self.image_size = IMAGE_SIZE
         self.heads = nn.ModuleList()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
-        """The backbone and the task's head."""
+        """Return the backbone and the task's head."""
         return self._network(), self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """The answers of the task's head."""
+        """Compute the logits of the task's head."""
         return self.answer(self.heads[task_index], inputs, task_index)
 
     def answer(self, head: nn.Module, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
-        """A head on the shared features."""
+        """Apply a head to the shared features."""
         return head(self.features(inputs, task_index))
 
     def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
-        """What the backbone makes of prepared images, with the batch norm of a task."""
+        """Compute features of prepared images with the batch norm of a task."""
         network = self._network()
         use_task(network, task_index)
         return network(inputs)
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Train the backbone, a fresh head and `trained_heads()`; then `consolidate`."""
+        """Train the backbone, a fresh head and `trained_heads()`, then call `consolidate`."""
         before = self.num_parameters()
         index = len(self.tasks)
         with context.seeded("backbone"):
@@ -85,35 +91,35 @@ class SingleNetworkMethod(Method):
         return record
 
     def make_network(self) -> nn.Module:
-        """The backbone, ready for the first task; its initial weights are drawn from torch's global generator."""
+        """Make the backbone for the first task; initial weights are drawn from torch's global generator."""
         return make_shared_backbone(self.settings, self.image_size)
 
     def add_task(self, network: nn.Module) -> None:
-        """Give the backbone what the next task needs of its own: by default its batch norms, as the policy says."""
+        """Add to the backbone what the next task needs: by default its batch norms, as the policy says."""
         add_task(network)
 
     def make_head(self, task: Task, context: Context) -> nn.Module:
-        """A fresh head for a task."""
+        """Make a fresh head for a task."""
         return new_head(self._network(), task, context)
 
     def load_head(self, weights: dict[str, Tensor], device: torch.device | str) -> nn.Module:
-        """A frozen head from its weights."""
+        """Load a frozen head from its weights."""
         return load_head(weights, device)
 
     def fixed_parameters(self, network: nn.Module, task_index: int) -> list[nn.Parameter]:
-        """The parameters of the backbone that are not trained with a task: by default batch norms of other tasks."""
+        """Return the backbone's parameters that are not trained with a task: by default other tasks' batch norms."""
         return other_parameters(network, task_index)
 
     def training(self, settings: TrainingSettings) -> TrainingSettings:
-        """How the network is trained; as everyone's by default."""
+        """Return how the network is trained; by default as in every method."""
         return settings
 
     def trained_heads(self) -> list[nn.Module]:
-        """The heads of earlier tasks that are trained along; none by default."""
+        """Return the heads of earlier tasks to train along; none by default."""
         return []
 
     def loss(self, head: nn.Module, examples: Examples) -> Loss | None:
-        """The loss of the new task; None: the cross-entropy.
+        """Return the loss of the new task; None: the cross-entropy.
 
         Args:
             head: the new task's, not yet among `heads`.
@@ -122,14 +128,14 @@ class SingleNetworkMethod(Method):
         return None
 
     def update(self, head: nn.Module, examples: Examples) -> Update | None:
-        """What surrounds every update of the weights; None: nothing. Arguments as for `loss`."""
+        """Return a context manager around every weight update; None: no such context. Arguments as for `loss`."""
         return None
 
     def consolidate(self, examples: Examples, context: Context) -> None:
-        """Keep what is wanted of the task that has just been learned, the last of `tasks`; nothing by default."""
+        """Keep what is needed of the task just learned, the last of `tasks`; nothing by default."""
 
     def state_dict(self) -> Tree:
-        """Tasks, backbone and heads."""
+        """Return tasks, backbone and heads."""
         return {
             "tasks": self._tasks_state(),
             "image_size": self.image_size,
@@ -138,7 +144,7 @@ class SingleNetworkMethod(Method):
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Become what `state_dict` described, on a device."""
+        """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.image_size = state.get("image_size", IMAGE_SIZE)
         self.backbone, self.heads = None, nn.ModuleList()
@@ -157,13 +163,13 @@ class SingleNetworkMethod(Method):
 
 
 def new_head(backbone: nn.Module, task: Task, context: Context) -> nn.Linear:
-    """A fresh linear head (C, d) for a task, with initial weights of its own."""
+    """Make a fresh linear head (C, d) for a task, with initial weights of its own."""
     with context.seeded("head"):
         return nn.Linear(feature_dim(backbone), len(task.classes), bias=head_bias(backbone)).to(context.device)
 
 
 def load_head(weights: dict[str, Tensor], device: torch.device | str) -> nn.Linear:
-    """A frozen linear head from its weights (C, d) and its bias (C,), if it has one."""
+    """Load a frozen linear head from its weights (C, d) and its bias (C,), if it has one."""
     classes, features = weights["weight"].shape
     head = nn.Linear(features, classes, bias="bias" in weights).to(device)
     head.load_state_dict(weights)

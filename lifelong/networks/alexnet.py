@@ -22,10 +22,10 @@ from lifelong.errors import LifelongError
 from lifelong.networks.wiring import Wire
 
 SMALLEST = 19
-"""Pixels a side that the convolutions and their pooling need."""
+"""Smallest image side in pixels that the convolutions and their pooling allow."""
 
 SIDE = 2
-"""Of the maps that the linear layers read."""
+"""Side of the maps that the linear layers read."""
 
 
 class AlexNet(nn.Module):
@@ -72,7 +72,7 @@ class AlexNet(nn.Module):
         return self.linears(F.adaptive_max_pool2d(self.convs(images), SIDE).flatten(1))
 
     def wiring(self) -> list[Wire]:
-        """Which units each layer reads and writes."""
+        """List which units each layer reads and writes."""
         blocks = ["convs.0", "convs.1", "convs.2", "linears.0", "linears.1"]
         sources = [None, *(f"{block}.relu" for block in blocks[:-1])]
         layers = [Wire(f"{block}.weights", f"{block}.relu", source) for block, source in zip(blocks, sources, strict=True)]

@@ -1,4 +1,4 @@
-"""An under-complete auto-encoder of feature vectors: what it was trained on it reconstructs better than anything else.
+"""An under-complete auto-encoder of feature vectors: it reconstructs best what it was trained on.
 
     x  =  sigmoid((f - mean) / std)          a feature vector f, standardized as the training features were, and brought between 0 and 1
     r  =  sigmoid(D relu(E x))               a code of a few numbers, and what is made of it
@@ -20,7 +20,7 @@ class AutoEncoder(nn.Module):
 
     Args:
         features: length of the vectors.
-        code: units of the code; fewer than features, or nothing needs to be learned.
+        code: units of the code; fewer than features, or there is nothing to learn.
     """
 
     mean: Tensor
@@ -34,20 +34,20 @@ class AutoEncoder(nn.Module):
         self.decoder = nn.Linear(code, features)
 
     def standardize(self, features: Float[Tensor, "n d"]) -> None:
-        """From now on standardize by the mean and deviation of these features; a constant feature has deviation 1."""
+        """Set the standardization to the mean and deviation of these features; a constant feature has deviation 1."""
         std, mean = torch.std_mean(features, dim=0, correction=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6, std, 1.0))
 
     def inputs(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """What is to be reconstructed: x, between 0 and 1."""
+        """Compute the reconstruction target x, between 0 and 1."""
         return torch.sigmoid((features - self.mean) / self.std)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """The reconstruction of `inputs`."""
+        """Reconstruct `inputs`."""
         code = F.relu(self.encoder(self.inputs(features) - 0.5))
         return torch.sigmoid(self.decoder(code))
 
     def errors(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """The squared error of each vector, summed over its features."""
+        """Compute the squared error of each vector, summed over its features."""
         return (self(features) - self.inputs(features)).square().sum(dim=1)

@@ -1,4 +1,4 @@
-"""Backbones as chains of blocks, which methods that grow a network exchange one by one.
+"""Backbones as chains of blocks, which growing methods replace one by one.
 
 Two chains:
 
@@ -23,15 +23,15 @@ from lifelong.networks.resnet import LightResNet
 ChainName = Literal["light-resnet18", "conv4"]
 
 SIDE = 3
-"""Of the last maps of `conv4`."""
+"""Side of the last maps of `conv4`."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """How the blocks of a backbone are made.
+    """The blocks of a backbone.
 
     Attributes:
-        blocks: for each position what makes a fresh block, with weights from torch's global generator. The first takes normalized images
+        blocks: for each position a function that makes a block, with weights from torch's generator. The first takes normalized images
             (n, 3, h, w), the last gives features (n, `feature_dim`), the others take and give maps of `channels` channels.
         channels: of the maps between blocks.
         feature_dim: length of the features.
@@ -47,12 +47,12 @@ class Chain:
         return len(self.blocks)
 
     def make(self, position: int) -> nn.Module:
-        """A fresh block."""
+        """Make a fresh block."""
         return self.blocks[position]()
 
 
 def make_chain(name: ChainName, channels: int = 64, *, stem_pool: bool = False) -> Chain:
-    """The chain of a name.
+    """Return the chain of a name.
 
     Args:
         name: "light-resnet18" or "conv4".
@@ -71,7 +71,7 @@ def make_chain(name: ChainName, channels: int = 64, *, stem_pool: bool = False) 
 
 
 def _cut(network: LightResNet) -> list[nn.Module]:
-    """The five modules of a light ResNet-18, which keep its weights."""
+    """Split a light ResNet-18 into its five modules, which keep its weights."""
     *groups, last = network.layers
     stem = _named(conv=network.conv1, bn=network.bn1, relu=network.relu, pool=network.pool)
     return [stem, *groups, _named(group=last, mean=MapMean())]
@@ -91,5 +91,5 @@ class MapMean(nn.Module):
     """The average of each map."""
 
     def forward(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
-        """One number a map."""
+        """Average each map."""
         return maps.mean(dim=(2, 3))

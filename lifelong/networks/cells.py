@@ -17,7 +17,7 @@ STEM_MULTIPLIER = 3
 
 
 def reductions(cells: int) -> set[int]:
-    """The indices of the cells that halve the resolution: those at a third and at two thirds of the depth."""
+    """Return the indices of the cells that halve the resolution: at a third and at two thirds of the depth."""
     return {cells // 3, 2 * cells // 3}
 
 
@@ -44,12 +44,12 @@ class Cell(nn.Module):
         )
 
     def forward(self, before: Maps, previous: Maps) -> Maps:
-        """The four nodes side by side: 4C channels."""
+        """Concatenate the four nodes: 4C channels."""
         states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
         for operations, sources in zip(self.nodes, self.sources, strict=True):
             first, second = (run(states[source]) for run, source in zip(operations, sources, strict=True))  # ty: ignore[invalid-argument-type]
             states.append(Maps(dense_gradient(first + second)))
-        # The next cells begin with its ReLU; what is behind the last one takes it as it is.
+        # The next cells begin with its ReLU; what follows the last cell reads the maps unchanged.
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)
 
 
@@ -82,7 +82,7 @@ class CellNetwork(nn.Module):
         self.feature_dim = NODES * channels
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of normalized images."""
+        """Compute features of normalized images."""
         before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
         for cell in self.cells:
             before, previous = previous, cell(before, previous)

@@ -1,15 +1,14 @@
-"""Which task a shared network works for: each thread of a program says it for itself."""
+"""The current task of a shared network, chosen by each thread for itself."""
 
 import threading
-from typing import Any
 
 
 class _OfThread(threading.local):
-    """What the current thread has chosen; a copy has been chosen for by none."""
+    """The choice of the current thread; a copy starts without a choice."""
 
     task: int | None = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_OfThread":
+    def __deepcopy__(self, memo: dict[int, object]) -> "_OfThread":
         return _OfThread()
 
     def __reduce__(self) -> tuple[type["_OfThread"], tuple[()]]:
@@ -17,19 +16,19 @@ class _OfThread(threading.local):
 
 
 class ChosenTask:
-    """A task, from 0, that a thread sets and reads without disturbing others; one that has set none reads what was set last."""
+    """A task, from 0, that a thread sets and reads without affecting others; a thread that has set none reads the last one set."""
 
     def __init__(self) -> None:
         self._here = _OfThread()
         self._last = 0
 
     def get(self) -> int:
-        """The task of this thread."""
+        """Return the task of this thread."""
         here = self._here.task
         return self._last if here is None else here
 
     def set(self, task: int) -> None:
-        """Choose for this thread, and for those that choose nothing."""
+        """Choose a task for this thread, and for threads that choose none."""
         self._here.task = self._last = task
 
 

@@ -1,4 +1,4 @@
-"""Networks composed of local modules, each of which can tell by itself how well it knows an input (LMC, Ostapenko et al., NeurIPS 2021).
+"""Networks composed of local modules, each of which measures how well it knows an input (LMC, Ostapenko et al., NeurIPS 2021).
 
 A layer holds several modules of one kind. Each has a functional part f_m, a block of a chain (`blocks.py`), and a structural part d_m, a
 decoder from the block's output back to the input X of the layer. How badly it reconstructs an image says how little the module knows it:
@@ -6,8 +6,8 @@ decoder from the block's output back to the input X of the layer. How badly it r
     l_m = mean squared error of d_m(f_m(X)) against X, for each image            X' = sum over m of w_m f_m(X)
     w_m ~ softmax over m (-log l_m / temperature) * softmax over m (-log mean over the batch of l_m / prior_temperature)
 
-No task id has a part in it. The second factor, the batch prior, makes what comes out for an image depend on its batch; `Routing` can do
-without. Losses are local: gradients of l_m reach d_m alone, and the weights w_m carry none.
+No task id has a part in it. The second factor, the batch prior, makes what comes out for an image depend on its batch; it is
+optional. Losses are local: gradients of l_m reach d_m alone, and the weights w_m carry none.
 
 Choices where the paper is silent:
 
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         self.border = border
 
     def forward(self, outputs: Float[Tensor, "n *out"], size: torch.Size) -> Float[Tensor, "n c h w"]:
-        """The reconstruction, of height and width `size`."""
+        """Reconstruct the input, of height and width `size`."""
         hidden = F.relu(self.bn(self.hidden(self.maps(outputs))))
         return self.outer(F.interpolate(hidden, size=[length + 2 * self.border for length in size], mode="nearest"))
 
@@ -84,29 +84,29 @@ class LocalModule(nn.Module):
         self.register_buffer("loss_std", torch.zeros(()))
 
     def forward(self, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n *out"]:
-        """What the block makes of its input."""
+        """Apply the block."""
         return self.functional(inputs)
 
     def loss(self, inputs: Float[Tensor, "n c h w"], outputs: Float[Tensor, "n *out"]) -> Float[Tensor, "n"]:
-        """l_m of each image, with gradients to all that it depends on.
+        """Compute l_m of each image, with gradients to everything it depends on.
 
         Args:
-            inputs: what the block was given.
-            outputs: what it has made of it.
+            inputs: the block's input.
+            outputs: the block's output.
         """
         return _squared_error(self.structural(outputs, inputs.shape[2:]), inputs)
 
-    def measured(self, losses: Float[Tensor, "n"]) -> None:
-        """Keep the mean and the deviation of what `loss` gives for the images that the module was trained on."""
+    def set_statistics(self, losses: Float[Tensor, "n"]) -> None:
+        """Store mean and deviation of the losses of the images that the module was trained on."""
         self.loss_mean.copy_(losses.mean())
         self.loss_std.copy_(losses.std(correction=0))
 
     def outlyingness(self, means: Float[Tensor, "*b"], batch_size: int) -> Float[Tensor, "*b"]:
-        """z: how far mean losses of batches lie from what the module knows, in deviations of the mean of a batch.
+        """Compute z: how far mean losses of batches lie from the module's own, in deviations of a batch's mean.
 
         Args:
             means: of the losses of some images each; for `batch_size` 1, the losses of single images.
-            batch_size: by which the deviation is meant.
+            batch_size: of the batches whose mean the deviation refers to.
         """
         deviation = self.loss_std / batch_size**0.5
         return (means - self.loss_mean) / deviation.clamp_min(EPSILON)
@@ -135,11 +135,11 @@ class StructuralHead(nn.Module):
         self.register_buffer("variance", torch.zeros(()))
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-        """Logits."""
+        """Compute logits."""
         return self.classifier(features)
 
-    def measured(self, features: Float[Tensor, "n d"]) -> None:
-        """Become the auto-encoder with the least squared error on the features of a task: their principal components."""
+    def fit_autoencoder(self, features: Float[Tensor, "n d"]) -> None:
+        """Set the auto-encoder to the one with the least squared error on a task's features: their principal components."""
         wide = exact(features)
         mean = wide.mean(dim=0)
         centred = wide - mean
@@ -149,7 +149,7 @@ class StructuralHead(nn.Module):
         self.variance.copy_(centred.square().mean())
 
     def loss(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
-        """The mean squared reconstruction error of the features of each image, by the variance of the task's features."""
+        """Compute the mean squared reconstruction error of each image's features, divided by the variance of the task's features."""
         centred = features - self.mean
         return _squared_error(centred @ self.basis.T @ self.basis, centred) / (self.variance + EPSILON)
 
@@ -160,14 +160,14 @@ class Routing:
 
     Attributes:
         temperature: of the softmax over each image's losses.
-        prior_temperature: of the batch prior; None: there is none, and what comes out for an image does not depend on its batch.
+        prior_temperature: of the batch prior; None: no prior, and the output for an image does not depend on its batch.
     """
 
     temperature: float
     prior_temperature: float | None = None
 
     def weights(self, losses: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-        """The weight of each module for each image; columns sum to 1.
+        """Compute the weight of each module for each image; columns sum to 1.
 
         Args:
             losses: l_m of m modules on a batch of n images.
@@ -181,7 +181,7 @@ class Routing:
 
 @dataclass(frozen=True)
 class Step:
-    """What happened in a layer.
+    """The losses and weights in a layer.
 
     Attributes:
         losses: l_m of each module and image, (m, n).
@@ -198,10 +198,10 @@ Layers = Sequence[Sequence[LocalModule]]
 
 @dataclass(frozen=True)
 class Catch:
-    """Images that no frozen module of a layer knows are left to the layer's new module, while it is trained.
+    """Routing in training: images that no frozen module of a layer knows go to the layer's new module alone.
 
     Attributes:
-        layers: those whose last module is new.
+        layers: the layers whose last module is new.
         threshold: an image is an outlier to a module where |z| of its loss is larger, in deviations over single images.
     """
 
@@ -209,7 +209,7 @@ class Catch:
     threshold: float
 
     def weights(self, modules: Sequence[LocalModule], step: Step) -> Float[Tensor, "m n"]:
-        """The weights of a layer's modules: 1 of the new one, for an image that is an outlier to all others, and otherwise as they were."""
+        """Set the new module's weight to 1 for images that are outliers to all other modules; leave other weights unchanged."""
         z = torch.stack([module.outlyingness(own, 1) for module, own in zip(modules[:-1], step.losses.detach(), strict=False)])
         alone = F.one_hot(torch.tensor(len(modules) - 1, device=z.device), len(modules)).to(step.weights.dtype)
         return torch.where((z.abs() > self.threshold).all(dim=0), alone[:, None], step.weights)
@@ -226,10 +226,10 @@ def compose(
         routing: weights the modules of a layer.
         projected: the layer whose output is to become what the modules above it know: their losses pass gradients down to it. None: all
             losses are local.
-        catch: in training, which images a new module gets alone; None: weights are those of the routing.
+        catch: in training, which images go to a new module alone; None: weights are those of the routing.
 
     Returns:
-        What comes out of the last layer, and what happened in each.
+        The output of the last layer, and the losses and weights in each layer.
     """
     x, steps = inputs, []
     for position, modules in enumerate(layers):
@@ -246,14 +246,14 @@ def compose(
 
 
 def make_module(chain: Chain, position: int) -> LocalModule:
-    """A fresh module for a layer of a chain, with weights from torch's global generator."""
+    """Make a fresh module for a layer of a chain, with weights from torch's global generator."""
     last = position == len(chain) - 1
     side = round((chain.feature_dim / chain.channels) ** 0.5) if last else None
     return LocalModule(chain.make(position), Decoder(chain.channels if position else 3, chain.channels, side, chain.border))
 
 
 def log(losses: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The logarithm of losses that may be 0."""
+    """Compute the logarithm of losses that may be 0."""
     return (losses + EPSILON).log()
 
 

@@ -21,9 +21,10 @@ from torch.autograd.function import once_differentiable
 from lifelong.networks.layout import autocast_to, layout, on_cpu
 
 SMALL = 3
-"""Maps with fewer rows or columns take the slow way in PyTorch."""
+"""Maps with fewer rows or columns take the slow path in PyTorch."""
 
 
+# `Any` for contexts: PyTorch's type for them lacks what a function stores there.
 class _DenseGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -36,10 +37,10 @@ class _DenseGradient(torch.autograd.Function):
 
 
 def dense_gradient(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The same maps, whose gradient is brought into the preferred layout.
+    """Return the same maps, but bring their gradient into the preferred layout.
 
-    Behind a concatenation or a mean a gradient is a slice or an expansion; batch norm's backward pass would read that several
-    times, by a path five times slower.
+    After a concatenation or a mean a gradient is a slice or an expansion; batch norm's backward pass would read that several
+    times, on a path five times slower.
     """
     return _DenseGradient.apply(x)
 
@@ -51,7 +52,7 @@ class Depthwise(nn.Conv2d):
         super().__init__(channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, groups=channels, bias=False)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _h _w"]:
-        """The convolved maps; with stride 2 half the size, rounded up."""
+        """Convolve maps; stride 2 halves the size, rounded up."""
         if on_cpu(input):
             return depthwise(input, self.weight, self.stride[0], self.dilation[0])
         if self.dilation[0] == 2:
@@ -60,7 +61,7 @@ class Depthwise(nn.Conv2d):
 
 
 def dilated(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], stride: int) -> Float[Tensor, "n c _h _w"]:
-    """Depthwise convolution with dilation and padding 2 by undilated ones.
+    """Compute a depthwise convolution with dilation and padding 2 by undilated ones.
 
     Args:
         x: maps.
@@ -78,7 +79,7 @@ def dilated(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], strid
 
 
 def depthwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], stride: int, dilation: int) -> Float[Tensor, "n c _h _w"]:
-    """Depthwise convolution on a CPU, with padding equal to the dilation.
+    """Compute a depthwise convolution on a CPU, with padding equal to the dilation.
 
     Args:
         x: maps.
@@ -87,7 +88,7 @@ def depthwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], str
         dilation: 1 or 2.
     """
     if (dtype := autocast_to("cpu")) is not None:
-        # What autocast does before PyTorch's own operations; it knows nothing of ours, whose backward pass wants one type throughout.
+        # Autocast does this for PyTorch's own operations but not for ours, whose backward pass needs one type throughout.
         x, weight = x.to(dtype), weight.to(dtype)
     if stride == dilation == 2:
         # Only every other pixel takes part.
@@ -123,7 +124,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _grids(x: Tensor) -> Tensor:
-    """The four grids of every other pixel as a batch: (n, c, h, w) to (4n, c, h/2, w/2), channels last; zeros fill an odd edge."""
+    """Split maps into the four grids of every other pixel as a batch: (n, c, h, w) to (4n, c, h/2, w/2), channels last; pad odd edges."""
     n, c, h, w = x.shape
     if h % 2 or w % 2:
         x = F.pad(x, (0, w % 2, 0, h % 2))
@@ -133,6 +134,6 @@ def _grids(x: Tensor) -> Tensor:
 
 
 def _enlarged(x: Tensor) -> Tensor:
-    """The maps, with zeros at the lower and right edge up to a size that PyTorch is fast with."""
+    """Pad maps with zeros at the lower and right edge to a size that PyTorch handles fast."""
     rows, columns = (max(0, SMALL - size) for size in x.shape[2:])
     return F.pad(x, (0, columns, 0, rows)) if rows or columns else x

@@ -25,15 +25,15 @@ Layer = nn.Conv2d | nn.Linear
 
 @runtime_checkable
 class Wired(Protocol):
-    """A network that says which units its layers join."""
+    """A network that declares which units its layers connect."""
 
     def wiring(self) -> list[Wire]:
-        """Every module with weights, with the ReLUs at its ends."""
+        """List every module with weights, with the ReLUs at its ends."""
         ...
 
 
 class GatedReLU(ChoosesTask, nn.Module):
-    """A ReLU whose units are multiplied with sigmoid(s e), e a vector of the task's.
+    """A ReLU whose units are multiplied with sigmoid(s e), where e is a vector of the task.
 
     In training s is `scale`; in evaluation s is `s_max`, and the mask is cut to 0 or 1 at one half if `binary`.
 
@@ -54,27 +54,27 @@ class GatedReLU(ChoosesTask, nn.Module):
         self.scale: float | Tensor = s_max
 
     def add_task(self) -> None:
-        """A mask for the next task, drawn at random, which is the one that is applied from now on."""
+        """Add a random mask for the next task, and apply it from now on."""
         self.embeddings.append(nn.Parameter(torch.randn(self.units).to(self.embeddings[0].device)))
         self.task = len(self.embeddings) - 1
 
     def gate(self) -> Float[Tensor, " units"]:
-        """The mask of the task in training, which its embedding learns by."""
+        """Compute the mask of the task in training, through which its embedding learns."""
         return torch.sigmoid(self.scale * self.embeddings[self.task])
 
     def mask(self, task: int) -> Float[Tensor, " units"]:
-        """The mask by which a task is answered for."""
+        """Compute the mask used to answer for a task."""
         soft = torch.sigmoid(self.s_max * self.embeddings[task].detach())
         return (soft > 0.5).to(soft.dtype) if self.binary else soft
 
     def forward(self, x: Float[Tensor, "n units ..."]) -> Float[Tensor, "n units ..."]:
-        """Gated activations."""
+        """Compute gated activations."""
         gate = self.gate() if self.training else self.mask(self.task)
         return F.relu(x) * gate.view(-1, *[1] * (x.dim() - 2))
 
 
 def with_gates(network: nn.Module, s_max: float, *, binary: bool) -> nn.Module:
-    """The network, every ReLU of its wiring gated; changed in place. First embeddings are drawn from torch's global generator."""
+    """Gate every ReLU of the network's wiring in place; first embeddings are drawn from torch's global generator."""
     units = {wire.target: len(module.weight) for wire in wiring(network) if isinstance(module := network.get_submodule(wire.module), Layer)}
     for name, count in units.items():
         parent, _, child = name.rpartition(".")
@@ -83,12 +83,12 @@ def with_gates(network: nn.Module, s_max: float, *, binary: bool) -> nn.Module:
 
 
 def gates(network: nn.Module) -> dict[str, GatedReLU]:
-    """The gates of a network by the names of their ReLUs."""
+    """Return the gates of a network by the names of their ReLUs."""
     return {name: module for name, module in network.named_modules() if isinstance(module, GatedReLU)}
 
 
 def add_gates(network: nn.Module) -> None:
-    """Make the gates ready for the next task."""
+    """Prepare the gates for the next task."""
     for gate in gates(network).values():
         gate.add_task()
 
@@ -106,18 +106,18 @@ def set_scale(network: nn.Module, scale: float | Tensor) -> None:
 
 
 def embeddings(network: nn.Module, task: int) -> list[nn.Parameter]:
-    """What a task's masks are made of."""
+    """Return the embeddings of a task's masks."""
     return [gate.embeddings[task] for gate in gates(network).values()]
 
 
 def used(network: nn.Module, tasks: list[int]) -> Masks:
-    """The largest mask of each unit among some tasks; 0 if there are none."""
+    """Compute the largest mask of each unit among some tasks; 0 if there are none."""
     none = {name: torch.zeros_like(gate.embeddings[0]) for name, gate in gates(network).items()}
     return {name: torch.stack([none[name], *(gate.mask(task) for task in tasks)]).amax(dim=0) for name, gate in gates(network).items()}
 
 
 def freedom(network: nn.Module, held: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
-    """Each parameter between units, and the share of an update that it takes: 1 - min(held unit written, held unit read).
+    """Compute for each parameter between units the share of an update that it takes: 1 - min(held unit written, held unit read).
 
     A bias and an affine weight take 1 - held. A batch norm that belongs to one task alone is not among them.
 
@@ -139,12 +139,12 @@ def freedom(network: nn.Module, held: Mapping[str, Tensor]) -> list[tuple[nn.Par
 
 
 def joined(target: Float[Tensor, " o"], source: Float[Tensor, " i"] | None, weight: Tensor) -> Tensor:
-    """The smaller of a mask of output units and one of input units, for each entry of a weight.
+    """Compute the smaller of a mask of output units and one of input units, for each entry of a weight.
 
     Args:
         target: of the units that are written.
         source: of the units that are read; None: of an image, whose pixels count as held.
-        weight: (o,), (o, i, ...), or behind a map that was flattened (o, i * pixels).
+        weight: (o,), (o, i, ...), or after a flattened map (o, i * pixels).
 
     Returns:
         Of a shape that broadcasts to the weight's.
@@ -159,6 +159,6 @@ def joined(target: Float[Tensor, " o"], source: Float[Tensor, " i"] | None, weig
 
 
 def wiring(network: nn.Module) -> list[Wire]:
-    """The wiring that a network declares."""
+    """Return the wiring that a network declares."""
     assert isinstance(network, Wired)
     return network.wiring()

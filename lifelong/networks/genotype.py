@@ -1,4 +1,4 @@
-"""A cell as data: which operation on which edge. Printed, stored, compared and pasted back; nothing here needs torch.
+"""A cell as data: which operation on which edge. It can be printed, stored, compared and pasted back; nothing here needs torch.
 
 A cell is a graph of seven nodes: two inputs (the outputs of the two previous layers), four intermediate nodes and an output that
 concatenates the four. Each intermediate node adds up two operations on earlier nodes.
@@ -8,7 +8,6 @@ Source: Liu et al., DARTS (ICLR 2019); the six operations of PAR's search space 
 
 import ast
 from dataclasses import dataclass
-from typing import Any
 
 from lifelong.errors import LifelongError, near_miss
 
@@ -52,7 +51,7 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
-        """The genotype that was printed as `text`; nothing in the text is run.
+        """Parse a printed genotype; nothing in the text is executed.
 
         Raises:
             LifelongError: the text is not a printed genotype.
@@ -70,8 +69,8 @@ class Genotype:
         return cls(_checked("normal", cells["normal"]), _checked("reduce", cells["reduce"]))
 
 
-def _checked(name: str, plan: Any) -> CellPlan:
-    """The plan as tuples."""
+def _checked(name: str, plan: object) -> CellPlan:
+    """Check a plan, and return it as tuples."""
     where = f"in the {name} cell of a genotype"
     if not isinstance(plan, (tuple, list)) or len(plan) != NODES:
         raise LifelongError(f"{where}: {NODES} nodes are needed, got {_short(repr(plan))}")
@@ -85,7 +84,7 @@ def _checked(name: str, plan: Any) -> CellPlan:
     return tuple(nodes)  # ty: ignore[invalid-explicit-return]
 
 
-def _checked_operation(where: str, node: int, operation: Any) -> Operation:
+def _checked_operation(where: str, node: int, operation: object) -> Operation:
     if not isinstance(operation, (tuple, list)) or len(operation) != 2:
         raise LifelongError(f"{where}: an (operation, source) is needed, got {_short(repr(operation))}")
     name, source = operation
@@ -97,13 +96,13 @@ def _checked_operation(where: str, node: int, operation: Any) -> Operation:
 
 
 def _short(text: str) -> str:
-    """At most 60 characters on one line."""
+    """Shorten text to one line of at most 60 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def genotype(text: str) -> Genotype:
-    """The genotype of a known name (`DARTS_V1`, `DARTS_V2`) or of a printed form.
+    """Return the genotype of a known name (`DARTS_V1`, `DARTS_V2`) or of a printed form.
 
     Raises:
         LifelongError: neither.

@@ -1,7 +1,7 @@
 """The light ResNet-18 as a network that grows by single convolutions, and the relaxed choice between old and new ones.
 
-Each of its 20 convolutions (the stem, two in each of eight blocks, three shortcuts) has variants, which earlier tasks have left behind. A
-task takes of every convolution one of the variants as it is, one with a 1x1 convolution of the same stride added to its output, or a new
+Each of its 20 convolutions (the stem, two in each of eight blocks, three shortcuts) has variants learned by earlier tasks. For each
+convolution a task takes one of the variants as it is, one with a 1x1 convolution of the same stride added to its output, or a new
 one (Li et al., Learn to Grow, ICML 2019). Batch norms are the task's own.
 
 A relaxed choice is a weighted sum over all of these. They are convolutions without biases, of one stride and one field, so the sum of
@@ -29,10 +29,10 @@ with torch.device("meta"):
 
 @dataclass(frozen=True)
 class Choice:
-    """What a task uses as one of its convolutions.
+    """The choice of a task for one of its convolutions.
 
     Attributes:
-        kind: a variant as it is, a variant with an adapter beside it, or a new convolution.
+        kind: a variant unchanged, a variant with a parallel adapter, or a new convolution.
         variant: the variant's number; -1 with a new convolution.
     """
 
@@ -42,36 +42,36 @@ class Choice:
 
 NEW = Choice("new")
 
-Path = tuple[Choice, ...]
+ChoicePath = tuple[Choice, ...]
 """A choice for each convolution."""
 
 
 def choices(variants: int) -> list[Choice]:
-    """The choices where there are so many variants: to reuse each, to adapt each, or to begin anew."""
+    """List the choices for a number of variants: reuse each, adapt each, or add a new convolution."""
     return [*(Choice("reuse", v) for v in range(variants)), *(Choice("adapt", v) for v in range(variants)), NEW]
 
 
 class Adapted(nn.Module):
-    """A frozen convolution with a 1x1 convolution beside it; their outputs are added.
+    """A frozen convolution with a parallel 1x1 convolution; their outputs are added.
 
     Args:
-        base: is run, and neither held, trained nor counted here.
+        base: run, but not owned, trained or counted here.
         adapter: of the base's stride and channels.
     """
 
     def __init__(self, base: "Variant", adapter: nn.Conv2d) -> None:
         super().__init__()
         freeze(base)
-        self._base = (base,)  # in a tuple, it is no child
+        self._base = (base,)  # in a tuple it is not a child
         self.adapter = adapter
 
     @property
     def base(self) -> "Variant":
-        """What is adapted."""
+        """The adapted variant."""
         return self._base[0]
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        """The sum of both."""
+        """Add the outputs of both."""
         return self.base(x) + self.adapter(x)
 
 
@@ -79,12 +79,12 @@ Variant = nn.Conv2d | Adapted
 
 
 def lineage(variant: Variant) -> list[Variant]:
-    """A variant, what it adapts, and so on."""
+    """List a variant, the one it adapts, and so on."""
     return [variant, *(lineage(variant.base) if isinstance(variant, Adapted) else [])]
 
 
 def kernel(variant: Variant) -> Float[Tensor, "o i k k"]:
-    """The kernel of the one convolution that does what the variant does."""
+    """Compute the kernel of the single convolution equivalent to a variant."""
     if isinstance(variant, nn.Conv2d):
         return variant.weight
     base = kernel(variant.base)
@@ -92,25 +92,25 @@ def kernel(variant: Variant) -> Float[Tensor, "o i k k"]:
 
 
 def _widened(weight: Float[Tensor, "o i 1 1"], size: int) -> Float[Tensor, "o i k k"]:
-    """A 1x1 kernel in the middle of a larger one: with a padding of (k - 1) / 2 both do the same."""
+    """Embed a 1x1 kernel in the middle of a k x k one; with a padding of (k - 1) / 2 they are equivalent."""
     margin = size // 2
     return F.pad(weight, (margin, margin, margin, margin))
 
 
 def _adapter(conv: nn.Conv2d) -> nn.Conv2d:
-    """A fresh adapter for a convolution and its variants."""
+    """Make a fresh adapter for a convolution and its variants."""
     return Pixelwise(conv.in_channels, conv.out_channels, conv.stride[0])
 
 
 class Mixture(nn.Module):
-    """All choices of a convolution at once, weighted by softmax(alpha): a search's relaxation of one of them.
+    """All choices of a convolution at once, weighted by softmax(alpha): the relaxed choice of a search.
 
     Args:
         new: the new convolution.
-        known: its variants; they stay as they are.
+        known: its variants; they are not changed.
 
     Attributes:
-        alpha: logits of the choices, in the order of `choices`; at first all the same.
+        alpha: logits of the choices, in the order of `choices`; initially equal.
         sizes: log10(1 + parameters added) of each choice.
     """
 
@@ -127,15 +127,15 @@ class Mixture(nn.Module):
         self.register_buffer("known", torch.stack([kernel(variant).detach() for variant in known]), persistent=False)
 
     def expected_size(self) -> Float[Tensor, ""]:
-        """The mean of `sizes` over the choices' weights."""
+        """Compute the mean of `sizes` under the choices' weights."""
         return self.alpha.softmax(0) @ self.sizes
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        """The weighted sum of what all choices make of maps."""
+        """Compute the weighted sum of the outputs of all choices."""
         count = len(self.adapters)
         reuse, adapt, new = self.alpha.softmax(0).split((count, count, 1))
         adapters = torch.stack(list(self.adapters.parameters()))  # (v, o, i, 1, 1)
-        # A variant is part of two choices, of the one that reuses it and of the one that adapts it.
+        # A variant is part of two choices: the one that reuses it and the one that adapts it.
         mixed = torch.tensordot(reuse + adapt, self.known, 1) + new * self.new.weight  # (o, i, k, k)
         mixed = mixed + _widened(torch.tensordot(adapt, adapters, 1), mixed.shape[-1])
         if mixed.shape[-1] == 1:
@@ -144,7 +144,7 @@ class Mixture(nn.Module):
 
 
 def mixtures(network: nn.Module) -> list[Mixture]:
-    """The relaxed choices of a network, in the order of its convolutions."""
+    """Return the relaxed choices of a network, in the order of its convolutions."""
     return [module for module in network.modules() if isinstance(module, Mixture)]
 
 
@@ -165,10 +165,10 @@ class GrowingResNet:
         self.variants: list[list[Variant]] = [[] for _ in CONVOLUTIONS]
         self.norms: list[list[nn.Module]] = [[] for _ in CONVOLUTIONS]
 
-    def network(self, path: Path) -> LightResNet:
-        """A network of a path, which holds its batch norms, adapters and new convolutions, and borrows its variants.
+    def network(self, path: ChoicePath) -> LightResNet:
+        """Make the network of a path, which owns its batch norms, adapters and new convolutions, and borrows its variants.
 
-        Adapters and new convolutions are fresh; a batch norm behind a variant begins as a copy of that which the variant was trained with.
+        Adapters and new convolutions are fresh; a batch norm after a variant starts as a copy of the one the variant was trained with.
         """
         network = LightResNet(self.channels, self.stem_pool)
         for name, variants, norms, choice in zip(CONVOLUTIONS, self.variants, self.norms, path, strict=True):
@@ -181,14 +181,14 @@ class GrowingResNet:
         return network
 
     def supernet(self) -> LightResNet:
-        """A network in which every convolution is a mixture of all its choices; there must be variants."""
+        """Make a network in which every convolution is a mixture of all its choices; there must be variants."""
         network = LightResNet(self.channels, self.stem_pool)
         for name, variants in zip(CONVOLUTIONS, self.variants, strict=True):
             network.set_submodule(name, Mixture(_convolution(network, name), variants))
         return network
 
     def keep(self, network: LightResNet) -> None:
-        """Freeze a learned network of a path; its adapted and its new convolutions are variants from now on."""
+        """Freeze a learned network of a path, and add its adapted and new convolutions as variants."""
         freeze(network)
         for name, variants, norms in zip(CONVOLUTIONS, self.variants, self.norms, strict=True):
             module = network.get_submodule(name)
@@ -196,14 +196,14 @@ class GrowingResNet:
                 variants.append(module)
                 norms.append(network.get_submodule(_norm(name)))
 
-    def borrowed(self, path: Path) -> list[Variant]:
-        """The variants that a network of a path does not hold itself, with what these adapt."""
+    def borrowed(self, path: ChoicePath) -> list[Variant]:
+        """Return the variants that a path's network borrows, with the ones these adapt."""
         used = [variants[choice.variant] for variants, choice in zip(self.variants, path, strict=True) if choice.kind != "new"]
         return [part for variant in used for part in lineage(variant)]
 
 
 def _norm(name: str) -> str:
-    """The name of the batch norm behind a convolution."""
+    """Return the name of the batch norm after a convolution."""
     return name.replace("conv", "bn").replace("downsample.0", "downsample.1")
 
 

@@ -1,7 +1,7 @@
 """A library of learned, frozen modules by position, from which networks are put together.
 
-Methods that grow differ in how they find which modules a task uses and which it adds. What they share stands here: modules are added once,
-frozen for good, known by position and number, and rebuilt from a saved state.
+Growing methods differ in how they choose which modules a task uses and adds. Their common part is here: modules are added once, frozen
+permanently, identified by position and number, and rebuilt from a saved state.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from torch import nn
 from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
 
-Path = tuple[int, ...]
+ModulePath = tuple[int, ...]
 """For each position, the number of a module of the library."""
 
 
@@ -20,7 +20,7 @@ class ModuleLibrary:
     """Frozen modules, several for each position of a chain.
 
     Args:
-        make: gives an untrained module for a position, which a saved state is loaded into.
+        make: makes an untrained module for a position, into which a saved state is loaded.
         positions: how many there are.
 
     Attributes:
@@ -32,21 +32,21 @@ class ModuleLibrary:
         self.modules = [nn.ModuleList() for _ in range(positions)]
 
     def add(self, position: int, module: nn.Module) -> int:
-        """Freeze a module and keep it; returns its number."""
+        """Freeze a module and keep it; return its number."""
         freeze(module)
         self.modules[position].append(module)
         return len(self.modules[position]) - 1
 
     def chain(self, path: Sequence[int]) -> list[nn.Module]:
-        """The modules of a path, which may end before the last position."""
+        """Return the modules of a path, which may end before the last position."""
         return [self.modules[position][number] for position, number in enumerate(path)]
 
     def state_dict(self) -> Tree:
-        """The weights of every module."""
+        """Return the weights of every module."""
         return [[module.state_dict() for module in modules] for modules in self.modules]
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
-        """Hold what `state_dict` described instead of what is held, on a device."""
+        """Replace all modules by those that `state_dict` returned, on a device."""
         for position, saved in enumerate(state):
             self.modules[position] = nn.ModuleList()
             for weights in saved:

@@ -19,14 +19,14 @@ MakeBatchNorm = Callable[[int], nn.Module]
 
 
 class Maps:
-    """The maps of a node, (n, c, h, w), and their ReLU, computed when first asked for.
+    """The maps of a node, (n, c, h, w), and their ReLU, computed on first use.
 
-    Most operations begin with it. To share it saves no time to speak of, but a fifth of the memory that a training step keeps.
+    Most operations begin with it. Sharing it saves little time, but a fifth of the memory of a training step.
 
     Args:
         raw: the maps.
-        overwrite: the ReLU takes their place. For maps that nobody reads as they are once their ReLU is asked for, and that the backward
-            pass of what has made them does not read: it does not for batch norm and a concatenation.
+        overwrite: compute the ReLU in place. For maps that are not read unchanged once their ReLU is used, and that the backward pass of
+            the operation that made them does not read, such as batch norm and concatenation.
     """
 
     def __init__(self, raw: Float[Tensor, "n c h w"], *, overwrite: bool = False) -> None:
@@ -40,9 +40,9 @@ class Maps:
         return F.relu(self.raw, inplace=self.overwrite)
 
     def pooled(self, pool: nn.Module) -> Float[Tensor, "n c _h _w"]:
-        """The maps after a pool. Edges often pool the same maps alike, and once is enough.
+        """Pool the maps, once for all edges that pool them in the same way.
 
-        Not on a CPU, where gradients would be added up in another order than before, and results differ in the last bit.
+        On a CPU they are pooled each time: gradients would be summed in another order, and results differ in the last bit.
         """
         if on_cpu(self.raw):
             return pool(self.raw)
@@ -56,8 +56,8 @@ class OnMaps(nn.Module):
     """A module applied to maps.
 
     Args:
-        body: takes and gives a tensor.
-        relu: it takes the maps after their ReLU.
+        body: from a tensor to a tensor.
+        relu: apply it to the maps after their ReLU.
     """
 
     def __init__(self, body: nn.Module, *, relu: bool) -> None:
@@ -66,7 +66,7 @@ class OnMaps(nn.Module):
         self.relu = relu
 
     def forward(self, maps: Maps) -> Float[Tensor, "n d _h _w"]:
-        """What the module makes of the maps; with stride 2 of half the size, rounded up."""
+        """Apply the module; stride 2 halves the size, rounded up."""
         return self.body(maps.rectified if self.relu else maps.raw)
 
 
@@ -77,16 +77,16 @@ class Pool(OnMaps):
         super().__init__(body, relu=False)
 
     def forward(self, maps: Maps) -> Float[Tensor, "n c _h _w"]:
-        """The pooled maps; with stride 2 of half the size, rounded up."""
+        """Pool the maps; stride 2 halves the size, rounded up."""
         return maps.pooled(self.body)
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the resolution: two pointwise convolutions with stride 2, one of them a pixel further, side by side; batch norm.
+    """Halves the resolution: two pointwise convolutions with stride 2, one of them shifted by a pixel, concatenated; batch norm.
 
     Args:
-        inputs: channels that come in.
-        channels: channels that go out.
+        inputs: input channels.
+        channels: output channels.
         batch_norm: makes the batch norm.
         apply_bn: apply the batch norm. The authors' code makes it, counts it and does not apply it.
     """
@@ -99,11 +99,11 @@ class FactorizedReduce(nn.Module):
         self.apply_bn = apply_bn
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        """Maps of half the size, rounded up."""
+        """Halve the size of maps, rounded up."""
         if x.shape[2] % 2 or x.shape[3] % 2:
-            # A pixel further there is nothing beyond an odd edge: zeros.
+            # The shifted convolution reads zeros beyond an odd edge.
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        # Of each 2x2 block the upper left and the lower right pixel, in one operation, whose gradient then is channels last too.
+        # Of each 2x2 block the upper left and the lower right pixel, in one operation, whose gradient is then also channels last.
         blocks = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (n, h/2, 2, w/2, 2, c)
         pixels = blocks.diagonal(dim1=2, dim2=4).permute(4, 0, 3, 1, 2)  # (2, n, c, h/2, w/2)
         even, odd = (part.contiguous(memory_format=layout(x)) for part in pixels)
@@ -118,7 +118,7 @@ class Pointwise(nn.Conv2d):
         super().__init__(inputs, channels, 1, bias=False)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        """The convolved maps."""
+        """Convolve maps."""
         if on_cpu(input) or layout(input) != torch.channels_last:
             return super().forward(input)
         # A product of matrices, (n h w, c) by (c, d): on GPUs faster than their convolutions, three times so in float32.
@@ -126,7 +126,7 @@ class Pointwise(nn.Conv2d):
 
 
 def sep_conv(channels: int, stride: int, batch_norm: MakeBatchNorm) -> nn.Sequential:
-    """Depthwise 3x3, pointwise, batch norm; ReLU; the same again with stride 1."""
+    """Make depthwise 3x3, pointwise, batch norm; ReLU; the same again with stride 1."""
     return nn.Sequential(
         Depthwise(channels, stride=stride),
         Pointwise(channels, channels),
@@ -140,15 +140,15 @@ def sep_conv(channels: int, stride: int, batch_norm: MakeBatchNorm) -> nn.Sequen
 
 
 def dil_conv(channels: int, stride: int, batch_norm: MakeBatchNorm) -> nn.Sequential:
-    """Depthwise 3x3 with dilation 2, pointwise, batch norm."""
+    """Make depthwise 3x3 with dilation 2, pointwise, batch norm."""
     return nn.Sequential(Depthwise(channels, stride=stride, dilation=2), Pointwise(channels, channels), batch_norm(channels))
 
 
 def operation(name: str, channels: int, stride: int, batch_norm: MakeBatchNorm = nn.BatchNorm2d, *, reduce_bn: bool = True) -> OnMaps:
-    """The module of an operation, from maps of `channels` channels to as many.
+    """Make the module of an operation, from maps of `channels` channels to as many.
 
     Args:
-        name: one of `OPERATIONS` but "none".
+        name: one of `OPERATIONS` except "none".
         channels: channels C of the cell.
         stride: 1, or 2 on the edges from a reduction cell's inputs.
         batch_norm: makes a batch norm for a number of channels.
@@ -171,7 +171,7 @@ def operation(name: str, channels: int, stride: int, batch_norm: MakeBatchNorm =
 
 
 def preprocess(inputs: int, channels: int, batch_norm: MakeBatchNorm = nn.BatchNorm2d, *, halve: bool, reduce_bn: bool) -> OnMaps:
-    """What brings a cell's input to its channels, and to the size of its other input where the cell between them has halved it."""
+    """Make the module that brings a cell's input to the cell's channels, and to half the size if the cell in between has halved it."""
     if halve:
         return OnMaps(FactorizedReduce(inputs, channels, batch_norm, apply_bn=reduce_bn), relu=True)
     return OnMaps(nn.Sequential(Pointwise(inputs, channels), batch_norm(channels)), relu=True)

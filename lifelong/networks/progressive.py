@@ -31,7 +31,7 @@ Scales = Literal["ones", "normal"]
 
 
 class Adapter(nn.Module):
-    """What a block makes of several sources that are scaled and brought to the width of one.
+    """A block on several sources, scaled and reduced to the width of one.
 
     Args:
         sources: how many there are, at least 1.
@@ -50,7 +50,7 @@ class Adapter(nn.Module):
         self.block = block
 
     def forward(self, sources: Sequence[Float[Tensor, "n c *side"]]) -> Float[Tensor, "n ..."]:
-        """As the block's output."""
+        """Apply the block to the reduced sources."""
         scaled = [scale * source for scale, source in zip(self.alpha, sources, strict=True)]
         return self.block(F.relu(self.reduce(torch.cat(scaled, dim=1))))
 
@@ -63,13 +63,13 @@ class Copies(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, sources: Sequence[Float[Tensor, "n c *side"]]) -> Float[Tensor, "n ..."]:
-        """As a block's output."""
+        """Sum the blocks' outputs."""
         outputs = [block(source) for block, source in zip(self.blocks, sources, strict=True)]
         return torch.stack(outputs).sum(dim=0)
 
 
 class Level(nn.Module):
-    """A block of a column, and the lateral beside it, if there is one."""
+    """A block of a column, with its lateral, if there is one."""
 
     def __init__(self, block: nn.Module, lateral: Adapter | Copies | None) -> None:
         super().__init__()
@@ -77,12 +77,12 @@ class Level(nn.Module):
         self.lateral = lateral
 
     def forward(self, own: Float[Tensor, "n c *side"], sources: Sequence[Float[Tensor, "n c *side"]]) -> Float[Tensor, "n ..."]:
-        """What the block makes of the column's own input, and the lateral of the same input in the earlier columns."""
+        """Add the block's output for the column's own input and the lateral's for the same input in the earlier columns."""
         return self.block(own) if self.lateral is None else self.block(own) + self.lateral(sources)
 
 
 class Column(nn.Module):
-    """A network for one task that reads those of earlier tasks, which are no part of it.
+    """A network for one task that reads those of earlier tasks, which are not part of it.
 
     Args:
         chain: makes its blocks; initial weights are drawn from torch's global generator.
@@ -113,7 +113,7 @@ class Column(nn.Module):
         self.head = level(lambda: nn.Linear(features, classes), lambda: nn.Linear(earlier * features, features))
 
     def outputs(self, images: Float[Tensor, "n 3 h w"], earlier: Sequence[Sequence[Tensor]]) -> list[Float[Tensor, "n ..."]]:
-        """Of each level of the trunk; features come last.
+        """Compute the output of each level of the trunk; features come last.
 
         Args:
             images: prepared images.
@@ -125,12 +125,12 @@ class Column(nn.Module):
         return outputs
 
     def forward(self, images: Float[Tensor, "n 3 h w"], earlier: Sequence[Sequence[Tensor]]) -> Float[Tensor, "n classes"]:
-        """Logits. Arguments as for `outputs`."""
+        """Compute logits; arguments as for `outputs`."""
         return self.head(self.outputs(images, earlier)[-1], [column[-1] for column in earlier])
 
 
 def outputs_of(columns: Iterable[Column], images: Float[Tensor, "n 3 h w"]) -> list[list[Float[Tensor, "n ..."]]]:
-    """The outputs of every level of consecutive columns, from the first on, each read by all that follow and computed once."""
+    """Compute the outputs of every level of consecutive columns from the first on, each once."""
     outputs: list[list[Tensor]] = []
     for column in columns:
         outputs.append(column.outputs(images, outputs))

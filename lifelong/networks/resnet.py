@@ -22,14 +22,14 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        # May overwrite their inputs, as all here: the backward pass of neither batch norm nor a sum reads what came out.
+        # In place, as all ReLUs here: the backward passes of batch norm and of a sum do not read their outputs.
         self.relu1, self.relu2 = nn.ReLU(inplace=True), nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or inputs != channels:
             self.downsample = nn.Sequential(Pixelwise(inputs, channels, stride), nn.BatchNorm2d(channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        """The block's maps."""
+        """Apply the block."""
         y = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(y)) + self.downsample(x))
 
@@ -61,11 +61,11 @@ class LightResNet(nn.Module):
         self.feature_dim = channels
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of normalized images."""
+        """Compute features of normalized images."""
         return self.layers(self.pool(self.relu(self.bn1(self.conv1(images))))).mean(dim=(2, 3))
 
     def wiring(self) -> list[Wire]:
-        """Which units each layer reads and writes; what an identity shortcut carries is part of the sum that a block's ReLU takes."""
+        """List which units each layer reads and writes; an identity shortcut is part of the sum before a block's ReLU."""
         wires, units = [Wire("conv1", "relu"), Wire("bn1", "relu")], "relu"
         for name, block in self.named_modules():
             if isinstance(block, BasicBlock):
@@ -101,6 +101,6 @@ class ImageNetResNet18(nn.Module):
         self.feature_dim = 512 if last == "layer4" else 256
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of images with ImageNet's normalization (or whichever is asked for)."""
+        """Compute features of images with ImageNet's normalization (or another one)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3))

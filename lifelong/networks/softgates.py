@@ -19,9 +19,9 @@ class Gate(nn.Module):
     """Weights of modules for each image: two convolutions of stride 2, the average over maps, a linear layer, a softmax.
 
     Args:
-        inputs: channels of the maps it looks at.
-        channels: of its own maps.
-        modules: how many weights it gives; this stays so.
+        inputs: channels of its input maps.
+        channels: channels of its own maps.
+        modules: the fixed number of weights.
     """
 
     def __init__(self, inputs: int, channels: int, modules: int) -> None:
@@ -30,12 +30,12 @@ class Gate(nn.Module):
         self.weights = nn.Linear(channels, modules)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m"]:
-        """Weights, which sum to 1 for each image."""
+        """Compute weights that sum to 1 for each image."""
         return self.weights(self.maps(x)).softmax(dim=1)
 
 
 def _half(inputs: int, channels: int) -> nn.Sequential:
-    """Maps of half the size."""
+    """Make layers that halve the size of maps."""
     return nn.Sequential(nn.Conv2d(inputs, channels, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
@@ -44,8 +44,8 @@ class SoftPool(nn.Module):
 
     Args:
         known: frozen modules, which are borrowed.
-        new: a module that is trained with the gate; None: there is none.
-        gate: gives as many weights as there are modules; None, where there is one module, which needs no weight.
+        new: a module that is trained with the gate, or None.
+        gate: gives one weight per module; None with a single module.
     """
 
     def __init__(self, known: Iterable[nn.Module], new: nn.Module | None, gate: Gate | None) -> None:
@@ -54,7 +54,7 @@ class SoftPool(nn.Module):
         self.new, self.gate = new, gate
 
     def forward(self, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
-        """What the modules make of maps, each image's by weights of its own."""
+        """Mix the modules' outputs, with separate weights for each image."""
         outputs = [module(x) for module in self.known]
         if self.new is not None:
             outputs.append(self.new(x))

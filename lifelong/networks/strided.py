@@ -1,7 +1,7 @@
-"""1x1 convolutions with a stride, kept away from a kernel that writes past its memory.
+"""1x1 convolutions with a stride, without a kernel that writes past its memory.
 
 The gradient of their weights in oneDNN, for maps that lie channels-last with fewer channels than the processor's vectors hold floats (8
-with AVX2, 16 with AVX-512), overruns its workspace: the program crashes, or goes on with a damaged heap (uxlfoundation/oneDNN, issue 6035;
+with AVX2, 16 with AVX-512), overruns its workspace: the program crashes, or runs on with a damaged heap (uxlfoundation/oneDNN, issue 6035;
 in PyTorch 2.13). A 1x1 convolution of every second pixel is one of stride 1 on these pixels, and that has another kernel.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lifelong.networks.layout import on_cpu
 
 NARROW = 16
-"""With as many input channels there is no overrun on any processor."""
+"""From this many input channels on, no processor overruns."""
 
 
 def pixelwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c 1 1"], stride: int) -> Float[Tensor, "n d _h _w"]:
@@ -29,5 +29,5 @@ class Pixelwise(nn.Conv2d):
         super().__init__(inputs, channels, 1, stride=stride, bias=False)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        """Every `stride`-th pixel, convolved."""
+        """Convolve every `stride`-th pixel."""
         return pixelwise(input, self.weight, self.stride[0])

@@ -3,9 +3,9 @@
 Source: Zheng et al., MdeNAS (ICCV 2019); PAR's authors' code (par_basicmodel.py): a stem of C channels, batch norm without weights,
 also after the pools.
 
-Batch norm uses the statistics of its batch, also where a network is judged, unless running ones are asked for, as the authors' code has it.
-Those are of use where an operation sees many batches on end; here it is sampled now and then, behind layers that have moved on since, so
-that the accuracy of an operation depends on when it was last sampled, which is not what the search is to compare.
+Batch norm uses the statistics of its batch, including during evaluation, unless running ones are asked for, as in the authors' code.
+Those help if an operation sees many batches in a row; here it is sampled rarely, after layers that have changed since, so that its accuracy
+would depend on when it was last sampled, which the search should not compare.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from lifelong.networks.operations import MakeBatchNorm, Maps, operation, preproc
 Plan = tuple[int, ...]
 """For each of the 14 edges of a cell the index of its operation in `OPERATIONS`; 0 for none."""
 
-Path = tuple[Plan, Plan]
+SampledPath = tuple[Plan, Plan]
 """The operations of the normal and of the reduction cells."""
 
 
 class Edge(nn.ModuleList):
-    """The operations of one edge. The place of `none` holds an empty module, so that indices are those of `OPERATIONS`."""
+    """The operations of one edge. An identity stands for `none`, so that indices are those of `OPERATIONS`."""
 
     def __init__(self, channels: int, stride: int, batch_norm: MakeBatchNorm, reduce_bn: bool) -> None:
         super().__init__([nn.Identity()])
@@ -60,7 +60,7 @@ class SearchCell(nn.Module):
         self.edges = nn.ModuleList(Edge(channels, 2 if reduce and source < 2 else 1, batch_norm, reduce_bn) for _, source in EDGES)
 
     def forward(self, before: Maps, previous: Maps, plan: Plan) -> Maps:
-        """The four nodes side by side: 4C channels. A node without an operation is zero."""
+        """Concatenate the four nodes: 4C channels. A node without an operation is zero."""
         states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
         edges = [(*where, edge, choice) for where, edge, choice in zip(EDGES, self.edges, plan, strict=True) if choice]
         for node in range(NODES):
@@ -70,17 +70,17 @@ class SearchCell(nn.Module):
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)  # as in `Cell`
 
     def _zeros(self, x: Tensor) -> Tensor:
-        """Zeros of a node's size, made of an input of the cell."""
+        """Make zeros of a node's size from an input of the cell."""
         return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x))
 
 
 def _sum(terms: Iterator[Tensor]) -> Tensor | None:
-    """The sum of maps, each of which is made when it is its turn and given up once it is added; None if there are none."""
+    """Sum maps that are computed one at a time and freed once added; None if there are none."""
     total = next(terms, None)
     if total is None:
         return None
     for number, term in enumerate(terms):
-        # The first may be a state that others read; a sum of two is nobody else's, and no backward pass reads it.
+        # The first may be a state that others read; the sum of two is not shared, and no backward pass reads it.
         total = total.add_(term) if number else total + term
     return total
 
@@ -110,8 +110,8 @@ class SuperNetwork(nn.Module):
             inputs, halved = (inputs[1], NODES * channels), reduce
         self.head = nn.Linear(NODES * channels, classes)
 
-    def forward(self, images: Float[Tensor, "n 3 h w"], path: Path) -> Float[Tensor, "n classes"]:
-        """Logits of the network that has only the operations of `path`; nothing else is computed."""
+    def forward(self, images: Float[Tensor, "n 3 h w"], path: SampledPath) -> Float[Tensor, "n classes"]:
+        """Compute logits of the network with only the operations of `path`; nothing else is computed."""
         normal, reduce = path
         before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
         for cell in self.cells:

@@ -1,18 +1,18 @@
 """Batch normalization in a network that several tasks share.
 
-Shared convolutions forget slowly where a penalty or a mask holds them; running statistics are held by nothing, and after the last task
-they are the last task's. Four policies, one mechanism:
+Shared convolutions forget slowly under a penalty or a mask; nothing protects running statistics, which after the last task are the last
+task's. Four policies, one mechanism:
 
 ``shared``
     One batch norm for all tasks, as PAR's authors train their baselines.
 ``per-task-stats``
-    Affine weights are shared, running statistics belong to a task (2,560 numbers a task in the light ResNet-18, no parameters).
+    Affine weights are shared, running statistics belong to a task (2,560 numbers per task in the light ResNet-18, no parameters).
 ``per-task``
-    Affine weights too belong to a task (2,560 parameters a task, counted in M).
+    Affine weights too belong to a task (2,560 parameters per task, counted in M).
 ``frozen``
-    Statistics stay what they were after the first task, in training too; affine weights are trained on (MNTDP's baselines).
+    Statistics stay fixed after the first task, in training too; affine weights are still trained (MNTDP's baselines).
 
-A task's own batch norm begins as a copy of the task's before it.
+A task's own batch norm starts as a copy of the previous task's.
 """
 
 import copy
@@ -31,7 +31,7 @@ class TaskBatchNorm(ChoosesTask, nn.Module):
 
     Args:
         norm: the batch norm of the first task.
-        policy: any but "shared", which needs no more than `norm` itself.
+        policy: any except "shared", which needs only `norm` itself.
 
     Attributes:
         tasks: how many tasks there are.
@@ -45,7 +45,7 @@ class TaskBatchNorm(ChoosesTask, nn.Module):
         self._chosen = ChosenTask()
 
     def add_task(self) -> None:
-        """Make ready for the next task, and apply it."""
+        """Add the next task, and apply it."""
         if self.policy != "frozen":
             last = self.norms[-1]
             norm = copy.deepcopy(last)
@@ -57,19 +57,19 @@ class TaskBatchNorm(ChoosesTask, nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "TaskBatchNorm":
-        """As for every module, but frozen statistics stay as they are after the first task."""
+        """Set the mode, but keep frozen statistics fixed after the first task."""
         super().train(mode)
         if self.policy == "frozen" and self.task > 0:
             self.norms.eval()
         return self
 
     def forward(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
-        """Normalized maps or features."""
+        """Normalize maps or features."""
         return self.norms[0 if self.policy == "frozen" else self.task](x)
 
 
 def with_task_norms(network: nn.Module, policy: BatchNormPolicy) -> nn.Module:
-    """The network, in which every batch norm obeys the policy; changed in place."""
+    """Apply the policy to every batch norm of the network, in place."""
     if policy == "shared":
         return network
     for module in list(network.modules()):
@@ -80,7 +80,7 @@ def with_task_norms(network: nn.Module, policy: BatchNormPolicy) -> nn.Module:
 
 
 def add_task(network: nn.Module) -> None:
-    """Make the batch norms of a network ready for the next task; it is the one that is applied from now on."""
+    """Add the next task to the batch norms of a network, and apply it from now on."""
     for norm in _task_norms(network):
         norm.add_task()
 
@@ -92,12 +92,12 @@ def use_task(network: nn.Module, task: int) -> None:
 
 
 def other_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
-    """The parameters of the batch norms of other tasks than `task`, which are not to be trained with it."""
+    """Return the parameters of other tasks' batch norms, which are not trained with `task`."""
     return [parameter for index, parameter in _parameters_by_task(network) if index != task]
 
 
 def own_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
-    """The parameters of batch norms that `task` alone applies."""
+    """Return the parameters of batch norms that only `task` uses."""
     return [parameter for index, parameter in _parameters_by_task(network) if index == task]
 
 

@@ -1,4 +1,4 @@
-"""Which units of a network are joined by which weights."""
+"""Which weights connect which units of a network."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Wire:
     Attributes:
         module: the name of a convolution, a linear layer or a batch norm.
         target: the name of the ReLU whose units it writes, one per output channel.
-        source: the name of the ReLU whose units it reads; None: the image, or for a batch norm nothing else than its own channel.
+        source: the name of the ReLU whose units it reads; None: the image, or for a batch norm only its own channel.
     """
 
     module: str

@@ -1,4 +1,4 @@
-"""What a method keeps of earlier tasks to tell how related a new one is: prototypes, spreads and groups; and the assessment itself."""
+"""Assessment of a new task against earlier ones: the prototypes, spreads and groups that a method keeps, and the decision."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances
-from lifelong.relatedness.measures import Sample, measured
+from lifelong.relatedness.measures import Sample, measure_divergences
 from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.settings.sockets import MEASURES
@@ -19,7 +19,7 @@ from lifelong.storage import Tree
 from lifelong.trees import on_device, tensor_bytes
 
 FEW = 20
-"""With fewer images of a class the paper's distances are too large by what two thresholds lie apart (results/few-images.csv)."""
+"""With fewer images of a class the paper's distances are too large by the gap between the two thresholds (results/few-images.csv)."""
 
 
 def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Sample:
@@ -49,13 +49,13 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
 
 
 def _smallest_class(splits: Sequence[Split]) -> int:
-    """Images of the smallest class that occurs in these splits together; 0 where there is none."""
+    """Count the images of the smallest class in these splits together; 0 if there are none."""
     labels = torch.cat([split.labels for split in splits])
     return int(labels.unique(return_counts=True)[1].min()) if len(labels) else 0
 
 
-def _too_few(sample: Sample, settings: RelatednessSettings) -> str:
-    """The warning about a task that is measured by few images as the paper does; empty where they suffice."""
+def _few_images_warning(sample: Sample, settings: RelatednessSettings) -> str:
+    """Return the warning about a task measured by few images, as in the paper; empty if they suffice."""
     if sample.few or sample.least >= FEW:
         return ""
     split = {"valid": "validation", "train": "training", "both": "training and validation"}[settings.feature_split]
@@ -71,8 +71,8 @@ class Relatedness:
     Attributes:
         groups: which tasks share an expert.
         bank: the prototypes of every task that was assessed.
-        kept: what the measure keeps of each of them, if it is another than that of the prototypes.
-        recognition: tells by the same prototypes which task an image is of.
+        kept: what the measure keeps of each task, if it does not use the prototypes.
+        recognition: infers an image's task from the same prototypes.
     """
 
     def __init__(self, settings: PARSettings) -> None:
@@ -84,7 +84,7 @@ class Relatedness:
 
     @property
     def needed(self) -> bool:
-        """Whether the variant decides by distances; without, no extractor is needed."""
+        """Whether the variant decides by distances; otherwise no extractor is needed."""
         return needs_distances(self.settings)
 
     @property
@@ -102,19 +102,19 @@ class Relatedness:
     def assess(self, task: Task, extractor: Extractor | None) -> Decision:
         """Measure a task against all earlier ones, keep its prototypes, and decide where it belongs.
 
-        The caller then puts it there (`groups.open` or `groups.join`).
+        The caller then records the decision (`groups.open` or `groups.join`).
 
         Args:
             task: the new task.
-            extractor: the frozen extractor; None where no distance is `needed`.
+            extractor: the frozen extractor; None if no distance is `needed`.
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
         sample = task_features(task, extractor, self.settings)
         own = prototypes(sample.features, sample.labels, sample.classes)
-        found = measured(self.settings.measure, sample, self._kept(), self.settings)
-        decision = self.groups.decide(found, len(task.train), self.settings)
-        decision = replace(decision, warning=_too_few(sample, self.settings))
+        divergences = measure_divergences(self.settings.measure, sample, self._kept(), self.settings)
+        decision = self.groups.decide(divergences, len(task.train), self.settings)
+        decision = replace(decision, warning=_few_images_warning(sample, self.settings))
         if sample.few and len(self.groups):
             how = f"; measured by all its images: {sample.least} of a class were few"
             decision = replace(decision, reason=decision.reason + how)
@@ -125,13 +125,13 @@ class Relatedness:
         return decision
 
     def state(self) -> Tree:
-        """Groups, prototypes, spreads, and what another measure keeps."""
+        """Return groups, prototypes, spreads, and what another measure keeps."""
         state = {"groups": self.groups.state(), "bank": self.bank.state(), "recognition": self.recognition.state()}
         return state | ({} if self._keeps_prototypes else {"kept": list(self.kept)})
 
     @classmethod
     def from_state(cls, settings: PARSettings, state: Tree, device: torch.device | str = "cpu") -> "Relatedness":
-        """What `state` was taken from, on `device`."""
+        """Restore what `state` returned, on `device`."""
         relatedness = cls(settings)
         relatedness.groups = TaskGroups.from_state(state["groups"])
         relatedness.bank = PrototypeBank.from_state(state["bank"], device)

@@ -1,7 +1,8 @@
 """Class prototypes of tasks, and the distances of samples to the nearest one of every earlier task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
+from lifelong.storage import Tree
 
 BLOCK = 2**22
 """Numbers per temporary matrix: bounds the memory of a pass (32 MB in float64)."""
@@ -16,7 +18,7 @@ BLOCK = 2**22
 
 @dataclass(frozen=True)
 class Prototypes:
-    """The mean feature of each class of one task: all that is kept of the task for later distances.
+    """The mean feature of each class of one task, kept for later distances.
 
     Attributes:
         means: class means; a row of zeros for a class without samples.
@@ -33,15 +35,15 @@ class Prototypes:
 
 
 def prototypes(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], classes: int) -> Prototypes:
-    """Class means in float64: exact for a class of one float32 sample, or of copies of one.
+    """Compute class means in float64: exact for a class of one float32 sample or copies of one.
 
     Args:
         features: features of a task's samples.
         labels: their classes, in 0..classes-1.
-        classes: number of classes of the task; those without a sample get no prototype.
+        classes: number of classes of the task; classes without a sample get no prototype.
 
     Raises:
-        LifelongError: there is no sample at all, or a feature is not a finite number.
+        LifelongError: there are no samples, or a feature is not finite.
 
     Source: PAR section 3.1, U_c.
     """
@@ -107,12 +109,12 @@ class PrototypeBank:
         return sum(task.means.nbytes + task.counts.nbytes for task in self._tasks)
 
     def state(self) -> list[dict[str, Tensor]]:
-        """Everything needed to restore the bank, as tensors in plain containers."""
+        """Return everything needed to restore the bank, as tensors in plain containers."""
         return [{"means": task.means, "counts": task.counts} for task in self._tasks]
 
     @classmethod
-    def from_state(cls, state: Any, device: torch.device | str = "cpu") -> "PrototypeBank":
-        """The bank that `state` was taken from, on `device`, or on the CPU where that has no float64."""
+    def from_state(cls, state: Sequence[Tree], device: torch.device | str = "cpu") -> "PrototypeBank":
+        """Restore the bank that `state` returned, on `device`, or on the CPU if it lacks float64."""
         bank, place = cls(), exact_device(device)
         for task in state:
             bank.add(Prototypes(task["means"].to(place), task["counts"].to(place)))
@@ -121,7 +123,7 @@ class PrototypeBank:
     def squared_distances(self, features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes) -> SquaredDistances:
         """Compute the distances of every sample to its own prototype and to the nearest one of every earlier task.
 
-        By differences, in float64: a matrix product is faster, and loses the digits that tell a sample from a prototype near it.
+        Uses differences in float64: a matrix product is faster, but loses the digits that separate a sample from a nearby prototype.
         """
         self.check(own)
         known = [task.means[task.present] for task in self._tasks]

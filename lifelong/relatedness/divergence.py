@@ -1,14 +1,14 @@
-"""How far is a task from each of the tasks before it: Eq. 2-4 of PAR.
+"""The divergence of a task from each earlier task: Eq. 2-4 of PAR.
 
-What is done where Eq. 4 is undefined:
+Conventions where Eq. 4 is undefined:
 
 - *A distance of zero* (a sample that equals a prototype; a class of one sample, which is its own prototype): rho and nu are not taken
   below the resolution of float32 features, 2^-23 of their root mean square length. Both at the floor give a log-ratio of 0: the same
-  point. A class of one sample so gets a very large, finite ratio, the limit of Eq. 4: its task counts as far from everything. With
+  point. A class of one sample thus gets a very large, finite ratio, the limit of Eq. 4: its task counts as far from everything. With
   `leave_one_out` such a class is left out instead.
 - *A class of the new task that cannot be measured* (no sample; one sample with `leave_one_out` or the correction for few images): it
   counts as the mean of the classes that can, so that the sum stays one over all classes, as the thresholds expect.
-- *A class of an earlier task without samples*: it has no prototype and is nobody's nearest.
+- *A class of an earlier task without samples*: it has no prototype and is never the nearest.
 """
 
 import math
@@ -34,7 +34,7 @@ def divergences(
     *,
     few: bool = False,
 ) -> Float64[Tensor, "t"]:
-    """The estimate of KL(new task || earlier task) for every earlier task, in one pass.
+    """Estimate KL(new task || earlier task) for every earlier task, in one pass.
 
     Args:
         features: features of the new task's samples, on any device.
@@ -42,15 +42,15 @@ def divergences(
         own: the prototypes of the new task.
         bank: the prototypes of the t earlier tasks.
         settings: `clamp`, `leave_one_out` and `few_images` are used here.
-        few: the new task is one of few images: correct for their number (see `_noise_of`), as is done for earlier tasks of less than
-            `few_images` in a class.
+        few: correct for the new task's small number of images (see `_few_images_bias`), as for earlier tasks with less than `few_images`
+            per class.
 
     Returns:
         Eq. 4 for each earlier task: a sum over the new task's classes. Never below zero with `clamp` "pair" (the sum is clamped) or
         "class" (each class is).
 
     Raises:
-        LifelongError: no class can be measured, or a distance is not a finite number.
+        LifelongError: no class can be measured, or a divergence is not finite.
 
     Source: PAR Eq. 2-4; clamping per class: the authors' code.
     """
@@ -72,7 +72,7 @@ def divergences(
     elif few:  # As for the variance of a sample: its mean lies nearer to it than the true one.
         rho = rho * (counts / (counts - 1).clamp_min(1))[labels]
     log_ratio = 0.5 * (squares.nearest.clamp_min(floor).log() - rho.clamp_min(floor).log()[:, None])  # (n, t)
-    log_ratio -= _noise_of(bank, settings.few_images, every=few).to(log_ratio.device)
+    log_ratio -= _few_images_bias(bank, settings.few_images, every=few).to(log_ratio.device)
     share = torch.nn.functional.one_hot(labels, len(own.counts)).double() / own.counts.clamp_min(1)  # (n, C)
     per_class = (share.T @ log_ratio)[measurable]  # (C, t)
     if settings.clamp == "class":
@@ -85,16 +85,16 @@ def divergences(
     return estimate.clamp_min(0) if settings.clamp == "pair" else estimate
 
 
-def _noise_of(bank: PrototypeBank, few_images: int, *, every: bool) -> Float64[Tensor, "t"]:
-    """How much too large the log-ratio to each earlier task is, because its prototypes are means of few images.
+def _few_images_bias(bank: PrototypeBank, few_images: int, *, every: bool) -> Float64[Tensor, "t"]:
+    """Estimate by how much the log-ratio to each earlier task is too large, because its prototypes are means of few images.
 
-    The mean of m images lies off the true one, which makes nu^2 too large by a factor 1 + 1/m where classes lie apart. Where they
-    overlap the nearest of several prototypes lies nearer than it should, and that makes up for it. Half of the logarithm is taken: of
+    The mean of m images deviates from the true one, which makes nu^2 too large by a factor 1 + 1/m for separated classes. For
+    overlapping ones the nearest of several prototypes is nearer than it should be, which compensates. Half of the logarithm is taken: of
     0, 1/4, 1/3, 1/2 and 1 the part with the smallest error for 5, 10 and 20 images of a class (results/few-images.csv).
 
     Args:
         bank: the prototypes of the earlier tasks.
-        few_images: a task of fewer images in a class is one of few; 0: none is.
+        few_images: tasks with fewer images in a class are corrected; 0: none.
         every: correct for every earlier task, since the new one has few images.
     """
     noise = torch.zeros(len(bank), dtype=torch.float64)
@@ -106,6 +106,6 @@ def _noise_of(bank: PrototypeBank, few_images: int, *, every: bool) -> Float64[T
 
 
 def _floor(features: Float[Tensor, "n d"]) -> float:
-    """The shortest distance that float32 features of this length can tell from zero; positive even if all are zero."""
+    """Compute the shortest distance that float32 features of this length can resolve; positive even if all are zero."""
     length = torch.linalg.vector_norm(features, dtype=torch.float64).item() / math.sqrt(len(features))
     return max(RESOLUTION * length, math.sqrt(torch.finfo(torch.float64).tiny))

@@ -1,8 +1,8 @@
-"""Frozen feature extractors: what distances between tasks are measured on. They are never trained and never predict.
+"""Frozen feature extractors, on whose features distances between tasks are measured. They are never trained and never predict.
 
 `resnet18` is the paper's: a ResNet-18 trained on ImageNet, pooled to 512 features (256 if its weights end at layer3). `pixels` needs no
-weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable. A person
-adds others with `register_extractor`.
+weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable. Add
+others with `register_extractor`.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,7 @@ CHUNK_PIXELS = 2**19
 """Pixels per forward pass (512 images of 32 x 32): about 100 MB of activations."""
 
 SMALL_CHUNK_PIXELS = 2**17
-"""The same on a CPU where images are asked about, not learned from: what is computed stays in the cache and below what the C library
-gives back to the system at once."""
+"""The same for predictions on a CPU: activations fit in the cache, and stay below what the C library returns to the system at once."""
 
 
 @runtime_checkable
@@ -49,19 +48,19 @@ class Extractor(Protocol):
     num_parameters: int
 
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
-        """Feature vectors of images, in chunks of bounded memory, on the extractor's device.
+        """Compute feature vectors of images, in chunks of bounded memory, on the extractor's device.
 
         Args:
-            images: uint8 RGB, as they are (no augmentation).
+            images: uint8 RGB, without augmentation.
             normalization: of the task the images belong to.
         """
         ...
 
     def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
-        """Features of the same images prepared as those of each of several tasks: equal to those of `features` up to rounding.
+        """Compute features of the same images prepared for each of several tasks: equal to those of `features` up to rounding.
 
         Args:
-            images: uint8 RGB, as they are.
+            images: uint8 RGB, without augmentation.
             normalizations: at least one.
         """
         ...
@@ -75,17 +74,17 @@ def open_extractor(
     feature_input: str = "task",
     device: torch.device | str = "cpu",
 ) -> Extractor:
-    """A feature extractor by its name.
+    """Open a feature extractor by its name.
 
     Args:
         name: of a registered extractor.
-        weights: safetensors file for "resnet18"; others have no use for it.
-        download: fetch the weights from the hub where no file is given.
+        weights: safetensors file for "resnet18"; others ignore it.
+        download: fetch the weights from the hub if no file is given.
         feature_input: "task": images at their size with their task's normalization; "imagenet": resized to 224 x 224, with ImageNet's.
-        device: where it computes.
+        device: device to compute on.
 
     Raises:
-        LifelongError: unknown name, or weights that are missing or do not fit.
+        LifelongError: the name is unknown, or the weights are missing or do not fit.
     """
     return EXTRACTORS[name](weights=weights, download=download, feature_input=feature_input, device=device)
 
@@ -105,19 +104,20 @@ def open_pixels(*, weights: Path | None, download: bool, feature_input: str, dev
     return PixelExtractor(device)
 
 
+# `Any`, not a callable: what cannot be called gets a message of its own.
 @checked
 def register_extractor(name: str, make: Any, *, summary: str = "", source: str = "") -> None:
-    """Make frozen features of your own known by a name, to `--extractor` and the setting `extractor`.
+    """Register your own frozen features for `--extractor` and the setting `extractor`.
 
     Args:
         name: letters, digits, dashes and underscores.
         make: a function without arguments that gives a module, its weights loaded, from normalized images (n, 3, h, w) to features (n, d).
-            It is frozen, set to evaluation mode, and known by a checksum of its weights.
+            It is frozen, set to evaluation mode, and identified by a checksum of its weights.
         summary: one line of what it is.
         source: its paper.
 
     Raises:
-        LifelongError: the name is taken or is none, or `make` is no function.
+        LifelongError: the name is taken or invalid, or `make` is not a function.
     """
     if not callable(make) or isinstance(make, nn.Module):
         raise LifelongError(f"register_extractor: {make!r}: give a function without arguments that gives the module")
@@ -133,7 +133,7 @@ def register_extractor(name: str, make: Any, *, summary: str = "", source: str =
 
 @checked
 def check_extractor(name: str, *, image_size: Annotated[int, Ge(1)] = 32, weights: Path | None = None) -> None:
-    """Try a registered extractor on made images.
+    """Try a registered extractor on synthetic images.
 
     Checked: a feature vector for each image, finite, of one length; the same again; the same, up to rounding, in batches of any size;
     nothing is trained.
@@ -141,7 +141,7 @@ def check_extractor(name: str, *, image_size: Annotated[int, Ge(1)] = 32, weight
     Args:
         name: of the extractor.
         image_size: of the images that it is tried on.
-        weights: their file, for one that needs it.
+        weights: weights file, for extractors that need one.
 
     Raises:
         ConformanceError: what is broken.
@@ -169,14 +169,14 @@ class NetworkExtractor:
         network: the network without its classifier, (n, 3, h, w) to (n, d).
         digest: checksum of its weights.
         feature_input: see `open_extractor`.
-        device: where it computes.
+        device: device to compute on.
 
     Source: PAR section 3.1; input as it is: the authors' code.
     """
 
     def __init__(self, name: str, network: nn.Module, digest: str, *, feature_input: str, device: torch.device | str) -> None:
         self.name = name
-        # Weights that lie as images do need not be brought into order at every call.
+        # Weights in the images' memory format need no conversion at every call.
         order = order_of_images(torch.device(device))
         self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
@@ -195,9 +195,9 @@ class NetworkExtractor:
 
     @torch.no_grad()
     def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
-        """See `Extractor.features_of_each`. A single image goes through the network once, in as many copies as there are normalizations."""
+        """See `Extractor.features_of_each`. All preparations of an image pass the network in one batch."""
         if self.feature_input == "imagenet":
-            # ImageNet's normalization takes the place of every other.
+            # ImageNet's normalization replaces every other.
             return [self.features(images, IMAGENET)] * len(normalizations)
         pixels = SMALL_CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS
         chunks = images.split(max(1, pixels // (images.shape[2] * images.shape[3] * len(normalizations))))
@@ -216,7 +216,7 @@ class NetworkExtractor:
 
 
 class PixelExtractor:
-    """Normalized pixels in a row; each side longer than 32 is averaged down to 32."""
+    """Flattened normalized pixels; sides longer than 32 are averaged down to 32."""
 
     name = "pixels"
     dim: int | None = None

@@ -1,9 +1,9 @@
 """Groups of related tasks, and where a new task belongs: Eq. 5-6 of PAR and its decision.
 
-What is done where the paper leaves it open:
+Choices where the paper is silent:
 
-- A negative estimate counts as 0 wherever Eq. 6 maps it: Eq. 6 would carry it further below zero, and the paper has KL in [0, inf).
-  With `clamp` "none" negative estimates still lower a group's mean of Eq. 5.
+- A negative divergence counts as 0 wherever Eq. 6 maps it: Eq. 6 would carry it further below zero, and the paper has KL in [0, inf).
+  With `clamp` "none" negative divergences still lower a group's mean of Eq. 5.
 - Equally near groups: the one opened first.
 - The frozen rule compares with Q, the most training images of one task of the group, as it was before the new task joins. The
   comparison is exact in the decimal digits of the ratio: 3 images are not fewer than 0.1 x 30.
@@ -13,7 +13,7 @@ What is done where the paper leaves it open:
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Float64
@@ -23,59 +23,79 @@ from lifelong.settings.par import PARSettings, RelatednessSettings
 
 Action = Literal["search", "reuse-cell", "reuse-expert"]
 
+Plain = bool | int | float | str | list[int] | list[float] | None
+"""A value of a decision in JSON."""
 
-def map_distance(estimate: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Eq. 6: min(s', 1 - exp(-2 s')), from [0, inf) to [0, 1]; the identity up to s' = 0.7968. A negative estimate counts as 0."""
-    positive = estimate.clamp_min(0)
+
+class GroupsState(TypedDict):
+    """The saved form of `TaskGroups`."""
+
+    members: list[list[int]]
+    largest: list[int]
+
+
+def to_distance(divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Map a divergence from [0, inf) to [0, 1] by Eq. 6: min(s', 1 - exp(-2 s')), the identity up to s' = 0.7968; a negative one to 0."""
+    positive = divergence.clamp_min(0)
     return torch.minimum(positive, -torch.expm1(-2 * positive))
 
 
-def task_distances(raw: Float64[Tensor, "t"], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
-    """Eq. 6 of each single task, as if it were alone in its group; a zero is 1 with `zero_is_far`."""
-    return _map(raw, settings)
+def task_distances(divergences: Float64[Tensor, "t"], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
+    """Compute Eq. 6 for each task, as if it were alone in its group; a zero becomes 1 with `zero_is_far`."""
+    distances = to_distance(divergences)
+    return torch.where(distances == 0, 1.0, distances) if settings.zero_is_far else distances
 
 
-def group_distances(raw: Float64[Tensor, "t"], members: Sequence[Sequence[int]], settings: RelatednessSettings) -> Float64[Tensor, "g"]:
-    """Eq. 5-6: the distance to each group, in [0, 1].
+def group_divergences(
+    divergences: Float64[Tensor, "t"], members: Sequence[Sequence[int]], settings: RelatednessSettings
+) -> Float64[Tensor, "g"]:
+    """Reduce the divergences of each group's tasks to one (Eq. 5).
 
     Args:
-        raw: Eq. 4 to each earlier task.
+        divergences: Eq. 4 to each earlier task.
+        members: the earlier tasks in each group, none empty; at least one group.
+        settings: `group_reduce`.
+    """
+    reduce = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}[settings.group_reduce]
+    return torch.stack([reduce(divergences[list(group)]) for group in members])
+
+
+def group_distances(
+    divergences: Float64[Tensor, "t"], members: Sequence[Sequence[int]], settings: RelatednessSettings
+) -> Float64[Tensor, "g"]:
+    """Compute the distance to each group, in [0, 1] (Eq. 5-6).
+
+    Args:
+        divergences: Eq. 4 to each earlier task.
         members: the earlier tasks in each group, none empty.
-        settings: `group_reduce` (how a group's tasks become one), `map_before_mean` (Eq. 6 first, as the authors' code does) and
-            `zero_is_far`.
+        settings: `group_reduce`, `map_before_mean` (Eq. 6 before Eq. 5, as in the authors' code) and `zero_is_far`.
     """
     if not members:
-        return raw.new_zeros(0)
-    values = _map(raw, settings) if settings.map_before_mean else raw
-    reduce = {"mean": torch.mean, "max": torch.amax, "min": torch.amin}[settings.group_reduce]
-    groups = torch.stack([reduce(values[list(group)]) for group in members])
-    return groups if settings.map_before_mean else _map(groups, settings)
-
-
-def _map(estimate: Float64[Tensor, "n"], settings: RelatednessSettings) -> Float64[Tensor, "n"]:
-    mapped = map_distance(estimate)
-    return torch.where(mapped == 0, 1.0, mapped) if settings.zero_is_far else mapped
+        return divergences.new_zeros(0)
+    if settings.map_before_mean:
+        return group_divergences(task_distances(divergences, settings), members, settings)
+    return task_distances(group_divergences(divergences, members, settings), settings)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done with a task, and everything it was decided from. Plain values only.
+    """The decision about a task and everything it is based on. Plain values only.
 
     Attributes:
         action: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell) or "search" (new expert, new cell).
         group: the group that is joined or whose cell is reused, else the nearest one; None for the first task, and for a new expert
-            where no distance was computed.
-        distance: the distance to that group; None where there is no group or no distance was computed.
+            if no distance was computed.
+        distance: the distance to that group; None without a group or without distances.
         frozen: a joining task is so small that only its head is trained.
         tiny: joined by the rule for tiny tasks, whatever alpha.
         reason: a line of the decision log, such as ``0.314 ≤ α 0.5 from group 0: shared``.
         samples: training images of the task.
-        alpha, beta: the thresholds that held.
+        alpha, beta: the thresholds.
         divergences: Eq. 4 to each earlier task.
         distances: Eq. 6 of each of them.
         group_distances: Eq. 5-6 to each group.
         largest: Q of each group before the task.
-        warning: why the distances may be wrong, and what to do; empty where nothing is known against them.
+        warning: why the distances may be wrong, and what to do; empty if no reason is known.
     """
 
     action: Action
@@ -93,13 +113,13 @@ class Decision:
     largest: tuple[int, ...] = ()
     warning: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """The decision for JSON."""
+    def as_dict(self) -> dict[str, Plain]:
+        """Return the decision for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 class TaskGroups:
-    """The groups of learned tasks; group g has expert g. Tasks are numbered in the order in which they come, from 0.
+    """The groups of learned tasks; group g has expert g. Tasks are numbered in the order of the stream, from 0.
 
     Attributes:
         members: the tasks of each group.
@@ -115,57 +135,57 @@ class TaskGroups:
 
     @property
     def tasks(self) -> int:
-        """Number of tasks in all groups: the number of the next task."""
+        """Number of tasks in all groups, which is the index of the next task."""
         return sum(map(len, self.members))
 
     def group_of(self, task: int) -> int:
-        """The group of a learned task."""
+        """Return the group of a learned task."""
         return next(group for group, members in enumerate(self.members) if task in members)
 
     def open(self, samples: int) -> int:
-        """Put the next task, of so many training images, into a new group; returns the group."""
+        """Put the next task, with `samples` training images, into a new group; return the group."""
         self.members.append([self.tasks])
         self.largest.append(samples)
         return len(self.members) - 1
 
     def join(self, group: int, samples: int) -> None:
-        """Put the next task, of so many training images, into a group."""
+        """Put the next task, with `samples` training images, into a group."""
         self.members[group].append(self.tasks)
         self.largest[group] = max(self.largest[group], samples)
 
-    def state(self) -> dict[str, Any]:
-        """The groups as plain values."""
+    def state(self) -> GroupsState:
+        """Return the groups as plain values."""
         return {"members": [list(group) for group in self.members], "largest": list(self.largest)}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "TaskGroups":
-        """The groups that `state` was taken from."""
+    def from_state(cls, state: GroupsState) -> "TaskGroups":
+        """Restore the groups that `state` returned."""
         groups = cls()
         groups.members = [list(group) for group in state["members"]]
         groups.largest = list(state["largest"])
         return groups
 
-    def decide(self, raw: Float64[Tensor, "t"] | None, samples: int, settings: PARSettings) -> Decision:
-        """Where a new task belongs; changes nothing.
+    def decide(self, divergences: Float64[Tensor, "t"] | None, samples: int, settings: PARSettings) -> Decision:
+        """Decide where a new task belongs, without changing anything.
 
         Args:
-            raw: Eq. 4 from the new task to each learned one, in the order of their numbers; None where the variant needs no distance
+            divergences: Eq. 4 from the new task to each learned one, in the order of their numbers; None if the variant needs none
                 (`needs_distances`).
             samples: training images of the new task.
             settings: thresholds, variant and options.
 
         Raises:
-            ValueError: there is not one finite value per learned task.
+            ValueError: not one finite divergence per learned task.
 
         Source: PAR section 3.1-3.3, Table 5; the rule for tiny tasks: the authors' code.
         """
-        if raw is None and needs_distances(settings):
+        if divergences is None and needs_distances(settings):
             raise ValueError(f"the variant '{settings.variant}' decides by distances, and there are none")
-        estimates = None if raw is None else self._checked(raw)
-        distances = [] if estimates is None else group_distances(estimates, self.members, settings).tolist()
+        divergences = None if divergences is None else self._checked(divergences)
+        distances = [] if divergences is None else group_distances(divergences, self.members, settings).tolist()
         choice = self._choose(distances, samples, settings)
         largest = self.largest[choice.group] if choice.action == "reuse-expert" and choice.group is not None else 0
-        frozen = samples < _exact(settings.freeze_ratio) * largest
+        frozen = samples < _as_fraction(settings.freeze_ratio) * largest
         small = f", head only ({samples} images < {settings.freeze_ratio:g} × {largest})" if frozen else ""
         return Decision(
             action=choice.action,
@@ -177,18 +197,18 @@ class TaskGroups:
             samples=samples,
             alpha=float(settings.alpha),
             beta=float(settings.beta),
-            divergences=() if estimates is None else tuple(estimates.tolist()),
-            distances=() if estimates is None else tuple(task_distances(estimates, settings).tolist()),
+            divergences=() if divergences is None else tuple(divergences.tolist()),
+            distances=() if divergences is None else tuple(task_distances(divergences, settings).tolist()),
             group_distances=tuple(distances),
             largest=tuple(self.largest),
         )
 
-    def _checked(self, raw: Float64[Tensor, "t"]) -> Float64[Tensor, "t"]:
-        if len(raw) != self.tasks:
-            raise ValueError(f"{len(raw)} distances for {self.tasks} learned tasks")
-        if not raw.isfinite().all():
-            raise ValueError(f"the distance to task {int((~raw.isfinite()).nonzero()[0])} is not a finite number")
-        return raw.cpu()
+    def _checked(self, divergences: Float64[Tensor, "t"]) -> Float64[Tensor, "t"]:
+        if len(divergences) != self.tasks:
+            raise ValueError(f"{len(divergences)} divergences for {self.tasks} learned tasks")
+        if not divergences.isfinite().all():
+            raise ValueError(f"the divergence to task {int((~divergences.isfinite()).nonzero()[0])} is not a finite number")
+        return divergences.cpu()
 
     def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
         if not len(self):
@@ -199,19 +219,19 @@ class TaskGroups:
         if settings.shares == "always":
             return _Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert: shared")
         if settings.shares == "related":
-            ample = self._ample(order, samples, settings)
-            if ample is not None:
+            tiny_group = self._nearest_for_tiny(order, samples, settings)
+            if tiny_group is not None:
                 knows = f"the nearest that has learned {settings.tiny_task_ratio:g} × {samples} images or more"
-                return _Choice("reuse-expert", ample, f"tiny task, {_held(distances, ample)}, {knows}: shared", tiny=True)
+                return _Choice("reuse-expert", tiny_group, f"tiny task, {_comparison(distances, tiny_group)}, {knows}: shared", tiny=True)
             if distances[order[0]] <= settings.alpha:
-                return _Choice("reuse-expert", order[0], f"{_held(distances, order[0], f'≤ α {settings.alpha:g}')}: shared")
+                return _Choice("reuse-expert", order[0], f"{_comparison(distances, order[0], f'≤ α {settings.alpha:g}')}: shared")
         return _allocate(distances, order[0] if order else None, settings)
 
-    def _ample(self, order: list[int], samples: int, settings: PARSettings) -> int | None:
-        """The nearest group that a tiny task joins whatever alpha, or None."""
+    def _nearest_for_tiny(self, order: list[int], samples: int, settings: PARSettings) -> int | None:
+        """Find the nearest group that a tiny task joins regardless of alpha, or None."""
         if samples > settings.tiny_task:
             return None
-        return next((group for group in order if self.largest[group] >= _exact(settings.tiny_task_ratio) * samples), None)
+        return next((group for group in order if self.largest[group] >= _as_fraction(settings.tiny_task_ratio) * samples), None)
 
 
 class _Choice(NamedTuple):
@@ -222,30 +242,30 @@ class _Choice(NamedTuple):
 
 
 def needs_distances(settings: PARSettings) -> bool:
-    """Whether the variant decides by distances: it shares with related tasks, or reuses the nearest cell."""
+    """Tell whether the variant decides by distances: it shares with related tasks, or reuses the nearest cell."""
     return settings.shares == "related" or settings.coarse
 
 
 def _allocate(distances: list[float], nearest: int | None, settings: PARSettings) -> _Choice:
-    """A new expert beside existing ones: whose cell?"""
+    """Choose the cell of a new expert when there are others."""
     if settings.shares == "related":
-        far = _held(distances, nearest, f"> α {settings.alpha:g}")
+        far = _comparison(distances, nearest, f"> α {settings.alpha:g}")
     else:
-        far = f"{_held(distances, nearest)}, experts are never shared" if nearest is not None else "experts are never shared"
+        far = f"{_comparison(distances, nearest)}, experts are never shared" if nearest is not None else "experts are never shared"
     if settings.fixed:
         return _Choice("reuse-cell", nearest, f"{far}: new expert with the fixed cell {settings.fixed_cell}")
     if not settings.coarse or nearest is None:
         return _Choice("search", nearest, f"{far}: cell searched, as always")
     if distances[nearest] <= settings.beta:
-        return _Choice("reuse-cell", nearest, f"{_held(distances, nearest, f'≤ β {settings.beta:g}')}: its cell reused")
-    return _Choice("search", nearest, f"{_held(distances, nearest, f'> β {settings.beta:g}')}: cell searched")
+        return _Choice("reuse-cell", nearest, f"{_comparison(distances, nearest, f'≤ β {settings.beta:g}')}: its cell reused")
+    return _Choice("search", nearest, f"{_comparison(distances, nearest, f'> β {settings.beta:g}')}: cell searched")
 
 
-def _held(distances: list[float], group: int | None, against: str = "") -> str:
-    """The distance of a group, and what it was held against: ``0.314 ≤ α 0.5 from group 0``."""
+def _comparison(distances: list[float], group: int | None, against: str = "") -> str:
+    """Format the distance of a group and its comparison: ``0.314 ≤ α 0.5 from group 0``."""
     return "" if group is None else f"{distances[group]:.3f} {against}".rstrip() + f" from group {group}"
 
 
-def _exact(ratio: float) -> Fraction:
-    """The ratio as it was written: 0.1 is 1/10."""
+def _as_fraction(ratio: float) -> Fraction:
+    """Convert a ratio to the fraction it was written as: 0.1 is 1/10."""
     return Fraction(str(ratio))

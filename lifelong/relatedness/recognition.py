@@ -1,4 +1,4 @@
-"""Which task is an image of, and is it like anything that was learned? From the prototypes that PAR keeps, and three numbers a task.
+"""The task of an image, and whether the image is unlike everything learned, from PAR's prototypes and three numbers per task.
 
 With d_t(x) the distance from the features of x to the nearest prototype of task t, prepared as the images of t were,
 
@@ -10,7 +10,7 @@ image measured without its own share in its prototype. k = 2 m^2 / v is the numb
 varies as much: features have hundreds, but vary in few, and with all of them every probability would be 0 or 1. It is one number, the
 median over tasks, since densities of different dimensions cannot be compared.
 
-The paper leaves tasks to be named at test; this is ours.
+The paper requires the task to be given at test time; this is our addition.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.storage import Tree
 
 KNOWN = 0.95
-"""The share of a task's own images that count as known: at most 5 % of them are taken for strange."""
+"""The share of a task's own images that count as known: at most 5 % of them count as unknown."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Spread:
     """How far a task's images lie from its prototypes.
 
     Attributes:
-        mean, variance: of the squared distance to the nearest one.
+        mean, variance: of the squared distance to the nearest prototype.
         limit: the squared distance that `KNOWN` of the images stay below.
         normalization: with which the images were prepared.
     """
@@ -47,12 +47,12 @@ class Spread:
 
     @property
     def dimensions(self) -> float:
-        """k: in how many dimensions a Gaussian's squared distance has this mean and variance; at least 1."""
+        """k: the dimensions in which a Gaussian's squared distance has this mean and variance; at least 1."""
         return max(1.0, 2 * self.mean**2 / self.variance) if self.variance > 0 else torch.inf
 
 
 def measure_spread(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes, normalization: Normalization) -> Spread:
-    """The spread of a task around its prototypes, by the images they were made from.
+    """Measure the spread of a task around its prototypes, from the images that these were computed from.
 
     Without its share in its prototype an image of a class of n lies n / (n - 1) times as far from it; the only image of a class is
     measured by the other classes' prototypes.
@@ -73,17 +73,17 @@ def measure_spread(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], o
     nearest = squares.amin(dim=1)
     nearest = nearest[nearest.isfinite()]
     if not len(nearest):
-        # A single image: nothing says how far others like it lie; its own length is the only scale there is.
+        # A single image: the spread is unknown; the length of its features is the only scale.
         nearest = own.means[own.present].square().sum(dim=1)
     mean, variance = nearest.mean().item(), nearest.var(correction=0).item()
     return Spread(max(mean, torch.finfo(torch.float64).tiny), variance, nearest.quantile(KNOWN).item(), normalization)
 
 
 class Recognition:
-    """Tells tasks apart, and the known from the strange.
+    """Infers tasks, and detects images unlike everything learned.
 
     Attributes:
-        spreads: of each task so far.
+        spreads: of each task learned so far.
     """
 
     def __init__(self, spreads: Sequence[Spread] = ()) -> None:
@@ -91,16 +91,16 @@ class Recognition:
 
     @property
     def bytes(self) -> int:
-        """Memory of the three numbers a task."""
+        """Memory of the three numbers per task."""
         return 24 * len(self.spreads)
 
     def squared_distances(self, images: UInt8[Tensor, "n 3 h w"], bank: PrototypeBank, extractor: Extractor) -> Float64[Tensor, "n t"]:
-        """d_t^2 of images, for every task.
+        """Compute d_t^2 of images for every task.
 
         Args:
             images: uint8 RGB, of any task.
             bank: the prototypes of the tasks.
-            extractor: whose features they are means of.
+            extractor: the one whose features were averaged.
         """
         wanted = list(dict.fromkeys(spread.normalization for spread in self.spreads))
         features = {how: exact(found) for how, found in zip(wanted, extractor.features_of_each(images, wanted), strict=True)}
@@ -111,7 +111,7 @@ class Recognition:
         return torch.stack(columns, dim=1)
 
     def probabilities(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n t"]:
-        """How likely each task is, all being equally likely before.
+        """Compute the probability of each task under a uniform prior.
 
         Args:
             squares: as from `squared_distances`.
@@ -121,7 +121,7 @@ class Recognition:
         return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()
 
     def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n"]:
-        """How unlike anything learned: 1 where an image of the nearest task would be among the 5 % that lie farthest out.
+        """Compute how unlike everything learned images are: above 1, farther out than 95 % of the nearest task's images.
 
         Args:
             squares: as from `squared_distances`.
@@ -130,10 +130,10 @@ class Recognition:
         return (squares / limit).amin(dim=1).sqrt().float()
 
     def state(self) -> Tree:
-        """The spreads as plain values."""
+        """Return the spreads as plain values."""
         return [asdict(spread) for spread in self.spreads]
 
     @classmethod
     def from_state(cls, state: Tree) -> "Recognition":
-        """What `state` was taken from."""
+        """Restore what `state` returned."""
         return cls([Spread(**(saved | {"normalization": Normalization(**saved["normalization"])})) for saved in state])

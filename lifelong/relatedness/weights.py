@@ -1,4 +1,4 @@
-"""The extractor's ImageNet weights: found, read and checked; never guessed."""
+"""Finding, reading and checking the extractor's ImageNet weights."""
 
 import hashlib
 import os
@@ -24,20 +24,20 @@ REMEDY = "give the weights of a torchvision ResNet-18 as safetensors, up to laye
 
 
 def load_resnet18(weights: Path | None, *, download: bool) -> tuple[nn.Module, str]:
-    """The ResNet-18 without its classifier, with ImageNet weights, and the digest of these.
+    """Load the ResNet-18 without its classifier, with ImageNet weights, and return their digest too.
 
     Args:
         weights: a safetensors file with torchvision's parameter names, whole or ending at layer3; None: from the hub.
-        download: whether the hub may be asked where no file is given.
+        download: whether the hub may be used if no file is given.
 
     Raises:
-        LifelongError: there is no file and no permission to download, or the file is missing, damaged or of another network, or the
+        LifelongError: there is neither a file nor permission to download; the file is missing, damaged or of another network; or the
             hub cannot be reached.
     """
     if weights is None and not download:
         raise LifelongError(
             "the extractor 'resnet18' needs ImageNet weights: give them with --weights FILE (safetensors), "
-            "let them be fetched with --download, or begin a run with --extractor pixels"
+            "let them be fetched with --download, or start a run with --extractor pixels"
         )
     file = Path(weights) if weights is not None else fetch()
     tensors = _relevant(read(file))
@@ -50,10 +50,10 @@ def load_resnet18(weights: Path | None, *, download: bool) -> tuple[nn.Module, s
 
 
 def fetch() -> Path:
-    """The weights from the hub, or from its cache on this machine.
+    """Get the weights from the hub, or from its cache on this machine.
 
     Raises:
-        LifelongError: they are neither there nor here.
+        LifelongError: neither has them.
     """
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -63,25 +63,25 @@ def fetch() -> Path:
     except LocalEntryNotFoundError:
         pass  # not fetched before
     try:
-        # Asked first, since it fails at once where the hub is out of reach; the download would try again for half a minute.
+        # First, since it fails at once if the hub is out of reach; the download would retry for half a minute.
         huggingface_hub.HfApi().model_info(HUB_ID, timeout=PATIENCE)
         return Path(huggingface_hub.hf_hub_download(HUB_ID, HUB_FILE))
     except Exception as error:  # of the network, the disk or the hub; their types change with the hub's library
         line = (str(error).strip() or "no answer").splitlines()[0]
         raise LifelongError(
             f"cannot download the extractor's weights {HUB_ID}/{HUB_FILE} ({type(error).__name__}: {line}); "
-            "connect to the network, or give a file with --weights, or begin a run with --extractor pixels"
+            "connect to the network, or give a file with --weights, or start a run with --extractor pixels"
         ) from error
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file.
+    """Read all tensors of a safetensors file.
 
     Raises:
         LifelongError: it is missing, truncated, or not a safetensors file.
     """
     if not os.path.isfile(file):
-        raise LifelongError(f"there is no weights file {file}; {REMEDY}, or use --download, or begin a run with --extractor pixels")
+        raise LifelongError(f"there is no weights file {file}; {REMEDY}, or use --download, or start a run with --extractor pixels")
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
@@ -89,7 +89,7 @@ def read(file: Path) -> dict[str, Tensor]:
 
 
 def _relevant(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the classifier and the batch counters, which features do not depend on; the latter made anew."""
+    """Remove the classifier, and reset the batch counters; features depend on neither."""
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.") and not name.endswith("num_batches_tracked")}
     counters = {name.removesuffix("running_var") + "num_batches_tracked" for name in kept if name.endswith("running_var")}
     return kept | {name: torch.zeros((), dtype=torch.int64) for name in sorted(counters)}
@@ -118,7 +118,7 @@ def check(tensors: dict[str, Tensor], network: nn.Module, last: Literal["layer3"
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """A checksum of the weights that are used: 16 hexadecimal digits, equal however the file was written."""
+    """Compute a checksum of the used weights: 16 hexadecimal digits, independent of how the file was written."""
     total = hashlib.sha256()
     for name in sorted(tensors):
         total.update(f"{name} {list(tensors[name].shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""The arithmetic of multinomial distribution learning: sampling a cell, the update of its probabilities, the cell that comes out.
+"""The arithmetic of multinomial distribution learning: sampling a cell, updating its probabilities, deriving the final cell.
 
 Source: Zheng et al., MdeNAS (ICCV 2019), Eq. 5-6; PAR's authors' code (mdenas_search.py:114-182).
 """
@@ -15,11 +15,11 @@ from lifelong.networks.genotype import EDGES, NODES, OPERATIONS, CellPlan
 Table = Float64[Tensor, "edges operations"]
 
 FEWEST_ROUNDS = 3
-"""Networks that are sampled before any edge can be decided: an operation beats another if it was trained less often, yet at least once, and
-is more accurate. With one or two networks no edge has two operations of which that is true."""
+"""Sampled networks before any edge can be decided: an operation beats another if it was trained less often, yet at least once, and
+is more accurate. With one or two networks no edge has two such operations."""
 
 ENOUGH_ROUNDS = 20
-"""Networks that are sampled until an edge in a hundred is undecided: in 40 searches with made accuracies, of the 16 edges of both cells 16
+"""Networks that are sampled until an edge in a hundred is undecided: in 40 simulated searches, of the 16 edges of both cells 16
 after 2 rounds, 11 to 13 after 3, 7.5 after 4, 5 after 5, 2 after 8, 1 to 2 after 10, 0.2 after 20 and none after 40."""
 
 ROUNDING = 1e-12
@@ -36,12 +36,12 @@ def _uniform() -> Tensor:
 
 @dataclass
 class Distribution:
-    """What a search knows of one kind of cell; each table has a row per edge and a column per operation.
+    """The distribution over one kind of cell; each table has a row per edge and a column per operation.
 
     Attributes:
         probabilities: of the operations of each edge; rows sum to 1.
         trained: how often each operation was trained (H^e).
-        accuracy: the accuracy in [0, 1] of the last network that had it; 0 for never (H^a).
+        accuracy: the accuracy in [0, 1] of the last network with the operation; 0 if never trained (H^a).
     """
 
     probabilities: Table = field(default_factory=_uniform)
@@ -49,11 +49,11 @@ class Distribution:
     accuracy: Table = field(default_factory=_zeros)
 
     def sample(self, generator: torch.Generator) -> tuple[int, ...]:
-        """An operation for each edge, drawn by the probabilities."""
+        """Sample an operation for each edge."""
         return tuple(torch.multinomial(self.probabilities, 1, generator=generator).flatten().tolist())
 
     def learn(self, plan: tuple[int, ...], accuracy: float, step: float, projection: Literal["simplex", "softmax"]) -> None:
-        """Take in the accuracy that a network with the operations of `plan` has reached, and update the probabilities.
+        """Record the accuracy of a network with the operations of `plan`, and update the probabilities.
 
         Args:
             plan: the operation of each edge.
@@ -68,9 +68,9 @@ class Distribution:
 
 
 def votes(trained: Table, accuracy: Table) -> Int64[Tensor, "edges operations"]:
-    """For each operation: those of its edge that it beats, less those that beat it. Rows sum to zero.
+    """Count for each operation the ones of its edge that it beats, minus those that beat it. Rows sum to zero.
 
-    An operation beats another if it was trained less often and is yet more accurate.
+    An operation beats another if it was trained less often but is more accurate.
 
     Args:
         trained: how often each was trained.
@@ -83,7 +83,7 @@ def votes(trained: Table, accuracy: Table) -> Int64[Tensor, "edges operations"]:
 
 
 def project(table: Table, projection: Literal["simplex", "softmax"]) -> Table:
-    """Rows that sum to 1 without a negative entry.
+    """Project rows so that they sum to 1 without a negative entry.
 
     Args:
         table: probabilities after a step.
@@ -97,7 +97,7 @@ def project(table: Table, projection: Literal["simplex", "softmax"]) -> Table:
 
 @dataclass(frozen=True)
 class Derived:
-    """The cell that a search has found.
+    """The cell found by a search.
 
     Attributes:
         plan: the cell.
@@ -110,20 +110,20 @@ class Derived:
 
 
 def derive(probabilities: Table, ties: torch.Generator | None) -> Derived:
-    """The cell that a search has found: on each edge its most probable operation but `none`; into each node the two edges whose
-    operations are the most probable. A node's two edges are listed by source.
+    """Derive the cell: on each edge its most probable operation except `none`; into each node the two edges whose operations are the
+    most probable. A node's two edges are listed by source.
 
     Args:
         probabilities: at the end of the search.
-        ties: draws among equals; None: the first of them is taken, as in the authors' code.
+        ties: breaks ties at random; None: take the first, as in the authors' code.
     """
     best = []
     for (node, source), row in zip(EDGES, probabilities[:, 1:].tolist(), strict=True):
         equals = [index for index, chance in enumerate(row) if chance >= max(row) - ROUNDING]
-        best.append(_Best(node, source, OPERATIONS[1 + equals[_drawn(len(equals), ties)]], max(row), len(equals) > 1))
+        best.append(_Best(node, source, OPERATIONS[1 + equals[_pick(len(equals), ties)]], max(row), len(equals) > 1))
     nodes, undecided = [], 0
     for node in range(NODES):
-        chosen, drawn = _two([edge for edge in best if edge.node == node], ties)
+        chosen, drawn = _best_two([edge for edge in best if edge.node == node], ties)
         nodes.append(tuple((edge.operation, edge.source) for edge in sorted(chosen, key=lambda edge: edge.source)))
         undecided += sum(edge.tied or edge in drawn for edge in chosen)
     return Derived(tuple(nodes), undecided)
@@ -139,17 +139,17 @@ class _Best(NamedTuple):
     tied: bool
 
 
-def _two(edges: list[_Best], ties: torch.Generator | None) -> tuple[list[_Best], list[_Best]]:
-    """The two edges of a node whose operations are the most probable, and those of them that were drawn among equals."""
+def _best_two(edges: list[_Best], ties: torch.Generator | None) -> tuple[list[_Best], list[_Best]]:
+    """Select the two edges of a node with the most probable operations; return also those chosen among ties."""
     cut = sorted((edge.chance for edge in edges), reverse=True)[1]
     sure = [edge for edge in edges if edge.chance > cut + ROUNDING]
     equals = [edge for edge in edges if abs(edge.chance - cut) <= ROUNDING]
     drawn = []
     while len(sure) + len(drawn) < 2:
-        drawn.append(equals.pop(_drawn(len(equals), ties)))
+        drawn.append(equals.pop(_pick(len(equals), ties)))
     return sure + drawn, drawn if equals else []
 
 
-def _drawn(count: int, ties: torch.Generator | None) -> int:
-    """One of so many; the first without a generator, which is not asked where there is no choice."""
+def _pick(count: int, ties: torch.Generator | None) -> int:
+    """Pick an index below `count` at random; the first without a generator, which is not used for a single choice."""
     return 0 if ties is None or count == 1 else int(torch.randint(count, (), generator=ties))

@@ -1,6 +1,6 @@
-"""Search for what a task reuses, adapts or adds of a growing network: the choices are relaxed, and learned by gradients.
+"""Search for what a task reuses, adapts or adds in a growing network: the choices are relaxed and learned by gradients.
 
-The training images are split into two halves of equal classes. By turns, the logits alpha of the choices take a step (Adam) on a batch of
+The training images are split into two halves by class. In turn, the logits alpha of the choices take a step (Adam) on a batch of
 the one, and all other weights of the relaxed network take one (SGD) on a batch of the other. What was learned of earlier tasks is
 frozen. In the end the heaviest choice of each convolution is taken, and all weights of the search are dropped.
 
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from lifelong.networks.growing_resnet import Choice, Mixture, Path, choices, mixtures
-from lifelong.search.course import Search, outcome, set_rate, stratified_halves
+from lifelong.networks.growing_resnet import Choice, ChoicePath, Mixture, choices, mixtures
+from lifelong.search.loop import Search, run_search, set_rate, stratified_halves
 from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -32,18 +32,18 @@ from lifelong.training.stages import Stage, derive_seed, go_on
 from lifelong.training.step_runner import StepRunner
 
 FEWEST = 4
-"""Training images of a search: batch norm wants two in each half."""
+"""Fewest training images of a search: batch norm needs two in each half."""
 
 ALPHA_BETAS = (0.5, 0.999)
-"""Of Adam (DARTS, and the code of PAR's authors)."""
+"""Adam's betas (DARTS, and the code of PAR's authors)."""
 
 START_DEVIATION = 1e-3
-"""Of the logits of choices where they start at random (DARTS)."""
+"""Standard deviation of the initial logits of choices if they start at random (DARTS)."""
 
 
 @dataclass(frozen=True)
 class GrowthResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         path: the heaviest choice of each convolution.
@@ -53,7 +53,7 @@ class GrowthResult:
         history: per epoch the mean training loss of the weights, and the accuracy of the relaxed network on the other half.
     """
 
-    path: Path
+    path: ChoicePath
     epochs: int
     seconds: float
     weights: list[Tensor]
@@ -66,26 +66,26 @@ def search_growth(
     """Search the path of a task.
 
     Args:
-        network: from prepared images to logits, with `Mixture`s; is trained in place, and of no use afterwards.
+        network: from prepared images to logits, with `Mixture`s; trained in place, and not usable afterwards.
         examples: on the network's device; no validation example is used.
         settings: length, rates and the price of parameters.
-        training: of it the batch size, the momentum and the weight decay.
-        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+        training: its batch size, momentum and weight decay are used.
+        stage: names the computation, seeds it and keeps its state; a finished stage is not run again.
 
     Raises:
         LifelongError: fewer than four images, a loss that is not finite, or a state that cannot be written.
     """
-    done = outcome(stage, len(examples.train_labels), FEWEST, lambda: _Growth(network, examples, settings, training, stage))
+    done = run_search(stage, len(examples.train_labels), FEWEST, lambda: _Growth(network, examples, settings, training, stage))
     return GrowthResult(path=tuple(map(_heaviest, done["weights"])), **done)
 
 
 def expected_size(relaxed: list[Mixture]) -> Float[Tensor, ""]:
-    """The sum over convolutions of the mean size of their choices."""
+    """Sum over convolutions the mean size of their choices."""
     return torch.stack([mixture.expected_size() for mixture in relaxed]).sum()
 
 
 def _heaviest(weights: Float[Tensor, "c"]) -> Choice:
-    """The first on ties: then to reuse comes before to adapt, and that before anew."""
+    """Return the heaviest choice, on ties the first: reuse before adapt before new."""
     return choices(len(weights) // 2)[int(weights.argmax())]
 
 
@@ -128,20 +128,20 @@ class _Growth(Search):
         self.loss_sum.zero_()
         correct = torch.zeros_like(self.loss_sum)
         for weight_batch, alpha_batch in self._rounds():
-            # Adam counts its steps on the host: this half is not recorded.
+            # Adam counts its steps on the host, so this half is not recorded.
             correct += self._step_alpha(alpha_batch)
             self.runner.run("weights", self._step_weights, weight_batch)
         loss = self.loss_sum.item() / len(self.weight_half)
-        self._check(loss, f"search_lr {self.settings.search_lr:g}")
+        self._check_loss(loss, f"search_lr {self.settings.search_lr:g}")
         accuracy = correct.item() / len(self.alpha_half)
         if self.settings.search_kept == "best" and (self.best is None or accuracy > self.best[0]):
             self.best = accuracy, [alpha.detach().clone() for alpha in self.alphas]
         return loss, accuracy
 
     def _rounds(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """A batch of each half at a time."""
+        """Yield a batch of each half at a time."""
         count = math.ceil(len(self.weight_half) / self.batch_size)
-        # Batches of nearly equal size: batch norm would suffer from a last one of a few images.
+        # Batches of nearly equal size: a last batch of a few images would harm batch norm.
         parts = [half[self._permutation(len(half))].tensor_split(count) for half in (self.weight_half, self.alpha_half)]
         return zip(*parts, strict=True)
 
@@ -149,7 +149,7 @@ class _Growth(Search):
         return torch.randperm(count, generator=self.generator, device=self.generator.device)
 
     def _step_alpha(self, indices: Tensor) -> Tensor:
-        """A step of the choices' logits; returns how many images the network got right before it."""
+        """Take a step of the choices' logits; return the number of images classified correctly before it."""
         with self.precision():
             logits, labels = self._logits(indices)
             loss = F.cross_entropy(logits, labels) + self.settings.size_weight * expected_size(self.relaxed)
@@ -170,7 +170,7 @@ class _Growth(Search):
         self.loss_sum += loss.detach() * len(indices)
 
     def _logits(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of augmented images, and their labels."""
+        """Compute logits of augmented images, and return their labels too."""
         inputs = self.examples.prepare_train(self.examples.train[indices], self.generator)
         return self.network(inputs), self.examples.train_labels[indices]
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import Augmentation, Normalization, Split
 from lifelong.networks.genotype import NODES, Genotype
-from lifelong.networks.supernet import Path, SuperNetwork
-from lifelong.search.course import Search, outcome, set_rate
+from lifelong.networks.supernet import SampledPath, SuperNetwork
 from lifelong.search.distribution import ENOUGH_ROUNDS, FEWEST_ROUNDS, Distribution, derive
+from lifelong.search.loop import Search, run_search, set_rate
 from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -32,7 +32,7 @@ from lifelong.training.stages import Stage, derive_seed, initial
 from lifelong.training.step_runner import StepRunner
 
 FEWEST = 2
-"""Training images of a search: one in each half."""
+"""Fewest training images of a search: one in each half."""
 
 EDGES_OF_CELLS = 2 * 2 * NODES
 """Edges of a genotype: two to each node of both cells."""
@@ -40,7 +40,7 @@ EDGES_OF_CELLS = 2 * 2 * NODES
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         genotype: the cell.
@@ -59,23 +59,23 @@ class SearchResult:
 
     @property
     def undecided(self) -> int:
-        """Edges of the genotype, of `EDGES_OF_CELLS`, that nothing has decided."""
+        """Undecided edges of the genotype, out of `EDGES_OF_CELLS`."""
         return sum(derive(table, None).undecided for table in (self.normal, self.reduce))
 
 
 def rounds(images: int, settings: SearchSettings, batch_size: int) -> int:
-    """How many networks a search samples.
+    """Count the networks that a search samples.
 
     Args:
         images: training images of the task.
-        settings: its length and its sampling.
+        settings: length and sampling of the search.
         batch_size: of the training.
     """
     return settings.search_epochs * (1 if settings.search_sampling == "epoch" else _batches((images + 1) // 2, batch_size))
 
 
 def too_short(images: int, settings: SearchSettings, batch_size: int) -> str | None:
-    """What to tell a person whose search can decide nothing; None for one that can. Arguments as for `rounds`."""
+    """Return a warning if the search is too short to decide anything, else None. Arguments as for `rounds`."""
     sampled = rounds(images, settings, batch_size)
     if sampled >= FEWEST_ROUNDS:
         return None
@@ -109,8 +109,8 @@ def search_cell(
         train: the task's training images, on the device to compute on. No other split is used.
         classes: classes of the task.
         settings: length, rates, projection, sampling.
-        training: of it the batch size, the momentum and the weight decay.
-        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
+        training: its batch size, momentum and weight decay are used.
+        stage: names the computation, seeds it and keeps its state; a finished stage is not run again.
         normalization: of the images.
         augmentation: of the images of both halves.
         channels: channels C of the search network, where `settings.search_channels` is 0.
@@ -128,13 +128,13 @@ def search_cell(
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
         return _CellSearch(network.to(train.images.device), images, settings, training, stage)
 
-    done = outcome(stage, len(train), FEWEST, begin)
+    done = run_search(stage, len(train), FEWEST, begin)
     return SearchResult(Genotype.parse(done.pop("genotype")), **done)
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The training images, prepared a batch at a time."""
+    """The training images, prepared batch by batch."""
 
     split: Split
     normalization: Normalization
@@ -142,7 +142,7 @@ class _Images:
     generator: torch.Generator
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented inputs and labels."""
+        """Prepare a batch of augmented inputs, and return its labels too."""
         images = augment(self.split.images[indices], self.augmentation, self.generator)
         return normalize(images, self.normalization), self.split.labels[indices]
 
@@ -164,7 +164,7 @@ class _CellSearch(Search):
         order = torch.randperm(len(images.split), generator=self.random)
         self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
         self.normal, self.reduce = Distribution(), Distribution()
-        self.rests = settings.search_idle == "rest"
+        self.idle_rest = settings.search_idle == "rest"
         self.resume()
 
     def _found(self) -> Tree:
@@ -181,8 +181,8 @@ class _CellSearch(Search):
         for training, held_out in self._rounds():
             path = (self.normal.sample(self.random), self.reduce.sample(self.random))
             total += self._train(training, path)
-            self._check(total, f"search_lr {self.settings.search_lr:g}")
-            right = self._correct(held_out, path)
+            self._check_loss(total, f"search_lr {self.settings.search_lr:g}")
+            right = self._count_correct(held_out, path)
             correct += right
             accuracy = right / sum(map(len, held_out))
             for cell, plan in zip((self.normal, self.reduce), path, strict=True):
@@ -190,31 +190,31 @@ class _CellSearch(Search):
         return total / len(self.train_half), correct / len(self.held_out)
 
     def _rounds(self) -> Iterator[tuple[Sequence[Tensor], Sequence[Tensor]]]:
-        """The batches to train on and to judge by, for each network that is sampled: all of an epoch's, or one of each."""
+        """Yield the training and evaluation batches of each sampled network: all of an epoch's, or one of each."""
         count = _batches(len(self.train_half), self.batch_size)
         device = self.images.split.images.device
         orders = [half[torch.randperm(len(half), generator=self.random)].to(device) for half in (self.train_half, self.held_out)]
-        # Batches of nearly equal size: batch norm and the accuracy of a round would suffer from a last one of a few images.
+        # Batches of nearly equal size: a last batch of a few images would harm batch norm and the accuracy of a round.
         halves = [order.tensor_split(count) for order in orders]
         if self.settings.search_sampling == "epoch":
             yield halves[0], halves[1]
         else:
             yield from (([training], [held_out]) for training, held_out in zip(*halves, strict=True))
 
-    def _train(self, batches: Sequence[Tensor], path: Path) -> float:
+    def _train(self, batches: Sequence[Tensor], path: SampledPath) -> float:
         """Take a step on each batch; return the sum of the losses of all images."""
         self.loss_sum.zero_()
         self.network.train()
         for indices in batches:
-            # What moves with a path grows where idle operations move too: those that have been sampled.
-            moving = 0 if self.rests else len(self._touched())
+            # If idle operations also move, the set of moving parameters grows with every newly sampled operation.
+            moving = 0 if self.idle_rest else len(self._with_gradient())
             self.runner.run((path, "train", moving), partial(self._step, path), indices, kind="train")
         return self.loss_sum.item()
 
-    def _step(self, path: Path, indices: Tensor) -> None:
-        """Train the sampled network on a batch. What is not on the path gets no gradient and, unless idle operations move, no step."""
+    def _step(self, path: SampledPath, indices: Tensor) -> None:
+        """Train the sampled network on a batch. Operations off the path get no gradient and, unless idle operations move, no step."""
         inputs, labels = self.images.batch(indices)
-        if self.rests:
+        if self.idle_rest:
             self.optimizer.zero_grad()
         else:
             self.optimizer.clear_grad()
@@ -226,25 +226,25 @@ class _CellSearch(Search):
         self.optimizer.step()
         self.loss_sum += loss.detach() * len(labels)
 
-    def _correct(self, batches: Sequence[Tensor], path: Path) -> int:
-        """Count the images that the sampled network gets right."""
+    def _count_correct(self, batches: Sequence[Tensor], path: SampledPath) -> int:
+        """Count the images that the sampled network classifies correctly."""
         self.right.zero_()
-        # Of consequence to running statistics alone.
+        # Matters only for running statistics.
         self.network.eval()
         for indices in batches:
-            self.runner.run((path, "judge"), partial(self._judge, path), indices, kind="judge")
+            self.runner.run((path, "judge"), partial(self._evaluate, path), indices, kind="judge")
         return int(self.right)
 
     @torch.no_grad()
-    def _judge(self, path: Path, indices: Tensor) -> None:
-        """Judge the sampled network on a batch."""
+    def _evaluate(self, path: SampledPath, indices: Tensor) -> None:
+        """Evaluate the sampled network on a batch."""
         inputs, labels = self.images.batch(indices)
         with self.precision():
             answers = self.network(inputs, path).argmax(dim=1)
         self.right += (answers == labels).sum()
 
-    def _touched(self) -> list[int]:
-        """Positions of the parameters that have a gradient: where idle operations move, all that have been sampled."""
+    def _with_gradient(self) -> list[int]:
+        """Return positions of the parameters with a gradient: if idle operations move, all that have been sampled."""
         return [position for position, parameter in enumerate(self.optimizer.parameters) if parameter.grad is not None]
 
     def _state(self) -> Tree:
@@ -253,7 +253,7 @@ class _CellSearch(Search):
             "momentum": self.optimizer.state(),
             "distributions": (asdict(self.normal), asdict(self.reduce)),
             "generators": (self.random.get_state(), self.images.generator.get_state()),
-        } | ({} if self.rests else {"touched": self._touched()})
+        } | ({} if self.idle_rest else {"touched": self._with_gradient()})
 
     def _restore(self, saved: Tree) -> None:
         self.network.load_state_dict(saved["network"])

@@ -1,35 +1,35 @@
-"""The paths that are tried for a new task: how much of an earlier task's path is reused, and where new modules begin. Data only.
+"""The candidate paths of a new task: how much of an earlier task's path is reused, and where new modules begin. Data only.
 
-A path names a module for each position of a chain. With one earlier path as the source, a new task may follow it for a while and then
-leave it for good: L modules give L + 1 paths, from all new to all reused.
+A path names a module for each position of a chain. With one earlier path as the source, a new task may follow it up to some point and then
+leave it: L modules give L + 1 paths, from all new to all reused.
 
 Source: Veniat et al., MNTDP (ICLR 2021), with one source path and connections that only lead forward.
 """
 
 from dataclasses import dataclass
 
-from lifelong.networks.library import Path
+from lifelong.networks.library import ModulePath
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the paths.
+    """A candidate path.
 
     Attributes:
         reused: the modules it shares with the source path, which are its first.
         fresh: the positions after them, where it has modules of its own.
     """
 
-    reused: Path
+    reused: ModulePath
     fresh: range
 
 
-def candidate_paths(positions: int, source: Path | None, *, head_fits: bool = True) -> list[Candidate]:
-    """Every path along a source: at index k the one that leaves it after k modules.
+def candidate_paths(positions: int, source: ModulePath | None, *, head_fits: bool = True) -> list[Candidate]:
+    """List every path along a source: the one at index k leaves it after k modules.
 
     Args:
         positions: the length L of a path; the head is its last module.
-        source: the path to follow; None: there is none, and the only path is all new.
+        source: the path to follow; None: the only path is all new.
         head_fits: whether the source's head has as many classes as the new task; if not, it cannot be reused.
     """
     if source is None:

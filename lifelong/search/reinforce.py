@@ -1,15 +1,15 @@
 """Search for a path by REINFORCE: its distribution and the weights of all paths are learned together, on two halves of the images.
 
 The training images are dealt class by class into two halves. Batches alternate: one of the first half moves weights, one of the second
-moves the distribution (`leaving.py`). In both, every image takes a path of its own, drawn by the distribution.
+moves the distribution (`path_distribution.py`). In both, every image takes a path of its own, drawn by the distribution.
 
 A batch walks along the frozen source path, and at each junction the images that leave there go into the column of new modules that
 begins there. So a batch norm of a column sees the images of its path alone. While weights are learned it takes their statistics (its
 running ones for a single image, which has none). For rewards it takes its running statistics: the reward of an image then depends on
 that image's path and on no other's, as the estimate of the gradient assumes.
 
-The distribution is the host's, since it says which images go which way, and with that what is computed. So the host waits for the rewards
-of a batch before the next; while weights are learned, it never does.
+The distribution lives on the host, since it decides which images take which path, and thus what is computed. So the host waits for the
+rewards of a batch before the next; while weights are learned it does not wait.
 
 Source: Veniat et al., MNTDP (ICLR 2021), the stochastic variant and its code.
 """
@@ -25,8 +25,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
 from lifelong.devices import widest
-from lifelong.search.course import Search, outcome, stratified_halves
-from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
+from lifelong.search.loop import Search, run_search, stratified_halves
+from lifelong.search.path_distribution import entropy, log_probabilities, reinforce_loss
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -35,19 +35,19 @@ from lifelong.training.precision import use_precision
 from lifelong.training.stages import Stage, derive_seed, go_on
 
 DECIDED = 1e-3
-"""Entropy, in nats, below which a search ends: the paper's code."""
+"""Entropy in nats below which a search ends, as in the paper's code."""
 
 FEWEST = 2
-"""Training images of a search: one in each half."""
+"""Fewest training images of a search: one in each half."""
 
 
 @dataclass(frozen=True)
 class PathResult:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
         path: the most probable path, by the number of modules it reuses; the first on ties.
-        probability: of it.
+        probability: of that path.
         epochs: epochs run.
         seconds: wall time, summed over interruptions.
         history: per epoch the mean training loss, the accuracy of drawn paths on the second half, the entropy at its end.
@@ -70,23 +70,23 @@ def search_path(
     epochs: int,
     arch_lr: float,
 ) -> PathResult:
-    """Learn where to leave a source path, and the weights of what comes after.
+    """Learn where to leave a source path, and the weights of the new modules.
 
     Args:
         source: the frozen modules of the source path; column k begins after k of them.
-        columns: new modules for each path, trained in place; that of the result holds its weights in the end, whether the search
-            was interrupted or not. The others are of no use any more.
-        examples: of which the training images are used.
-        training: of it the batch size, the rate (it stays as it is), momentum, weight decay and the limit of gradients.
-        stage: names the computation, seeds it and keeps its state; a stage that has ended before is not run again.
-        epochs: epochs at most; fewer if the distribution has decided before.
+        columns: new modules for each path, trained in place; the result's column holds its weights at the end, whether or not the
+            search was interrupted. The others are not usable afterwards.
+        examples: their training images are used.
+        training: its batch size, learning rate (kept constant), momentum, weight decay and gradient clipping are used.
+        stage: names the computation, seeds it and keeps its state; a finished stage is not run again.
+        epochs: maximum number of epochs; the search ends early once the distribution has decided.
         arch_lr: the rate of Adam for the distribution.
 
     Raises:
         LifelongError: fewer than two training images, a loss that is not finite, or a state that cannot be written.
     """
     count = len(examples.train_labels)
-    done = outcome(stage, count, FEWEST, lambda: _PathSearch(source, columns, examples, training, stage, epochs, arch_lr))
+    done = run_search(stage, count, FEWEST, lambda: _PathSearch(source, columns, examples, training, stage, epochs, arch_lr))
     column = columns[done["path"]]
     column.load_state_dict(done.pop("column"))
     column.eval()
@@ -109,7 +109,7 @@ class _PathSearch(Search):
         super().__init__(stage, epochs)
         self.source, self.columns, self.examples, self.training = source, columns, examples, training
         self.optimizer = SGD(columns.parameters(), lr=training.lr, momentum=training.momentum, weight_decay=training.weight_decay)
-        # A handful of numbers: on the CPU, in double precision, wherever the networks are.
+        # A few numbers: on the CPU, in double precision, regardless of the networks' device.
         self.logits = nn.Parameter(torch.zeros(len(columns) - 1, 2, dtype=torch.float64))
         self.adam = torch.optim.Adam([self.logits], lr=arch_lr)
         self.precision = partial(use_precision, training.precision, examples.train.device)
@@ -130,9 +130,9 @@ class _PathSearch(Search):
         return log_probabilities(self.logits.detach())
 
     def _epoch(self, epoch: int) -> tuple[float, float, float]:
-        """Batches of the halves in turn. Measured besides: the entropy of the distribution afterwards."""
+        """Train on batches of both halves in turn; also return the entropy of the distribution afterwards."""
         count = math.ceil(len(self.halves[0]) / self.training.batch_size)
-        # Batches of nearly equal size: batch norm and baseline would suffer from a last one of a few images.
+        # Batches of nearly equal size: a last batch of a few images would harm batch norm and the baseline.
         weights, rewards = (half[torch.randperm(len(half), generator=self.random)].tensor_split(count) for half in self.halves)
         device = self.examples.train.device
         total, correct = torch.zeros((), dtype=widest(device), device=device), torch.zeros((), dtype=torch.int64, device=device)
@@ -140,19 +140,19 @@ class _PathSearch(Search):
         for step in range(count):
             total += self._learn_weights(weights[step])
             correct += self._learn_distribution(rewards[step])
-            self._check(self.logits.detach().sum().item(), setting)
+            self._check_loss(self.logits.detach().sum().item(), setting)
         loss = total.item()
-        self._check(loss, setting)
+        self._check_loss(loss, setting)
         return loss / len(self.halves[0]), correct.item() / len(self.halves[1]), entropy(self._log_p()).item()
 
     def _learn_weights(self, indices: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
-        """A step of the weights; returns the sum of the images' losses."""
+        """Take a step of the weights; return the sum of the images' losses."""
         self.columns.train()
         self.optimizer.zero_grad()
         with self.precision():
             logits, labels, _ = self._answers(indices)
             loss = F.cross_entropy(logits, labels)
-        if loss.requires_grad:  # not where all images follow the source to its end
+        if loss.requires_grad:  # not if all images follow the source to its end
             loss.backward()
             if self.training.clip_norm:
                 nn.utils.clip_grad_norm_(self.optimizer.parameters, self.training.clip_norm)
@@ -160,7 +160,7 @@ class _PathSearch(Search):
         return loss.detach().to(widest(loss.device)) * len(indices)
 
     def _learn_distribution(self, indices: Int64[Tensor, "b"]) -> Int64[Tensor, ""]:
-        """A step of the distribution; returns how many images were right."""
+        """Take a step of the distribution; return the number of images classified correctly."""
         self.columns.eval()
         with torch.no_grad(), self.precision():
             logits, labels, paths = self._answers(indices)
@@ -172,7 +172,7 @@ class _PathSearch(Search):
         return (logits.argmax(dim=1) == labels).sum()
 
     def _answers(self, indices: Int64[Tensor, "b"]) -> tuple[Float[Tensor, "b c"], Int64[Tensor, "b"], Int64[Tensor, "b"]]:
-        """Logits of training images, each on a path that is drawn for it; their labels; the paths."""
+        """Compute logits of training images, each on a path drawn for it; return their labels and paths too."""
         indices = indices.to(self.examples.train.device, non_blocking=True)
         inputs = self.examples.prepare_train(self.examples.train[indices], self.augmentation)
         paths = torch.multinomial(self._log_p().exp(), len(indices), replacement=True, generator=self.random)
@@ -199,7 +199,7 @@ class _PathSearch(Search):
 def walk(
     source: Sequence[nn.Module], columns: nn.ModuleList, inputs: Float[Tensor, "b ..."], paths: Int64[Tensor, "b"]
 ) -> Float[Tensor, "b c"]:
-    """Logits of samples that each take a path of their own.
+    """Compute logits of samples that each take their own path.
 
     Args:
         source: the frozen modules of the source path.
@@ -224,5 +224,5 @@ def walk(
 
 
 def _where(maps: Float[Tensor, "b ..."], chosen: Bool[Tensor, "b"]) -> Float[Tensor, "_ ..."]:
-    """Some of the maps. They are chosen on the host: to count them on the device, the host would have to wait for it."""
+    """Select some of the maps on the host: counting them on the device would make the host wait."""
     return maps[chosen.nonzero().squeeze(1).to(maps.device, non_blocking=True)]

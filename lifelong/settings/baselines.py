@@ -74,7 +74,14 @@ class JointSettings(SharedBackboneSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EWCSettings(SharedBackboneSettings):
+class PenaltySettings(SharedBackboneSettings):
+    """Hyper-parameters of a quadratic penalty on the shared weights."""
+
+    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EWCSettings(PenaltySettings):
     """Hyper-parameters of Elastic Weight Consolidation (Kirkpatrick et al. 2017; online: Schwarz et al. 2018)."""
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1000.0, "lambda: half of it weights the quadratic penalty; goes with one `fisher`")
@@ -96,7 +103,7 @@ class EWCSettings(SharedBackboneSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MASSettings(SharedBackboneSettings):
+class MASSettings(PenaltySettings):
     """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
 
     penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty; goes with one `importance`")

@@ -84,7 +84,7 @@ def test_the_gradient_that_is_followed_is_projected_on_the_memory_batch() -> Non
     batch = made_batch(inputs, labels, torch.arange(8), generator=torch.Generator().manual_seed(5))
     # A loss that grows: its gradient points against the memory's.
     random = torch.Generator().manual_seed(5)
-    parts = method.store.parts(torch.randperm(30, generator=random)[:8], random)
+    parts = method.buffer.parts(torch.randperm(30, generator=random)[:8], random)
     with statistics_untouched(network):
         (-method.mean_loss(parts, list(method.heads)) + F.cross_entropy(head(network(inputs)), labels)).backward()
     gradient = [p.grad.clone() for p in network.parameters()]  # ty: ignore

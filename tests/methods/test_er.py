@@ -53,7 +53,7 @@ def test_the_loss_is_the_mean_over_the_batch_and_the_memory_batch() -> None:
     pieces, labels, heads = [], [], []
     for index, start, count in ((0, 0, 10), (1, 10, 15)):
         rows = [place - start for place in drawn if start <= place < start + count]
-        kept = method.store.tasks[index]
+        kept = method.buffer.tasks[index]
         pieces.append(normalize(augment(kept.images[rows], MOVES, random), method.tasks[index].normalization))
         labels += kept.labels[rows].tolist()
         heads += [method.heads[index]] * len(rows)
@@ -70,7 +70,7 @@ def test_the_memory_is_offered_each_image_once_as_it_came(policy: str) -> None:
     settings = replace(SMALL, memory_policy=policy, memory_size=20)
     long, short = learned(settings, training=replace(TRAINING, epochs=3)), learned(settings, training=replace(TRAINING, epochs=1))
     assert long.seen == 12 * 2 + 12 * 3
-    for index, (kept, same) in enumerate(zip(long.store.tasks, short.store.tasks, strict=True)):
+    for index, (kept, same) in enumerate(zip(long.buffer.tasks, short.buffer.tasks, strict=True)):
         train = made_task(kind=index, seed=index, classes=2 + index).train
         places = found(kept.images, train.images)
         assert torch.equal(train.images[places], kept.images)
@@ -79,12 +79,12 @@ def test_the_memory_is_offered_each_image_once_as_it_came(policy: str) -> None:
         assert torch.equal(kept.images, same.images)
         if policy == "ring":
             assert kept.labels.bincount().tolist() == [5] * (2 + index)
-    assert len(long.store) == (25 if policy == "ring" else 20)
-    assert long.memory() == {"exemplars": len(long.store) * 192, "exemplar labels": len(long.store) * 8}
+    assert len(long.buffer) == (25 if policy == "ring" else 20)
+    assert long.memory() == {"exemplars": len(long.buffer) * 192, "exemplar labels": len(long.buffer) * 8}
 
 
 def test_which_images_are_kept_is_chance() -> None:
-    kept = [found(learned(tasks=1).store.tasks[0].images, made_task(classes=2).train.images).sort().values]
+    kept = [found(learned(tasks=1).buffer.tasks[0].images, made_task(classes=2).train.images).sort().values]
     # Not simply the first or the last of each class.
     assert kept[0].tolist() not in ([*range(5), *range(12, 17)], [*range(7, 12), *range(19, 24)])
 
@@ -94,7 +94,7 @@ def test_while_a_task_is_learned_the_memory_holds_earlier_ones_only() -> None:
         held: list[int]
 
         def replayed(self, batch):
-            self.held.append(len(self.store))
+            self.held.append(len(self.buffer))
             drawn = super().replayed(batch)
             assert sum(len(part.labels) for part in drawn) == 8
             return drawn

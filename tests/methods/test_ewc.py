@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelong.methods.ewc import DRAWS, EWC, IMAGES_A_DRAW, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
+from lifelong.methods.ewc import DRAWS, EWC, IMAGES_PER_DRAW, batched_fisher, exact_fisher, labelled_fisher, sampled_labels, signed_fisher
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.importance import Quadratic, QuadraticPenaltyMethod, flat, shared_parameters
 from lifelong.methods.mas import MAS
@@ -134,8 +134,8 @@ def test_fisher_by_random_signs_looks_at_so_many_images_however_many_there_are()
         torch.arange(6000.0).unsqueeze(1) + torch.zeros(3), torch.zeros(6000, dtype=torch.int64), examples.valid, examples.valid_labels
     )
     signed_fisher(network, nn.Identity(), many, generator())
-    assert [len(images) for images in seen] == [IMAGES_A_DRAW] * DRAWS
-    assert len(torch.cat(seen).unique(dim=0)) == DRAWS * IMAGES_A_DRAW
+    assert [len(images) for images in seen] == [IMAGES_PER_DRAW] * DRAWS
+    assert len(torch.cat(seen).unique(dim=0)) == DRAWS * IMAGES_PER_DRAW
 
 
 def test_fisher_by_random_signs_is_near_the_exact_one_and_of_few_images_the_same() -> None:

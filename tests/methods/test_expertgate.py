@@ -68,7 +68,7 @@ def test_the_gate_sends_images_to_their_task(three: ExpertGate) -> None:
 def test_auto_encoders_learn(three: ExpertGate) -> None:
     """On images never seen they leave less than half of the variance, which is what the best constant leaves."""
     for task, kind in enumerate(KINDS):
-        autoencoder = three.gate.doors[task].autoencoder
+        autoencoder = three.gate.entries[task].autoencoder
         features = open_extractor("pixels").features(images(kind), three.tasks[task].normalization)
         assert autoencoder.errors(features).mean() < 0.5 * autoencoder.inputs(features).var(dim=0).sum()
 
@@ -77,7 +77,7 @@ def test_a_task_met_again_is_distilled_and_another_is_copied(three: ExpertGate) 
     """Nothing that was learned before changes: experts, heads and auto-encoders keep their bits."""
     method = restored(three)
     answers = [method.logits(images(0), task) for task in range(3)]
-    kept = [*method.experts, *method.heads, *(door.autoencoder for door in method.gate.doors)]
+    kept = [*method.experts, *method.heads, *(entry.autoencoder for entry in method.gate.entries)]
     before = [weights(module) for module in kept]
     again, other = learn(method, (0, 3))
     assert "to task 0 ('t0') > 0.85: distilled" in again.reason
@@ -87,7 +87,7 @@ def test_a_task_met_again_is_distilled_and_another_is_copied(three: ExpertGate) 
     assert again.epochs == 2 * TRAINING.epochs  # the auto-encoder's too
     assert all(torch.equal(method.logits(images(0), task), answer) for task, answer in enumerate(answers))
     assert all(unchanged(module, then) for module, then in zip(kept, before, strict=True))
-    related = relatedness(Gate(method.gate.doors[:4]).errors(images(0), open_extractor("pixels"))).tolist()
+    related = relatedness(Gate(method.gate.entries[:4]).errors(images(0), open_extractor("pixels"))).tolist()
     assert related[0] == pytest.approx(1, abs=0.15)
     assert max(related[1:]) < 0.5
 
@@ -141,5 +141,5 @@ def test_without_validation_images_training_images_tell_relatedness() -> None:
 
 
 def test_a_code_that_is_no_code() -> None:
-    with pytest.raises(LifelongError, match="gate_code = 192 is no code of 192 features"):
+    with pytest.raises(LifelongError, match=r"gate_code = 192 must be smaller than the number of features \(192\)"):
         learned((0,), gate_code=192)

@@ -115,9 +115,9 @@ def test_bases_are_orthonormal_and_grow():
     assert widths[0] < widths[1] <= widths[2]
 
 
-def component(way: Tensor, basis: Tensor) -> Tensor:
+def component(change: Tensor, basis: Tensor) -> Tensor:
     """‖ΔW M‖."""
-    return (way.flatten(1).double() @ basis.double()).norm()
+    return (change.flatten(1).double() @ basis.double()).norm()
 
 
 @pytest.mark.parametrize("batch_norm", ["shared", "per-task-stats", "per-task"])
@@ -130,10 +130,10 @@ def test_a_task_moves_no_weight_within_the_bases(batch_norm):
     list(learned(method, 2, training))
     moved = 0
     for name, layer in layers(method.backbone):
-        way = layer.weight.double() - before.pop(f"{name}.weight").double()
-        # Of the weights themselves, which are 10 to 100 times as long as the way, float32 rounds 2^-24.
-        assert component(way, bases[name]) <= 1e-6 * way.norm() + 2**-24 * layer.weight.norm()
-        moved += way.norm() > 1e-3 * layer.weight.norm()
+        change = layer.weight.double() - before.pop(f"{name}.weight").double()
+        # Of the weights themselves, which are 10 to 100 times as long as the change, float32 rounds 2^-24.
+        assert component(change, bases[name]) <= 1e-6 * change.norm() + 2**-24 * layer.weight.norm()
+        moved += change.norm() > 1e-3 * layer.weight.norm()
     assert moved > 10
     # Affine weights of batch norm, shared or the first task's.
     assert before
@@ -158,9 +158,9 @@ def test_every_single_step_is_orthogonal():
         with update(made_batch(images, images.new_zeros(8).long(), images.new_zeros(8).long(), step, 4)):
             optimizer.step()
         for name, layer in layers(network):
-            way = layer.weight.detach() - before[name]
+            change = layer.weight.detach() - before[name]
             if method.bases[name].shape[1] < len(method.bases[name]):
-                assert component(way, method.bases[name]) <= 1e-6 * way.norm()
+                assert component(change, method.bases[name]) <= 1e-6 * change.norm()
 
 
 def drift(method: Method) -> float:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Task
 from lifelong.methods import joint
 from lifelong.methods.backbone import make_backbone
-from lifelong.methods.imagestore import ImageStore
-from lifelong.methods.joint import Joint, TaskByTask
+from lifelong.methods.joint import Joint, SingleTaskBatches
+from lifelong.methods.replay_buffer import ReplayBuffer
 from lifelong.settings.baselines import JointSettings
 from lifelong.settings.fields import check, settings_of
 from lifelong.settings.training import TrainingSettings
@@ -104,13 +104,13 @@ def test_it_starts_anew_at_every_task() -> None:
 def test_an_epoch_passes_over_every_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, list[int]]] = []
 
-    class Watched(ImageStore):
+    class Watched(ReplayBuffer):
         def parts(self, positions, generator):
             if generator is not None:
                 seen.append((len(self), positions.tolist()))
             return super().parts(positions, generator)
 
-    monkeypatch.setattr(joint, "ImageStore", Watched)
+    monkeypatch.setattr(joint, "ReplayBuffer", Watched)
     learned(2, training=replace(TRAINING, epochs=1))
     second = [positions for size, positions in seen if size == 39]
     assert sorted(place for positions in second for place in positions) == list(range(39))
@@ -171,7 +171,7 @@ def test_tasks_may_have_norms_of_their_own(policy: str) -> None:
 
 def test_their_batches_then_hold_one_task_each() -> None:
     labels = torch.zeros(20, dtype=torch.int64)
-    examples = TaskByTask(torch.arange(20), labels, labels[:0], labels[:0], counts=(9, 4, 7))
+    examples = SingleTaskBatches(torch.arange(20), labels, labels[:0], labels[:0], counts=(9, 4, 7))
     generator = torch.Generator().manual_seed(0)
     epochs = [[part.tolist() for part in examples.epoch(4, generator)] for _ in range(2)]
     for epoch in epochs:

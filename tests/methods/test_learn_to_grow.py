@@ -9,7 +9,7 @@ from torch import Tensor
 from lifelong.data.task import Task
 from lifelong.methods.learn_to_grow import LearnToGrow
 from lifelong.methods.method import LearnRecord
-from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, Path
+from lifelong.networks.growing_resnet import CONVOLUTIONS, NEW, Choice, ChoicePath
 from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.settings.training import TrainingSettings
 from tests.made import made_split, made_task
@@ -28,7 +28,7 @@ def learn(method: LearnToGrow, *tasks: Task, training: TrainingSettings = TRAINI
     return [method.learn(task, context(start + index, training)) for index, task in enumerate(tasks)]
 
 
-def force(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+def force(monkeypatch: pytest.MonkeyPatch, path: ChoicePath) -> None:
     """Have every search come to a path."""
     monkeypatch.setattr(LearnToGrow, "_search", lambda self, *rest: path)
 
@@ -53,7 +53,7 @@ def test_the_first_task_is_an_ordinary_light_resnet():
         ((ADAPT, NEW, ADAPT, *(REUSE,) * 17), 12 + 144 + 16 + 160 + 15),
     ],
 )
-def test_what_a_path_adds(monkeypatch, path: Path, added: int):
+def test_what_a_path_adds(monkeypatch, path: ChoicePath, added: int):
     method = grow()
     (first,) = learn(method, made_task())
     force(monkeypatch, path)

@@ -188,7 +188,7 @@ def test_outliers_are_caught_in_training_alone(first: LMC) -> None:
 def test_a_task_that_an_earlier_version_began_is_one_line(first: LMC, tmp_path: Path) -> None:
     method = restored(first)
     (tmp_path / "train.running.safetensors").touch()
-    with pytest.raises(LifelongError, match=r"task 'task 1': begun by a version that tested for outliers otherwise"):
+    with pytest.raises(LifelongError, match=r"task 'task 1': started by a version with another outlier test"):
         method.learn(striped_task(), replace(context(1), folder=tmp_path))
 
 

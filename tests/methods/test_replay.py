@@ -10,16 +10,16 @@ from torch import nn
 
 from lifelong.methods.conformance import check_method
 from lifelong.methods.er import ER
-from lifelong.methods.imagestore import Part
 from lifelong.methods.registry import make_method
 from lifelong.methods.replay import mixed_cross_entropy, mixed_features
+from lifelong.methods.replay_buffer import Part
 from lifelong.networks.tasknorm import add_task, use_task, with_task_norms
 from lifelong.settings.baselines import ERSettings
 from lifelong.training.examples import Examples
 from lifelong.training.stages import seeded
 from tests.methods.test_conformance import small_settings
-from tests.methods.test_imagestore import NORMS, chi_square, kept
 from tests.methods.test_par import context
+from tests.methods.test_replay_buffer import NORMS, chi_square, kept
 
 
 def test_the_memory_of_a_method_is_as_uniform() -> None:
@@ -33,8 +33,8 @@ def test_the_memory_of_a_method_is_as_uniform() -> None:
             labels = torch.arange(size) % 2
             examples = Examples(images, labels, images[:0], labels[:0], NORMS[0])
             method.consolidate(examples, replace(context(index), seed=trial))
-        assert len(method.store) == capacity
-        counts[torch.cat([task.images[:, 0, 0, 0] for task in method.store.tasks]).long()] += 1
+        assert len(method.buffer) == capacity
+        counts[torch.cat([task.images[:, 0, 0, 0] for task in method.buffer.tasks]).long()] += 1
     assert method.seen == sum(sizes)
     assert chi_square(counts, trials, capacity / sum(sizes)) > 0.001
 

@@ -129,7 +129,7 @@ def test_every_block_has_a_decoder(name: str, side: int) -> None:
 
 def test_outlyingness_by_hand() -> None:
     module = layers(1)[0][0]
-    module.measured(torch.tensor([1.0, 3.0, 2.0, 2.0]))
+    module.set_statistics(torch.tensor([1.0, 3.0, 2.0, 2.0]))
     # Mean 2, variance 1/2; the mean of 8 images varies by 1/16, a deviation of 1/4.
     assert module.outlyingness(torch.tensor([3.0, 1.5]), 8).tolist() == pytest.approx([4.0, -2.0])
 
@@ -141,7 +141,7 @@ def test_the_auto_encoder_of_a_head_is_the_best_linear_one() -> None:
     code = torch.cat([torch.eye(16), -torch.eye(16)]) * deviations * 4.0
     features = code @ axes.T + 5.0
     head = StructuralHead(16, 3)  # a code of 2
-    head.measured(features)
+    head.fit_autoencoder(features)
     losses = head.loss(features)
     torch.testing.assert_close(losses.mean(), torch.tensor(14 * 0.01 / (9 + 1 + 14 * 0.01)), rtol=1e-3, atol=0)
     torch.testing.assert_close(losses[:2], torch.zeros(2), atol=1e-5, rtol=0)

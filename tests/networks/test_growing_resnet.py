@@ -12,9 +12,9 @@ from lifelong.networks.growing_resnet import (
     NEW,
     Adapted,
     Choice,
+    ChoicePath,
     GrowingResNet,
     Mixture,
-    Path,
     Variant,
     choices,
     kernel,
@@ -24,7 +24,7 @@ from lifelong.networks.growing_resnet import (
 from lifelong.networks.resnet import LightResNet
 
 
-def path(**different: Choice) -> Path:
+def path(**different: Choice) -> ChoicePath:
     """All is reused but the named convolutions; "__" stands for a dot."""
     assert set(different) <= {name.replace(".", "__") for name in CONVOLUTIONS}
     return tuple(different.get(name.replace(".", "__"), Choice("reuse", 0)) for name in CONVOLUTIONS)

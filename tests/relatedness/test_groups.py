@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lifelong.relatedness.groups import Decision, TaskGroups, group_distances, map_distance, needs_distances
+from lifelong.relatedness.groups import Decision, TaskGroups, group_distances, needs_distances, to_distance
 from lifelong.settings.par import PARSettings
 
 PAPER = PARSettings()
@@ -32,38 +32,38 @@ def decide(made, distances, samples=1000, settings=PAPER) -> Decision:
 
 
 def test_eq_6_by_hand():
-    mapped = map_distance(row(0.0, 0.3, 0.5, 0.75, 1.0, 3.0, 50.0))
+    mapped = to_distance(row(0.0, 0.3, 0.5, 0.75, 1.0, 3.0, 50.0))
     expected = [0.0, 0.3, 0.5, 0.75, 1 - math.exp(-2), 1 - math.exp(-6), 1.0]
     assert mapped.tolist() == pytest.approx(expected, abs=1e-15)
 
 
 def test_eq_6_bends_at_0_7968():
     below, above = row(0.7968), row(0.7969)
-    assert map_distance(below).item() == 0.7968
-    assert map_distance(above).item() < 0.7969
+    assert to_distance(below).item() == 0.7968
+    assert to_distance(above).item() < 0.7969
 
 
 def test_eq_6_is_monotone_and_stays_in_the_unit_interval():
-    mapped = map_distance(torch.linspace(-2, 40, 20001, dtype=torch.float64))
+    mapped = to_distance(torch.linspace(-2, 40, 20001, dtype=torch.float64))
     assert (mapped.diff() >= 0).all()
     assert mapped.min() == 0
     assert mapped.max() <= 1
 
 
 def test_a_group_at_0_3_and_3_0():
-    raw, members = row(0.3, 3.0), [[0, 1]]
-    assert group_distances(raw, members, PAPER).item() == pytest.approx(0.963, abs=5e-4)
-    assert group_distances(raw, members, AUTHORS).item() == pytest.approx(0.649, abs=5e-4)
+    divergences, members = row(0.3, 3.0), [[0, 1]]
+    assert group_distances(divergences, members, PAPER).item() == pytest.approx(0.963, abs=5e-4)
+    assert group_distances(divergences, members, AUTHORS).item() == pytest.approx(0.649, abs=5e-4)
     made = groups([100, 100])
     assert decide(made, (0.3, 3.0)).action == "search"
     assert decide(made, (0.3, 3.0), settings=AUTHORS).action == "reuse-cell"
 
 
 def test_group_reductions():
-    raw, members = row(0.2, 0.4, 0.9), [[0, 1], [2]]
+    divergences, members = row(0.2, 0.4, 0.9), [[0, 1], [2]]
     for reduce, expected in (("mean", 0.3), ("max", 0.4), ("min", 0.2)):
         for first in (False, True):
-            distances = group_distances(raw, members, replace(PAPER, group_reduce=reduce, map_before_mean=first))
+            distances = group_distances(divergences, members, replace(PAPER, group_reduce=reduce, map_before_mean=first))
             assert distances.tolist() == pytest.approx([expected, 1 - math.exp(-1.8)])
 
 
@@ -163,12 +163,12 @@ def test_only_variants_without_thresholds_need_no_distances():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_decides_nothing(bad):
-    with pytest.raises(ValueError, match="distance to task 1 is not a finite number"):
+    with pytest.raises(ValueError, match="divergence to task 1 is not a finite number"):
         decide(groups([100, 100]), (0.1, bad))
 
 
 def test_one_distance_per_task():
-    with pytest.raises(ValueError, match="1 distances for 2"):
+    with pytest.raises(ValueError, match="1 divergences for 2"):
         decide(groups([100, 100]), (0.1,))
 
 

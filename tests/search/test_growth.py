@@ -166,9 +166,9 @@ def test_the_best_epoch_is_kept_if_asked_for(monkeypatch):
 
 def test_choices_begin_even_or_at_random(monkeypatch):
     starts = []
-    to_end = growth._Growth.to_end
+    run = growth._Growth.run
     monkeypatch.setattr(
-        growth._Growth, "to_end", lambda self: (starts.append(torch.cat([a.detach().clone() for a in self.alphas])), to_end(self))[1]
+        growth._Growth, "run", lambda self: (starts.append(torch.cat([a.detach().clone() for a in self.alphas])), run(self))[1]
     )
     for start in ("even", "random", "random"):
         search(Stage("search", 1), search_epochs=1, search_start=start)

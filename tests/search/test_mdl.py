@@ -92,7 +92,7 @@ def test_interrupted_anywhere_it_ends_the_same(tmp_path, changes):
 def test_every_state_restores_every_tensor(tmp_path, monkeypatch):
     """Weights and momentum at the end are those of the straight run, not only the genotype."""
     ends = []
-    monkeypatch.setattr(mdl._CellSearch, "to_end", record(mdl._CellSearch.to_end, ends))
+    monkeypatch.setattr(mdl._CellSearch, "run", record(mdl._CellSearch.run, ends))
     search(Stage("search", 7))
     for stop in (1, 2, 4):
         folder = tmp_path / str(stop)
@@ -110,9 +110,9 @@ def test_every_state_restores_every_tensor(tmp_path, monkeypatch):
         assert all(torch.equal(one, other) for one, other in zip(straight, end, strict=True))
 
 
-def record(to_end, ends):
+def record(run, ends):
     def wrapped(self):
-        outcome = to_end(self)
+        outcome = run(self)
         momentum = self.optimizer.state()
         ends.append([*(p.detach().clone() for p in self.network.parameters()), *(m.clone() for m in momentum)])
         return outcome
@@ -142,7 +142,7 @@ def test_one_path_an_epoch_and_only_it_moves(monkeypatch):
 def test_idle_operations_go_on_in_the_authors_code(monkeypatch):
     """By zero gradients: each step, w <- w - lr (m <- 0.9 m + decay w). Those that were never sampled have no gradient, and rest."""
     runs = []
-    to_end = mdl._CellSearch.to_end
+    run = mdl._CellSearch.run
 
     def spy(self):
         steps, train = [], mdl._CellSearch._step
@@ -150,20 +150,20 @@ def test_idle_operations_go_on_in_the_authors_code(monkeypatch):
         def step(search, path, indices):
             # Momentum buffers are in the order of parameters.
             before = [(p.detach().clone(), m.clone()) for p, m in zip(search.optimizer.parameters, search.optimizer.state(), strict=True)]
-            had = set(search._touched())
+            had = set(search._with_gradient())
             train(search, path, indices)
             moved = [p.detach().clone() for p in search.optimizer.parameters]
             idle = {i for i in had if search.optimizer.parameters[i].grad.abs().max() == 0}
-            never = set(range(len(moved))) - set(search._touched())
+            never = set(range(len(moved))) - set(search._with_gradient())
             steps.append((search.optimizer.lr, before, moved, idle, never))
 
         monkeypatch.setattr(mdl._CellSearch, "_step", step)
-        found = to_end(self)
+        found = run(self)
         monkeypatch.setattr(mdl._CellSearch, "_step", train)
         runs.append(steps)
         return found
 
-    monkeypatch.setattr(mdl._CellSearch, "to_end", spy)
+    monkeypatch.setattr(mdl._CellSearch, "run", spy)
     search(Stage("search", 1), search_idle="move")
     count = 0
     for lr, before, moved, idle, never in runs[0]:
@@ -181,8 +181,8 @@ def test_idle_operations_go_on_in_the_authors_code(monkeypatch):
 def test_running_statistics_judge_in_the_authors_code(monkeypatch):
     """What is answered for an image then depends on no other image of its batch."""
     networks = []
-    to_end = mdl._CellSearch.to_end
-    monkeypatch.setattr(mdl._CellSearch, "to_end", lambda self: (networks.append(self.network), to_end(self))[1])
+    run = mdl._CellSearch.run
+    monkeypatch.setattr(mdl._CellSearch, "run", lambda self: (networks.append(self.network), run(self))[1])
     inputs = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     path = ((4,) * 14, (5,) * 14)
     for statistics in ("batch", "running"):

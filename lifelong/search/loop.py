@@ -1,4 +1,4 @@
-"""What the searches have in common: two halves of the training images, epochs with a clock, a saved state, and a rate that falls."""
+"""The common part of the searches: two halves of the training images, timed epochs, a saved state and a decaying learning rate."""
 
 import math
 import time
@@ -16,20 +16,20 @@ from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage
 
 LOWEST_RATE = 1e-5
-"""Where the cosine of the learning rate would end."""
+"""Final value of the learning rate's cosine."""
 
 
 class Search(ABC):
-    """A search under way: a pass over both halves an epoch, until all are run or the search has decided.
+    """A running search: one pass over both halves per epoch, until all epochs are run or the search has decided.
 
-    A subclass sets everything up in its `__init__`, and calls `resume` at the end of it.
+    A subclass sets everything up in its `__init__`, and calls `resume` at its end.
 
     Args:
         stage: names the computation and keeps its state.
-        epochs: epochs at most.
+        epochs: maximum number of epochs.
 
     Attributes:
-        history: per epoch the mean training loss, the accuracy on the other half, and what else a search measures.
+        history: per epoch the mean training loss, the accuracy on the other half, and further measurements of the search.
         seconds: wall time, summed over interruptions.
     """
 
@@ -38,8 +38,8 @@ class Search(ABC):
         self.history: list[tuple[float, ...]] = []
         self.seconds = 0.0
 
-    def to_end(self) -> Tree:
-        """Run the epochs that remain; returns what was found, with epochs, seconds and history."""
+    def run(self) -> Tree:
+        """Run the remaining epochs; return the findings with epochs, seconds and history."""
         while len(self.history) < self.epochs and not self._decided():
             started = time.perf_counter()
             measured = self._epoch(len(self.history))
@@ -50,7 +50,7 @@ class Search(ABC):
         return {**self._found(), "epochs": len(self.history), "seconds": self.seconds, "history": self.history}
 
     def resume(self) -> None:
-        """Go on from the state that was saved last, if the search was interrupted."""
+        """Continue from the last saved state, if the search was interrupted."""
         saved = self.stage.running()
         if saved is not None:
             self._restore(saved)
@@ -60,38 +60,38 @@ class Search(ABC):
         return {**self._state(), "history": self.history, "seconds": self.seconds}
 
     def _decided(self) -> bool:
-        """Whether more epochs would change nothing."""
+        """Tell whether more epochs would change nothing."""
         return False
 
-    def _check(self, loss: float, setting: str) -> None:
-        """Stop where a loss of the epoch under way is not finite; `setting` is the one to change, and its value."""
+    def _check_loss(self, loss: float, setting: str) -> None:
+        """Stop if the current epoch's loss is not finite; `setting` names the setting to change, with its value."""
         if not math.isfinite(loss):
             self.stage.diverged(len(self.history) + 1, setting)
 
     @abstractmethod
     def _epoch(self, epoch: int) -> tuple[float, ...]:
-        """One pass over both halves; returns the mean loss on the one, the accuracy on the other, and what else is measured."""
+        """Run one pass over both halves; return the mean loss on one, the accuracy on the other, and further measurements."""
 
     @abstractmethod
     def _found(self) -> Tree:
-        """What the search came to."""
+        """Return the findings of the search."""
 
     @abstractmethod
     def _state(self) -> Tree:
-        """Everything that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
 
     @abstractmethod
     def _restore(self, saved: Tree) -> None:
-        """Put everything of `_state` back."""
+        """Restore what `_state` returned."""
 
 
-def outcome(stage: Stage, images: int, fewest: int, begin: Callable[[], Search]) -> Tree:
-    """What a search found: read where it has ended before, else run to its end.
+def run_search(stage: Stage, images: int, fewest: int, begin: Callable[[], Search]) -> Tree:
+    """Return the findings of a search: read if it has finished before, else run now.
 
     Args:
         stage: of the search.
-        images: training images there are.
-        fewest: training images it needs.
+        images: number of training images.
+        fewest: number of training images that it needs.
         begin: sets the search up.
 
     Raises:
@@ -101,17 +101,17 @@ def outcome(stage: Stage, images: int, fewest: int, begin: Callable[[], Search])
     if done is None:
         if images < fewest:
             raise LifelongError(f"{stage.where or stage.name}: a search needs at least {fewest} training images, here: {images}")
-        done = begin().to_end()
+        done = begin().run()
         stage.finish(done)
     return done
 
 
 def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:
-    """The positions of images in two random halves, in which the numbers of a class differ by one at most.
+    """Split positions of images into two random halves, in which the numbers of a class differ by at most one.
 
     Args:
         labels: on the generator's device.
-        generator: of the order.
+        generator: draws the order.
     """
     order = torch.randperm(len(labels), generator=generator, device=labels.device)
     dealt = order[labels[order].argsort(stable=True)]
@@ -119,5 +119,5 @@ def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) ->
 
 
 def set_rate(optimizer: SGD, highest: float, epoch: int, epochs: int) -> None:
-    """The rate of an epoch: a cosine from `highest` in the first, which would end at 1e-5 after the last."""
+    """Set the rate of an epoch: a cosine from `highest` in the first epoch to 1e-5 after the last."""
     optimizer.lr = cosine(highest, min(LOWEST_RATE, highest), epoch, epochs)

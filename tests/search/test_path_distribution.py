@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lifelong.search.leaving import entropy, log_probabilities, reinforce_loss
+from lifelong.search.path_distribution import entropy, log_probabilities, reinforce_loss
 
 LOGITS = torch.tensor([[0.3, -0.5], [1.2, 0.4], [-0.7, 0.9]], dtype=torch.float64)
 REWARDS = -torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Images of several tasks, kept as they came and prepared each as its own task's; and which of them a memory of limited size holds.
+"""The replay buffer: images of several tasks, and the rules by which a memory of limited size selects them.
 
-Images are uint8 and un-augmented. When they are wanted they are augmented anew by their own task's policy and normalized with their
-own task's statistics.
+Images are stored as uint8 without augmentation. Each time they are used they are augmented by their own task's policy and normalized with
+their own task's statistics.
 """
 
 import itertools
@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Images of one task, and how they are prepared.
+    """Images of one task, with their preparation.
 
     Attributes:
         images: un-augmented.
@@ -49,21 +49,21 @@ class KeptImages:
     augmentation: Augmentation
 
     def rows(self, rows: Int64[Tensor, "k"]) -> "KeptImages":
-        """Copies of some of them; the rows may be on the host, which does not wait for the device."""
+        """Copy some of the images; the rows may be on the host, which does not wait for the device."""
         there = rows.to(self.images.device, non_blocking=True)
         return KeptImages(self.images[there], self.labels[there], self.normalization, self.augmentation)
 
     def part(self, task: int, generator: torch.Generator | None) -> Part:
-        """All of them, prepared; augmented where there is a generator."""
+        """Prepare all images; augment them if there is a generator."""
         images = self.images if generator is None else augment(self.images, self.augmentation, generator)
         return Part(task, normalize(images, self.normalization), self.labels)
 
 
-class ImageStore:
+class ReplayBuffer:
     """Images of the tasks seen so far; their positions count through the tasks in order.
 
     Attributes:
-        tasks: what is kept of each task, in the order of the stream.
+        tasks: the images kept of each task, in the order of the stream.
     """
 
     def __init__(self, tasks: Sequence[KeptImages] = ()) -> None:
@@ -73,11 +73,11 @@ class ImageStore:
         return sum(self.counts())
 
     def draw(self, count: int, generator: torch.Generator) -> Int64[Tensor, "k"]:
-        """Positions of `count` different images, all equally likely; of all images where there are no more. On the generator's device."""
+        """Draw positions of `count` different images uniformly, or of all images if there are no more; on the generator's device."""
         return torch.randperm(len(self), generator=generator, device=generator.device)[:count]
 
     def parts(self, positions: Int64[Tensor, "k"], generator: torch.Generator | None) -> list[Part]:
-        """Images as the network takes them, a part for each task among them, in the order of tasks.
+        """Prepare images for the network, one part per task, in the order of tasks.
 
         Args:
             positions: which; those of one task stay in their order. On the host, or it has to wait for them.
@@ -87,15 +87,15 @@ class ImageStore:
         return [kept.rows(rows).part(task, generator) for task, (kept, rows) in grouped if len(rows)]
 
     def keep(self, positions: Int64[Tensor, "k"]) -> None:
-        """Let all other images go."""
+        """Keep only these images."""
         self.tasks = [kept.rows(rows) for kept, rows in zip(self.tasks, self._by_task(positions), strict=True)]
 
     def counts(self) -> tuple[int, ...]:
-        """Images of each task."""
+        """Count the images of each task."""
         return tuple(len(kept.labels) for kept in self.tasks)
 
     def labels(self) -> Int64[Tensor, "n"]:
-        """The class ids of all images, each its own task's."""
+        """Return the class ids of all images, numbered within their own task."""
         return torch.cat([kept.labels for kept in self.tasks])
 
     @property
@@ -109,7 +109,7 @@ class ImageStore:
         return sum(kept.labels.nbytes for kept in self.tasks)
 
     def state_dict(self) -> Tree:
-        """Images, labels and how they are prepared, by task."""
+        """Return images, labels and their preparation, by task."""
         return [
             {
                 "images": kept.images,
@@ -121,8 +121,8 @@ class ImageStore:
         ]
 
     @classmethod
-    def from_state(cls, state: Tree, device: torch.device | str) -> "ImageStore":
-        """What `state_dict` described, on a device."""
+    def from_state(cls, state: Tree, device: torch.device | str) -> "ReplayBuffer":
+        """Restore what `state_dict` returned, on a device."""
         return cls(
             [
                 KeptImages(
@@ -136,7 +136,7 @@ class ImageStore:
         )
 
     def _by_task(self, positions: Int64[Tensor, "k"]) -> list[Int64[Tensor, "_"]]:
-        """Positions as rows of each task's images, on the host; those of one task in the order in which they were given."""
+        """Split positions into rows of each task's images, on the host; the given order is kept within a task."""
         *starts, _ = bounds = list(itertools.accumulate(self.counts(), initial=0))
         here = positions.cpu()
         owners, order = torch.bucketize(here, torch.tensor(bounds[1:], dtype=torch.int64), right=True).sort(stable=True)
@@ -145,20 +145,20 @@ class ImageStore:
 
 
 def ring(labels: Int64[Tensor, "n"], quota: int) -> Int64[Tensor, "k"]:
-    """What a first-in-first-out buffer of `quota` places for each class holds after a sequence of labels.
+    """Select what a first-in-first-out buffer of `quota` slots per class holds after a sequence of labels.
 
     Args:
         labels: class ids in the order of arrival.
-        quota: places of a class.
+        quota: slots per class.
 
     Returns:
-        Places in the sequence, class by class, the oldest of a class first.
+        Positions in the sequence, class by class, the oldest of a class first.
     """
     return torch.cat([(labels == label).nonzero().squeeze(1)[-quota:] for label in labels.unique()])
 
 
 def reservoir(held: int, seen: int, arriving: int, capacity: int, generator: torch.Generator) -> list[int]:
-    """Reservoir sampling: what a memory of fixed size holds after more samples have arrived.
+    """Select by reservoir sampling what a memory of fixed size holds after more samples have arrived.
 
     Args:
         held: samples in the memory, numbered 0..held-1: all that were seen, or as many as it can hold.
@@ -171,7 +171,7 @@ def reservoir(held: int, seen: int, arriving: int, capacity: int, generator: tor
         The numbers of what is held now: a uniform choice of all that have arrived.
 
     Source: Vitter 1985, algorithm R; Chaudhry et al. 2019, "On Tiny Episodic Memories": the sample that arrives after n
-    others takes the place j drawn from 0..n, if there is such a place.
+    others takes the slot j drawn from 0..n, if there is such a slot.
     """
     memory = list(range(held))
     before = torch.arange(seen, seen + arriving)

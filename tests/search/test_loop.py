@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lifelong.errors import DivergedError
-from lifelong.search.course import Search, set_rate, stratified_halves
+from lifelong.search.loop import Search, set_rate, stratified_halves
 from lifelong.training.optimizer import SGD
 from lifelong.training.stages import Stage
 
@@ -19,7 +19,7 @@ class Counting(Search):
         self.losses, self.enough = losses, enough
 
     def _epoch(self, epoch):
-        self._check(self.losses[epoch], "lr 1")
+        self._check_loss(self.losses[epoch], "lr 1")
         return self.losses[epoch], 0.5, float(epoch)
 
     def _decided(self):
@@ -37,7 +37,7 @@ class Counting(Search):
 
 @pytest.mark.parametrize(("enough", "epochs"), [(0.0, 3), (2.0, 2), (9.0, 1)])
 def test_ends_when_it_has_decided_or_run_all_epochs(enough, epochs):
-    found = Counting([3.0, 2.0, 1.0], enough, 3).to_end()
+    found = Counting([3.0, 2.0, 1.0], enough, 3).run()
     assert (found["last"], found["epochs"]) == (4.0 - epochs, epochs)
     assert found["history"] == [(4.0 - 1 - index, 0.5, float(index)) for index in range(epochs)]
 
@@ -45,7 +45,7 @@ def test_ends_when_it_has_decided_or_run_all_epochs(enough, epochs):
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_the_epoch_of_a_loss_that_is_not_finite_is_named(loss):
     with pytest.raises(DivergedError, match="search, epoch 2, with lr 1"):
-        Counting([1.0, loss], 0.0, 2).to_end()
+        Counting([1.0, loss], 0.0, 2).run()
 
 
 @pytest.mark.parametrize("counts", [[7, 4, 1, 5], [2, 2], [1, 1, 1], [21, 12, 6]])

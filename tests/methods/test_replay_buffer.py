@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization
-from lifelong.methods.imagestore import ImageStore, KeptImages, reservoir, ring
+from lifelong.methods.replay_buffer import KeptImages, ReplayBuffer, reservoir, ring
 from lifelong.storage import load_tree, save_tree
 
 NORMS = (Normalization((0.1, 0.2, 0.3), (0.5, 0.6, 0.7)), Normalization((0.4, 0.4, 0.4), (1.0, 2.0, 3.0)))
@@ -68,7 +68,7 @@ def test_a_reservoir_that_is_not_full_keeps_all() -> None:
 
 def test_parts_are_prepared_as_their_own_task() -> None:
     flips = Augmentation(crop=2, flip=True)
-    store = ImageStore([kept(5, 0, flips), kept(0, 1), kept(4, 1), kept(3, 2, flips)])
+    store = ReplayBuffer([kept(5, 0, flips), kept(0, 1), kept(4, 1), kept(3, 2, flips)])
     assert len(store) == 12
     positions = torch.tensor([11, 4, 6, 0, 9, 5])
     parts = store.parts(positions, None)
@@ -87,7 +87,7 @@ def test_parts_are_prepared_as_their_own_task() -> None:
 
 
 def test_a_draw_takes_different_images_and_no_more_than_there_are() -> None:
-    store = ImageStore([kept(6), kept(5, 1)])
+    store = ReplayBuffer([kept(6), kept(5, 1)])
     assert sorted(store.draw(100, generator()).tolist()) == list(range(11))
     drawn = torch.stack([store.draw(4, generator(seed)) for seed in range(1100)])
     assert all(len(set(row.tolist())) == 4 for row in drawn)
@@ -95,14 +95,14 @@ def test_a_draw_takes_different_images_and_no_more_than_there_are() -> None:
 
 
 def test_bytes_are_exact_and_images_survive_a_file(tmp_path) -> None:
-    store = ImageStore(
+    store = ReplayBuffer(
         [KeptImages(torch.zeros(150, 3, 32, 32, dtype=torch.uint8), torch.zeros(150).long(), NORMS[0], NO_AUGMENTATION)] * 10
     )
     assert store.image_bytes == 4_608_000
     assert store.label_bytes == 1500 * 8
-    store = ImageStore([kept(5, 0, Augmentation(crop=1, brightness=0.2)), kept(0, 1), kept(4, 2, size=6)])
+    store = ReplayBuffer([kept(5, 0, Augmentation(crop=1, brightness=0.2)), kept(0, 1), kept(4, 2, size=6)])
     save_tree(tmp_path / "store", store.state_dict())
-    again = ImageStore.from_state(load_tree(tmp_path / "store"), "cpu")
+    again = ReplayBuffer.from_state(load_tree(tmp_path / "store"), "cpu")
     for one, other in zip(store.tasks, again.tasks, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
@@ -110,7 +110,7 @@ def test_bytes_are_exact_and_images_survive_a_file(tmp_path) -> None:
 
 
 def test_keeping_some_lets_the_others_go() -> None:
-    store = ImageStore([kept(5), kept(4, 1)])
+    store = ReplayBuffer([kept(5), kept(4, 1)])
     images = torch.cat([task.images for task in store.tasks])
     store.keep(torch.tensor([8, 1, 3, 6]))
     assert torch.equal(torch.cat([task.images for task in store.tasks]), images[[1, 3, 8, 6]])
