@@ -566,10 +566,10 @@ def test_tuning_reaches_the_library(started, capsys):
     assert python_call[:2] == (config, out)
     assert config.tuning.grid == (("lr", (0.1, 0.2)), ("kd_weight", (1.0,)))
     assert (config.tuning.tolerance, config.training.epochs, out) == (0.1, 2, Path("runs/digits-lwf-tuned-seed0"))
-    with pytest.raises(LifelongError, match="nothing to choose from"):
+    with pytest.raises(LifelongError, match="nothing to tune"):
         lifelong.tune("digits", "lwf")
     Path("plain.toml").write_text("lr = 0.5")
-    with pytest.raises(LifelongError, match="nothing to choose from"):
+    with pytest.raises(LifelongError, match="nothing to tune"):
         lifelong.tune("digits", "lwf", config="plain.toml")
 
 

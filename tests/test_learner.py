@@ -329,7 +329,7 @@ def test_a_method_that_cannot_tell_tasks_apart(finetune):
     found = learner.predict(images)
     assert found == learner.predict(images, infer="confidence")
     assert all(answer.strange is None and answer.tasks is not None for answer in found)
-    with pytest.raises(LifelongError, match="'finetune' has no way of its own"):
+    with pytest.raises(LifelongError, match="'finetune' cannot infer an image's task"):
         learner.predict(images, infer="method")
 
 

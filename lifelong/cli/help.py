@@ -36,8 +36,8 @@ def with_help(app: App, words: Sequence[str]) -> App:
     full = app[command]
     assert full.default_command is not None
     shown = App(name=app.name, help_format=app.help_format)
-    flags: Any = make_flags(methods=methods)
-    annotation = Annotated.__class_getitem__((flags, Parameter(name="*")))
+    annotated: Any = Annotated
+    annotation = annotated[make_flags(methods=methods), Parameter(name="*")]
     shown.command(_with_hyper(full.default_command, annotation), name=command, usage=full.usage, help_epilogue=_more(command, methods))
     return shown
 
