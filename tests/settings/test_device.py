@@ -48,9 +48,9 @@ def test_names(name: str, parsed: tuple[str, int | None]) -> None:
         ("cuda:1:2", "'1:2' is not a device number"),
         ("cuda: 1", "' 1' is not a device number"),
         ("cuda:²", "'²' is not a device number"),
-        ("cpu:0", "it has no number; give --device cpu"),
-        ("mps:0", "it has no number; give --device mps"),
-        ("auto:0", "it has no number; give --device auto"),
+        ("cpu:0", "has no number; use --device cpu"),
+        ("mps:0", "has no number; use --device mps"),
+        ("auto:0", "has no number; use --device auto"),
     ],
 )
 def test_what_is_no_name(name: str, words: str) -> None:
