@@ -103,7 +103,7 @@ def _paths() -> list[tuple[nn.Sequential, nn.Sequential]]:
 
 
 def _plain(prefix: nn.Sequential, column: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
-    """The whole path in every step."""
+    """Run the whole path in every step."""
 
     def predict(inputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -83,7 +83,7 @@ def made_examples(scale: Scale, device: torch.device) -> Examples:
 
 
 def expert(kind: type[nn.Module], scale: Scale, device: torch.device) -> nn.Sequential:
-    """An expert with a head."""
+    """Make an expert with a head."""
     torch.manual_seed(0)
     return nn.Sequential(kind(DARTS_V2, scale.channels), nn.Linear(4 * scale.channels, CLASSES)).to(device)
 
@@ -151,7 +151,7 @@ def plain_loop(scale: Scale, device: torch.device, batches: Callable[[], Iterabl
 
 
 def steps_of(scale: Scale) -> int:
-    """Steps of an epoch."""
+    """Return the steps of an epoch."""
     return -(-scale.images // scale.batch)
 
 
@@ -180,7 +180,7 @@ class Clock:
 
 @contextmanager
 def recorded(wanted: bool) -> Generator[None]:
-    """A block in which steps are recorded, or not."""
+    """Return a context in which steps are recorded, or not."""
     before = os.environ.get(SWITCH)
     os.environ[SWITCH] = "1" if wanted else "0"
     try:
@@ -194,7 +194,7 @@ def recorded(wanted: bool) -> Generator[None]:
 
 @contextmanager
 def ordered(order: str | None) -> Generator[None]:
-    """A block in which maps of the cell network lie in an order; None: in the library's choice."""
+    """Return a context that sets the memory order of the cell network's maps; None: the library's choice."""
     users = (chooser, depthwise, cells, operations, supernet)
     chosen = chooser.layout
     wanted = torch.channels_last if order == "channels-last" else torch.contiguous_format

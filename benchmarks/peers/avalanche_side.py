@@ -49,7 +49,7 @@ class Images(Dataset):
 
 
 def tasks(job: Job) -> Any:
-    """The job's tasks as Avalanche's classic benchmarks are made, with validation images as a stream of their own."""
+    """Build the job's tasks like Avalanche's classic benchmarks, with validation images as a separate stream."""
     ending = [transforms.ConvertImageDtype(torch.float32), transforms.Normalize(MEAN, STD)]
     augmented = [transforms.RandomCrop(job.size, padding=PAD), transforms.RandomHorizontalFlip()]
     train, valid, test = (

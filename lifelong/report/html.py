@@ -184,7 +184,7 @@ def _percent(share: float) -> float:
 
 
 def _cells(folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The different cells in order of appearance, with the tasks whose experts have them."""
+    """Return the distinct cells in order of appearance, with the tasks whose experts have them."""
     found = []
     for number, (text, users) in enumerate(cells(tasks).items(), 1):
         path = folder / f"cell-{number:02d}.png"

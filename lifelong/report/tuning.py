@@ -56,5 +56,5 @@ def candidate_rows(task: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def value(given: Any) -> str:
-    """A hyper-parameter with at most four digits."""
+    """Write a hyper-parameter with at most four digits."""
     return f"{given:.4g}" if isinstance(given, float) else clean(show_default(given))

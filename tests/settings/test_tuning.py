@@ -110,7 +110,7 @@ def test_compared_methods_take_what_is_theirs() -> None:
         ("par", {"grid": "extractor=pixels"}, ["extractor cannot be tuned: it must be the same for all tasks"]),
         ("par", {"grid": "cells=2,4"}, ["cells cannot be tuned: it must be the same for all tasks"]),
         ("lwf", {"grid": "weight_decay_grid=1"}, ["weight_decay_grid is a list and cannot be tuned"]),
-        ("lwf", {"grid": "weight_decay=0.1,1", "weight_decay_grid": [0.1]}, ["weight_decay cannot be tuned together with --weight-decay-grid"]),
+        ("lwf", {"grid": "weight_decay=0.1,1", "weight_decay_grid": [0.1]}, ["cannot be tuned together with --weight-decay-grid"]),
         ("par", {"grid": "alpha=0.1,0.9"}, ["beta = 0.75 is below alpha = 0.9"]),
         ("par", {"grid": "alpha=0.1..0.9", "trials": 2}, ["beta = 0.75 is below alpha = 0.9"]),
         ("lwf", {"grid": "lr=0.01..0.1"}, ["a range (lr) needs --trials N"]),
