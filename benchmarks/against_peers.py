@@ -16,7 +16,7 @@ number.
 
 Where both have a choice, they are told the same: learning rate, momentum, weight decay, sizes, images kept. EWC estimates its Fisher
 information from batches, the only way of Avalanche. What differs: MAS takes the gradient of each image here, as its paper says, and of each
-batch there; Joint starts anew at each task here, and goes on there; we clip gradients, keep the best epoch's weights, and save the run.
+batch there; Joint restarts at each task here, and continues there; we clip gradients, keep the best epoch's weights, and save the run.
 """
 
 import json

@@ -75,7 +75,7 @@ def _race(
     *,
     repeats: int,
 ) -> tuple[float, dict[str, object]]:
-    """How far both are apart, relative, and the numbers of a row."""
+    """Compute the relative difference of both, and the numbers of a row."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found = {}
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""Part 2: how many steps a second an expert trains, in every form, beside plain PyTorch loops.
+"""Part 2: how many steps a second an expert trains, in every form, next to plain PyTorch loops.
 
 Ours is `lifelong.training.fit` on a task of made images, validation left out: eager and recorded, in every precision, with maps in either
 memory order, compiled. Plain loops train the same network of ordinary modules (`plain_cells.py`) with PyTorch's own SGD in two ways: with
@@ -174,7 +174,7 @@ class Clock:
         self._marks.append(time.perf_counter())
 
     def seconds(self) -> float:
-        """From the first mark to the last."""
+        """Time from the first mark to the last."""
         return self._marks[-1] - self._marks[0]
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from benchmarks.peers.job import LR, MEAN, MOMENTUM, PAD, STD, WEIGHT_DECAY, Job, Turns, read_job
 
 if torch.version.cuda is None:
-    # A torchvision that was built for CUDA cannot load its compiled operators beside a PyTorch for the processor alone, and then fails
+    # A torchvision that was built for CUDA cannot load its compiled operators with a CPU-only PyTorch, and then fails
     # to import, because it describes two operators of object detection that are not there. Nothing here calls them.
     _operators = torch.library.Library("torchvision", "FRAGMENT")
     for _name in ("nms", "qnms"):

@@ -48,7 +48,7 @@ class Job:
     memory_per_class: int = 15
 
     def text(self) -> str:
-        """As a side's command line takes it."""
+        """Encode the job for a side's command line."""
         return json.dumps(asdict(self))
 
     def split(self, task: int, name: str) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainResNet(nn.Module):
-    """The light ResNet-18 as a person writes it first, with the parameter names of `lifelong.networks.resnet.LightResNet`."""
+    """The light ResNet-18 in its straightforward form, with the parameter names of `lifelong.networks.resnet.LightResNet`."""
 
     def __init__(self, channels: int, stem_pool: bool) -> None:
         super().__init__()

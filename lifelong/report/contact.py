@@ -70,7 +70,7 @@ MORE = 84
 
 
 def plan(stream: dict[str, Any]) -> list[tuple[int, int]]:
-    """For each task that is drawn, how many of its classes are shown (the first ones), and how many images of each.
+    """Choose for each drawn task how many of its classes to show (the first ones), and how many images of each.
 
     Args:
         stream: what `lifelong.api.describe_stream` says of it.
@@ -122,7 +122,7 @@ def check_path(path: Path) -> None:
 
 
 class _Sheet:
-    """The picture while it is drawn."""
+    """A contact sheet being drawn."""
 
     def __init__(self, stream: dict[str, Any]) -> None:
         from PIL import Image, ImageDraw
@@ -145,7 +145,7 @@ class _Sheet:
             small.draw(self.pen, MARGIN, end + 34 + 20 * index, small.fit(line, width - 2 * MARGIN), LIGHT.muted)
 
     def _width(self, task: dict[str, Any]) -> int:
-        """Of the images of a row, with what is written beside them."""
+        """Height of the images of a row with their text."""
         shown, each = _choose(task, self.size)
         width = shown * (self._group_width(each) + self.size.gap) - self.size.gap
         return width + (self.size.gap + MORE if shown < len(task["classes"]) else 0)
@@ -238,7 +238,7 @@ def _cap_height(letters: Face) -> int:
 
 
 def _fades(pixels: UInt8[np.ndarray, "_ _ 3"]) -> bool:
-    """Whether an image's border is so light that it would be lost on the paper without a frame."""
+    """Tell whether an image's border is too light to stand out from the page without a frame."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return bool((border.min(axis=1) > 225).mean() > 0.25)
 

@@ -42,12 +42,12 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
     lines, _ = read_lines(file)
     for number, line in enumerate(lines, 1):
         if not _is_epoch(line):
-            raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
+            raise LifelongError(f"{file}: line {number} is not an epoch of a run; delete the file to get the report without it")
     return lines
 
 
 def _is_epoch(line: Any) -> bool:
-    """Whether a line is one of ours, with values of the right kinds."""
+    """Tell whether a line is a valid epoch, with values of the right types."""
     if not isinstance(line, dict) or not line.keys() >= KEYS:
         return False
     counts = [line["epoch"], line["task"], line.get("candidate") or 0]
@@ -123,7 +123,7 @@ def _lines(frame: "Axes", lines: dict[tuple[Any, ...], list[dict[str, Any]]], ke
 
 
 def _colour(task: int, count: int) -> Any:
-    """From dark to light as tasks arrive, without the ends, which would vanish on a dark or a light page."""
+    """Return colours from dark to light in task order, without the ends, which would vanish on a dark or light page."""
     from matplotlib import colormaps
 
     return colormaps["plasma"](0.25 + 0.55 * task / max(count - 1, 1))

@@ -120,7 +120,7 @@ def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> bool:
-    """Whether a run learned the stream that others learned."""
+    """Tell whether a run learned the same stream as others."""
     if known[0]["stream"] != summary["stream"]:
         return False
     mine, theirs = summary.get("stream_content"), [other["stream_content"] for other in known if other.get("stream_content")]
@@ -132,13 +132,13 @@ def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> boo
 
 
 def _same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two streams are made from one definition, and from the same images where they use the same sources."""
+    """Tell whether two streams have the same definition, and the same images from common sources."""
     sources = other["sources"]
     return one["definition"] == other["definition"] and all(sources.get(name, what) == what for name, what in one["sources"].items())
 
 
 def _other_images(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two runs of one stream and one seed learned other images, and not because tasks were added to one of them."""
+    """Tell whether two runs of one stream and seed learned different images, other than by adding tasks."""
     grown = one.get("complete") and other.get("complete") and len(one["tasks"]) != len(other["tasks"])
     prints = {summary["stream_fingerprint"] for summary in (one, other) if summary.get("stream_fingerprint")}
     return len(prints) > 1 and one.get("seed") == other.get("seed") and not grown
@@ -213,7 +213,7 @@ def _label(own: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
 
 
 def _differs(key: str, own: dict[str, Any], alike: list[dict[str, Any]]) -> bool:
-    """Whether a trait tells a configuration from others of its method."""
+    """Tell whether a trait distinguishes a configuration from others of its method."""
     if key in ("method", "stream"):
         return False
     if key == "added":

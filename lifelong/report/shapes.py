@@ -36,7 +36,7 @@ HEAD = 0.055
 
 @dataclass(frozen=True)
 class Line:
-    """From one point to another; as an arrow, with a head at the end, which must lie straight below."""
+    """A line between two points; as an arrow, with a head at the end, which must lie straight below."""
 
     x0: float
     y0: float
@@ -73,11 +73,11 @@ class Box:
 
     @property
     def lines(self) -> list[str]:
-        """The words line by line; none where there are none."""
+        """The text, line by line."""
         return self.words.split("\n") if self.words else []
 
     def below(self, index: int) -> float:
-        """How far the middle of a line of words is below the middle of the box."""
+        """Offset of a line's middle below the middle of the box."""
         return (index - (len(self.lines) - 1) / 2) * 1.15 * self.size / POINTS
 
 

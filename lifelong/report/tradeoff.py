@@ -183,7 +183,7 @@ def _bars(point: Point) -> "Bbox":
 
 
 def width_of(label: str) -> float:
-    """How wide a label is, in points."""
+    """Return the width of a label in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
@@ -193,7 +193,7 @@ def width_of(label: str) -> float:
 def place_labels(
     points: Sequence[Sequence[float]], sizes: Sequence[tuple[float, float]], inside: Box, bars: Sequence[Sequence[float]] = ()
 ) -> list[Box]:
-    """Where labels go: as near their points as they can without covering a point or one another.
+    """Place labels as near to their points as possible without covering a point or each other.
 
     Args:
         points: x and y of each; those that get a label first, then others that are not to be covered.

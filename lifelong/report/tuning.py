@@ -7,7 +7,7 @@ from lifelong.settings.fields import show_default
 
 
 def tuned(summary: dict[str, Any]) -> bool:
-    """Whether hyper-parameters were chosen task by task."""
+    """Tell whether hyper-parameters were tuned task by task."""
     return "grid" in (summary.get("settings") or {})
 
 

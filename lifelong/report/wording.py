@@ -143,7 +143,7 @@ def decision(record: dict[str, Any]) -> str:
 
 
 def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[float | None]]:
-    """From the accuracies after each task: each task's accuracy when just learned, and at the end."""
+    """Extract each task's accuracy when just learned, and at the end, from the accuracies after each task."""
     learned = [finite(row[index]) for index, row in enumerate(rows)]
     return learned, [finite(value) for value in rows[-1]] if rows else []
 
