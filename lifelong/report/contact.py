@@ -145,7 +145,7 @@ class _Sheet:
             small.draw(self.pen, MARGIN, end + 34 + 20 * index, small.fit(line, width - 2 * MARGIN), LIGHT.muted)
 
     def _width(self, task: dict[str, Any]) -> int:
-        """Height of the images of a row with their text."""
+        """Return the width of a row's images with their text."""
         shown, each = _choose(task, self.size)
         width = shown * (self._group_width(each) + self.size.gap) - self.size.gap
         return width + (self.size.gap + MORE if shown < len(task["classes"]) else 0)
