@@ -383,4 +383,4 @@ def test_the_command(par, folder, capsys):
     assert [row["image"] for row in rows] == [str(folder / "0.png"), str(folder / "1.png")]
     assert [row["task"] for row in rows] == ["a", "a"]
     assert main(["predict", str(par)]) == 2
-    assert "which images?" in capsys.readouterr().err
+    assert "no images given" in capsys.readouterr().err
