@@ -69,14 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def available() -> list[str]:
-    """The modules of this folder that can be run: those with a `main`."""
+    """List the modules of this folder that have a `main`."""
     found = pkgutil.iter_modules([str(Path(__file__).parent)])
     names = sorted(module.name for module in found if module.name != "__main__" and not module.ispkg)
     return [name for name in names if "\ndef main(" in (Path(__file__).parent / f"{name}.py").read_text()]
 
 
 def row(found: dict[str, Any]) -> dict[str, str]:
-    """A line of the results: what a benchmark returned, and where it ran."""
+    """Make a row of the results: what a benchmark returned, and where it ran."""
     return {
         "name": str(found["name"]),
         "ratio": _number(found.get("ratio")),
@@ -93,7 +93,7 @@ def row(found: dict[str, Any]) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> Table:
-    """The rows for a person."""
+    """Format the rows as a table."""
     shown = Table(title="plain / ours")
     shown.add_column("benchmark")
     for heading in ("ratio", "ours, s", "plain, s", "parity"):

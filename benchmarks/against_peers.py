@@ -16,7 +16,7 @@ number.
 
 Where both have a choice, they are told the same: learning rate, momentum, weight decay, sizes, images kept. EWC estimates its Fisher
 information from batches, the only way of Avalanche. What differs: MAS takes the gradient of each image here, as its paper says, and of each
-batch there; Joint starts anew at each task here, and goes on there; we clip gradients, keep the best epoch's weights, and save the run.
+batch there; Joint restarts at each task here, and continues there; we clip gradients, keep the best epoch's weights, and save the run.
 """
 
 import json
@@ -96,7 +96,7 @@ class Side:
 
 
 def peers_interpreter() -> Path | None:
-    """The interpreter that has Avalanche; None where there is none.
+    """Return the interpreter that has Avalanche, or None.
 
     Raises:
         FileNotFoundError: LIFELONG_PEERS names no file.
@@ -137,7 +137,7 @@ def race(job: Job, interpreter: Path | str, module: str) -> dict[str, Any]:
 
 
 def row(job: Job, module: str, openings: list[dict[str, Any]], found: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """What two sides have said, as a line of the results.
+    """Combine the answers of two sides into a row of the results.
 
     Args:
         job: what both learned.

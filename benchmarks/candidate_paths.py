@@ -88,7 +88,7 @@ def _measure(images: int, epochs: int, repeats: int) -> dict[str, object]:
 
 
 def _paths() -> list[tuple[nn.Sequential, nn.Sequential]]:
-    """For each path what it reuses, and its new modules."""
+    """Return what each path reuses, and its new modules."""
     chain = make_chain("light-resnet18", CHANNELS)
 
     def module(position: int) -> nn.Module:
@@ -103,7 +103,7 @@ def _paths() -> list[tuple[nn.Sequential, nn.Sequential]]:
 
 
 def _plain(prefix: nn.Sequential, column: nn.Sequential, examples: Examples, settings: TrainingSettings, stage: Stage) -> FitOutcome:
-    """The whole path in every step."""
+    """Run the whole path in every step."""
 
     def predict(inputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

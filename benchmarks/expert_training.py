@@ -48,7 +48,7 @@ def images(count: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def network(kind: type[nn.Module], channels: int) -> nn.Sequential:
-    """An expert and a head; the two kinds get the same weights."""
+    """Make an expert and a head; both kinds get the same weights."""
     torch.manual_seed(0)
     weights = nn.Sequential(CellNetwork(DARTS_V2, channels), nn.Linear(4 * channels, CLASSES)).state_dict()
     made = nn.Sequential(kind(DARTS_V2, channels), nn.Linear(4 * channels, CLASSES))

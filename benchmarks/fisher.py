@@ -50,7 +50,7 @@ def main(quick: bool = False) -> list[dict[str, object]]:
 
 
 def one_by_one(network: nn.Module, head: nn.Module, examples: Examples) -> Tensor:
-    """The definition, for the shared weights of a backbone, (P,)."""
+    """Compute the definition, for the shared weights of a backbone, (P,)."""
     weights = [parameter.requires_grad_() for parameter in shared_parameters(network).values()]
     total = torch.zeros_like(flat(weights), requires_grad=False)
     for index in range(len(examples.train)):
@@ -63,7 +63,7 @@ def one_by_one(network: nn.Module, head: nn.Module, examples: Examples) -> Tenso
 
 
 def by_signs(network: nn.Module, head: nn.Module, examples: Examples) -> Tensor:
-    """The estimate, with a generator of its own."""
+    """Compute the estimate, with its own generator."""
     return signed_fisher(network, head, examples, torch.Generator().manual_seed(0))
 
 
@@ -75,7 +75,7 @@ def _race(
     *,
     repeats: int,
 ) -> tuple[float, dict[str, object]]:
-    """How far both are apart, relative, and the numbers of a row."""
+    """Compute the relative difference of both, and the numbers of a row."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found = {}
     for _ in range(repeats):
@@ -89,7 +89,7 @@ def _race(
 
 
 def _task(backbone: str, channels: int, images: int, size: int) -> tuple[nn.Module, nn.Module, Examples]:
-    """A backbone with running statistics, a head and random images."""
+    """Make a backbone with running statistics, a head and random images."""
     torch.manual_seed(0)
     network = make_shared_backbone(SharedBackboneSettings(backbone=backbone, init_channels=channels), size)
     for _ in range(5):

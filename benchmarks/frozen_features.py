@@ -90,7 +90,7 @@ def _ours(expert: CellNetwork, examples: Examples, settings: TrainingSettings) -
 
 
 def _plain(expert: CellNetwork, examples: Examples, settings: TrainingSettings, epochs: int) -> nn.Linear:
-    """The first epochs of the same fit, recomputing features."""
+    """Train the first epochs of the same fit, recomputing features."""
     head = _head(expert)
 
     def predict(inputs: torch.Tensor) -> torch.Tensor:

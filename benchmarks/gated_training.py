@@ -1,8 +1,8 @@
 """Training a network whose gates are all but closed, with numbers below the smallest normal float taken for zero or not.
 
-HAT's gates are sigmoid(s e) with s up to 400 and e around 0 +- 1: most are open or closed to rounding, and some so small that what passes
-them is no normal float. The plain way is the same network and data in the same memory layout, with the processor's default. Both run on one
-thread, and processor seconds are compared, which other load on the machine disturbs less.
+HAT's gates are sigmoid(s e) with s up to 400 and e around 0 +- 1: most are open or closed to rounding, and some so small that
+their outputs are denormal floats. The plain way is the same network and data in the same memory layout, with the processor's default. Both
+run on one thread, and processor seconds are compared, which other load on the machine disturbs less.
 
     python -m benchmarks.gated_training [--quick]
 """

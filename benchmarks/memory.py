@@ -57,7 +57,7 @@ def main(quick: bool = False) -> list[dict[str, object]]:
 
 
 def main_job(quick: bool) -> dict[str, object]:
-    """The run of `make run`, whose peak it has recorded itself."""
+    """Run `make run`, which records its own peak."""
     short = ["--epochs", "2", "--search-epochs", "2"] if quick else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -70,7 +70,7 @@ def main_job(quick: bool) -> dict[str, object]:
 
 
 def task(quick: bool) -> dict[str, object]:
-    """The phases of a task, one after the other in one process."""
+    """Run the phases of a task one after another in one process."""
     sizes = {"channels": 8, "train": 128, "valid": 64} if quick else {"channels": 64, "train": 512, "valid": 512}
     code = f"from benchmarks.memory import run_phases; run_phases(**{sizes})"
     started = time.perf_counter()
@@ -129,7 +129,7 @@ def _images(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _peak(phase: Callable[[], None]) -> int:
-    """The peak of a phase in bytes; where the system cannot begin anew, that of the process so far."""
+    """Return the peak of a phase in bytes; where the system cannot reset it, that of the process so far."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     phase()

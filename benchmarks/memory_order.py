@@ -61,7 +61,7 @@ def main(quick: bool = False) -> dict[str, object]:
 
 
 def _difference(sides: dict[str, tuple[nn.Module, Tensor]]) -> float:
-    """The largest difference of the first logits. (Later ones part: training magnifies the last bit.)"""
+    """Return the largest difference of the first logits. (Later ones diverge: training magnifies the last bit.)"""
     with torch.no_grad():
         ours, plain = (model.eval()(images) for model, images in sides.values())
     return float((ours - plain).abs().max() / plain.abs().max())

@@ -38,7 +38,7 @@ class Reduce(nn.Module):
 
 
 def make(name: str, channels: int, stride: int, apply_bn: bool) -> nn.Module:
-    """The module of an operation."""
+    """Make the module of an operation."""
     operations = {
         "max_pool_3x3": lambda: nn.MaxPool2d(3, stride=stride, padding=1),
         "avg_pool_3x3": lambda: nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False),
@@ -63,7 +63,7 @@ class PlainCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
-        """The nodes, concatenated."""
+        """Compute the nodes, concatenated."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         for node, modules in zip(self.plan, self.nodes, strict=True):
             states.append(sum(module(states[source]) for module, (_, source) in zip(modules, node, strict=True)))  # ty: ignore

@@ -55,7 +55,7 @@ TOLERANCE = 1e-5
 
 
 def learn(folder: Path, channels: int, size: int) -> tuple[Path, Path]:
-    """A run with five tasks below a folder, and the weights of its extractor."""
+    """Make a run with five tasks in a folder, and the weights of its extractor."""
     tasks = [f"[[task]]\nname = '{index}'\nsource = 'digits'\nclasses = {list(names)}\n{IMAGES}" for index, names in enumerate(CLASSES)]
     stream = folder / "stream.toml"
     stream.write_text("\n".join([f"name = 'five'\nimage_size = {size}\naugment = false", *tasks]))
@@ -70,13 +70,13 @@ def learn(folder: Path, channels: int, size: int) -> tuple[Path, Path]:
 
 
 def ours(place: Path, weights: Path) -> Callable[[Tensor], list[Answer]]:
-    """What answers with the library."""
+    """Make a predictor that uses the library."""
     learner = Learner.load(place, weights=weights, device="cpu", threads=1)
     return lambda images: [(found.tasks or {}, found.classes) for found in learner.predict(images)]
 
 
 def plain(place: Path, weights: Path) -> Callable[[Tensor], list[Answer]]:
-    """What answers in plain PyTorch, from what the run keeps."""
+    """Make a predictor in plain PyTorch, from what the run stores."""
     saved = open_run(place)
     method, tasks = saved.method, saved.entries
     assert isinstance(method, PAR)
@@ -136,7 +136,7 @@ def side(connection: Connection, make: Callable[..., Callable[[Tensor], list[Ans
 
 
 def difference(some: list[Answer], others: list[Answer]) -> float:
-    """The largest difference of a probability.
+    """Return the largest difference of a probability.
 
     Raises:
         AssertionError: an image is taken for another task.

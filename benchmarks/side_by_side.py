@@ -75,7 +75,7 @@ def _measure(channels: int, repeats: int) -> dict[str, object]:
 
 
 def _in_turn(networks: list[nn.Module], images: Tensor, labels: Tensor) -> list[Tensor]:
-    """The gradients of all, stacked."""
+    """Stack the gradients of all."""
     found = [torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters())) for network in networks]
     return [torch.stack(same) for same in zip(*found, strict=True)]
 

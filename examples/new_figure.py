@@ -9,7 +9,7 @@ import lifelong
 
 
 def draw(summary):
-    """A point for each task; nothing where no task is known."""
+    """Draw one point per task; nothing without tasks."""
     if not summary["accuracy"]:
         return None
     drawing = Figure(figsize=(5, 3))

@@ -12,11 +12,11 @@ class MeanShift(lifelong.Measure):
     """|m_new - m_old| / sigma_new, of the means of all features."""
 
     def keep(self, sample, settings):
-        """The mean of the task's features."""
+        """Return the mean of the task's features."""
         return sample.features.mean(dim=0)
 
     def divergences(self, sample, kept, settings):
-        """The distance to each mean that was kept."""
+        """Return the distance to each stored mean."""
         mean, spread = sample.features.mean(dim=0), sample.features.std(dim=0).norm()
         return torch.stack([(mean - old).norm() / spread for old in kept]) if kept else torch.zeros(0)
 

@@ -23,7 +23,7 @@ class EWC(lifelong.Regularizer):
         return penalized
 
     def keep(self, shared):
-        """The weights as they are, and the squared gradients of the task's training images, added to those of before."""
+        """Return the current weights, and the squared gradients of the task's training images, added to earlier ones."""
         weights = dict(shared.expert.named_parameters())
         stiffness = shared.kept["stiffness"] if shared.kept else {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for weight in weights.values():

@@ -1,6 +1,6 @@
-"""The Python interface: the same commands as on the command line, as functions.
+"""The Python interface: the commands of the command line as functions.
 
-Nothing heavy is imported before a configuration has been checked, so that a misspelt setting is answered at once.
+Nothing heavy is imported before a configuration has been checked, so that a misspelled setting is reported at once.
 """
 
 import re
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 DEFAULT_METHODS = ("par", "finetune", "independent")
-"""What `compare` compares unless told otherwise: PAR, and the lower and upper bounds."""
+"""The methods that `compare` compares by default: PAR, and the lower and upper bounds."""
 
 
 @checked
@@ -60,19 +60,19 @@ def configure(
     compared: Sequence[str] = (),
     **hyper_parameters: Any,
 ) -> RunConfig:
-    """The configuration of a run: defaults, then the preset, then the file `config`, then what is given here.
+    """Resolve the configuration of a run: defaults, then the preset, then the file `config`, then the arguments.
 
     Args:
-        stream: a stream's name, or the path of its TOML file.
-        method: a registered method's name; by default "par".
-        seed: of every random number; by default 0.
+        stream: name of a stream, or path of its TOML file.
+        method: name of a registered method; by default "par".
+        seed: random seed; by default 0.
         preset: "paper" (default), "authors-code" or "quick".
         config: a flat TOML file with any of these and of the hyper-parameters.
-        compared: methods that run with the same hyper-parameters: one that only they have is passed over.
-        hyper_parameters: settings of the method and of training by name, such as ``epochs=10``; and what is tuned (see `tune`).
+        compared: methods that run with the same hyper-parameters; those that only they have are ignored.
+        hyper_parameters: settings of the method and of training by name, such as ``epochs=10``; also those of tuning (see `tune`).
 
     Raises:
-        LifelongError: a setting, a name or a value is not accepted.
+        LifelongError: a setting, a name or a value is not valid.
     """
     return configured(stream, method, seed, preset=preset, config=config, compared=compared, **hyper_parameters)
 
@@ -87,7 +87,7 @@ def configured(
     compared: Sequence[str] = (),
     **hyper_parameters: Any,
 ) -> RunConfig:
-    """As `configure`, for what flags gave: complaints name the flag."""
+    """Do the same as `configure` for command-line flags: error messages name the flag."""
     return resolve(
         None if stream is None else str(stream),
         method,
@@ -101,19 +101,19 @@ def configured(
 
 
 def default_out(config: RunConfig, kind: str | None = None) -> Path:
-    """The folder for what names none: ``runs/<stream>-<method>-seed<seed>``; of a comparison ``runs/<stream>-compare``.
+    """Return the default folder: ``runs/<stream>-<method>-seed<seed>``, or ``runs/<stream>-compare`` for a comparison.
 
     A tuned run has ``-tuned`` after its method.
 
     Args:
-        config: of the run.
-        kind: "compare" or "distances", for what is no run of one method.
+        config: configuration of the run.
+        kind: "compare" or "distances" for these commands; None for a run of one method.
     """
     where, mark, options = config.stream.partition("?")
     place = where.partition(":")[2] or where
     last = place if where.startswith("hub:") else Path(place).name
     stream = last.removesuffix(".toml").removesuffix(".csv") + (mark + options if where == place else "")
-    # Earlier versions left out a file's options, and of a folder's name what stands behind its last dot.
+    # Earlier versions dropped a file's options, and everything after the last dot of a folder's name.
     whole = config.stream if where == place else place
     earlier = whole if where.startswith("hub:") else Path(whole).stem
     seed = "" if kind == "compare" else f"-seed{config.seed}"
@@ -123,12 +123,12 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
 
 
 def _plain(words: str) -> str:
-    """What a person typed as a part of a path of ours."""
+    """Turn user input into a safe part of a path."""
     return re.sub(r"[^\w.-]+", "-", words).strip(".-") or "stream"
 
 
 def _holds(folder: Path, stream: str) -> bool:
-    """Whether a folder holds a run of a stream, or a comparison on it."""
+    """Tell whether a folder holds a run of a stream, or a comparison on it."""
     for file in [folder / "config.toml", *sorted(folder.glob("*/config.toml"))]:
         try:
             return read_toml(file).get("stream") == stream
@@ -158,29 +158,29 @@ def run(
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
-    """Learn a stream with a method, or go on where the same call stopped, and write its report.
+    """Learn a stream with a method, or continue an interrupted call, and write the report.
 
     Args:
         stream, method, seed, preset, config, hyper_parameters: see `configure`.
         out: the run directory; by default see `default_out`.
         data: folder with one folder per image source.
         weights: file with the weights of the feature extractor.
-        device: where to compute: "cpu", "cuda" (the first GPU), "cuda:1" (the second), "mps" (Apple's), or "auto": the first there
-            is of cuda, mps and cpu.
-        download: fetch missing images and weights from the hub.
-        threads: of the processor; 0 lets the library choose.
-        save_every: seconds between two saves of the computation under way.
-        skip_broken: leave out images that cannot be used, instead of failing.
-        tensorboard: write event files too, into the folder ``tensorboard`` of `out`; needs the extra ``lifelong[tensorboard]``.
-        observe: names of observers that are told how far the run has come: "tensorboard", "wandb", "mlflow", and those that
-            `register_observer` has added.
-        progress: True prints it, False is silent; or a `lifelong.Observer`.
+        device: "cpu", "cuda" (first GPU), "cuda:1" (second GPU), "mps" (Apple GPU), or "auto" (the first available of cuda, mps and
+            cpu).
+        download: download missing images and weights from the Hugging Face Hub.
+        threads: CPU threads; 0: chosen automatically.
+        save_every: seconds between saves of the computation in progress.
+        skip_broken: skip unusable images instead of failing.
+        tensorboard: also write event files, to ``tensorboard`` in `out`; needs the extra ``lifelong[tensorboard]``.
+        observe: names of observers that are told how far the run has come: "tensorboard", "wandb", "mlflow", and those added by
+            `register_observer`.
+        progress: True prints progress, False is silent; or a `lifelong.Observer`.
 
     Returns:
         The content of ``summary.json``: "ap", "af", "parameters", "accuracy", "tasks", ...
 
     Raises:
-        LifelongError: something given cannot be used; the message says what and how to mend it.
+        LifelongError: an argument is not usable; the message says which, and how to fix it.
     """
     resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
@@ -206,29 +206,29 @@ def learn(
     observe: Sequence[str] = (),
     progress: Any = True,
 ) -> dict[str, Any]:
-    """Learn one more task in a finished run, or go on where the same call stopped, and write its report anew.
+    """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
 
     Args:
         run: the run directory.
-        task: where the images of the task are: ``folder:PATH`` with a folder for each class, or any other source of one data set.
-        name: of the task; by default the last part of its address.
+        task: address of the task's images: ``folder:PATH`` with one folder per class, or any other source of one data set.
+        name: name of the task; by default the last part of its address.
         data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
         The summary with the new task.
 
     Raises:
-        LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
+        LifelongError: the run is not finished or has another task of this name, or the images are not usable.
     """
     place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe)
     return start_learning(Path(run), task, name, place, progress)
 
 
 def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
-    """What `learn` does once everything is decided."""
+    """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
-    with alone("learn"):  # what is imported draws random numbers, too
+    with alone("learn"):  # imports draw random numbers, too
         from lifelong.experiment.continuing import learn_more
         from lifelong.report.html import write_report
 
@@ -262,21 +262,21 @@ def tune(
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
-    """A run whose hyper-parameters are chosen for each task by its own validation images; the same call continues it.
+    """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
     Args:
         stream, method, seed, preset, config, hyper_parameters: see `configure`.
-        grid: what is tried, in order: ``"lr=0.01,0.1 penalty_weight=1,10"``, or a dict of lists; None: the file `config` says it.
-        tolerance: the first candidate is taken that is at most this much less accurate than the best; in [0, 1), by default 0.
-        trials: candidates per task that Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by default 0:
-            every combination.
+        grid: values to try, in order: ``"lr=0.01,0.1 penalty_weight=1,10"``, or a dict of lists; None: taken from the file `config`.
+        tolerance: the first candidate at most this much less accurate than the best is chosen; in [0, 1), by default 0.
+        trials: number of candidates per task, which Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by
+            default 0: every combination.
         out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
-        As `run`; "tuning" has the cost, and each of "tasks" its own "tuning": all candidates, and which was chosen.
+        As `run`. "tuning" has the cost, and each of "tasks" has its own "tuning": all candidates, and the chosen one.
 
     Raises:
-        LifelongError: something given cannot be used; the message says what and how to mend it.
+        LifelongError: an argument is not usable; the message says which, and how to fix it.
     """
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
@@ -287,21 +287,21 @@ def tune(
 
 
 def to_tune(config: RunConfig) -> RunConfig:
-    """The same configuration.
+    """Return the configuration if it tunes something.
 
     Raises:
-        LifelongError: it has nothing to choose from.
+        LifelongError: there is nothing to tune.
     """
     if config.tuning is None:
-        raise LifelongError('nothing to choose from: give --grid "KEY=VALUE,VALUE,...", such as --grid "lr=0.01,0.1"')
+        raise LifelongError('nothing to tune: give --grid "KEY=VALUE,VALUE,...", such as --grid "lr=0.01,0.1"')
     return config
 
 
 def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
-    """What `run` does once everything is decided."""
+    """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
-    with alone("run" if config.tuning is None else "tune"):  # what is imported draws random numbers, too
+    with alone("run" if config.tuning is None else "tune"):  # imports draw random numbers, too
         from lifelong.experiment.run import run as run_experiment
         from lifelong.report.html import write_report
 
@@ -331,22 +331,22 @@ def compare(
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> list[dict[str, Any]]:
-    """Run several methods and seeds over one stream, each into its own folder below `out`, and write the comparison.
+    """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
     Args:
         stream, preset, config, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
         methods: names of methods.
-        seeds: one run of every method for each.
+        seeds: random seeds; every method runs once per seed.
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
-        workers: runs that go on at once, each in a process of its own, which imports the calling program anew: put its work under
-            ``if __name__ == "__main__":``. Without a number of threads they share the cores.
-        hyper_parameters: see `configure`; each goes to the methods that have it.
+        workers: number of parallel runs, each in its own process, which imports the calling program again: put the call under
+            ``if __name__ == "__main__":``. Unless `threads` is given, they share the cores.
+        hyper_parameters: see `configure`; each applies to the methods that have it.
 
     Returns:
         The summaries of the runs, method by method.
 
     Raises:
-        LifelongError: something given cannot be used.
+        LifelongError: an argument is not usable.
     """
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
@@ -355,10 +355,10 @@ def compare(
 
 
 def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int], **settings: Any) -> list[RunConfig]:
-    """The configurations of a comparison, method by method; all are checked before anything runs.
+    """Resolve the configurations of a comparison, method by method; all are checked before anything runs.
 
     Raises:
-        LifelongError: a method or a seed is missing or named twice, or a setting is not accepted.
+        LifelongError: a method or a seed is missing or repeated, or a setting is not valid.
     """
     for name, values in (("methods", methods), ("seeds", seeds)):
         if not values or len(set(values)) != len(values):
@@ -371,10 +371,10 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
 def start_comparison(
     configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
 ) -> list[dict[str, Any]]:
-    """What `compare` does once everything is decided."""
+    """Run `compare` with resolved arguments."""
     from lifelong.training.process import alone
 
-    with alone("compare"):  # what is imported draws random numbers, too
+    with alone("compare"):  # imports draw random numbers, too
         from lifelong.experiment.compare import compare as compare_experiments
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
@@ -389,14 +389,14 @@ def start_comparison(
 
 @checked
 def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, Any]]:
-    """The summaries of runs that were made before, and their comparison if `out` says where.
+    """Read the summaries of finished runs, and write their comparison if `out` is given.
 
     Args:
         runs: run directories.
-        out: the folder for the comparison's report; None writes nothing.
+        out: folder for the comparison's report; None: nothing is written.
 
     Raises:
-        LifelongError: a folder holds no run, or the copy of another.
+        LifelongError: a folder holds no run, or a copy of another.
     """
     from lifelong.experiment.compare import read_summaries, run_directories
     from lifelong.report.comparison import write_comparison
@@ -464,7 +464,7 @@ def distances(
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
-    """How far each task of a stream lies from those before it, and what PAR would decide; nothing is trained.
+    """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
     Args:
         stream, seed, preset, config, data, weights, device, download, threads, save_every, skip_broken, progress: see `run`.
@@ -475,7 +475,7 @@ def distances(
         "tasks" (names), "raw" (row i, column j: distance of task i to the earlier task j, Eq. 4), "decisions", ...
 
     Raises:
-        LifelongError: something given cannot be used.
+        LifelongError: an argument is not usable.
     """
     resolved = configured(stream, "par", seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved, "distances")
@@ -483,12 +483,12 @@ def distances(
 
 
 def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
-    """What `distances` does once everything is decided."""
+    """Run `distances` with resolved arguments."""
     import json
 
     from lifelong.training.process import as_found
 
-    with as_found():  # what is imported draws random numbers, too
+    with as_found():  # imports draw random numbers, too
         from lifelong.experiment.distances import distances as measure_distances
         from lifelong.report.figures import distance_heatmap
         from lifelong.storage import write_text
@@ -501,7 +501,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
 
 def _listener(progress: Any) -> Any:
-    """The listener that was asked for."""
+    """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress
 

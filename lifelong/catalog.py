@@ -1,4 +1,4 @@
-"""What there is to learn from, and to learn with: streams and methods, listed and described."""
+"""List and describe streams and methods."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +13,17 @@ from lifelong.settings.training import TrainingSettings
 
 @checked
 def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
-    """A stream by its name or from its TOML file.
+    """Open a stream by its name or from its TOML file.
 
     Args:
-        name: a known stream's name, or the path of a TOML file.
-        seed: of the stream's draws.
-        data: folder with one folder per image source; by default the variable LIFELONG_DATA.
-        download: fetch missing images from the hub.
-        skip_broken: leave out images that cannot be used, instead of failing.
+        name: name of a stream, or path of a TOML file.
+        seed: random seed of the stream's draws.
+        data: folder with one folder per image source; by default $LIFELONG_DATA.
+        download: download missing images from the Hugging Face Hub.
+        skip_broken: skip unusable images instead of failing.
 
     Raises:
-        LifelongError: there is no such stream, its file is wrong, or its images are missing.
+        LifelongError: the stream does not exist, its file is not valid, or its images are missing.
     """
     from lifelong.data.sources import Sources
     from lifelong.streams.named_streams import open_stream as open_by_name
@@ -33,7 +33,7 @@ def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, downl
 
 
 def list_streams() -> list[dict[str, Any]]:
-    """The known streams: "name" and "text"."""
+    """List the known streams: "name" and "text"."""
     from lifelong.streams.named_streams import stream_names
 
     return [{"name": name, "text": text} for name, text in stream_names().items()]
@@ -43,16 +43,16 @@ def list_streams() -> list[dict[str, Any]]:
 def describe_stream(
     name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
 ) -> dict[str, Any]:
-    """What the tasks of a stream hold, and a check of its images.
+    """Describe the tasks of a stream and check its images.
 
-    Images of one's own are looked at, once for as long as their files stay the same; of the catalogue's sources none is decoded.
+    Your own images are read, once as long as their files stay the same; those of named sources are not decoded.
 
     Args:
         name, seed, data, download, skip_broken: see `open_stream`.
 
     Returns:
         "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`), "check": sentences about the images (see
-        `lifelong.streams.check`), and "tasks": for each its "name", "source", "licence", "classes", images per split, ...
+        `lifelong.streams.check`), and "tasks": for each task its "name", "source", "licence", "classes", images per split, ...
     """
     return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
 
@@ -68,18 +68,18 @@ def preview_stream(
     skip_broken: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Draw a contact sheet of a stream: one row a task, with images of its test split as they are evaluated.
+    """Draw a contact sheet of a stream: one row per task, with images of its test split as they are evaluated.
 
     Args:
         name, seed, data, download, skip_broken: see `open_stream`.
-        out: the PNG file; its folder is made, and a file that is there is replaced.
-        progress: whether a terminal shows how far it is, on stderr.
+        out: PNG file; its folder is created, and an existing file is replaced.
+        progress: whether to show progress on stderr in a terminal.
 
     Returns:
         What `describe_stream` returns.
 
     Raises:
-        LifelongError: something given cannot be used, or the file cannot be written.
+        LifelongError: an argument is not usable, or the file cannot be written.
     """
     from lifelong.experiment.counting import along
     from lifelong.report.contact import check_path, contact_sheet, plan
@@ -111,13 +111,13 @@ def _described(stream: Any, seed: int) -> dict[str, Any]:
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """The registered methods: "name", "summary" and "source" (the paper)."""
+    """List the registered methods: "name", "summary" and "source" (the paper)."""
     return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in known_methods().values()]
 
 
 @checked
 def describe_method(name: str) -> dict[str, Any]:
-    """A method and all its settings: for each "name", "flag", "accepts", "default" and "help".
+    """Describe a method and all its settings: for each "name", "flag", "accepts", "default" and "help".
 
     Raises:
         LifelongError: no method has this name.

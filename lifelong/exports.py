@@ -1,4 +1,4 @@
-"""A task's network as a file that runs without this library."""
+"""Export a task's network as a file that runs without this library."""
 
 import json
 import logging
@@ -27,21 +27,21 @@ Format = Literal["onnx", "torch"]
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
 PROBES = 7
-"""Images that the file is checked with: another number than it was traced with, so that a fixed batch size would be found."""
+"""Number of images to check the file with: not the number used for tracing, so that a fixed batch size would be noticed."""
 
 BATCH_AXIS = "n"
-"""The name of the number of images in an ONNX file."""
+"""Name of the batch dimension in an ONNX file."""
 
 TOLERANCE = 1e-3
-"""How far logits may lie from the method's, relative to the largest of them: the order of float32 sums is another in every runtime."""
+"""Largest difference of logits from the method's, relative to the largest logit: runtimes order float32 sums differently."""
 
 
 class TaskNetwork(nn.Module):
-    """What answers for one task, its normalization included.
+    """The network of one task, including its normalization.
 
     Args:
-        method: has learned the task.
-        task_index: from 0.
+        method: a method that has learned the task.
+        task_index: index of the task, from 0.
     """
 
     def __init__(self, method: Method, task_index: int) -> None:
@@ -50,30 +50,30 @@ class TaskNetwork(nn.Module):
         self._method, self._task = method, task_index
 
     def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
-        """Logits of uint8 RGB images."""
+        """Compute the logits of uint8 RGB images."""
         return self._method.predict(normalize(images, self._method.tasks[self._task].normalization), self._task)
 
 
 @checked
 def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> dict[str, Any]:
-    """Write a task's network to a file, and check that it gives the method's logits.
+    """Write a task's network to a file, and check that it computes the method's logits.
 
-    It takes uint8 RGB images of shape (N, 3, S, S), for any N, and gives logits of shape (N, classes).
+    The network maps uint8 RGB images of shape (N, 3, S, S), for any N, to logits of shape (N, classes).
 
     Args:
-        run: the directory of a run.
-        task: name of a task it has learned.
+        run: run directory.
+        task: name of a learned task.
         format: "onnx", or "torch" for a program that `torch.export.load` reads.
-        out: the file; by default ``RUN/exports/TASK.onnx`` or ``.pt2``.
+        out: output file; by default ``RUN/exports/TASK.onnx`` or ``.pt2``.
 
     Returns:
         "file", "task", "classes" in the order of the logits, "image_size", "largest_difference" from the method's logits, and "notes".
 
     Raises:
-        LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
-            the file's logits differ.
+        LifelongError: the run or the task does not exist, the ONNX packages are missing, the network cannot be written in this
+            format, or the file's logits differ.
     """
-    with alone("export"):  # the exporters of PyTorch put its generators back, too
+    with alone("export"):  # restores the random generators, which PyTorch's exporters change
         return _export(Path(run), task, format, out)
 
 
@@ -87,7 +87,7 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
     if out is None:
         refuse_links(run, ("exports",))
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    # What the exporters of PyTorch warn of is their own use of themselves.
+    # PyTorch's exporters warn about their own internals.
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = network(probe)
@@ -96,12 +96,12 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
         difference = 0.0
 
         def write(part: Path) -> None:
-            # What is not equal to the run is not kept, nor takes the place of an earlier file.
+            # A file that differs from the run is not kept, and does not replace an earlier one.
             nonlocal difference
             found = (_through_torch if format == "torch" else _through_onnx)(program, part, probe, about)
             difference = (found - wanted).abs().max().item()
             if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-                raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
+                raise LifelongError(f"{file}: its logits differ from the run's by {difference:.2g}; the file was not kept")
 
         write_file(file, write)
     made = {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size}
@@ -109,7 +109,7 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
 
 
 def _plain(name: str) -> str:
-    """A task's name as a file's name."""
+    """Turn a task's name into a file name."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "task"
 
 
@@ -124,7 +124,7 @@ def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -
 def _through_torch(
     program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
 ) -> Float[Tensor, "n c"]:
-    """Write the file, with what is to be known of it as `extra_files`; returns the logits of what is read from it."""
+    """Write the file with its description in `extra_files`, and return the logits of the file."""
     with file.open("wb") as written:
         torch.export.save(program, written, extra_files=dict(about))
     with file.open("rb") as kept:
@@ -134,9 +134,9 @@ def _through_torch(
 def _through_onnx(
     program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
 ) -> Float[Tensor, "n c"]:
-    """Write the file, with what is to be known of it as metadata; returns the logits of ONNX Runtime."""
+    """Write the file with its description as metadata, and return the logits of ONNX Runtime."""
     runtime = _import_onnx()
-    # It would tell of operators of packages that are not installed, and that no network here has.
+    # Suppress notes on operators of packages that are not installed, which no network here uses.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     made = torch.onnx.export(program, input_names=["images"], output_names=["logits"], external_data=False, verbose=False)
     assert made is not None

@@ -1,4 +1,4 @@
-"""What a run has learned, put to use: images in, names of tasks and classes out."""
+"""Use what a run has learned: images in, names of tasks and classes out."""
 
 import logging
 import threading
@@ -28,25 +28,25 @@ from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found, threads_of
 
 SMALL_BATCH_PIXELS = 2**14
-"""Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into what the C library keeps of freed memory, and
-one operation's into the cache. In larger batches an image takes up to twice as long."""
+"""Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into the freed memory that the C library keeps, and
+those of one operation fit into the cache. In larger batches an image takes up to twice as long."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one image is taken for.
+    """The prediction for one image.
 
     Attributes:
-        task: the task that answers: the one that was named, or else the most likely one.
-        label: the most likely class of this task.
-        probability: of the class, by the task's head.
-        classes: the probability of every class of the task, from the most likely down.
-        tasks: the probability of every task, from the most likely down; None where the task was named.
+        task: the given task, or the most likely one.
+        label: most likely class of this task.
+        probability: probability of this class, from the task's head.
+        classes: probability of every class of the task, most likely first.
+        tasks: probability of every task, most likely first; None if the task was given.
         strange: whether the image is unlike anything learned: farther out than 95 % of the validation images of every task; None if the
             method cannot tell.
-        image: what the image is called: its path, or its place among those that were given.
+        image: path of the image, or its position among the given ones.
     """
 
     task: str
@@ -59,17 +59,17 @@ class Prediction:
 
     @property
     def task_probability(self) -> float | None:
-        """Of the task that answers; None where it was named."""
+        """Probability of the predicted task; None if the task was given."""
         return None if self.tasks is None else self.tasks[self.task]
 
 
 class Learner:
-    """A run whose learned tasks can be asked, by any number of threads at once. `Learner.load` opens one.
+    """A run to predict with, from any number of threads. `Learner.load` opens one.
 
     Attributes:
-        tasks: the classes of each task in label order, by the task's name, in the order of learning.
-        image_sizes: height and width in pixels that images are brought to, by the task's name.
-        notes: what a person should know of the run's files.
+        tasks: classes of each task in label order, by task name, in the order of learning.
+        image_sizes: height and width in pixels to which images are resized, by task name.
+        notes: what to know about the files of the run.
     """
 
     def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class Learner:
         """Height and width in pixels of the images of all tasks.
 
         Raises:
-            LifelongError: tasks have images of several sizes.
+            LifelongError: tasks have different image sizes.
         """
         sizes = sorted(set(self.image_sizes.values()))
         if len(sizes) > 1:
@@ -98,19 +98,19 @@ class Learner:
     def load(
         cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: Threads = 0
     ) -> "Learner":
-        """Open a run directory; nothing is written to it.
+        """Open a run directory read-only.
 
-        On a CPU glibc keeps up to 64 MB of freed memory from then on (`keep_small_blocks`); all else in the process stays as it was.
+        On a CPU, glibc then keeps up to 64 MB of freed memory (`keep_small_blocks`); nothing else in the process changes.
 
         Args:
-            run: the directory of a run that has learned a task at least.
-            weights: file of the feature extractor, for PAR and Expert Gate, where tasks are to be inferred; by default LIFELONG_WEIGHTS.
-            device: where to compute: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
-            download: fetch missing weights from the hub.
-            threads: of the processor, while it answers; 0: one for images of up to 16 pixels a side, else as many as the program has.
+            run: directory of a run that has learned at least one task.
+            weights: weights of the feature extractor, which PAR and Expert Gate need to infer tasks; by default LIFELONG_WEIGHTS.
+            device: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
+            download: download missing weights from the Hugging Face Hub.
+            threads: CPU threads for predictions; 0: automatic (1 for images up to 16×16, else the process's number).
 
         Raises:
-            LifelongError: there is no such run, another version made it, or there is no such device.
+            LifelongError: the run or the device does not exist, or the run was made by an incompatible version.
         """
         chosen = choose_device(device)
         with as_found():
@@ -120,30 +120,29 @@ class Learner:
             keep_small_blocks()
             for task in range(len(learner.tasks)):
                 for module in saved.method.modules(task):
-                    # As images come: convolutions need not bring their weights into order at every call. No number changes.
+                    # In the layout of the images, so that convolutions need not reorder weights at every call. No result changes.
                     module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
     @checked
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False) -> list[Prediction]:
-        """What images are taken for.
+        """Classify images.
 
         Args:
             images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; uint8 arrays of shape (H, W),
-                (H, W, 3) or (H, W, 4), or batches of them (N, H, W, 3); or a uint8 tensor of shape (N, 3, H, W). One alone may stand
-                without a list. Each task is shown them in the size of its images, to which they are brought as a stream's are (but for
-                those of CelebA, which are squeezed: here the middle square is taken). A tensor must have the size of the task, or that
-                of all.
-            task: the name of the task they belong to; None: it is inferred, image by image.
-            infer: how: "method" by the method's own way (PAR: its prototypes), "confidence" by that of the heads, "auto" by the first if
-                there is one.
-            skip_broken: leave out images that cannot be used, with a warning in the log. Of those that a folder holds they always are.
+                (H, W, 3) or (H, W, 4), or batches of them (N, H, W, 3); or a uint8 tensor of shape (N, 3, H, W). A single image needs no
+                list. Images are resized to the image size of each task, as in a stream (except that CelebA's are center-cropped here,
+                not squeezed). A tensor must have the image size of the task, or of all tasks.
+            task: task of the images; None: the task of each image is inferred.
+            infer: how to infer the task: "method" (the method's own way; PAR: prototypes), "confidence" (of the heads), or "auto" (the
+                first available).
+            skip_broken: skip unusable images with a warning in the log. Those in a folder are always skipped.
 
         Returns:
-            One for each image that can be used, in order; `Prediction.image` says which.
+            One prediction per usable image, in order; `Prediction.image` names the image.
 
         Raises:
-            LifelongError: an image cannot be used, no task has this name, or the method has no way of its own and is told to use it.
+            LifelongError: an image is not usable, no task has this name, or `infer` is "method" and the method cannot infer tasks.
         """
         if isinstance(images, Tensor):
             known = None if task is None else self._saved.task_index(task)
@@ -169,15 +168,15 @@ class Learner:
         skip_broken: bool = False,
         tell: Callable[[float], None] | None = None,
     ) -> Iterator[tuple[str, Prediction | str]]:
-        """What each image is called and what it is taken for, or why it cannot be used; some hundred images are held at a time.
+        """Yield the name of each image with its prediction, or the reason why it is unusable; a few hundred images are in memory at a time.
 
         Args:
             images: see `lifelong.data.given.given_images`.
             task, infer, skip_broken: see `predict`.
-            tell: is told now and then how many images are done: read, and then answered, which counts one half each.
+            tell: called now and then with the number of images done; reading and predicting count one half each.
 
         Raises:
-            LifelongError: as `predict` does; after all images have been looked at, if some cannot be used, or if none can.
+            LifelongError: as `predict`; after all images have been read, if some are unusable, or all are.
         """
         known = None if task is None else self._saved.task_index(task)
         sizes = self._sizes(known)
@@ -207,14 +206,14 @@ class Learner:
 
     @checked
     def logits(self, images: Any, task: str) -> Float[Tensor, "n c"]:
-        """Logits of the classes of a task.
+        """Compute the logits of the classes of a task.
 
         Args:
-            images: a uint8 tensor, RGB, of shape (N, 3, S, S), S being the size of the task's images.
-            task: its name.
+            images: uint8 RGB tensor of shape (N, 3, S, S), where S is the image size of the task.
+            task: name of the task.
 
         Raises:
-            LifelongError: no task has this name, or the images are of another type or shape.
+            LifelongError: no task has this name, or the images have another type or shape.
         """
         index = self._saved.task_index(task)
         checked = _checked(images, self.image_sizes[self._saved.names[index]])
@@ -222,26 +221,26 @@ class Learner:
             return self._saved.method.logits(checked.to(self.device), index)
 
     def _threads(self) -> AbstractContextManager[None]:
-        """A block with the learner's number of threads."""
+        """Return a context with the learner's number of threads."""
         small = max(self.image_sizes.values()) <= SMALL_IMAGES and threads_of_environment() is None
         return threads_of(self._place.threads or (1 if small else torch.get_num_threads()))
 
     @checked
     def read(self, images: Any, task: str | None = None) -> UInt8[Tensor, "n 3 h w"]:
-        """Images as `predict` takes them, as one tensor.
+        """Read images, as `predict` takes them, into one tensor.
 
         Args:
             images: see `predict`.
-            task: the name of the task to whose size they are brought; None: that of all.
+            task: task to whose image size they are resized; None: the size of all tasks.
 
         Raises:
-            LifelongError: one cannot be used, or no task is named and they have several sizes.
+            LifelongError: an image is not usable, or no task is given and image sizes differ.
         """
         size = self.image_size if task is None else self.image_sizes[self._saved.names[self._saved.task_index(task)]]
         return self._views(images, (size,))[size]
 
     def _views(self, images: Any, sizes: Sequence[int]) -> dict[int, UInt8[Tensor, "n 3 h w"]]:
-        """Images in every size that is wanted."""
+        """Read images in every requested size."""
         if isinstance(images, Tensor):
             if len(set(sizes)) > 1:
                 raise LifelongError(
@@ -259,7 +258,7 @@ class Learner:
         return views
 
     def _sizes(self, known: int | None) -> tuple[int, ...]:
-        """The size in which each task is shown images; where the task is known, that of this one for all."""
+        """Return the image size for each task; if the task is known, its size for all."""
         sizes = tuple(self.image_sizes.values())
         return sizes if known is None else (sizes[known],) * len(sizes)
 
@@ -270,7 +269,7 @@ class Learner:
         return [prediction for part in parts for prediction in part]
 
     def _moved(self, images: Shown) -> Shown:
-        """Images on the device."""
+        """Move images to the device."""
         return replace(images, views={size: view.to(self.device) for size, view in images.views.items()})
 
     def _answer(self, images: Shown, known: int | None, infer: Inference, work: "_Work") -> list[Prediction]:
@@ -302,19 +301,18 @@ class Learner:
         probabilities, strangeness = (torch.cat(found) if found[0] is not None else None for found in zip(*parts, strict=True))
         if probabilities is None:
             raise LifelongError(
-                f"the method '{self._saved.method.name}' has no way of its own to find an image's task;"
-                " name it with --task, or use --infer confidence"
+                f"the method '{self._saved.method.name}' cannot infer an image's task; name it with --task, or use --infer confidence"
             )
         return Recognized(probabilities, strangeness)
 
     def _batches(self, images: Shown) -> Sequence[Shown]:
-        """The images in parts for one forward pass each."""
+        """Split the images into parts for one forward pass each."""
         if self.device.type != "cpu" or self._saved.method.batch_dependent:
             return [images]
         return images.split(max(1, SMALL_BATCH_PIXELS // max(images.views) ** 2))
 
     def _attach(self) -> None:
-        """Open the feature extractor when the first answer needs it."""
+        """Open the feature extractor when the first prediction needs it."""
         with self._attaching:
             if self._attached:
                 return
@@ -325,38 +323,38 @@ class Learner:
 
 
 class _Work:
-    """How many images are done.
+    """A counter of the images that are done.
 
     Args:
-        tell: is told so.
+        tell: called with the count.
     """
 
     def __init__(self, tell: Callable[[float], None] | None = None) -> None:
         self._tell, self._done = tell, 0.0
 
     def add(self, images: float) -> None:
-        """So many more, also parts of one."""
+        """Add to the count; may be a fraction."""
         self.reach(self._done + images)
 
     def reach(self, images: float) -> None:
-        """So many in all."""
+        """Set the count."""
         self._done = images
         if self._tell is not None:
             self._tell(images)
 
 
 def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:
-    """For each row the names with their shares, from the largest down."""
+    """Return the names with their shares for each row, largest first."""
     ranked = shares.sort(dim=1, descending=True, stable=True)
     rows = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
     return [{names[position]: share for position, share in zip(*row, strict=True)} for row in rows]
 
 
 def _checked(images: Any, size: int) -> UInt8[Tensor, "n 3 h w"]:
-    """A tensor of images as it is, if it is one of `size`.
+    """Check that a tensor of images has the right type and size.
 
     Raises:
-        LifelongError: its type or its shape is another.
+        LifelongError: it does not.
     """
     wanted = (3, size, size)
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != wanted:

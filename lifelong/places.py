@@ -1,4 +1,4 @@
-"""Where things are: folders, weights and the device, from what was given and from the environment's variables."""
+"""Paths, weights and device, from arguments and environment variables."""
 
 import os
 from collections.abc import Sequence

@@ -111,21 +111,68 @@ def test_version(capsys):
     assert project["version"] == lifelong.__version__
 
 
-@pytest.mark.parametrize("command", ["run", "tune", "compare"])
-def test_every_hyper_parameter_is_a_documented_flag(capsys, monkeypatch, command):
+def flags_shown(out):
+    """The flags of a help text, in its order."""
+    return [line.split()[1] for line in out.splitlines() if line.startswith("│ --")]
+
+
+@pytest.mark.parametrize(("command", "method"), [*(("run", method) for method in METHODS), ("tune", "par"), ("compare", "par")])
+def test_help_with_a_method_shows_its_settings_and_no_others(capsys, monkeypatch, command, method):
     monkeypatch.setenv("COLUMNS", "1200")
-    main([command, "--help"])
-    lines = capsys.readouterr().out.splitlines()
-    for cls in [TrainingSettings, *(entry.settings for entry in METHODS.values())]:
-        for item in settings_of(cls).values():
-            (line,) = [line for line in lines if f" {item.flag} " in line]
-            assert item.help in line
-            assert "[default: " in line
+    flag = "--methods" if command == "compare" else "--method"
+    assert main([command, "--help", flag, method]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    mine = [item for cls in (METHODS[method].settings, TrainingSettings) for item in settings_of(cls).values()]
+    for item in mine:
+        (line,) = [line for line in lines if f" {item.flag} " in line]
+        assert item.help in line
+        assert "[default: " in line
+    shown = flags_shown(out)
+    # The method's own settings stand before those of training.
+    assert [name for name in shown if name in {item.flag for item in mine}] == [item.flag for item in mine]
+    others = {item.flag for entry in METHODS.values() for item in settings_of(entry.settings).values()}
+    assert set(shown) & others == {item.flag for item in settings_of(METHODS[method].settings).values()}
+    assert out.rstrip().endswith("Settings of another method: lifelong methods NAME. All methods: lifelong methods.")
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "compare"])
+def test_help_without_a_method_shows_the_runs_flags_and_says_how_to_see_the_rest(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "1200")
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    shown = set(flags_shown(out))
+    assert {"--stream", "--out", "--threads", "--epochs", "--lr"} <= shown
+    assert not shown & {item.flag for entry in METHODS.values() for item in settings_of(entry.settings).values()}
+    flag = "--methods NAME,NAME" if command == "compare" else "--method NAME"
+    assert f"lifelong {command} {flag} --help, or lifelong methods NAME" in out
+
+
+def test_help_fits_on_a_few_screens(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["run", "--help"])
+    assert len(capsys.readouterr().out.splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    "words", ["run -h --method=lwf", "run --method lwf --help", "compare --methods lwf,par --help", "compare --help --methods lwf par"]
+)
+def test_help_finds_the_method_however_it_is_written(capsys, words):
+    assert main(words.split()) == 0
+    shown = flags_shown(capsys.readouterr().out)
+    assert "--train-old-heads" in shown
+    assert ("--alpha" in shown) == ("par" in words)
+    assert "--gpm-threshold" not in shown
+
+
+def test_help_with_an_unknown_method_says_so(capsys):
+    assert main(["tune", "--method", "parr", "--help"]) == 2
+    assert capsys.readouterr().err == "lifelong: --method: unknown method 'parr'; did you mean 'par'?\n"
 
 
 def test_a_shared_flag_says_whose_it_is_and_where_they_differ(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
-    main(["run", "--help"])
+    main(["compare", "--methods", "par,lwf", "--help"])
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if " --train-old-heads " in line]
     assert "[default: par: false; lwf: true]" in line
@@ -317,9 +364,9 @@ def test_streams_are_listed_and_described(capsys):
         ("run --stream digits --weight-decay-grid 0.1,x", ["--weight-decay-grid", "0.1,x"]),
         ("run --stream digits --epochs 1 --epochs 2", ["--epochs", "multiple times"]),
         ("run --stream digits --device gpu", ["--device gpu", "'cuda'"]),
-        ("run --stream digits --device cuda:x", ["--device cuda:x", "'x' is no number"]),
+        ("run --stream digits --device cuda:x", ["--device cuda:x", "'x' is not a device number"]),
         ("run --stream digits --device", ["--device needs a value"]),
-        ("compare --stream digits --device cuda:-1", ["--device cuda:-1", "'-1' is no number"]),
+        ("compare --stream digits --device cuda:-1", ["--device cuda:-1", "'-1' is not a device number"]),
         ("distances --stream digits --device mps:0", ["--device mps:0", "no number"]),
         ("predict run image.png --device gpu", ["--device gpu", "'cuda'"]),
         ("run --stream digits --threads 1.5", ["--threads", "an integer", "'1.5'"]),
@@ -336,7 +383,7 @@ def test_streams_are_listed_and_described(capsys):
         ("tune --stream digits", ["--grid"]),
         ("tune --stream digits --grid", ["--grid needs a value"]),
         ("tune --stream digits --grid epoch=1,2", ["--grid", "did you mean 'epochs'?"]),
-        ("tune --stream digits --grid cells=1,2", ["cells must be the same for all tasks"]),
+        ("tune --stream digits --grid cells=1,2", ["cells cannot be tuned: it must be the same for all tasks"]),
         ("tune --stream digits --grid lr=0.1 --tolerance much", ["--tolerance", "'much'"]),
         ("tune --stream digits --tolerance 0.1", ["--tolerance 0.1", "--grid"]),
         ("run --stream digits --grid lr=0.1,1", ["--grid"]),
@@ -519,10 +566,10 @@ def test_tuning_reaches_the_library(started, capsys):
     assert python_call[:2] == (config, out)
     assert config.tuning.grid == (("lr", (0.1, 0.2)), ("kd_weight", (1.0,)))
     assert (config.tuning.tolerance, config.training.epochs, out) == (0.1, 2, Path("runs/digits-lwf-tuned-seed0"))
-    with pytest.raises(LifelongError, match="nothing to choose from"):
+    with pytest.raises(LifelongError, match="nothing to tune"):
         lifelong.tune("digits", "lwf")
     Path("plain.toml").write_text("lr = 0.5")
-    with pytest.raises(LifelongError, match="nothing to choose from"):
+    with pytest.raises(LifelongError, match="nothing to tune"):
         lifelong.tune("digits", "lwf", config="plain.toml")
 
 

@@ -23,11 +23,11 @@ from lifelong.training.denormals import flush_denormals
 
 PARTS = {
     "parity": "every method: trained on the CPU and on the device, eagerly and replayed",
-    "steps": "steps a second of an expert's training, in every form, beside plain loops",
+    "steps": "steps a second of an expert's training, in every form, next to plain loops",
     "phases": "an epoch of a search, an epoch of a distillation, the distances of a task",
     "card": "how near a training step is to what the card's memory allows",
     "candidates": "candidates of one shape: in turn, on streams of their own, stacked in one network",
-    "resume": "a run that is killed and continued, beside one that is not",
+    "resume": "a run that is killed and continued, next to one that is not",
     "stream": "PAR on the whole CIFAR100-10",
 }
 """The parts in their order, and what each is about."""

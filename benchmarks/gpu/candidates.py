@@ -3,7 +3,7 @@
 Three ways to take one step of each of K experts, all with recorded steps:
 
 * in turn: K graphs one after the other, as the library does;
-* on K streams: the same graphs, each launched on a stream of its own, so that the card runs what fits beside one another;
+* on K streams: the same graphs, each launched on a stream of its own, so that the card runs what fits in parallel;
 * stacked: one network of K times the channels, whose pointwise convolutions have K groups. It does the arithmetic of K experts (it mixes
   channels between them where cells concatenate, so that it stands for the time only).
 

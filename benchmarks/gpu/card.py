@@ -78,7 +78,7 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
 
 
 def profile(scale: Scale, examples: Examples, precision: Precision) -> list[tuple[str, float, float]]:
-    """The kernels (on a CPU the operations) that take longest: name, seconds of a step, calls of a step."""
+    """List the kernels (on a CPU: operations) that take longest: name, seconds per step, calls per step."""
     cuda = examples.train.device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     steps = (WARM_UP + epochs_of(scale)) * steps_of(scale)
@@ -103,7 +103,7 @@ def copy_bandwidth(scale: Scale, device: torch.device) -> float:
 
 
 def step_traffic(scale: Scale, device: torch.device, precision: Precision) -> Traffic:
-    """What an eager training step moves."""
+    """Measure what an eager training step moves."""
     examples = made_examples(scale, device)
     network = expert(CellNetwork, scale, device)
     optimizer = SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.003)

@@ -55,14 +55,14 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
 
 
 def small(name: str) -> Method:
-    """A small method that knows nothing."""
+    """Make a small untrained method."""
     settings = METHODS[name].settings
     known = settings_of(settings)
     return make_method(name, settings(**{key: value for key, value in SMALL.items() if key in known}))
 
 
 def learned(name: str, device: torch.device, epochs: int) -> Method:
-    """A small method that has learned the made tasks."""
+    """Make a small method that has learned the synthetic tasks."""
     method = small(name)
     training = TrainingSettings(epochs=epochs, batch_size=4096, lr=0.02, augment=False)
 
@@ -77,19 +77,19 @@ def learned(name: str, device: torch.device, epochs: int) -> Method:
 
 
 def logits(method: Method, device: torch.device) -> list[Tensor]:
-    """What a method on a device answers for some images, a tensor for each task."""
+    """Compute the predictions of a method on a device, one tensor per task."""
     images = torch.randint(0, 256, (64, 3, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8).to(device)
     return [method.logits(images, task).cpu() for task in range(TASKS)]
 
 
 def difference(reference: list[Tensor], other: list[Tensor]) -> float:
-    """The largest difference of logits, relative to the largest logit of the reference."""
+    """Return the largest difference of logits, relative to the largest logit of the reference."""
     return max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(reference, other, strict=True))
 
 
 @contextmanager
 def watched(device: torch.device) -> Generator[list[str]]:
-    """A block in which everything within a step that waits for a CUDA device is noted."""
+    """Return a context that records everything within a step that waits for a CUDA device."""
     waits: list[str] = []
     run = StepRunner.run
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Part 2: how many steps a second an expert trains, in every form, beside plain PyTorch loops.
+"""Part 2: how many steps a second an expert trains, in every form, next to plain PyTorch loops.
 
 Ours is `lifelong.training.fit` on a task of made images, validation left out: eager and recorded, in every precision, with maps in either
 memory order, compiled. Plain loops train the same network of ordinary modules (`plain_cells.py`) with PyTorch's own SGD in two ways: with
@@ -83,7 +83,7 @@ def made_examples(scale: Scale, device: torch.device) -> Examples:
 
 
 def expert(kind: type[nn.Module], scale: Scale, device: torch.device) -> nn.Sequential:
-    """An expert with a head."""
+    """Make an expert with a head."""
     torch.manual_seed(0)
     return nn.Sequential(kind(DARTS_V2, scale.channels), nn.Linear(4 * scale.channels, CLASSES)).to(device)
 
@@ -151,7 +151,7 @@ def plain_loop(scale: Scale, device: torch.device, batches: Callable[[], Iterabl
 
 
 def steps_of(scale: Scale) -> int:
-    """Steps of an epoch."""
+    """Return the steps of an epoch."""
     return -(-scale.images // scale.batch)
 
 
@@ -174,13 +174,13 @@ class Clock:
         self._marks.append(time.perf_counter())
 
     def seconds(self) -> float:
-        """From the first mark to the last."""
+        """Time from the first mark to the last."""
         return self._marks[-1] - self._marks[0]
 
 
 @contextmanager
 def recorded(wanted: bool) -> Generator[None]:
-    """A block in which steps are recorded, or not."""
+    """Return a context in which steps are recorded, or not."""
     before = os.environ.get(SWITCH)
     os.environ[SWITCH] = "1" if wanted else "0"
     try:
@@ -194,7 +194,7 @@ def recorded(wanted: bool) -> Generator[None]:
 
 @contextmanager
 def ordered(order: str | None) -> Generator[None]:
-    """A block in which maps of the cell network lie in an order; None: in the library's choice."""
+    """Return a context that sets the memory order of the cell network's maps; None: the library's choice."""
     users = (chooser, depthwise, cells, operations, supernet)
     chosen = chooser.layout
     wanted = torch.channels_last if order == "channels-last" else torch.contiguous_format

@@ -1,7 +1,7 @@
 """Part 7: PAR on the whole CIFAR100-10 with the preset `paper` (100 epochs of search, 100 of training, one weight decay), seed 0.
 
-A row for each task as it is learned, and one for the end: AP, AF, parameters, minutes, beside the paper's 0.853 (Table 3). It stops when
-the benchmark's time is over, and the rows so far stay. The summary of the run is copied beside the rows.
+A row for each task as it is learned, and one for the end: AP, AF, parameters, minutes, next to the paper's 0.853 (Table 3). It stops when
+the benchmark's time is over, and the rows so far stay. The summary of the run is copied next to the rows.
 """
 
 import os

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from benchmarks.peers.job import LR, MEAN, MOMENTUM, PAD, STD, WEIGHT_DECAY, Job, Turns, read_job
 
 if torch.version.cuda is None:
-    # A torchvision that was built for CUDA cannot load its compiled operators beside a PyTorch for the processor alone, and then fails
+    # A torchvision that was built for CUDA cannot load its compiled operators with a CPU-only PyTorch, and then fails
     # to import, because it describes two operators of object detection that are not there. Nothing here calls them.
     _operators = torch.library.Library("torchvision", "FRAGMENT")
     for _name in ("nms", "qnms"):
@@ -49,7 +49,7 @@ class Images(Dataset):
 
 
 def tasks(job: Job) -> Any:
-    """The job's tasks as Avalanche's classic benchmarks are made, with validation images as a stream of their own."""
+    """Build the job's tasks like Avalanche's classic benchmarks, with validation images as a separate stream."""
     ending = [transforms.ConvertImageDtype(torch.float32), transforms.Normalize(MEAN, STD)]
     augmented = [transforms.RandomCrop(job.size, padding=PAD), transforms.RandomHorizontalFlip()]
     train, valid, test = (

@@ -48,7 +48,7 @@ class Job:
     memory_per_class: int = 15
 
     def text(self) -> str:
-        """As a side's command line takes it."""
+        """Encode the job for a side's command line."""
         return json.dumps(asdict(self))
 
     def split(self, task: int, name: str) -> tuple[Tensor, Tensor]:
@@ -62,12 +62,12 @@ class Job:
         return images.clamp(0, 255).to(torch.uint8), labels
 
     def network(self) -> nn.Module:
-        """The light ResNet-18 of ordinary modules with its first weights: the same in every process."""
+        """Make the light ResNet-18 from ordinary modules with its initial weights: the same in every process."""
         torch.manual_seed(0)
         return PlainResNet(self.channels, self.stem_pool)
 
     def first_features(self, network: nn.Module) -> list[float]:
-        """What the untrained network makes of a few images, in evaluation mode: a check that both sides begin alike."""
+        """Compute the untrained network's output for a few images, in evaluation mode, to check that both sides start alike."""
         images, _ = self.split(0, "train")
         scale = torch.tensor([MEAN, STD]).view(2, 1, 3, 1, 1)
         with torch.no_grad():
@@ -88,13 +88,13 @@ class PlainBlock(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (n, channels, h / stride, w / stride)."""
+        """Compute maps (n, channels, h / stride, w / stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
 
 
 class PlainResNet(nn.Module):
-    """The light ResNet-18 as a person writes it first, with the parameter names of `lifelong.networks.resnet.LightResNet`."""
+    """The light ResNet-18 in its straightforward form, with the parameter names of `lifelong.networks.resnet.LightResNet`."""
 
     def __init__(self, channels: int, stem_pool: bool) -> None:
         super().__init__()
@@ -144,5 +144,5 @@ class Turns:
 
 
 def read_job() -> Job:
-    """The job that the command line gives this side."""
+    """Read the job from the command line."""
     return Job(**json.loads(sys.argv[1]))

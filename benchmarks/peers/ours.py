@@ -48,7 +48,7 @@ class MadeStream:
         return (self[index] for index in range(len(self)))
 
     def describe(self) -> list[TaskDescription]:
-        """The tasks in words."""
+        """Describe the tasks."""
         job = self.job
         return [TaskDescription(task.name, "made", task.classes, job.train, job.valid, job.test, job.size) for task in self]
 
@@ -56,7 +56,7 @@ class MadeStream:
         """Nothing is to be done: the images are made when they are asked for."""
 
     def fingerprint(self) -> str:
-        """The job itself."""
+        """Run the job."""
         return self.job.text()
 
 
@@ -67,7 +67,7 @@ class TurnByTurn(Observer):
         self.turns = turns
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """The next task waits for its turn."""
+        """Wait for the next task's turn."""
         self.turns.learned()
 
 
@@ -84,7 +84,7 @@ def begin_alike(method: Method, job: Job) -> None:
 
 
 def settings(job: Job) -> dict[str, Any]:
-    """What our method is told beside its defaults."""
+    """Return the settings that differ from our method's defaults."""
     own: dict[str, Any] = {}
     if job.method in ("er", "agem"):
         own = {"memory_per_class": job.memory_per_class, "memory_batch": job.batch}

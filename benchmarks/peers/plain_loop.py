@@ -36,7 +36,7 @@ class Images(Dataset):
 
 
 def loader(job: Job, task: int, split: str) -> DataLoader:
-    """A split of a task in batches."""
+    """Iterate over a split of a task in batches."""
     training = split == "train"
     return DataLoader(Images(*job.split(task, split), augmented=training), batch_size=job.batch, shuffle=training)
 

@@ -1,6 +1,6 @@
 """The end of a method's page: all its settings, from the code, and what was measured with it, from `results/*.csv`.
 
-Both are made when the site is built, so that they are never older than the code and the results beside it.
+Both are made when the site is built, so that they are never older than the code and the results.
 """
 
 import csv

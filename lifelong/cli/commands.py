@@ -1,4 +1,4 @@
-"""The commands of `lifelong`. Each calls one function of `lifelong.api` and prints what comes back."""
+"""The commands of `lifelong`. Each calls one function of `lifelong.api` and prints the result."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from lifelong.settings.tuning import ABOUT_TUNING
 app = App(
     name="lifelong",
     help="Learn a stream of image-classification tasks one at a time, sharing or allocating a small expert network for each. "
-    "With --plugin FILE.py every command knows the methods that the file registers.",
+    "With --plugin FILE.py, every command also knows the methods that the file registers.",
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -48,7 +48,8 @@ RELATED = make_flags(
             "group_reduce",
         ),
         *("alpha", "beta", "tiny_task", "tiny_task_ratio", "variant"),
-    ]
+    ],
+    methods=["par"],
 )()
 if TYPE_CHECKING:
     HyperFlags = RelatedFlags = Any
@@ -61,53 +62,51 @@ ABOUT_PRESETS = "; ".join(f"{name}: {text}" for name, text in ABOUT.items())
 
 
 def run_flag(help_: str) -> Parameter:
-    """A flag among those of the run, with its help."""
+    """Make a flag of the group Run from its help text."""
     return Parameter(group=RUN, help=help_)
 
 
 StreamFlag = Annotated[
     str | None,
-    run_flag(
-        "a stream's name (see: lifelong streams), the path of a TOML file, or images of your own: folder:PATH with a folder for each task"
-    ),
+    run_flag("stream name (see: lifelong streams), TOML file, or your own images: folder:PATH with one folder per task"),
     ONE,
 ]
-MethodFlag = Annotated[str | None, run_flag("a method's name (see: lifelong methods) [default: par]"), ONE]
-SeedFlag = Annotated[int | None, run_flag("of every random number [default: 0]"), ONE]
-PresetFlag = Annotated[str | None, run_flag(f"the settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
-ConfigFlag = Annotated[Path | None, run_flag("flat TOML file with any of these settings; flags win over it"), ONE]
-DataFlag = Annotated[Path | None, run_flag("folder with one folder per image source [default: the variable LIFELONG_DATA]"), ONE]
+MethodFlag = Annotated[str | None, run_flag("method name (see: lifelong methods) [default: par]"), ONE]
+SeedFlag = Annotated[int | None, run_flag("random seed [default: 0]"), ONE]
+PresetFlag = Annotated[str | None, run_flag(f"settings to start from. {ABOUT_PRESETS} [default: paper]"), ONE]
+ConfigFlag = Annotated[Path | None, run_flag("flat TOML file with any of these settings; flags override it"), ONE]
+DataFlag = Annotated[Path | None, run_flag("folder with one subfolder per image source [default: $LIFELONG_DATA]"), ONE]
 DownloadFlag = Annotated[
-    bool, Parameter(group=RUN, help="fetch images and weights that are missing from the hub", negative="", show_default=False)
+    bool, Parameter(group=RUN, help="download missing images and weights from the Hugging Face Hub", negative="", show_default=False)
 ]
 SkipBrokenFlag = Annotated[
     bool,
-    Parameter(group=RUN, help="leave out images that cannot be used, instead of stopping at one", negative="", show_default=False),
+    Parameter(group=RUN, help="skip unusable images instead of stopping", negative="", show_default=False),
 ]
 WorkersFlag = Annotated[
-    int, Parameter(group=RUN, help="runs that go on at once, each in a process of its own; they share the cores, or the GPU"), ONE
+    int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores or the GPU"), ONE
 ]
 DeviceFlag = Annotated[Device, run_flag(ABOUT_DEVICE), ONE]
 TensorBoardFlag = Annotated[
     bool,
-    Parameter(group=RUN, help="write event files for TensorBoard too, into the run's folder tensorboard", negative="", show_default=False),
+    Parameter(group=RUN, help="also write TensorBoard event files, to RUN/tensorboard", negative="", show_default=False),
 ]
 ObserveFlag = Annotated[
     str | None,
-    run_flag("tell these how far the run has come, separated by commas: tensorboard, wandb, mlflow, or those of a plugin"),
+    run_flag("observers to report progress to, separated by commas: tensorboard, wandb, mlflow, or those of a plugin"),
     ONE,
 ]
-JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
+JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON instead of tables", negative="", show_default=False)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """The flags that say where things are.
+    """Flags for paths, weights and device.
 
     Attributes:
-        weights: safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]
-        threads: of the processor; 0: as OMP_NUM_THREADS says, else one for images of up to 16 pixels a side, all cores for larger ones
-        save_every: seconds between two saves of the computation under way
+        weights: safetensors file with the feature extractor's weights [default: $LIFELONG_WEIGHTS]
+        threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores)
+        save_every: seconds between saves of the computation in progress
     """
 
     data: DataFlag = None
@@ -119,7 +118,7 @@ class Where:
     skip_broken: SkipBrokenFlag = False
 
     def environment(self, tensorboard: bool = False, observe: str | None = None) -> Environment:
-        """As the library takes it."""
+        """Return the environment these flags describe."""
         places = self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken
         return api.environment(*places, tensorboard, observe.split(",") if observe else ())
 
@@ -131,7 +130,7 @@ TUNING = Group("Tuning", sort_key=0)
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """The flags that say what is chosen for each task by its validation images."""
+    """Flags that say which settings are tuned for each task on its validation images."""
 
     grid: Annotated[str | None, Parameter(help=ABOUT_TUNING["grid"]), ONE] = None
     tolerance: Annotated[float | None, Parameter(help=ABOUT_TUNING["tolerance"]), ONE] = None
@@ -147,7 +146,7 @@ def run(
     stream: StreamFlag = None,
     method: MethodFlag = None,
     seed: SeedFlag = None,
-    out: Annotated[Path | None, run_flag("the run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
+    out: Annotated[Path | None, run_flag("run directory [default: runs/STREAM-METHOD-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -156,7 +155,7 @@ def run(
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
-    """Learn a stream with a method. Stopped at any moment, the same command continues."""
+    """Learn a stream with a method. If interrupted, the same command continues."""
     resolved = api.configured(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
     own_process()
@@ -171,7 +170,7 @@ def tune(
     stream: StreamFlag = None,
     method: MethodFlag = None,
     seed: SeedFlag = None,
-    out: Annotated[Path | None, run_flag("the run directory [default: runs/STREAM-METHOD-tuned-seedN]"), ONE] = None,
+    out: Annotated[Path | None, run_flag("run directory [default: runs/STREAM-METHOD-tuned-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -180,7 +179,7 @@ def tune(
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
-    """Run with hyper-parameters chosen for each task by its validation images alone. Stopped, the same command continues."""
+    """Run with hyper-parameters tuned for each task on its validation images. If interrupted, the same command continues."""
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
@@ -190,11 +189,13 @@ def tune(
 
 @app.command(usage="Usage: lifelong compare [RUN_DIR ...] [FLAGS]")
 def compare(
-    *runs: Annotated[Path, Parameter(help="directories of finished runs: they are compared, and nothing is run")],
+    *runs: Annotated[Path, Parameter(help="directories of finished runs to compare, without running anything")],
     stream: StreamFlag = None,
-    methods: Annotated[list[str] | None, run_flag("names, separated by commas [default: par,finetune,independent]"), LIST] = None,
-    seeds: Annotated[list[int] | None, run_flag("a run of every method for each, separated by commas [default: 0]"), LIST] = None,
-    out: Annotated[Path | None, run_flag("folder of the comparison; the runs lie in it [default: runs/STREAM-compare]"), ONE] = None,
+    methods: Annotated[list[str] | None, run_flag("method names, separated by commas [default: par,finetune,independent]"), LIST] = None,
+    seeds: Annotated[
+        list[int] | None, run_flag("random seeds, separated by commas; every method runs once per seed [default: 0]"), LIST
+    ] = None,
+    out: Annotated[Path | None, run_flag("folder for the comparison and its runs [default: runs/STREAM-compare]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
@@ -203,10 +204,12 @@ def compare(
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
-    """Run several methods and seeds over one stream and compare them, or compare runs that are finished."""
+    """Run several methods and seeds on one stream and compare them, or compare finished runs."""
     if runs:
         if any((stream, methods, seeds, preset, config, given(tuning), given(hyper))) or where != Where() or workers != 1:
-            raise LifelongError(f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; beside runs only --out and --json")
+            raise LifelongError(
+                f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; with finished runs only --out and --json"
+            )
         summaries, folder = api.finished(runs, out), out
     else:
         chosen = methods or api.DEFAULT_METHODS, seeds or (0,)
@@ -219,20 +222,20 @@ def compare(
 
 @app.command(usage="Usage: lifelong streams [NAME | FILE.toml] [FLAGS]")
 def streams(
-    name: Annotated[str | None, Parameter(help="a stream's name or the path of a TOML file; without it, all names are listed")] = None,
+    name: Annotated[str | None, Parameter(help="stream name or TOML file; without it, all streams are listed")] = None,
     /,
     *,
-    seed: Annotated[int, run_flag("of the stream's draws"), ONE] = 0,
+    seed: Annotated[int, run_flag("random seed of the stream's draws"), ONE] = 0,
     data: DataFlag = None,
     download: DownloadFlag = False,
     skip_broken: SkipBrokenFlag = False,
-    preview: Annotated[Path | None, run_flag("draw a contact sheet of its evaluation images into this PNG file"), ONE] = None,
+    preview: Annotated[Path | None, run_flag("PNG file for a contact sheet of the stream's evaluation images"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the streams, or describe one and check its images: those of your own are looked at, once."""
+    """List the streams, or describe one and check its images. Your own images are read once."""
     if name is None:
         if preview is not None:
-            raise LifelongError(f"--preview {preview}: of which stream? lifelong streams NAME --preview {preview}")
+            raise LifelongError(f"--preview needs a stream: lifelong streams NAME --preview {preview}")
         show(api.list_streams(), as_json, tables.print_streams)
         return
     place: dict[str, Any] = {"data": data, "download": download, "skip_broken": skip_broken}
@@ -244,7 +247,7 @@ def streams(
 
 @app.command(usage="Usage: lifelong methods [NAME] [FLAGS]")
 def methods(
-    name: Annotated[str | None, Parameter(help="a method's name; without it, all are listed")] = None, /, *, as_json: JsonFlag = False
+    name: Annotated[str | None, Parameter(help="method name; without it, all methods are listed")] = None, /, *, as_json: JsonFlag = False
 ) -> None:
     """List the methods, or describe one with all its settings."""
     if name is None:
@@ -257,7 +260,7 @@ def methods(
 def distances(
     *,
     stream: StreamFlag = None,
-    seed: Annotated[int | None, run_flag("of the stream's draws [default: 0]"), ONE] = None,
+    seed: Annotated[int | None, run_flag("random seed of the stream's draws [default: 0]"), ONE] = None,
     out: Annotated[Path | None, run_flag("folder for distances.json and distances.png [default: runs/STREAM-distances-seedN]"), ONE] = None,
     preset: PresetFlag = None,
     config: ConfigFlag = None,
@@ -265,7 +268,7 @@ def distances(
     as_json: JsonFlag = False,
     related: RelatedFlags = RELATED,
 ) -> None:
-    """Say how far each task of a stream lies from those before it, and what PAR would decide. Nothing is trained."""
+    """Measure how far each task of a stream is from earlier ones, and show what PAR would decide. Nothing is trained."""
     resolved = api.configured(stream, "par", seed, preset=preset, config=config, **given(related))
     folder = out or api.default_out(resolved, "distances")
     own_process()
@@ -274,14 +277,14 @@ def distances(
 
 
 def own_process() -> None:
-    """Let the process, which is the command's own, keep all freed memory for the next step: what a library call may not do to another's."""
+    """Let this process keep freed memory for the next step. Only a command may: it owns its process, a library call does not."""
     from lifelong.training.malloc import keep_freed_memory
 
     keep_freed_memory()
 
 
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
-    """Print what came out: JSON, or a table wide enough for names where no terminal says how wide it is."""
+    """Print a result as JSON or as a table, 120 columns wide where there is no terminal."""
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -289,7 +292,7 @@ def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> N
 
 
 def console_progress(as_json: bool) -> Any:
-    """Progress on stdout, or on stderr where stdout is for JSON."""
+    """Make the progress display: on stdout, or on stderr where stdout is for JSON."""
     from lifelong.experiment.progress import ConsoleProgress
 
     return ConsoleProgress(make_console(stderr=as_json))

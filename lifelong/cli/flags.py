@@ -13,10 +13,10 @@ from lifelong.settings.training import TrainingSettings
 
 
 def value_of(type_: Any, tokens: Sequence[Any]) -> Any:
-    """One value as it was typed: 3.5 is no integer, and the word "none" is nothing but a word.
+    """Convert one value as typed: 3.5 is not an integer, and "none" is an ordinary word.
 
     Raises:
-        ValueError: it is not of the type.
+        ValueError: the value is not of the type.
     """
     kind = without_none(type_)
     text = tokens[0].value
@@ -29,7 +29,7 @@ def value_of(type_: Any, tokens: Sequence[Any]) -> Any:
 
 
 def comma_list(type_: Any, tokens: Sequence[Any]) -> list[Any]:
-    """Values of a flag that takes several: separated by commas, by spaces, or both.
+    """Split the values of a flag that takes several: separated by commas, by spaces, or both.
 
     Raises:
         ValueError: a part is not of the element's type.
@@ -50,13 +50,13 @@ ONE = Parameter(converter=value_of)
 
 
 def without_none(hint: Any) -> Any:
-    """The type of a flag that may be absent, when it is there."""
+    """Return the type of an optional flag without None."""
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
     return kinds[0] if get_origin(hint) in (Union, UnionType) and len(kinds) == 1 else hint
 
 
 def _bare(hint: Any) -> Any:
-    """A type without its range."""
+    """Return a type without its range."""
     return hint.__origin__ if get_origin(hint) is Annotated else hint
 
 
@@ -64,17 +64,17 @@ def _list_of(element: type[Any]) -> Any:
     return GenericAlias(list, (element,))
 
 
-def owners() -> dict[str, dict[str, Setting]]:
-    """Every method's hyper-parameters by key, then by the method's name; a name that several methods share appears once."""
+def owners(methods: Iterable[str] | None = None) -> dict[str, dict[str, Setting]]:
+    """Return the hyper-parameters of some methods, or of all, by key, then by method; a key that several methods share appears once."""
     table: dict[str, dict[str, Setting]] = {}
-    for method, entry in known_methods().items():
-        for name, item in settings_of(entry.settings).items():
+    for method in known_methods() if methods is None else methods:
+        for name, item in settings_of(known_methods()[method].settings).items():
             table.setdefault(name, {})[method] = item
     return table
 
 
 def _by_value(values: dict[str, str]) -> str:
-    """ "x" where all methods agree, else "par: x; lwf: y"."""
+    """Return "x" where all methods agree, else "par: x; lwf: y"."""
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     groups: dict[str, list[str]] = {}
@@ -84,7 +84,7 @@ def _by_value(values: dict[str, str]) -> str:
 
 
 def _hint(items: dict[str, Setting]) -> Any:
-    """The type of a flag: of one that methods share and that is a choice, all values that one of them accepts."""
+    """Return the type of a flag; a choice that methods share takes every value that any of them accepts."""
     hints = [item.hint for item in items.values()]
     named = [hint for hint in hints if registry_of(hint) is not None]
     if named:
@@ -95,7 +95,7 @@ def _hint(items: dict[str, Setting]) -> Any:
 
 
 def _field(name: str, items: dict[str, Setting], panel: Group) -> tuple[str, Any, Any]:
-    """One flag of the dataclass of flags; its range is checked with the rest of the configuration."""
+    """Make one field of the dataclass of flags; its range is checked with the rest of the configuration."""
     ranged = _hint(items)
     hint: Any = _bare(ranged)
     text = _by_value({method: item.help for method, item in items.items()})
@@ -110,16 +110,18 @@ def _field(name: str, items: dict[str, Setting], panel: Group) -> tuple[str, Any
     return name, Annotated[hint | None, parameter], dataclasses.field(default=None)
 
 
-def make_flags(only: Iterable[str] | None = None) -> type[Any]:
-    """A dataclass with one optional field per hyper-parameter; None: not given.
+def make_flags(only: Iterable[str] | None = None, methods: Iterable[str] | None = None) -> type[Any]:
+    """Make a dataclass with one optional field per hyper-parameter; None: not given.
 
     Args:
         only: keys of the hyper-parameters to have; None: all, those of training too.
+        methods: names of the methods whose hyper-parameters to have; None: all.
     """
     wanted = None if only is None else set(only)
-    training = Group("Training (every method)", sort_key=1)
+    # What belongs to the methods that were asked for stands before what every method has.
+    training = Group("Training (every method)", sort_key=3 + len(known_methods()) if methods else 1)
     fields = [_field(name, {"training": item}, training) for name, item in settings_of(TrainingSettings).items() if wanted is None]
-    for name, items in owners().items():
+    for name, items in owners(methods).items():
         if wanted is None or name in wanted:
             everyone = len(items) == len(known_methods())
             title = "every method" if everyone else ", ".join(items)
@@ -129,6 +131,6 @@ def make_flags(only: Iterable[str] | None = None) -> type[Any]:
 
 
 def given(flags: Any) -> dict[str, Any]:
-    """The hyper-parameters that were given, by key."""
+    """Return the hyper-parameters that were given, by key."""
     values = {} if flags is None else {field.name: getattr(flags, field.name) for field in dataclasses.fields(flags)}
     return {key: value for key, value in values.items() if value is not None}

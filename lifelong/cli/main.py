@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
 from lifelong.cli import commands, reproduce, use
+from lifelong.cli.help import with_help
 from lifelong.cli.meant import meant_flag
 from lifelong.errors import LifelongError, of_system, one_line
 from lifelong.experiment.console import make_console
@@ -36,20 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after the program's name; None: those it was started with.
+        argv: the words after the program name; None: those of this process.
 
     Returns:
-        The exit code. An unexpected error is a bug, and passes through with its traceback.
+        The exit code. An unexpected error is a bug and is raised with its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     code: Any = None
     try:
         with _stop_on_sigterm():
-            # A console of this call's own: the one that cyclopts makes keeps the width it first had.
+            # A new console for each call: cyclopts caches one, with the width it first had.
             words = _with_plugins(_usable(words))
-            code = _app()(
-                words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value"
-            )
+            app = with_help(_app(), words)
+            code = app(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
-        # The reader has gone: there is nobody to tell, and the interpreter's last flush must not complain either.
+        # Nobody reads any more, and the interpreter's last flush must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
@@ -70,18 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _usable(words: list[str]) -> list[str]:
-    """The words, none of them empty: as a path that would be the current folder."""
+    """Check that no word is empty or unusable: as a path, an empty word would be the current folder."""
     for before, word in zip(["lifelong", *words], words, strict=False):
         if not word.strip():
-            raise LifelongError(f"nothing stands behind '{before}' but an empty word; give a value")
+            raise LifelongError(f"'{before}' is followed by an empty value; give one")
         why = unusable_name(word)
         if why:
-            raise LifelongError(f"'{word}' {why}; give another")
+            raise LifelongError(f"'{word}' {why}; use another")
     return words
 
 
 def _with_plugins(words: Sequence[str]) -> list[str]:
-    """Load the files of --plugin, which any command takes; returns the other words."""
+    """Load the files of --plugin, which any command takes, and return the other words."""
     rest, left = [], iter(words)
     for word in left:
         flag, sign, value = word.partition("=")
@@ -90,13 +90,13 @@ def _with_plugins(words: Sequence[str]) -> list[str]:
             continue
         file = value if sign else next(left, "")
         if not file:
-            raise LifelongError("--plugin needs a value: a Python file that registers methods of your own")
+            raise LifelongError("--plugin needs a value: a Python file that registers your own methods")
         load_plugin(Path(file))
     return rest
 
 
 def _app() -> App:
-    """The commands, with a flag for every setting of every method that is known by now."""
+    """Return the commands, with a flag for every setting of every registered method."""
     if frozenset(known_methods()) != commands.KNOWN:
         for module in (commands, use, reproduce):
             importlib.reload(module)
@@ -104,13 +104,13 @@ def _app() -> App:
 
 
 def _say(text: str, code: int) -> int:
-    """Print one line for a person, and pass the exit code on."""
+    """Print one line on stderr and return the exit code."""
     print(f"lifelong: {' '.join(one_line(text).split())}", file=sys.stderr)
     return code
 
 
 def _explain(error: CycloptsError, words: Sequence[str]) -> str:
-    """One line about words that could not be parsed."""
+    """Explain in one line why the command line could not be parsed."""
     command = " ".join(error.command_chain or [])
     help_ = f"see: {' '.join(filter(None, ('lifelong', command, '--help')))}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
@@ -133,7 +133,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _stop_on_sigterm() -> Generator[None, None, None]:
-    """Let SIGTERM end the work like Ctrl-C, with its clean-up. Signals can be handled in the main thread only."""
+    """Make SIGTERM end the work like Ctrl-C, with clean-up. Only the main thread can handle signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

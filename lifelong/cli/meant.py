@@ -1,4 +1,4 @@
-"""What a flag that does not exist was meant to be."""
+"""Suggestions for mistyped flags."""
 
 import difflib
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ OTHER_NAMES = {
     "--init-channels": ("channels", "width"),
     "--precision": ("amp", "fp16", "bf16", "dtype", "mixed-precision"),
 }
-"""Names that other programs have for our flags."""
+"""Names that other programs use for our flags."""
 
 ALIKE = 0.75
-"""How alike two flags are, at least, of which one is taken for a slip in writing the other (`difflib`'s ratio, 1 for equal ones)."""
+"""Smallest similarity at which a flag counts as a typo of another (`difflib`'s ratio; 1: equal)."""
 
 
 def meant_flag(given: str, known: Sequence[str]) -> str | None:
-    """The flag that was meant, if one comes to mind.
+    """Return the flag that was probably meant, or None.
 
     Args:
         given: what was written, such as "--learning_rate".

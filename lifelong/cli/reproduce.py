@@ -26,16 +26,20 @@ def reproduce(
     scale: Annotated[str, _help("paper (days on a GPU), small (a table in about an hour on a CPU), tiny, or a TOML file of your own"), ONE],
     methods: Annotated[list[str] | None, _help("only these rows, separated by commas"), LIST] = None,
     streams: Annotated[list[str] | None, _help("only these streams, separated by commas"), LIST] = None,
-    seeds: Annotated[list[int] | None, _help("a run of every row for each, separated by commas [default: 0,1,2]"), LIST] = None,
-    without: Annotated[list[str] | None, _help("leave out the tasks of these sources, such as svhn: for who lacks them"), LIST] = None,
-    out: Annotated[Path | None, _help("folder of the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
+    seeds: Annotated[
+        list[int] | None, _help("random seeds, separated by commas; every row runs once per seed [default: 0,1,2]"), LIST
+    ] = None,
+    without: Annotated[list[str] | None, _help("skip tasks that use these sources, for example if you do not have svhn"), LIST] = None,
+    out: Annotated[Path | None, _help("folder for the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
     where: WhereFlags = WHERE,
     workers: WorkersFlag = 1,
-    tolerance: Annotated[float | None, _help("AP and AF agree up to it, either way, at scale paper [default: 0.02]"), ONE] = None,
-    ledger: Annotated[Path | None, _help("CSV file to which a row for every number of a table is added"), ONE] = None,
+    tolerance: Annotated[
+        float | None, _help("largest difference of AP and AF that counts as agreement, at scale paper [default: 0.02]"), ONE
+    ] = None,
+    ledger: Annotated[Path | None, _help("CSV file to append one row to for every number of a table"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make a table or a figure of the paper, the paper's numbers beside ours. Stopped at any moment, the same command continues."""
+    """Rebuild a table or figure of the paper next to the paper's numbers. If interrupted, the same command continues."""
     from lifelong.reproduction import make as reproduction
     from lifelong.reproduction.cells import TOLERANCE, check_tolerance
     from lifelong.reproduction.plan import SEEDS, Choice, check_seeds

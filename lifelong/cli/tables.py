@@ -1,4 +1,4 @@
-"""What the commands print for a person."""
+"""The tables that the commands print."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from lifelong.settings.fields import show_default
 
 
 def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
-    """The result of a run: the distances if there are any, its tasks, and its totals."""
+    """Print the result of a run: distances, if any, tasks, and totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
     from lifelong.report.wording import without_names
@@ -29,7 +29,7 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
 
 
 def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
-    """The tasks of each run that decides something, then, stream by stream, one row for each method."""
+    """Print the tasks of each run that makes decisions, then one table per stream with one row per method."""
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
@@ -44,7 +44,7 @@ def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], repo
 
 
 def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None:
-    """One row an image: its task and class with probabilities, the next best class, and whether it is unlike anything learned."""
+    """Print one row per image: task and class with probabilities, runner-up, and whether it is unlike anything learned."""
     from lifelong.report.wording import clean
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -53,7 +53,7 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
         table.add_column(heading, justify="right" if heading == "probability" else "left", overflow="fold")
     for row in found:
         if row["error"] is not None:
-            table.add_row(Text(clean(row["image"])), Text(clean(f"cannot be used ({row['error']})"), style="red"))
+            table.add_row(Text(clean(row["image"])), Text(clean(f"unusable ({row['error']})"), style="red"))
             continue
         ranked = list(row["classes"].items())
         following = f"{clean(ranked[1][0])} {ranked[1][1]:.3f}" if len(ranked) > 1 else ""
@@ -65,9 +65,9 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
 
 
 def print_export(console: Console, made: dict[str, Any]) -> None:
-    """What was written, and how to use it."""
+    """Print what was exported and how to use it."""
     size = made["image_size"]
-    _say(console, f"takes uint8 RGB images of shape (N, 3, {size}, {size}); gives logits of {', '.join(made['classes'])}")
+    _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); output: logits of {', '.join(made['classes'])}")
     for note in made["notes"]:
         _say(console, f"note: {note}")
     _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")
@@ -75,16 +75,16 @@ def print_export(console: Console, made: dict[str, Any]) -> None:
 
 
 def print_verification(console: Console, found: dict[str, Any]) -> None:
-    """Each file with its condition, what was judged again, what was mended, and the verdict."""
+    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict."""
     from lifelong.report.wording import clean
 
     _print_rows(console, ("file", "condition", ""), ([each["file"], each["condition"], clean(each["about"])] for each in found["files"]))
     for each in found["judged"]:
-        now = "its images are not here" if each["found"] is None else f"judged again {each['found']:.4f}"
+        now = "its images are not here" if each["found"] is None else f"evaluated again {each['found']:.4f}"
         before = "not known" if each["recorded"] is None else f"{each['recorded']:.4f}"
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
     for line in found["mended"]:
-        _say(console, f"mended: {clean(line)}")
+        _say(console, f"repaired: {clean(line)}")
     tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
     _say(
         console,
@@ -93,7 +93,7 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
 
 
 def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
-    """The distance matrix with the decisions."""
+    """Print the distance matrix and the decisions."""
     from lifelong.report.tables import decision_table, distance_table
 
     console.print(distance_table(result))
@@ -112,7 +112,7 @@ def _print_tasks(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _distances(summary: dict[str, Any]) -> dict[str, Any]:
-    """The distances that a run measured, in the form of `lifelong.api.distances`."""
+    """Return the distances of a run in the form of `lifelong.api.distances`."""
     tasks = summary["tasks"]
     return {
         "stream": summary["stream"],
@@ -124,13 +124,13 @@ def _distances(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:
-    """The known streams."""
+    """Print the known streams."""
     _print_rows(console, ("stream", "what it is"), ((item["name"], item.get("text", "")) for item in streams))
-    _say(console, "Describe one with: lifelong streams NAME. A stream of your own: lifelong streams FILE.toml")
+    _say(console, "Describe one: lifelong streams NAME. Your own: lifelong streams FILE.toml")
 
 
 def print_stream(console: Console, stream: dict[str, Any], preview: Path | None = None) -> None:
-    """What a stream holds: its totals, its tasks, what a person should know of them, its licences and its fingerprint."""
+    """Print a stream: totals, tasks, notes, data check, licences and fingerprint."""
     from lifelong.report.streams import headline, licences, notes, stream_table
     from lifelong.report.wording import clean
 
@@ -145,8 +145,8 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
         _say(console, licence)
     checksum = stream["checksum"]
     verdict = {
-        "recorded": "recorded: the same draws as everyone's from these data",
-        "different": "NOT the draws that are recorded for these data",
+        "recorded": "recorded: the same draws as everyone gets from these data",
+        "different": "NOT the draws recorded for these data",
         "not recorded": "not recorded for these data",
     }[checksum["verdict"]]
     _say(console, f"draws {checksum['draws']} from labels {checksum['labels']} ({verdict})")
@@ -156,13 +156,13 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
 
 
 def print_methods(console: Console, methods: Iterable[dict[str, Any]]) -> None:
-    """The registered methods."""
+    """Print the registered methods."""
     _print_rows(console, ("method", "what it does", "source"), ((item["name"], item["summary"], item["source"]) for item in methods))
-    _say(console, "All settings of one: lifelong methods NAME")
+    _say(console, "Settings of one: lifelong methods NAME")
 
 
 def print_method(console: Console, method: dict[str, Any]) -> None:
-    """A method and all its settings."""
+    """Print a method and all its settings."""
     _say(console, f"{method['name']}: {method['summary']}")
     _say(console, f"source: {method['source']}")
     for title, group in (("Hyper-parameters", method["settings"]), ("Training, the same for every method", method["training"])):
@@ -172,7 +172,7 @@ def print_method(console: Console, method: dict[str, Any]) -> None:
 
 
 def _print_rows(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table whose cells are plain text, never markup."""
+    """Print a table whose cells are plain text, never markup."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         table.add_column(heading, overflow="fold")

@@ -1,4 +1,4 @@
-"""The commands that use what was learned: predict, learn one more task, export; and verify it."""
+"""The commands that use a run: predict, learn one more task, export, verify."""
 
 import sys
 from dataclasses import asdict
@@ -28,8 +28,8 @@ from lifelong.cli.commands import (
 from lifelong.cli.flags import ONE
 from lifelong.errors import LifelongError, one_line
 
-RunArgument = Annotated[Path, Parameter(help="directory of a run")]
-WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
+RunArgument = Annotated[Path, Parameter(help="run directory")]
+WeightsFlag = Annotated[Path | None, run_flag("safetensors file with the feature extractor's weights [default: $LIFELONG_WEIGHTS]"), ONE]
 
 WHERE = Where()
 
@@ -37,18 +37,18 @@ DAMAGED = 1
 """The exit code of `verify` for a run that is not what was written."""
 
 EMPTY = ("task", "label", "probability", "classes", "tasks", "strange")
-"""What is not known of an image that cannot be used."""
+"""The keys that have no value for an unusable image."""
 
 
 @app.command(usage="Usage: lifelong predict RUN IMAGE ... [FLAGS]")
 def predict(
     run: RunArgument,
     /,
-    *images: Annotated[Path, Parameter(help="files of images, or folders of them")],
-    task: Annotated[str | None, run_flag("name of the task they belong to; without it, it is inferred image by image"), ONE] = None,
+    *images: Annotated[Path, Parameter(help="image files, or folders of them")],
+    task: Annotated[str | None, run_flag("task of the images; without it, the task of each image is inferred"), ONE] = None,
     infer: Annotated[
         Literal["auto", "method", "confidence"],
-        run_flag("how: by the method's own way (PAR: its prototypes), by the confidence of the heads, or by the first there is"),
+        run_flag("how to infer the task: the method's own way (PAR: prototypes), head confidence, or auto (the first available)"),
     ] = "auto",
     weights: WeightsFlag = None,
     device: DeviceFlag = "auto",
@@ -56,9 +56,9 @@ def predict(
     skip_broken: SkipBrokenFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what images are, by name, with probabilities, and which are unlike anything the run has learned.
+    """Classify images, with probabilities, and flag those that are unlike anything the run has learned.
 
-    Images of a folder that cannot be used are named and left out.
+    Unusable images in a folder are named and skipped.
     """
     from lifelong.data.files import find_images
     from lifelong.data.given import given_images
@@ -68,7 +68,7 @@ def predict(
     from lifelong.training.process import as_found
 
     if not images:
-        raise LifelongError(f"predict: which images? lifelong predict {run} IMAGE ...")
+        raise LifelongError(f"predict: no images given; usage: lifelong predict {run} IMAGE ...")
     own_process()
     rows = []
     with as_found():
@@ -96,13 +96,13 @@ def learn(
     /,
     *,
     task: Annotated[str, run_flag("images of the new task: folder:PATH with a folder for each class, csv:FILE, hub:ID, ..."), ONE],
-    name: Annotated[str | None, run_flag("of the task [default: the last part of its address]"), ONE] = None,
+    name: Annotated[str | None, run_flag("name of the new task [default: last part of its address]"), ONE] = None,
     where: WhereFlags = WHERE,
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
+    """Learn one more task in a finished run. If interrupted, the run stays valid, and the same command continues."""
     own_process()
     summary = api.start_learning(run, task, name, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
@@ -113,12 +113,12 @@ def export(
     run: RunArgument,
     /,
     *,
-    task: Annotated[str, run_flag("name of the task whose network is wanted"), ONE],
-    format: Annotated[Literal["onnx", "torch"], run_flag("an ONNX model, or a program of torch.export")] = "onnx",
-    out: Annotated[Path | None, run_flag("the file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
+    task: Annotated[str, run_flag("task whose network to export"), ONE],
+    format: Annotated[Literal["onnx", "torch"], run_flag("file format: an ONNX model, or a torch.export program")] = "onnx",
+    out: Annotated[Path | None, run_flag("output file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a task's network for use without this library: uint8 images in, logits out, normalization inside."""
+    """Export a task's network for use without this library: uint8 images in, logits out, normalization included."""
     from lifelong.exports import export as write_export
 
     show(write_export(run, task, format=format, out=out), as_json, tables.print_export)

@@ -47,12 +47,12 @@ class Theme:
     series: tuple[str, ...]
 
     def names(self) -> dict[str, str]:
-        """The colours by the names that they have on a page."""
+        """Return the colours by their names on a page."""
         named = {key: value for key, value in asdict(self).items() if isinstance(value, str)}
         return named | {f"series-{index}": colour for index, colour in enumerate(self.series)}
 
     def decision(self, kind: str | None) -> str:
-        """The colour of a decision."""
+        """Return the colour of a decision."""
         return {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert}.get(kind or "", self.none)
 
 
@@ -81,7 +81,7 @@ DARK = Theme(
 
 
 def figure(width: float, height: float, theme: Theme) -> "Figure":
-    """An empty figure of this size in inches; no window system, no shared state."""
+    """Make an empty figure of this size in inches, without window system or shared state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), facecolor=theme.paper)
@@ -100,7 +100,7 @@ def axes(drawing: "Figure", box: tuple[float, float, float, float], theme: Theme
 
 
 def finish(drawing: "Figure", path: Path | None) -> bytes:
-    """The figure as PNG; if a path is given, it is written there, and beside it as SVG with the same name.
+    """Render the figure as PNG; if a path is given, write it there, and an SVG next to it.
 
     In the SVG text is outlines: it looks the same where the font is missing. The same figure gives the same bytes.
     """
@@ -151,7 +151,7 @@ def readable_on(colour: tuple[float, float, float, float]) -> str:
 
 
 def task_ticks(count: int) -> list[int]:
-    """The positions of tasks that are labelled on an axis: all of few, else the first and every fifth, tenth, ..."""
+    """Choose the tasks to label on an axis: all if few, else the first and every fifth, tenth, ..."""
     if count <= FEW:
         return list(range(count))
     step = next(step for step in (5, 10, 20, 50, 100, 200, 500, 10**9) if count / step <= 12)

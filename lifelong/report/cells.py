@@ -33,7 +33,7 @@ def cell_diagram(genotype: Genotype | str, path: Path | None = None, *, theme: T
 
     Args:
         genotype: the cell, or its printed form.
-        path: where to write the PNG, and beside it the SVG; None: nowhere.
+        path: where to write the PNG, with the SVG next to it; None: nowhere.
         theme: the colours.
 
     Returns:
@@ -50,7 +50,7 @@ def cell_diagram(genotype: Genotype | str, path: Path | None = None, *, theme: T
 
 
 def cell_shapes(cell: CellPlan, title: str, top: float, theme: Theme) -> list[Shape]:
-    """The shapes of one cell, from so many inches below the upper edge."""
+    """Make the shapes of one cell, starting this many inches below the upper edge."""
     nodes, sources = len(cell), len(cell) + 2
     end = 1.5 + nodes * COLUMN
     rails = [top + 0.5 + source * ROW for source in range(sources)]
@@ -74,7 +74,7 @@ def cell_shapes(cell: CellPlan, title: str, top: float, theme: Theme) -> list[Sh
 
 
 def _rails(cell: CellPlan, rails: list[float], middles: list[float], end: float, theme: Theme) -> list[Shape]:
-    """A node's rail runs to the output, an input's to the last wire that taps it."""
+    """Return where a rail ends: a node's at the output, an input's at the last wire that taps it."""
     lines: list[Shape] = []
     dots: list[Shape] = []
     for source, (height, middle) in enumerate(zip(rails, middles, strict=True)):
@@ -91,7 +91,7 @@ def _rails(cell: CellPlan, rails: list[float], middles: list[float], end: float,
 
 
 def _wire(operation: str, x: float, top: float, bottom: float, theme: Theme) -> tuple[Line, Box]:
-    """An operation's edge: down from its source's rail to its node."""
+    """Draw an operation's edge, down from its source's rail to its node."""
     colour = theme.expert if "conv" in operation else theme.cell if "pool" in operation else theme.none
     words = operation.replace("_", " ").replace("3x3", "3×3").replace("skip connect", "skip")
     label = Box(x, bottom - 0.39, width(words, LABEL) + 0.12, 0.22, words, LABEL, theme.ink, colour, theme.paper)

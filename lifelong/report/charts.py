@@ -54,7 +54,7 @@ def accuracy_curve(summary: dict[str, Any], path: Path | None = None, *, theme: 
 
 
 def cost(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """What each task cost: parameters, held before and added, coloured by the decision; and seconds by phase.
+    """Draw the cost of each task: parameters, earlier and added, coloured by the decision; and seconds by phase.
 
     Args:
         summary: of one run.
@@ -110,7 +110,7 @@ def _seconds(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
 
 
 def compare_curves(runs: list[Runs], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """The mean accuracy over the tasks so far, a line for each method; the band is the range over seeds."""
+    """Draw the mean accuracy over the tasks so far, one line per method; the band is the range over seeds."""
     longest = max((len(summary["accuracy"]) for one in runs for summary in one.summaries), default=0)
 
     def draw(frame: "Axes", one: Runs, colour: str, index: int) -> None:
@@ -127,19 +127,19 @@ def compare_curves(runs: list[Runs], path: Path | None = None, *, theme: Theme =
 
 
 def compare_tasks(runs: list[Runs], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """The final accuracy on each task, a mark for each method (mean over seeds)."""
+    """Draw the final accuracy on each task, one mark per method (mean over seeds)."""
     return _points(runs, path, theme, lambda learned, now: now, "Accuracy at the end, by task", "accuracy", (-0.02, 1.02))
 
 
 def compare_forgetting(runs: list[Runs], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """What became of each task's accuracy after it was learned, a mark for each method; below zero is forgetting."""
+    """Draw the change of each task's accuracy since it was learned, one mark per method; below zero is forgetting."""
     return _points(
         runs, path, theme, lambda learned, now: now - learned, "Accuracy at the end less accuracy when learned, by task", "change", None
     )
 
 
 def per_task(one: Runs, of: Callable[[float, float], float]) -> list[float | None]:
-    """A quantity of each task, as its mean over the seeds that have it.
+    """Return a quantity of each task, averaged over the seeds that have it.
 
     Args:
         one: runs of one configuration.
@@ -187,7 +187,7 @@ def _compare(
     across: str,
     limits: tuple[float, float] | None,
 ) -> bytes:
-    """A chart with one colour and mark for each method."""
+    """Draw a chart with one colour and mark per method."""
     drawing = figure(9.4, 3.8, theme)
     frame = axes(drawing, (0.7, 0.6, 6.0, 2.8), theme)
     frame.axhline(0, color=theme.faint, linewidth=1)
@@ -202,7 +202,7 @@ def _compare(
 
 
 def _bars(frame: "Axes", heights: list[float], bottoms: list[float], colour: str, label: str) -> None:
-    """A bar for each task; of many tasks, whose bars would touch, one area with the same outline."""
+    """Draw one bar per task, or, for so many tasks that bars would touch, one area with the same outline."""
     count = len(heights)
     if count <= FEW:
         frame.bar(range(1, count + 1), heights, bottom=bottoms, color=colour, width=_bar_width(count), label=label)

@@ -112,7 +112,7 @@ def _section(stream: str, runs: list[Runs], folder: Path, suffix: str) -> Sectio
 
 
 def _as_csv(streams: dict[str, list[Runs]]) -> str:
-    """A row for each method and stream; an empty field is an absent number."""
+    """Make one row per method and stream; an empty field is an absent number."""
     headings = ["stream", "method", "complete", "n", "seeds", *(f"{name}_{part}" for name in EXPORTED for part in ("mean", "sd"))]
     rows = [
         [stream, one.label, one.complete, len(one.summaries), " ".join(str(seed) for seed in one.values("seed")), *_means_and_sds(one)]
@@ -151,14 +151,14 @@ def _compared(runs: list[Runs]) -> Grid:
 
 
 def _mean(one: Runs, key: str) -> float | None:
-    """The mean over seeds; None where one of them has no such number."""
+    """Return the mean over seeds; None if one of them has no such number."""
     values = [finite(value) for value in one.values(key)]
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def _best(runs: list[Runs], key: str, *, most: bool) -> list[int]:
-    """The finished methods with the best mean; several where they are equal to three digits. None where there is nothing to compare."""
+    """Return the finished methods with the best mean, several if equal to three digits; none if there is nothing to compare."""
     means = {index: mean for index, one in enumerate(runs) if one.complete and (mean := _mean(one, key)) is not None}
     if len(means) < 2:
         return []

@@ -41,7 +41,7 @@ class Size:
         tile: side of an image.
         row: from the top of a row to the top of the next.
         caption: width of the text on the left.
-        text: width of a class name beside its images; 0: the name stands below them.
+        text: width of a class name next to its images; 0: the name is below them.
         gap: between two classes.
         name, fact, label: letter sizes.
         line: from one line of facts to the next.
@@ -70,7 +70,7 @@ MORE = 84
 
 
 def plan(stream: dict[str, Any]) -> list[tuple[int, int]]:
-    """For each task that is drawn, how many of its classes are shown (the first ones), and how many images of each.
+    """Choose for each drawn task how many of its classes to show (the first ones), and how many images of each.
 
     Args:
         stream: what `lifelong.api.describe_stream` says of it.
@@ -87,7 +87,7 @@ def _choose(task: dict[str, Any], size: Size) -> tuple[int, int]:
 
 
 def _size(tasks: Sequence[dict[str, Any]]) -> Size:
-    """The measures that fit the tasks: images are a little smaller where every pixel of theirs can then be a whole square."""
+    """Choose sizes that fit the tasks: images are slightly smaller if each of their pixels can then be a whole square."""
     size = ROOMY if len(tasks) <= ROOMY_TASKS else TIGHT
     largest = max(task["image_size"] for task in tasks)
     whole = size.tile // largest * largest
@@ -122,7 +122,7 @@ def check_path(path: Path) -> None:
 
 
 class _Sheet:
-    """The picture while it is drawn."""
+    """A contact sheet being drawn."""
 
     def __init__(self, stream: dict[str, Any]) -> None:
         from PIL import Image, ImageDraw
@@ -145,7 +145,7 @@ class _Sheet:
             small.draw(self.pen, MARGIN, end + 34 + 20 * index, small.fit(line, width - 2 * MARGIN), LIGHT.muted)
 
     def _width(self, task: dict[str, Any]) -> int:
-        """Of the images of a row, with what is written beside them."""
+        """Return the width of a row's images with their text."""
         shown, each = _choose(task, self.size)
         width = shown * (self._group_width(each) + self.size.gap) - self.size.gap
         return width + (self.size.gap + MORE if shown < len(task["classes"]) else 0)
@@ -163,7 +163,7 @@ class _Sheet:
         small.draw(self.pen, MARGIN + width + 8, MARGIN + 80, KEY, LIGHT.muted)
 
     def _draw_pill(self, left: int, top: int, text: str) -> int:
-        """A label on grey; how wide it is."""
+        """Draw a label on grey, and return its width."""
         digits = face(self.size.label - 2)
         width = max(18, round(digits.width(text)) + 10)
         self.pen.rounded_rectangle((left, top, left + width - 1, top + 17), radius=5, fill=PILL)
@@ -207,7 +207,7 @@ class _Sheet:
             base += size.line
 
     def _draw_group(self, left: int, top: int, group: Sequence[Any]) -> None:
-        """The images of one class; an empty frame where the test split has none."""
+        """Draw the images of one class; an empty frame if the test split has none."""
         tile = self.size.tile
         for position, image in enumerate(group):
             x = left + position * (tile + SEAM)
@@ -218,7 +218,7 @@ class _Sheet:
             self.pen.rectangle((left, top, left + tile - 1, top + tile - 1), outline=EDGE)
 
     def _draw_class(self, left: int, top: int, each: int, label: int, name: str) -> None:
-        """The label as a number on grey, and the class name."""
+        """Draw the label as a number on grey, and the class name."""
         size, text = self.size, face(self.size.label)
         beside = size.text > 0
         x = left + self._group_width(each) - size.text if beside else left
@@ -238,13 +238,13 @@ def _cap_height(letters: Face) -> int:
 
 
 def _fades(pixels: UInt8[np.ndarray, "_ _ 3"]) -> bool:
-    """Whether an image's border is so light that it would be lost on the paper without a frame."""
+    """Tell whether an image's border is too light to stand out from the page without a frame."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return bool((border.min(axis=1) > 225).mean() > 0.25)
 
 
 def enlarged(pixels: UInt8[np.ndarray, "_ _ 3"], side: int) -> "Image":
-    """An image as a square of `side` pixels: its pixels are repeated, and made smaller where they do not fit evenly."""
+    """Scale an image to a square of `side` pixels by repeating its pixels, and downscaling if they do not fit evenly."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(pixels))

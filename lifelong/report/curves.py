@@ -34,7 +34,7 @@ _VARIANT = re.compile(r"-(wd[\d.e+-]+|\d+)$")
 
 
 def read_curves(out: Path) -> list[dict[str, Any]]:
-    """The epochs of a run, from its `curves.jsonl`; none where there is no such file.
+    """Read the epochs of a run from its `curves.jsonl`; none if the file does not exist.
 
     Raises:
         LifelongError: the file cannot be read, or is none of ours.
@@ -43,12 +43,12 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
     lines = read_lines(file, _seal(Path(out))).found
     for number, line in enumerate(lines, 1):
         if not _is_epoch(line):
-            raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
+            raise LifelongError(f"{file}: line {number} is not an epoch of a run; delete the file to get the report without it")
     return lines
 
 
 def _is_epoch(line: Any) -> bool:
-    """Whether a line is one of ours, with values of the right kinds."""
+    """Tell whether a line is a valid epoch, with values of the right types."""
     if not isinstance(line, dict) or not line.keys() >= KEYS:
         return False
     counts = [line["epoch"], line["task"], line.get("candidate") or 0]
@@ -70,12 +70,12 @@ def _seal(out: Path) -> Seal | None:
 
 
 def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """A row for each stage, with its loss and its validation accuracy: a line for each task, and for each candidate of a task.
+    """Draw one row per stage with its loss and validation accuracy: one line per task and per candidate of a task.
 
     Args:
         epochs: of `read_curves`, at least one.
         tasks: records of the tasks, for their names; one that is being learned has none yet.
-        path: where to write the PNG, and beside it the SVG; None: nowhere.
+        path: where to write the PNG, with the SVG next to it; None: nowhere.
         theme: the colours.
 
     Returns:
@@ -99,7 +99,7 @@ def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], p
 
 
 def by_stage(epochs: list[dict[str, Any]]) -> dict[str, dict[tuple[Any, ...], list[dict[str, Any]]]]:
-    """The lines of each stage in order of appearance, each with its epochs; the variants of a stage are put together."""
+    """Group the lines of each stage in order of appearance, each with its epochs; variants of a stage are merged."""
     found: dict[str, dict[tuple[Any, ...], list[dict[str, Any]]]] = {}
     for line in epochs:
         stage = _VARIANT.sub("", line["stage"])
@@ -115,7 +115,7 @@ def _thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 
 def _lines(frame: "Axes", lines: dict[tuple[Any, ...], list[dict[str, Any]]], key: str, count: int) -> None:
-    """A line for each task and candidate; all at once, since there may be hundreds."""
+    """Draw one line per task and candidate; all at once, since there may be hundreds."""
     from matplotlib.collections import LineCollection
 
     most = POINTS if count <= FEW else POINTS // 12
@@ -133,7 +133,7 @@ def _lines(frame: "Axes", lines: dict[tuple[Any, ...], list[dict[str, Any]]], ke
 
 
 def _colour(task: int, count: int) -> Any:
-    """From dark to light as tasks arrive, without the ends, which would vanish on a dark or a light page."""
+    """Return colours from dark to light in task order, without the ends, which would vanish on a dark or light page."""
     from matplotlib import colormaps
 
     return colormaps["plasma"](0.25 + 0.55 * task / max(count - 1, 1))

@@ -36,21 +36,21 @@ _LATEX = {
 
 
 def markdown(grid: Grid) -> str:
-    """A table in the form that GitHub and Pandoc read."""
+    """Format a table for GitHub and Pandoc."""
     columns = ["---", *("---" if heading in grid.words else "---:" for heading in grid.headings[1:])]
     lines = [[escape_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], columns, *lines[1:]))
 
 
 def latex(grid: Grid) -> str:
-    """A `tabular` with the rules of the package `booktabs`."""
+    """Format a table as a `tabular` with the rules of the package `booktabs`."""
     columns = "l" + "".join("l" if heading in grid.words else "r" for heading in grid.headings[1:])
     lines = [f"{' & '.join(escape_latex(cell) for cell in row)} \\\\\n" for row in (grid.headings, *grid.rows)]
     return "".join([f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n", lines[0], "\\midrule\n", *lines[1:], "\\bottomrule\n\\end{tabular}\n"])
 
 
 def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table as CSV (RFC 4180, but for its line ends); None becomes an empty field, and no text a formula (see `no_formula`)."""
+    """Format a table as CSV (RFC 4180, except for its line ends); None becomes an empty field; see `no_formula` for text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     # A bare carriage return would end the row: Python's writer puts only its own line ends into quotes.
@@ -61,7 +61,7 @@ def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def no_formula(cell: object) -> object:
-    """A cell that no spreadsheet takes for a formula: text that begins as one has an apostrophe before it; numbers are as they are."""
+    """Protect a cell from being read as a formula: text that starts like one gets an apostrophe; numbers are unchanged."""
     if not isinstance(cell, str) or (not cell.lstrip().startswith(_FORMULA) and not cell.startswith(("\t", "\r", "\n"))):
         return cell
     try:

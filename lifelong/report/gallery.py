@@ -39,7 +39,7 @@ class ReportFigure:
         part: of the page: "accuracy", "distances", "groups", "curves", "cost" or "more".
         words: what is to be seen, for those who do not see it.
         fits: whether a run has what it shows.
-        draw: from a summary and the lines of curves.jsonl to a PNG; if a path is given, it is written there, and beside it as SVG.
+        draw: from a summary and the lines of curves.jsonl to a PNG; if a path is given, it is written there, with an SVG next to it.
         wide: it may be scrolled sideways.
     """
 
@@ -94,7 +94,7 @@ STREAM = ReportFigure(
 )
 DISTANCES = ReportFigure(
     "distances",
-    "heat map of the distances from each task to each earlier one, coloured by the thresholds, with each task's decision beside its row",
+    "heat map of the distances from each task to each earlier one, coloured by the thresholds, with each task's decision next to its row",
     lambda summary, epochs: any(task.get("distances") for task in summary["tasks"]),
     lambda summary, epochs, path, theme: figures.distance_heatmap(summary, path, theme=theme),
 )
@@ -189,7 +189,7 @@ def check_figure(name: str) -> None:
 
 
 def made_summary() -> Summary:
-    """The summary of a run of three tasks that never was."""
+    """Make the summary of an invented run of three tasks."""
     tasks = [
         {
             "name": f"task {index}",

@@ -31,11 +31,11 @@ MEANINGS = {"search": "cell searched", "reuse-cell": "cell reused", "reuse-exper
 
 
 def task_groups(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """The experts with their tasks, coloured by what was decided, and with their parameters and cells.
+    """Draw the experts with their tasks, coloured by decision, and with their parameters and cells.
 
     Args:
         summary: of one run, of a method that has experts.
-        path: where to write the PNG, and beside it the SVG; None: nowhere.
+        path: where to write the PNG, with the SVG next to it; None: nowhere.
         theme: the colours.
 
     Returns:
@@ -46,7 +46,7 @@ def task_groups(summary: dict[str, Any], path: Path | None = None, *, theme: The
 
 
 def members(tasks: list[dict[str, Any]]) -> dict[int, list[int]]:
-    """The tasks of each expert, by their positions, in the order in which they joined."""
+    """Return the positions of each expert's tasks, in the order in which they joined."""
     found: dict[int, list[int]] = {}
     for index, task in enumerate(tasks):
         if task.get("expert") is not None:
@@ -55,7 +55,7 @@ def members(tasks: list[dict[str, Any]]) -> dict[int, list[int]]:
 
 
 def cells(tasks: list[dict[str, Any]]) -> dict[str, list[int]]:
-    """The different genotypes in order of appearance, each with the tasks whose experts have it."""
+    """Return the distinct genotypes in order of appearance, each with the tasks whose experts have it."""
     found: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
         if task.get("genotype"):
@@ -64,7 +64,7 @@ def cells(tasks: list[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def group_shapes(tasks: list[dict[str, Any]], theme: Theme) -> tuple[list[Shape], float]:
-    """The shapes, and the inches down that they take."""
+    """Make the shapes, and return them with their height in inches."""
     numbers = {text: number for number, text in enumerate(cells(tasks), 1)}
     shapes: list[Shape] = [Words(GAP, 0.22, "Experts and their tasks", 11.0, theme.ink)]
     left, top, tallest = GAP, 0.45, 0.0
@@ -81,7 +81,7 @@ def group_shapes(tasks: list[dict[str, Any]], theme: Theme) -> tuple[list[Shape]
 
 
 def _expert(expert: int, group: list[int], tasks: list[dict[str, Any]], numbers: dict[str, int], theme: Theme) -> list[Any]:
-    """The box of one expert, the frame first, from the origin."""
+    """Make the box of one expert, the frame first, from the origin."""
     added = parameters(sum(tasks[index].get("parameters_added") or 0 for index in group))
     cell = numbers.get(tasks[group[0]].get("genotype") or "")
     name, about = f"expert {expert}", f"{added}, cell {cell}" if cell else added
@@ -104,14 +104,14 @@ def _expert(expert: int, group: list[int], tasks: list[dict[str, Any]], numbers:
 
 
 def _label(index: int, tasks: list[dict[str, Any]]) -> str:
-    """A task's number, with its name where there is room for all names."""
+    """Return a task's number, with its name if there is room for all names."""
     if len(tasks) > FEW:
         return str(index + 1)
     return f"{index + 1}  {face(100).fit(tasks[index].get('name', ''), round(NAME / (LETTERS / 72) * 100))}"
 
 
 def _legend(tasks: list[dict[str, Any]], theme: Theme) -> list[Any]:
-    """What the colours mean, as far as they are there, from the origin."""
+    """Make the legend of the colours in use, from the origin."""
     shapes, left = [], 0.0
     for action, words in MEANINGS.items():
         if any(kind(task) == action for task in tasks):

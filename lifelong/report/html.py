@@ -148,7 +148,7 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
 
 
 def _answers(task: dict[str, Any]) -> Grid | None:
-    """How the test images of a task are answered now: each class's share of right answers, and what they are taken for, of few classes."""
+    """Describe how a task's test images are classified now: recall per class, and the confusion matrix if there are few classes."""
     found, names = task.get("judged") or {}, [clean(name) for name in task.get("classes") or []]
     recall, counts = found.get("recall"), found.get("confusion")
     if not recall or len(recall) != len(names):
@@ -160,7 +160,7 @@ def _answers(task: dict[str, Any]) -> Grid | None:
 
 
 def _scale(task: dict[str, Any]) -> dict[str, Any] | None:
-    """Where the groups stand between 0 and 1, in percent, and where the thresholds are."""
+    """Return the positions of groups and thresholds between 0 and 1, in percent."""
     alpha, beta = finite(task.get("alpha")), finite(task.get("beta"))
     if nearest(task) is None or alpha is None or beta is None:
         return None
@@ -184,7 +184,7 @@ def _percent(share: float) -> float:
 
 
 def _cells(folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The different cells in order of appearance, with the tasks whose experts have them."""
+    """Return the distinct cells in order of appearance, with the tasks whose experts have them."""
     found = []
     for number, (text, users) in enumerate(cells(tasks).items(), 1):
         path = folder / f"cell-{number:02d}.png"

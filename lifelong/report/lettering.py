@@ -34,7 +34,7 @@ class Face:
     ascent: int
 
     def clean(self, text: object) -> str:
-        """The text on one line; a character that the font lacks becomes a replacement mark."""
+        """Return the text on one line; characters missing from the font become replacement marks."""
         line = short(text, LONGEST)
         return "".join(character if ord(character) in self.known else "\N{REPLACEMENT CHARACTER}" for character in line)
 
@@ -43,7 +43,7 @@ class Face:
         return self.font.getlength(text)
 
     def fit(self, text: object, width: int) -> str:
-        """The text, or as much of its beginning as fits into `width` pixels, with an ellipsis."""
+        """Shorten the text to `width` pixels, with an ellipsis."""
         line = self.clean(text)
         if self.width(line) <= width:
             return line
@@ -55,7 +55,7 @@ class Face:
         return f"{line[:fits].rstrip()}…"
 
     def wrap(self, text: object, width: int, lines: int) -> list[str]:
-        """The text on at most `lines` lines of `width` pixels, broken after spaces and signs; the last line is shortened."""
+        """Wrap the text to at most `lines` lines of `width` pixels, broken after spaces and punctuation; the last line is shortened."""
         rest, result = self.clean(text), []
         while len(result) < lines - 1 and self.width(rest) > width:
             pieces = re.findall(r"[^\s_\-/.,]*[\s_\-/.,]*", rest)
@@ -77,7 +77,7 @@ class Face:
 
 @cache
 def face(size: int, weight: Weight = "regular") -> Face:
-    """The font that comes with matplotlib, at a size in pixels."""
+    """Load matplotlib's font at a size in pixels."""
     import matplotlib
     from matplotlib.font_manager import get_font
     from PIL import ImageFont

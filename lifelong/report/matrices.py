@@ -28,7 +28,7 @@ FARTHEST = 100.0
 
 
 def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """The accuracies r_ij as a heat map: a row for each task learned, a column for each task judged.
+    """Draw the accuracies r_ij as a heat map: one row per task learned, one column per task evaluated.
 
     Args:
         summary: of one run.
@@ -56,7 +56,7 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
 
 
 def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """The distances from each task to every earlier one, coloured by what the thresholds say of them, with the decisions beside.
+    """Draw the distances from each task to every earlier one, coloured by threshold, next to the decisions.
 
     Args:
         result: of `lifelong.experiment.distances`, or the summary of one run.
@@ -80,7 +80,7 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
 
 
 def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, list[tuple[float, float]]]:
-    """Records of the tasks, the lower triangle of Eq. 4, and each task's thresholds: of a summary or of `distances`."""
+    """Extract the records of the tasks, the lower triangle of Eq. 4, and each task's thresholds from a summary or from `distances`."""
     if "raw" in result:
         decisions = result.get("decisions") or [{}] * len(result["tasks"])
         tasks = [{**record, "name": name} for name, record in zip(result["tasks"], decisions, strict=True)]
@@ -94,7 +94,7 @@ def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, list
 
 
 def _thresholds(records: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """What each task was held against: a tuned run may choose others for each. A task that was not held against any has the next one's."""
+    """Return the thresholds of each task: a tuned run may choose them per task. A task without thresholds gets the next one's."""
     found: list[tuple[float, float]] = []
     last = DEFAULT_THRESHOLDS
     for record in reversed(records):
@@ -111,7 +111,7 @@ def _mapped(value: float) -> float:
 
 
 def _unmapped(value: float) -> float:
-    """The Eq. 4 that Eq. 6 maps to a threshold, which may be 1 or above."""
+    """Return the value of Eq. 4 that Eq. 6 maps to a threshold, which may be 1 or above."""
     return value if _mapped(value) >= value else -math.log(max(1 - value, 1e-9)) / 2
 
 
@@ -138,7 +138,7 @@ def _shade(value: float, alpha: float, beta: float) -> Colour:
 
 
 def _square(tasks: list[dict[str, Any]], theme: Theme) -> "tuple[Figure, Axes, float]":
-    """A figure with square cells for task by task, and the x in inches where its right margin begins."""
+    """Make a figure with square cells, task by task, and return the x in inches where its right margin starts."""
     count = max(len(tasks), 1)
     names = [_label(index, task) for index, task in enumerate(tasks)] if count <= FEW else [str(index + 1) for index in range(count)]
     left = 0.3 + NAME_WIDTH * max(map(len, names), default=0)
@@ -160,7 +160,7 @@ def _label(index: int, task: dict[str, Any]) -> str:
 
 
 def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], form: Callable[[float], str], theme: Theme) -> None:
-    """A lower triangle of coloured cells, with numbers where they can be read."""
+    """Draw a lower triangle of coloured cells, with numbers if they are legible."""
     import numpy as np
 
     count = max(len(rows), 1)
@@ -183,7 +183,7 @@ def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], for
 
 
 def _compact(value: float) -> str:
-    """A distance in at most four characters or so."""
+    """Write a distance in about four characters."""
     magnitude = abs(value)
     return (
         f"{value:.2f}"
@@ -197,7 +197,7 @@ def _compact(value: float) -> str:
 
 
 def _decisions(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
-    """A coloured mark for each row's decision, in words where there is room."""
+    """Draw a coloured mark for each row's decision, with words if there is room."""
     from matplotlib.patches import Rectangle
 
     count = len(tasks)
@@ -215,7 +215,7 @@ def _decisions(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None
 
 
 def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme) -> None:
-    """The three bands with their thresholds by name; the colours are those of the first task's."""
+    """Draw the three bands with their thresholds by name, in the colours of the first task's."""
     from matplotlib.patches import Patch
 
     alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS

@@ -46,7 +46,7 @@ class Picture:
 
 
 def inlined(drawing: str, name: str) -> str:
-    """An SVG file's content as an element of a page.
+    """Turn an SVG file's content into an element of a page.
 
     Args:
         drawing: the file, drawn in the light theme.
@@ -88,7 +88,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
 
 def in_words(value: Any) -> str:
-    """A plain value as a person would write it."""
+    """Write a plain value for readers."""
     if value is None or value == "":
         return ABSENT
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""Runs side by side: those that differ in nothing but their seed belong together.
+"""Group runs for comparison: those that differ only in their seed belong together.
 
-What a run is stands in its summary: method, settings, and by checksums the images that it learned, never the name of a stream or a folder.
+A run is identified by its summary: method, settings, and checksums of its images, never by the name of a stream or a folder.
 """
 
 import json
@@ -15,7 +15,7 @@ from lifelong.report.wording import clean
 NOT_A_SETTING = ("stream", "method", "seed", "preset")
 
 CIRCUMSTANCES = ("device", "precision", "machine", "threads", "torch", "version")
-"""What tells two runs of one seed apart, if nothing else does."""
+"""What distinguishes two runs of one seed, if nothing else does."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Runs:
 
 
 def group(summaries: list[dict[str, Any]]) -> list[Runs]:
-    """The runs by configuration, in order of first appearance; no row has a seed twice.
+    """Group runs by configuration, in order of first appearance; no group has a seed twice.
 
     Args:
         summaries: of any streams, methods, presets and seeds.
@@ -64,7 +64,7 @@ def group(summaries: list[dict[str, Any]]) -> list[Runs]:
 
 
 def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
-    """The runs by configuration, stream by stream: numbers of different streams are not for comparing.
+    """Group runs by stream, then by configuration: numbers of different streams are not comparable.
 
     Args:
         summaries: of any streams, methods, presets and seeds.
@@ -77,7 +77,7 @@ def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
 
 
 def stream_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
-    """The stream of each summary: its clean name, and where streams of one name are others by their images, what tells them apart.
+    """Name the stream of each summary: its clean name, and what distinguishes streams of one name with different images.
 
     Two runs learned one stream if it was made from the same definition and images (`SpecStream.content`). Runs of versions that did not
     record this learned the same, as far as one knows, unless two of one seed have other fingerprints: then each fingerprint is one stream.
@@ -100,7 +100,7 @@ def stream_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
-    """See that no run is there twice: a copy is no second seed.
+    """Check that no run is repeated: a copy is not a second seed.
 
     Args:
         runs: summaries by what their runs are called.
@@ -115,12 +115,12 @@ def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
         if other != name:
             raise LifelongError(
                 f"{other} and {name} are the same run ({clean(summary['method'])}, seed {summary['seed']}, with equal times): "
-                "a copy is no second seed; leave one out"
+                "a copy is not a second seed; leave one out"
             )
 
 
 def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> bool:
-    """Whether a run learned the stream that others learned."""
+    """Tell whether a run learned the same stream as others."""
     if known[0]["stream"] != summary["stream"]:
         return False
     mine, theirs = summary.get("stream_content"), [other["stream_content"] for other in known if other.get("stream_content")]
@@ -132,20 +132,20 @@ def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> boo
 
 
 def _same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two streams are made from one definition, and from the same images where they use the same sources."""
+    """Tell whether two streams have the same definition, and the same images from common sources."""
     sources = other["sources"]
     return one["definition"] == other["definition"] and all(sources.get(name, what) == what for name, what in one["sources"].items())
 
 
 def _other_images(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two runs of one stream and one seed learned other images, and not because tasks were added to one of them."""
+    """Tell whether two runs of one stream and seed learned different images, other than by adding tasks."""
     grown = one.get("complete") and other.get("complete") and len(one["tasks"]) != len(other["tasks"])
     prints = {summary["stream_fingerprint"] for summary in (one, other) if summary.get("stream_fingerprint")}
     return len(prints) > 1 and one.get("seed") == other.get("seed") and not grown
 
 
 def _told_apart(own: Sequence[dict[str, Any]], alike: Sequence[Sequence[dict[str, Any]]]) -> str:
-    """What tells a stream from others of its name: where it lies, else the checksum of its images."""
+    """Return what distinguishes a stream from others of its name: its location, else the checksum of its images."""
     places = [(runs[0].get("settings") or {}).get("stream") for runs in alike]
     place = (own[0].get("settings") or {}).get("stream")
     if place and Counter(places)[place] == 1:
@@ -164,7 +164,7 @@ def _traits(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The traits, with the number of tasks where finished runs that are otherwise alike differ in it: tasks were added to one."""
+    """Add the number of tasks to the traits if otherwise equal finished runs differ in it: tasks were added to one."""
     lengths = [len(summary["tasks"]) if summary.get("complete", True) else None for summary in summaries]
     by_key: dict[str, set[int]] = {}
     bare = [{key: value for key, value in own.items() if key != "added"} for own in traits]
@@ -177,7 +177,7 @@ def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]
 
 
 def _told_by(trait: str, traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The traits, with one more where it tells runs apart that are alike in all others and have one seed."""
+    """Add a trait where it distinguishes runs of one seed that are equal in all others."""
     values: dict[str, set[Any]] = {}
     for own, summary in zip(traits, summaries, strict=True):
         values.setdefault(_key({**own, "seed": summary.get("seed")}), set()).add(summary.get(trait))
@@ -188,7 +188,7 @@ def _told_by(trait: str, traits: list[dict[str, Any]], summaries: list[dict[str,
 
 
 def _counted(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The traits, numbered where a seed is there again and nothing tells its runs apart."""
+    """Add a number to the traits where a seed is repeated and nothing distinguishes its runs."""
     seen: Counter[str] = Counter()
     result = []
     for own, summary in zip(traits, summaries, strict=True):
@@ -203,7 +203,7 @@ def _key(traits: dict[str, Any]) -> str:
 
 
 def _label(own: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
-    """The method's name, with what differs between its configurations, and the stream where there are several."""
+    """Return the method's name, with what differs between its configurations, and the stream if there are several."""
     label = clean(own["method"])
     if len({other["stream"] for other in everyone}) > 1:
         label += f" on {clean(own['stream'])}"
@@ -213,7 +213,7 @@ def _label(own: dict[str, Any], everyone: list[dict[str, Any]]) -> str:
 
 
 def _differs(key: str, own: dict[str, Any], alike: list[dict[str, Any]]) -> bool:
-    """Whether a trait tells a configuration from others of its method."""
+    """Tell whether a trait distinguishes a configuration from others of its method."""
     if key in ("method", "stream"):
         return False
     if key == "added":
@@ -225,7 +225,7 @@ def _differs(key: str, own: dict[str, Any], alike: list[dict[str, Any]]) -> bool
 
 
 def _said(key: str, value: Any) -> str:
-    """A trait in words."""
+    """Describe a trait."""
     if key == "added":
         return f"added {' '.join(str(content)[:8] for content in value)}"
     return f"run {value}" if key == "again" else f"{key} {clean(value)}"

@@ -36,7 +36,7 @@ HEAD = 0.055
 
 @dataclass(frozen=True)
 class Line:
-    """From one point to another; as an arrow, with a head at the end, which must lie straight below."""
+    """A line between two points; as an arrow, with a head at the end, which must lie straight below."""
 
     x0: float
     y0: float
@@ -73,11 +73,11 @@ class Box:
 
     @property
     def lines(self) -> list[str]:
-        """The words line by line; none where there are none."""
+        """The text, line by line."""
         return self.words.split("\n") if self.words else []
 
     def below(self, index: int) -> float:
-        """How far the middle of a line of words is below the middle of the box."""
+        """Offset of a line's middle below the middle of the box."""
         return (index - (len(self.lines) - 1) / 2) * 1.15 * self.size / POINTS
 
 
@@ -102,7 +102,7 @@ def width(words: str, size: float, weight: Weight = "regular") -> float:
 
 
 def write_shapes(shapes: Sequence[Shape], size: tuple[float, float], theme: Theme, path: Path | None, dpi: int = DPI) -> bytes:
-    """The shapes, painted in their order, as a PNG of (width, height) inches; also written to a path, and beside it as SVG."""
+    """Render the shapes in order as a PNG of (width, height) inches; also write it to a path, and an SVG next to it."""
     content = as_png(shapes, size, theme.paper, dpi)
     if path is not None:
         write_bytes(path, content)
@@ -111,7 +111,7 @@ def write_shapes(shapes: Sequence[Shape], size: tuple[float, float], theme: Them
 
 
 def as_svg(shapes: Sequence[Shape], size: tuple[float, float], paper: str) -> str:
-    """The shapes as an SVG file."""
+    """Render the shapes as an SVG file."""
     across, down = map(_points, size)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{across}pt" height="{down}pt" viewBox="0 0 {across} {down}"'
     ground = f'<rect width="{across}" height="{down}" fill="{paper}"/>'
@@ -131,7 +131,7 @@ def _looks(shape: Shape) -> Any:
 
 
 def _element(shapes: Sequence[Any]) -> str:
-    """An element that shows shapes of one look."""
+    """Make an element that shows shapes of one style."""
     first = shapes[0]
     match first:
         case Line():
@@ -160,13 +160,13 @@ def _box(box: Box) -> str:
 
 
 def _text(x: float, y: float, words: str, size: float, ink: str, more: str) -> str:
-    """A line of words whose letters' middle is at y."""
+    """Draw a line of text vertically centred at y."""
     base = _points(y + 0.35 * size / POINTS)
     return f'<text x="{_points(x)}" y="{base}" font-size="{size:g}" fill="{ink}"{more}>{escape(words)}</text>'
 
 
 def as_png(shapes: Sequence[Shape], size: tuple[float, float], paper: str, dpi: int) -> bytes:
-    """The shapes as a PNG of so many pixels an inch."""
+    """Render the shapes as a PNG at this many pixels per inch."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", (round(size[0] * dpi), round(size[1] * dpi)), paper)
@@ -206,7 +206,7 @@ def _font(size: float, dpi: int, weight: Weight) -> Any:
 
 
 def _head(line: Line) -> list[tuple[float, float]]:
-    """The corners of an arrow's head."""
+    """Return the corners of an arrow's head."""
     return [(line.x1, line.y1), (line.x1 - HEAD, line.y1 - 2 * HEAD), (line.x1 + HEAD, line.y1 - 2 * HEAD)]
 
 

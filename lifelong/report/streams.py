@@ -21,12 +21,12 @@ SPLITS = ("train", "valid", "test")
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things: ``1 class``, ``10 classes``."""
+    """Write a count: ``1 class``, ``10 classes``."""
     return f"{number:,} {thing}" + ("" if number == 1 else "es" if thing.endswith("s") else "s")
 
 
 def sizes(*tasks: dict[str, Any]) -> str:
-    """The images of tasks in each split, added up: ``4,000 train · 1,000 valid · 2,000 test``."""
+    """Sum the images of tasks in each split: ``4,000 train · 1,000 valid · 2,000 test``."""
     return " · ".join(f"{sum(task[split] for task in tasks):,} {split}" for split in SPLITS)
 
 

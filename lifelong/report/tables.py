@@ -54,7 +54,7 @@ def task_table(summary: dict[str, Any]) -> Table:
 
 
 def result_table(summary: dict[str, Any]) -> Table:
-    """The result of one run in one row."""
+    """Make a one-row table of a run's result."""
     return comparison_table([summary], title=None if summary.get("complete", True) else "unfinished")
 
 
@@ -83,7 +83,7 @@ def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = Non
 
 
 def tuning_table(summary: dict[str, Any]) -> Table:
-    """What was chosen for each task of a tuned run."""
+    """Make a table of what was chosen for each task of a tuned run."""
     headings, rows = chosen_rows(summary)
     table = _table("chosen by validation")
     for index, heading in enumerate(headings):
@@ -94,7 +94,7 @@ def tuning_table(summary: dict[str, Any]) -> Table:
 
 
 def grid_table(title: str, grid: Grid) -> Table:
-    """A table of a page in a terminal."""
+    """Convert a table of a page for a terminal."""
     table = _table(title)
     for index, heading in enumerate(grid.headings):
         words = not index or heading in grid.words
@@ -105,7 +105,7 @@ def grid_table(title: str, grid: Grid) -> Table:
 
 
 def distance_table(result: dict[str, Any]) -> Table:
-    """The distances of Eq. 4 from each task to every earlier one.
+    """Make a table of the distances of Eq. 4 from each task to every earlier one.
 
     Args:
         result: of `lifelong.experiment.distances`, or what a run gives of the same form.
@@ -129,7 +129,7 @@ def distance_table(result: dict[str, Any]) -> Table:
 
 
 def decision_table(result: dict[str, Any]) -> Table:
-    """What follows from the distances: for each task the nearest group, the threshold it was held against, and the decision.
+    """Make a table of the decisions: for each task the nearest group, the threshold compared with, and the decision.
 
     Args:
         result: of `lifelong.experiment.distances`.
@@ -145,7 +145,7 @@ def decision_table(result: dict[str, Any]) -> Table:
 
 
 def _thresholds(tasks: list[dict[str, Any]]) -> str:
-    """The thresholds in words, if any task was held against some."""
+    """Describe the thresholds, if any task has some."""
     held = [task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None]
     if not held:
         return ""

@@ -28,7 +28,7 @@ class Curve:
 def threshold_curves(
     name: str, thresholds: Sequence[float], curves: Sequence[Curve], title: str, path: Path | None = None, *, theme: Theme = LIGHT
 ) -> bytes:
-    """A panel for each quantity, side by side: means over the runs, with bars of one standard deviation.
+    """Draw one panel per quantity, side by side: means over the runs, with bars of one standard deviation.
 
     Args:
         name: of the threshold, such as "α".

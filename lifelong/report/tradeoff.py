@@ -71,7 +71,7 @@ def tradeoff(runs: Sequence[Runs], path: Path | None = None, *, theme: Theme = L
 
 
 def points(runs: Sequence[Runs], across: str, unit: float) -> list[Point]:
-    """The points of a panel.
+    """Compute the points of a panel.
 
     Args:
         runs: of one stream.
@@ -108,7 +108,7 @@ def _panel(drawing: "Figure", frame: "Axes", shown: Sequence[Point], title: str,
         frame.tick_params(which="minor", colors=theme.muted)
         frame.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         frame.xaxis.set_minor_formatter(NullFormatter())
-    # Room for labels beside the outermost points.
+    # Room for labels next to the outermost points.
     frame.margins(x=0.16, y=0.14)
     named = labelled(shown)
     for point in shown:
@@ -134,7 +134,7 @@ def _panel(drawing: "Figure", frame: "Axes", shown: Sequence[Point], title: str,
 
 
 def labelled(shown: Sequence[Point]) -> list[Point]:
-    """The points that get a name: all of few; of many the first, those that no other beats in both, and the best and worst by AP."""
+    """Choose the points to label: all if few; else the first, those that no other beats in both, and the best and worst by AP."""
     if len(shown) <= MARKS:
         return list(shown)
     ranked = sorted(shown, key=lambda point: point.y)
@@ -145,7 +145,7 @@ def labelled(shown: Sequence[Point]) -> list[Point]:
 
 
 def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], named: Sequence[Point], theme: Theme) -> None:
-    """Write methods beside their points, with a thin line to it where that is not next to it."""
+    """Write methods next to their points, connected by a thin line if they are farther away."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     to_points = 72 / drawing.dpi
@@ -176,14 +176,14 @@ def _label(drawing: "Figure", frame: "Axes", shown: Sequence[Point], named: Sequ
 
 
 def _bars(point: Point) -> "Bbox":
-    """The line of a point's wider bar, which no label should cover."""
+    """Return the line of a point's wider bar, which labels should not cover."""
     from matplotlib.transforms import Bbox
 
     return Bbox([[max(point.x - point.x_sd, 0.001 * point.x), point.y], [point.x + point.x_sd, point.y]])
 
 
 def width_of(label: str) -> float:
-    """How wide a label is, in points."""
+    """Return the width of a label in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
@@ -193,7 +193,7 @@ def width_of(label: str) -> float:
 def place_labels(
     points: Sequence[Sequence[float]], sizes: Sequence[tuple[float, float]], inside: Box, bars: Sequence[Sequence[float]] = ()
 ) -> list[Box]:
-    """Where labels go: as near their points as they can without covering a point or one another.
+    """Place labels as near to their points as possible without covering a point or each other.
 
     Args:
         points: x and y of each; those that get a label first, then others that are not to be covered.
@@ -236,7 +236,7 @@ def _around(point: Sequence[float], size: tuple[float, float]) -> Iterator[Box]:
 
 
 def _common(one: Box, other: Box) -> float:
-    """The area that two boxes share."""
+    """Return the area that two boxes share."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     return max(width, 0.0) * max(height, 0.0)

@@ -7,7 +7,7 @@ from lifelong.settings.fields import show_default
 
 
 def tuned(summary: dict[str, Any]) -> bool:
-    """Whether hyper-parameters were chosen task by task."""
+    """Tell whether hyper-parameters were tuned task by task."""
     return "grid" in (summary.get("settings") or {})
 
 
@@ -56,5 +56,5 @@ def candidate_rows(task: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def value(given: Any) -> str:
-    """A hyper-parameter with at most four digits."""
+    """Write a hyper-parameter with at most four digits."""
     return f"{given:.4g}" if isinstance(given, float) else clean(show_default(given))

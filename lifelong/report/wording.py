@@ -1,4 +1,4 @@
-"""Numbers and names as a reader wants to see them; an absent number is a dash."""
+"""Numbers and names, formatted for readers; an absent number is a dash."""
 
 import math
 import statistics
@@ -13,18 +13,24 @@ LEAST = 0.0005
 
 
 def finite(value: Any) -> float | None:
-    """The number, or None for one that is absent, NaN or infinite."""
+    """Return the number, or None if it is absent, NaN or infinite."""
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def accuracy(value: Any) -> str:
-    """A share in [0, 1] (or a difference of two) with three digits."""
+    """Write a share in [0, 1] (or a difference of two) with three digits."""
     number = finite(value)
     return ABSENT if number is None else f"{number + 0.0:.3f}".replace("-0.000", "0.000")
 
 
+def percent(value: Any) -> str:
+    """Write a share in [0, 1] as a whole percentage: ``49 %``."""
+    number = finite(value)
+    return ABSENT if number is None else f"{100 * number:.0f} %"
+
+
 def parameters(value: Any) -> str:
-    """A number of parameters: ``512``, ``17.7 k``, ``1.400 M``."""
+    """Write a number of parameters: ``512``, ``17.7 k``, ``1.400 M``."""
     number = finite(value)
     if number is None:
         return ABSENT
@@ -34,13 +40,13 @@ def parameters(value: Any) -> str:
 
 
 def peak_memory(summary: Mapping[str, Any]) -> str:
-    """Of a run's process, and of its tensors on a GPU where that was counted: ``1.20 GB; 310.0 MB on the GPU``."""
+    """Write the peak memory of a run's process, and on a GPU if it was measured: ``1.20 GB; 310.0 MB on the GPU``."""
     device = summary.get("peak_device_memory_bytes")
     return size(summary.get("peak_memory_bytes")) + ("" if device is None else f"; {size(device)} on the GPU")
 
 
 def size(value: Any) -> str:
-    """Bytes in decimal units: ``0 B``, ``12.3 kB``, ``1.20 GB``."""
+    """Write bytes in decimal units: ``0 B``, ``12.3 kB``, ``1.20 GB``."""
     number = finite(value)
     if number is None:
         return ABSENT
@@ -65,7 +71,7 @@ def duration(value: Any) -> str:
 
 
 def distance(value: Any) -> str:
-    """A distance with about three digits, so that 0.312 and 48.1 are equally readable."""
+    """Write a distance with about three digits, so that 0.312 and 48.1 are equally readable."""
     number = finite(value)
     if number is None:
         return ABSENT
@@ -74,7 +80,7 @@ def distance(value: Any) -> str:
 
 
 def spread(values: Iterable[Any], form: Callable[[Any], str]) -> str:
-    """Mean ± sample standard deviation over seeds; the value alone where there is one."""
+    """Write mean ± sample standard deviation over seeds, or a single value alone."""
     numbers = [number for value in values if (number := finite(value)) is not None]
     if len(numbers) < 2:
         return form(numbers[0] if numbers else None)
@@ -82,7 +88,7 @@ def spread(values: Iterable[Any], form: Callable[[Any], str]) -> str:
 
 
 def clean(text: Any) -> str:
-    """Text from data on one line: characters that a terminal or a page would act on are replaced."""
+    """Clean text from data: one line, with control characters replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in " ".join(str(text).split()))
 
 
@@ -93,12 +99,12 @@ def short(text: Any, length: int) -> str:
 
 
 def nearest(task: dict[str, Any]) -> float | None:
-    """Eq. 6 to the nearest group of a task's record; None where no distance was measured."""
+    """Return the distance (Eq. 6) to the nearest group of a task's record; None if none was measured."""
     return min((number for value in task.get("group_distances") or [] if (number := finite(value)) is not None), default=None)
 
 
 def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
-    """The distance to the nearest group beside the threshold it was held against.
+    """Write the distance to the nearest group next to its threshold.
 
     Args:
         task: a task's record, or a decision.
@@ -115,7 +121,7 @@ def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
 
 
 def threshold_words(values: Iterable[float]) -> str:
-    """A threshold of all tasks, or the range of those that were chosen for each: ``0.5``, ``0.3 to 0.5``."""
+    """Write the threshold of all tasks, or the range if tasks differ: ``0.5``, ``0.3 to 0.5``."""
     found = sorted(set(values))
     return f"{found[0]:g}" + (f" to {found[-1]:g}" if len(found) > 1 else "")
 
@@ -126,7 +132,7 @@ def kind(record: dict[str, Any]) -> str | None:
 
 
 def decision(record: dict[str, Any]) -> str:
-    """What was decided for a task, and which expert serves it (without a run: which group); a dash where nothing is decided."""
+    """Describe the decision for a task and its expert (without a run: its group); a dash without a decision."""
     decided = kind(record)
     if decided is None:
         return ABSENT
@@ -137,25 +143,25 @@ def decision(record: dict[str, Any]) -> str:
 
 
 def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[float | None]]:
-    """From the accuracies after each task: each task's accuracy when just learned, and at the end."""
+    """Extract each task's accuracy when just learned, and at the end, from the accuracies after each task."""
     learned = [finite(row[index]) for index, row in enumerate(rows)]
     return learned, [finite(value) for value in rows[-1]] if rows else []
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things: ``1 cell``, ``3 cells``."""
+    """Write a count: ``1 cell``, ``3 cells``."""
     return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def sentence(summary: dict[str, Any]) -> str:
-    """What a run has learned, in one sentence.
+    """Summarize in one sentence what a run has learned.
 
     Args:
         summary: of any method; finished, unfinished, or before its first task.
     """
     tasks = summary["tasks"]
     if not tasks:
-        return "Nothing is learned yet."
+        return "Nothing has been learned yet."
     experts = {task["expert"] for task in tasks if task.get("expert") is not None}
     by = [*([counted(len(experts), "expert")] if experts else []), f"{parameters(summary.get('parameters'))} parameters"]
     begin = f"{counted(len(tasks), 'task')} learned {'' if summary.get('complete', True) else 'so far '}with {' and '.join(by)}"
@@ -164,7 +170,7 @@ def sentence(summary: dict[str, Any]) -> str:
 
 
 def _decided(tasks: list[dict[str, Any]]) -> str:
-    """How many cells were searched and reused, and how many tasks share an expert; empty where nothing is decided."""
+    """Count the cells searched and reused, and the tasks that share an expert; empty without decisions."""
     number = Counter(map(kind, tasks))
     cells = [(number[action], word) for action, word in (("search", "searched"), ("reuse-cell", "reused")) if number[action]]
     parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
@@ -177,11 +183,11 @@ def _decided(tasks: list[dict[str, Any]]) -> str:
 
 
 def _known(summary: dict[str, Any]) -> str:
-    """How much is right at the end, and what was forgotten; empty where nothing was judged."""
+    """Describe the final accuracy and forgetting; empty if nothing was evaluated."""
     right, change = finite(summary.get("ap")), finite(summary.get("af"))
     if right is None:
         return ""
-    known = f"{100 * right:.1f} % right on average"
+    known = f"{100 * right:.1f} % correct on average"
     pairs = zip(*learned_and_now(summary["accuracy"]), strict=True)
     changes = [now - first for first, now in pairs if first is not None and now is not None]
     if len(changes) < 2 or change is None:
@@ -195,16 +201,17 @@ def _known(summary: dict[str, Any]) -> str:
 
 
 def without_names(summary: dict[str, Any]) -> str:
-    """How well the tasks are known when their names are not given; empty for a run that is not finished."""
+    """Describe the accuracy without task names; empty for an unfinished run."""
     found = summary.get("task_free")
     if not found:
         return ""
-    share, routed = accuracy(found["mean_accuracy"]), accuracy(found["mean_routing"])
-    way = " (by the confidence of its heads, since the method has no way of its own)" if found.get("by") == "confidence" else ""
-    strange = f"; {accuracy(found['mean_strange'])} are taken for unlike anything learned" if "mean_strange" in found else ""
-    return f"Without task names: accuracy {share}, mean over tasks; the right task is found for {routed} of the test images{way}{strange}."
+    share, routed = accuracy(found["mean_accuracy"]), percent(found["mean_routing"])
+    way = " (by head confidence; this method has no task inference of its own)" if found.get("by") == "confidence" else ""
+    strange = f"; {percent(found['mean_strange'])} are flagged as unlike anything learned" if "mean_strange" in found else ""
+    found_task = f"the task is identified correctly for {routed} of the test images{way}"
+    return f"Without task names: accuracy {share}, mean over tasks; {found_task}{strange}."
 
 
 def curve(rows: list[list[float | None]]) -> list[float]:
-    """The mean accuracy over the tasks so far, after each task; NaN where that of a task is unknown."""
+    """Return the mean accuracy over the tasks so far, after each task; NaN if that of a task is unknown."""
     return [statistics.fmean(math.nan if (known := finite(value)) is None else known for value in row) for row in rows]

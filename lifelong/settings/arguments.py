@@ -1,4 +1,4 @@
-"""Public functions check what they are given by their own annotations, as the command line checks its flags by theirs."""
+"""Public functions check their arguments against their annotations, as the command line checks its flags."""
 
 import inspect
 import os
@@ -18,14 +18,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Place = str | os.PathLike[str]
-"""A file or a folder."""
+"""Path of a file or folder."""
 
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 MOST_WORKERS = 1024
-"""Runs at once, each in a process of its own."""
+"""Largest number of parallel runs, each in its own process."""
 
 MOST_THREADS = 1024
-"""Threads of a processor: many more than it has cores end the process."""
+"""Largest number of CPU threads: many more than there are cores crash the process."""
 
 Threads = Annotated[int, Ge(0), Le(MOST_THREADS)]
 Seconds = Annotated[float, Ge(0)]
@@ -35,13 +35,13 @@ Count = Annotated[int, Ge(0)]
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Hold the arguments of a function against its annotations: types, choices and ranges, strictly.
+    """Check the arguments of a function strictly against its annotations: types, choices and ranges.
 
-    Checked are numbers, texts, truth values, `Literal`, `Annotated` with bounds, paths, lists of these, mappings, callables and unions;
-    what is annotated otherwise passes. A number of numpy becomes one of Python.
+    Numbers, strings, booleans, `Literal`, `Annotated` with bounds, paths, lists of these, mappings, callables and unions are checked;
+    other annotations are not. NumPy numbers become Python numbers.
 
     Raises:
-        LifelongError: on a call, an argument is not what its annotation says; the line names the function, the argument and what is
+        LifelongError: on a call, an argument does not match its annotation; the message names the function, the argument and what is
             accepted.
     """
     signature = inspect.signature(function)
@@ -51,7 +51,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     def hints() -> dict[str, Any]:
         try:
             return get_type_hints(function, include_extras=True)
-        except NameError:  # a type that is imported for type checkers alone; an annotation that names it says nothing here
+        except NameError:  # a type imported for type checkers only; an annotation that names it cannot be checked here
             return {name: hint for name, hint in function.__annotations__.items() if not isinstance(hint, str)}
 
     @wraps(function)
@@ -72,10 +72,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def argument(function: str, name: str, hint: Any, value: Any) -> Any:
-    """One argument, held against its annotation.
+    """Check one argument against its annotation.
 
     Raises:
-        LifelongError: it is not what the annotation says.
+        LifelongError: the argument does not match its annotation.
     """
     try:
         return hold(hint, value)
@@ -84,7 +84,7 @@ def argument(function: str, name: str, hint: Any, value: Any) -> Any:
 
 
 def hold(hint: Any, value: Any) -> Any:
-    """A value, held against a type.
+    """Check a value against a type.
 
     Raises:
         ValueError: the type does not accept it; the message says what it accepts.
@@ -112,10 +112,10 @@ def hold(hint: Any, value: Any) -> Any:
 
 
 def words(hint: Any) -> str:
-    """What a type accepts, in words."""
+    """Describe what a type accepts."""
     origin = get_origin(hint)
     if origin in (Union, UnionType):
-        # A text is a path, too.
+        # A string is also a path.
         kinds = [kind for kind in get_args(hint) if kind is not NoneType]
         paths = any(kind is os.PathLike or get_origin(kind) is os.PathLike for kind in kinds)
         said = dict.fromkeys(words(kind) for kind in kinds if not (paths and kind is str))
@@ -145,12 +145,12 @@ def _one_of(kinds: Sequence[Any], value: Any) -> Any:
         except ValueError as error:
             reasons.append(str(error))
     others = [kind for kind in kinds if kind is not NoneType]
-    # Of one kind that may be absent its own words are the clearest: a near miss, the element of a list.
+    # Of an optional type, its own message is the clearest: a near miss, the element of a list.
     raise ValueError(reasons[list(kinds).index(others[0])] if len(others) == 1 else f"expected {words(Union[tuple(kinds)])}")  # noqa: UP007
 
 
 def _each(hint: Any, value: Any) -> list[Any]:
-    """The elements of a list, each held against its type; a text is no list, whatever Python says of it."""
+    """Check each element of a list against its type; a string does not count as a list."""
     value = unboxed(value)
     if isinstance(value, (str, bytes, PurePath, Mapping)) or not isinstance(value, Sequence):
         example = f"; write [{value!r}]" if isinstance(value, (str, int)) else ""
@@ -163,6 +163,6 @@ def _each(hint: Any, value: Any) -> list[Any]:
 
 
 def _shown(value: Any) -> str:
-    """A value on one line, not too long."""
+    """Show a value on one line, shortened to 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,12 +11,12 @@ from lifelong.settings.sockets import BACKBONES
 BatchNorm = Literal["shared", "per-task-stats", "per-task", "frozen"]
 
 BATCH_NORM = (
-    "batch norm of the shared network: one for all tasks; running statistics of each task's own; affine weights too;"
+    "batch norm of the shared network: shared by all tasks; running statistics per task; statistics and affine weights per task;"
     " or statistics frozen after the first task"
 )
 
 BACKBONE = (
-    "network: the light ResNet-18 of MNTDP; PAR's cell network with the cell DARTS_V1;"
+    "network architecture: the light ResNet-18 of MNTDP; PAR's cell network with the cell DARTS_V1;"
     " the AlexNet of HAT (biases) or of GPM (batch norm, no biases), for images of at least 19 x 19 pixels; or timm:NAME (needs timm)"
 )
 
@@ -26,49 +26,47 @@ class BackboneSettings:
     """The fixed network of a baseline."""
 
     backbone: Annotated[str, BACKBONES] = setting("light-resnet18", BACKBONE, tunable=False)
-    init_channels: Annotated[int, Ge(1)] = setting(
-        64, "channels of the network's first layer (the AlexNets grow wider, the others do not)", tunable=False
-    )
-    stem_pool: bool = setting(False, "max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
+    init_channels: Annotated[int, Ge(1)] = setting(64, "channels of the first layer (the AlexNets widen in later layers)", tunable=False)
+    stem_pool: bool = setting(False, "add a max-pool after the stem of the light ResNet-18 (authors' code; 4x less compute)", tunable=False)
     start: Literal["torch", "kaiming"] = setting(
         "torch",
-        "initial convolutions of the light ResNet-18: PyTorch's (MNTDP), or normal with variance 2 / outgoing connections (authors' code)",
+        "initialization of the light ResNet-18's convolutions: PyTorch's (MNTDP), or normal with variance 2 / fan-out (authors' code)",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedBackboneSettings(BackboneSettings):
-    """The fixed network of a baseline whose tasks share one."""
+    """The fixed network of a baseline that shares it between tasks."""
 
     batch_norm: BatchNorm = setting("shared", BATCH_NORM, tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(SharedBackboneSettings):
-    """Finetune has no hyper-parameters but its network."""
+    """Settings of Finetune: only its network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndependentSettings(BackboneSettings):
-    """Independent has no hyper-parameters but its network."""
+    """Settings of Independent: only its network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LwFSettings(SharedBackboneSettings):
     """Hyper-parameters of Learning without Forgetting (Li & Hoiem 2017)."""
 
-    kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss, summed over earlier tasks")
-    temperature: Annotated[float, Gt(0)] = setting(2.0, "temperature of the distillation")
-    train_old_heads: bool = setting(True, "train the heads of earlier tasks too, as the paper does")
+    kd_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the distillation loss, which is summed over earlier tasks")
+    temperature: Annotated[float, Gt(0)] = setting(2.0, "distillation temperature")
+    train_old_heads: bool = setting(True, "also train the heads of earlier tasks, as in the paper")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointSettings(SharedBackboneSettings):
-    """Joint has no hyper-parameters but its network, which starts anew at every task: it has no statistics to freeze."""
+    """Settings of Joint: only its network, which restarts from scratch at every task and so has no statistics to freeze."""
 
     batch_norm: Literal["shared", "per-task-stats", "per-task"] = setting(
         "shared",
-        "batch norm of the shared network: one for all tasks; running statistics of each task's own; or affine weights too",
+        "batch norm of the shared network: shared by all tasks; running statistics per task; or statistics and affine weights per task",
         tunable=False,
     )
 
@@ -84,21 +82,23 @@ class PenaltySettings(SharedBackboneSettings):
 class EWCSettings(PenaltySettings):
     """Hyper-parameters of Elastic Weight Consolidation (Kirkpatrick et al. 2017; online: Schwarz et al. 2018)."""
 
-    penalty_weight: Annotated[float, Ge(0)] = setting(1000.0, "lambda: half of it weights the quadratic penalty; goes with one `fisher`")
+    penalty_weight: Annotated[float, Ge(0)] = setting(
+        1000.0, "lambda: the quadratic penalty is weighted by lambda / 2; its scale depends on `fisher`"
+    )
     penalty: Literal["separate", "online", "average"] = setting(
         "separate",
-        "a penalty for each earlier task around its weights, or around the newest weights one with a running Fisher or with the mean of all"
-        " tasks' (authors' code)",
+        "form of the penalty: one for each earlier task around its weights, or a single one around the newest weights with a running"
+        " Fisher (online) or the mean of all tasks' Fishers (average, authors' code)",
         tunable=False,
     )
-    gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "what is left of earlier Fishers at a new task (online); 1: they add up")
+    gamma: Annotated[float, Ge(0), Le(1)] = setting(1.0, "decay factor of earlier Fishers at each new task (online); 1: they add up")
     fisher: Literal["exact", "signs", "sampled", "empirical", "batched"] = setting(
         "signs",
-        "estimator of the Fisher information: expectation over labels, the same by random signs, one drawn label, the true label,"
-        " or batch size times the squared mean gradient of a batch",
+        "estimator of the Fisher information: expectation over labels (exact), its estimate from random signs, one sampled label, the true"
+        " label (empirical), or batch size times the squared mean gradient of a batch",
     )
     fisher_samples: Annotated[int, Ge(0)] = setting(
-        0, "training images that the Fisher information is estimated from (signs: 512 of them at most); 0: all"
+        0, "number of training images used to estimate the Fisher information (signs: at most 512); 0: all"
     )
 
 
@@ -106,21 +106,23 @@ class EWCSettings(PenaltySettings):
 class MASSettings(PenaltySettings):
     """Hyper-parameters of Memory Aware Synapses (Aljundi et al. 2018)."""
 
-    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty; goes with one `importance`")
+    penalty_weight: Annotated[float, Ge(0)] = setting(1.0, "lambda: weight of the quadratic penalty; its scale depends on `importance`")
     importance: Literal["paper", "par-code"] = setting(
         "paper",
-        "size of each image's gradient, added over tasks; or what PAR's code calls MAS: batch size times the squared gradient of a batch,"
-        " averaged over tasks, with half the weight",
+        "weight importance: magnitude of each image's gradient, summed over tasks; or PAR's code: batch size times the squared gradient"
+        " of a batch, averaged over tasks, with half the penalty weight",
         tunable=False,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings(SharedBackboneSettings):
-    """What methods that keep images of earlier tasks have in common."""
+    """Settings shared by methods that store images of earlier tasks."""
 
-    memory_per_class: Annotated[int, Ge(1)] = setting(15, "images kept of each class of an earlier task (er: by the ring)", tunable=False)
-    memory_batch: Annotated[int, Ge(1)] = setting(64, "kept images that are drawn at each training step, as many as there are at most")
+    memory_per_class: Annotated[int, Ge(1)] = setting(
+        15, "images stored per class of earlier tasks (er: with memory_policy ring)", tunable=False
+    )
+    memory_batch: Annotated[int, Ge(1)] = setting(64, "stored images drawn at each training step (fewer if fewer are stored)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +130,9 @@ class ERSettings(ReplaySettings):
     """Hyper-parameters of Experience Replay (Chaudhry et al. 2019)."""
 
     memory_policy: Literal["ring", "reservoir"] = setting(
-        "ring", "what is kept: memory_per_class images of each class, or memory_size images of all that were seen", tunable=False
+        "ring", "which images to store: memory_per_class of each class, or memory_size of all images seen", tunable=False
     )
-    memory_size: Annotated[int, Ge(1)] = setting(1500, "images kept in all (reservoir)", tunable=False)
+    memory_size: Annotated[int, Ge(1)] = setting(1500, "total number of stored images (reservoir)", tunable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +141,8 @@ class AGEMSettings(ReplaySettings):
 
 
 PLAIN_SGD = (
-    "train by plain SGD, as in the paper: no weight decay, no momentum but lr / (1 - momentum) for a rate;"
-    " if false, as the training settings say (what is held is held all the same)"
+    "train with plain SGD, as in the paper: no weight decay, and learning rate lr / (1 - momentum) instead of momentum;"
+    " if false, use the training settings (protected directions or units stay protected)"
 )
 
 
@@ -150,9 +152,9 @@ class GPMSettings(SharedBackboneSettings):
 
     batch_norm: BatchNorm = setting("per-task-stats", BATCH_NORM, tunable=False)
     gpm_threshold: Annotated[float, Gt(0), Le(1)] = setting(
-        0.97, "epsilon: share of the squared norm of a layer's inputs that the directions kept of the first task carry"
+        0.97, "epsilon: share of the squared norm of a layer's inputs that the stored directions of the first task must explain"
     )
-    gpm_threshold_step: Annotated[float, Ge(0), Le(1)] = setting(0.003, "what epsilon grows by with each of the next nine tasks, up to 1")
+    gpm_threshold_step: Annotated[float, Ge(0), Le(1)] = setting(0.003, "increase of epsilon with each of the next nine tasks, up to 1")
     plain_sgd: bool = setting(True, PLAIN_SGD, tunable=False)
 
 
@@ -164,11 +166,13 @@ class HATSettings(SharedBackboneSettings):
         "light-resnet18", f"{BACKBONE} (PAR's cell network has no gates)", tunable=False
     )
     batch_norm: BatchNorm = setting("per-task", BATCH_NORM, tunable=False)
-    sparsity_weight: Annotated[float, Ge(0)] = setting(0.75, "c: weight of the penalty on units no earlier task uses (paper: 0.1 to 4)")
+    sparsity_weight: Annotated[float, Ge(0)] = setting(
+        0.75, "c: weight of the penalty on units that no earlier task uses (paper: 0.1 to 4)"
+    )
     s_max: Annotated[float, Gt(1)] = setting(400.0, "largest scale of the gates (paper: 25 to 800)")
     binary_masks: bool = setting(
         True,
-        "cut the masks of learned tasks to 0 or 1, so that no answer for them changes; if false, they are the gates at s_max",
+        "binarize the masks of learned tasks, so that predictions for them never change; if false, masks are the gates at s_max",
         tunable=False,
     )
     plain_sgd: bool = setting(True, PLAIN_SGD, tunable=False)
@@ -178,7 +182,7 @@ class HATSettings(SharedBackboneSettings):
 class CATSettings(HATSettings):
     """Hyper-parameters of CAT (Ke et al. 2020): those of HAT, and of the attention over similar tasks."""
 
-    attention_weight: Annotated[float, Ge(0)] = setting(1.0, "weight of the cross-entropy of the head that attends to similar tasks")
+    attention_weight: Annotated[float, Ge(0)] = setting(1.0, "cross-entropy weight of the head that attends to similar tasks")
     attention_heads: Annotated[int, Ge(1)] = setting(
-        5, "heads of the attention; at most, since they must divide the number of features (5 of 2000, 4 of 64)", tunable=False
+        5, "largest number of attention heads, which must divide the number of features (5 of 2000, 4 of 64)", tunable=False
     )

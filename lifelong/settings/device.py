@@ -1,6 +1,6 @@
-"""The name of a device as a person gives it: `auto`, `cpu`, `cuda`, `cuda:1`, ... or `mps`.
+"""Device names: `auto`, `cpu`, `cuda`, `cuda:1`, ... or `mps`.
 
-Whether there is such a device on this machine only PyTorch knows: `lifelong.experiment.machine.choose_device`.
+Only PyTorch knows whether this machine has the device: `lifelong.experiment.machine.choose_device`.
 """
 
 import re
@@ -8,23 +8,21 @@ import re
 from lifelong.errors import LifelongError, near_miss
 
 Device = str
-"""A device by its name; see `parse_device`."""
+"""Name of a device; see `parse_device`."""
 
 ACCELERATORS = {"cuda": True, "mps": False}
-"""The kinds of accelerators in the order in which `auto` looks for them, and whether one of several is named by a number."""
+"""Kinds of accelerators in the order in which `auto` tries them, and whether they are numbered."""
 
-ABOUT_DEVICE = (
-    "where to compute: cpu, cuda (the first GPU), cuda:1 (the second), mps (Apple's), or auto: the first there is of cuda, mps, cpu"
-)
+ABOUT_DEVICE = "device: cpu, cuda (first GPU), cuda:1 (second GPU), mps (Apple GPU), or auto (the first available of cuda, mps, cpu)"
 
 _MEANT = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "apple": "mps", "metal": "mps", "processor": "cpu", "host": "cpu"}
 
 
 def parse_device(name: Device) -> tuple[str, int | None]:
-    """The kind of a device, "auto" among them, and its number, if it has one.
+    """Split a device name into its kind, "auto" included, and its number, if any.
 
     Raises:
-        LifelongError: no device is named so.
+        LifelongError: the name is not valid.
     """
     kind, colon, number = str(name).partition(":")
     if kind not in ("auto", "cpu", *ACCELERATORS):
@@ -32,14 +30,14 @@ def parse_device(name: Device) -> tuple[str, int | None]:
     if not colon:
         return kind, None
     if not ACCELERATORS.get(kind):
-        raise LifelongError(f"--device {name}: only one is called {kind}, and it has no number; give --device {kind}")
+        raise LifelongError(f"--device {name}: {kind} has no number; use --device {kind}")
     if not re.fullmatch(r"[0-9]+", number):
-        raise LifelongError(f"--device {name}: '{number}' is no number of a card; they are counted from 0: {kind}:0, {kind}:1, ...")
+        raise LifelongError(f"--device {name}: '{number}' is not a device number; numbers start at 0: {kind}:0, {kind}:1, ...")
     return kind, int(number)
 
 
 def _meant(word: str) -> str:
-    """The end of an error line about an unknown kind."""
+    """Suggest a kind of device, as the end of an error message."""
     numbered = re.fullmatch(r"([a-z]+)[-_ ]?([0-9]+)", word.lower())
     kind = numbered[1] if numbered else word.lower()
     kind = _MEANT.get(kind, kind)

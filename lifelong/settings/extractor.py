@@ -1,4 +1,4 @@
-"""The feature extractor of the methods that look at frozen features."""
+"""Settings of the frozen feature extractor."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -9,12 +9,12 @@ from lifelong.settings.sockets import EXTRACTORS
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorSettings:
-    """Which frozen features a method looks at."""
+    """Which frozen features a method uses."""
 
     extractor: Annotated[str, EXTRACTORS] = setting(
         "auto",
         "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
-        "auto: pixels for the stream 'digits' only, else resnet18",
+        "auto: pixels for the stream 'digits', else resnet18",
         tunable=False,
     )
     feature_input: Literal["task", "imagenet"] = setting(

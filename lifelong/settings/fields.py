@@ -1,4 +1,4 @@
-"""The fields of a settings class, read as data: what each accepts, in words, and whether a value is accepted."""
+"""The fields of a settings class as data: what each accepts, and whether a value is valid."""
 
 import dataclasses
 import json
@@ -19,11 +19,11 @@ class Setting:
     """One hyper-parameter.
 
     Attributes:
-        name: its key; its flag is the same with dashes.
-        hint: its type, with its range (`Annotated`).
-        default: its value when nothing is given.
-        help: what it does.
-        tunable: whether it may differ from task to task.
+        name: key; the flag is the same with dashes.
+        hint: type, with its range (`Annotated`).
+        default: value when none is given.
+        help: what the setting does.
+        tunable: whether it may differ between tasks.
     """
 
     name: str
@@ -34,41 +34,41 @@ class Setting:
 
     @property
     def flag(self) -> str:
-        """Its command-line flag."""
+        """The command-line flag of the setting."""
         return flag(self.name)
 
 
 def flag(key: str) -> str:
-    """The command-line flag of a key: ``batch_size`` is ``--batch-size``."""
+    """Return the command-line flag of a key: ``batch_size`` is ``--batch-size``."""
     return "--" + key.replace("_", "-")
 
 
 def settings_of(cls: type[Any]) -> dict[str, Setting]:
-    """The hyper-parameters of a settings class by name, in the order of declaration."""
+    """Return the hyper-parameters of a settings class by name, in order of declaration."""
     hints = get_type_hints(cls, include_extras=True)
     return {f.name: Setting(f.name, hints[f.name], f.default, help_of(f), _tunable(cls, f.name)) for f in dataclasses.fields(cls)}
 
 
 def _tunable(cls: type[Any], name: str) -> bool:
-    """Whether all classes that declare a setting let it differ from task to task: another default does not change that."""
+    """Tell whether every class that declares a setting makes it tunable: a subclass with another default does not change that."""
     declared = [base.__dataclass_fields__.get(name) for base in cls.__mro__ if dataclasses.is_dataclass(base)]
     return all(tunable_of(field) for field in declared if field is not None)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON and TOML know it: tuples are lists."""
+    """Convert a value to JSON and TOML types: tuples become lists."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def show(value: Any) -> str:
-    """A value as it stands in a TOML file: JSON's form, but for one character that TOML wants escaped."""
+    """Write a value as TOML: like JSON, except for one character that TOML requires escaped."""
     return json.dumps(plain(value), ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def show_default(value: Any) -> str:
-    """A value as a person would write it on the command line; an empty list is "none"."""
+    """Write a value as on the command line; an empty list is "none"."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(show_default, value)) or "none"
     return value if isinstance(value, str) else show(value)
@@ -86,7 +86,7 @@ _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
 def expected(hint: Any) -> str:
-    """What a type accepts, in words, such as "an integer >= 1"."""
+    """Describe what a type accepts, such as "an integer >= 1"."""
     if get_origin(hint) is Annotated and (said := [item.text for item in hint.__metadata__ if isinstance(item, Words)]):
         return said[0]
     if get_origin(hint) is Annotated and registry_of(hint) is not None:
@@ -105,23 +105,23 @@ def expected(hint: Any) -> str:
 
 
 def registry_of(hint: Any) -> Registry[Any] | None:
-    """The registry that a type takes its names from (`Annotated[str, MEASURES]`); None where it is of another kind."""
+    """Return the registry that a type takes its names from (`Annotated[str, MEASURES]`), or None."""
     found = hint.__metadata__ if get_origin(hint) is Annotated else ()
     return next((item for item in found if isinstance(item, Registry)), None)
 
 
 def check(hint: Any, value: Any) -> Any:
-    """Hold a value against a type and its range, strictly: no text for a number, no ``true`` or 3.5 for an integer.
+    """Check a value strictly against a type and its range: no string for a number, no ``true`` or 3.5 for an integer.
 
     Args:
         hint: the type; may be `Annotated` with bounds.
-        value: what was given. An integer passes for a number, a list for a tuple, and numpy's values for Python's.
+        value: the value to check. Integers count as numbers, lists as tuples, and NumPy values as Python values.
 
     Returns:
-        The value, as the type has it.
+        The value, converted to the type.
 
     Raises:
-        ValueError: the value is not accepted; the message says what is.
+        ValueError: the value is not valid; the message says what is.
     """
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -132,7 +132,7 @@ def check(hint: Any, value: Any) -> Any:
             return value
         raise ValueError("expected " + expected(hint) + _suggestion(value, registry))
     if isinstance(value, str) and not value.isascii() and _torn(value):
-        raise ValueError("expected a text of whole characters: a name that is not valid UTF-8 cannot be kept; rename the file")
+        raise ValueError("expected valid UTF-8; rename the file")
     if isinstance(value, int) and value not in INTEGERS:
         raise ValueError(f"expected {expected(hint)}, of at most 64 bits")
     if isinstance(value, list) and get_origin(hint.__origin__ if get_origin(hint) is Annotated else hint) is tuple:
@@ -145,7 +145,7 @@ def check(hint: Any, value: Any) -> Any:
 
 
 def _torn(text: str) -> bool:
-    """Whether a text holds bytes that are no character, as names of files can."""
+    """Tell whether a string holds bytes that are not valid UTF-8, as file names can."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -154,11 +154,11 @@ def _torn(text: str) -> bool:
 
 
 def unboxed(value: Any) -> Any:
-    """A number of numpy as one of Python, an array as a list; everything else as it is."""
+    """Convert NumPy numbers and arrays to Python numbers and lists; return anything else unchanged."""
     return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
 
 
 def _suggestion(value: Any, choices: Iterable[Any]) -> str:
-    """The near miss among the choices, if there is one; they have all been named already."""
+    """Suggest the closest choice, if one is close."""
     text = near_miss(value, map(str, choices)) if isinstance(value, str) else ""
     return text if "did you mean" in text else ""

@@ -1,26 +1,26 @@
-"""The presets, as data: which settings differ from their defaults under each, for every stream and for some.
+"""The presets as data: which settings differ from their defaults, on every stream and on particular ones.
 
 ``paper``
-    The paper's text. The defaults of the settings are the paper's, and where the paper is silent they are the settings of the
-    authors' run files for CIFAR100-10 and MiniImageNet-20 (100 epochs of search and of training, batch 64, weight decay 0.003,
-    patience 20), so that this preset changes nothing but on CTrL's streams: there the run files have other lengths.
+    The paper's text. Defaults are the paper's; where the paper is silent, they are those of the authors' run files for CIFAR100-10
+    and MiniImageNet-20 (100 epochs of search and of training, batch 64, weight decay 0.003, patience 20). This preset therefore
+    changes nothing, except on CTrL's streams, whose run files have other lengths.
 
 ``authors-code``
-    What the authors' public code does where it differs from the paper, or from what this library takes to be right where the
-    paper is silent; `docs/methods/par.md` has the table, made of this one, and says what is not followed. Rows of the code's behaviour
-    that are not listed are the defaults already. On CTrL's streams the run files add a weight decay outside the paper's grid and, but
-    for S-, cuts on a plateau for the paper's cosine. Baselines have run files for MiniImageNet alone; elsewhere their own weights are the
-    arguments' defaults, and how networks are trained is the same for all methods.
+    What the authors' public code does where it differs from the paper, or from this library's reading where the paper is silent;
+    `docs/methods/par.md` has the table, generated from this one, and says what is not followed. Behaviour of the code that is not
+    listed is already the default. On CTrL's streams the run files add a weight decay outside the paper's grid and, except for S-,
+    replace the paper's cosine by cuts on a plateau. Baselines have run files for MiniImageNet only; elsewhere their own weights are
+    the arguments' defaults, and all methods are trained alike.
 
 ``quick``
-    Small and short, for a laptop: narrow experts and few epochs. The baselines take PAR's cell network with a fixed cell, so that
-    every method's expert has the same width and their sizes and accuracies can be compared; but for those that gate units or grow by
-    blocks, which take a narrow ResNet-18. The same for all streams.
+    Small and short, for a laptop: narrow experts and few epochs, the same for all streams. The baselines use PAR's cell network with
+    a fixed cell, so that all networks have the same width and their sizes and accuracies are comparable; methods that gate units or
+    grow by blocks use a narrow ResNet-18.
 
-There is no run file for S_long; it takes the row of S-. Streams that are not named here, one's own among them, take the defaults.
+There is no run file for S_long, which uses the row of S-. Streams not named here, including your own, use the defaults.
 
-A preset names the class that declares a setting; it holds for every method whose settings derive from that class. Beside the settings of a
-method may stand those of training, which then are that method's.
+A preset names the class that declares a setting, and applies to every method whose settings derive from that class. Training settings
+listed under a method's class apply to that method only.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
 
 DEFAULT: Preset = "paper"
-"""The preset where none is asked for."""
+"""The preset if none is given."""
 
 Values = dict[type[Any], dict[str, Any]]
 """Settings by the class that declares them."""
@@ -83,8 +83,8 @@ PRESETS: dict[Preset, Values] = {
 }
 
 OWN_IMAGES: Values = {PARSettings: {"few_images": 20}}
-"""What is set on a stream of one's own images, where no number of this library or of the paper is to be met: but by the presets that
-follow the paper or the code, if one asks for them by name."""
+"""What is set on your own images, where no published number has to be matched. Presets that follow the paper or the code do not set it
+if you name them."""
 
 _CTRL_EPOCHS = {
     "ctrl-s-minus": 300,
@@ -97,8 +97,8 @@ _CTRL_EPOCHS = {
 
 
 def _ctrl(stream: str, **differing: Any) -> Values:
-    """What holds on a stream of CTrL under both presets, and what differs."""
-    # Patience 100 is that of the one run file with a cosine: it ends the training. Those with a plateau have 30: it cuts the rate.
+    """Return the settings of a CTrL stream under both presets, with those that differ."""
+    # Patience 100 comes from the only run file with a cosine: it ends training. Those with a plateau have 30: it cuts the rate.
     training = {"epochs": _CTRL_EPOCHS[stream], "batch_size": 32, "patience": 100, **differing}
     return {TrainingSettings: training, SearchSettings: {"search_epochs": 50}}
 
@@ -108,8 +108,8 @@ def _plateau(factor: float) -> dict[str, Any]:
 
 
 def _mini(weight_decay: float = 0.001, **own: Any) -> dict[str, Any]:
-    """A run file of a baseline on MiniImageNet-20: how it is trained, and settings of its own."""
-    # Batch 64 is the default. None stops early: the epoch with the best validation accuracy is kept.
+    """Return the settings of a baseline's run file on MiniImageNet-20: of training, and its own."""
+    # Batch 64 is the default. No early stopping: the epoch with the best validation accuracy is kept.
     return {"epochs": 50, "lr": 0.025, "weight_decay": weight_decay, "clip_norm": 5.0, "patience": 0, **own}
 
 
@@ -119,7 +119,7 @@ _MINI: Values = {
     LwFSettings: _mini(kd_weight=2.0),
     IndependentSettings: _mini(0.003),
     PNNSettings: _mini(0.03),
-    # What its run file asks for is not read, but for the learning rate.
+    # Its code ignores the run file, except for the learning rate.
     LearnToGrowSettings: _mini(
         0.0003, epochs=20, batch_size=128, lr=0.01, search_epochs=100, search_lr=0.025, search_alpha_lr=0.01, search_alpha_decay=0.0003
     ),
@@ -138,24 +138,24 @@ STREAM_PRESETS: dict[Preset, dict[str, Values]] = {
     },
     "quick": {},
 }
-"""What a preset sets on a stream, over what it sets on all. Source: the authors' run files, `par2.sh`."""
+"""What a preset sets on a particular stream, overriding what it sets on all. Source: the authors' run files, `par2.sh`."""
 
 ABOUT: dict[Preset, str] = {
-    "paper": "the paper's text; where it is silent, the authors' run settings",
+    "paper": "the paper's text, completed by the authors' run settings",
     "authors-code": "what the authors' public code does where it differs from the paper",
     "quick": "small and short, for a laptop",
 }
-"""One line about each preset, for help texts."""
+"""One line per preset, for help texts."""
 
 
 def preset_values(preset: Preset | None, stream: str, settings: type[Any], method: type[Any] | None = None) -> dict[str, Any]:
-    """What a preset sets in a settings class on a stream, with fewer images or all; everything else keeps its default.
+    """Return what a preset sets in a settings class on a stream; everything else keeps its default.
 
     Args:
-        preset: its name; None: none was asked for, which is "paper" with what suits one's own images.
+        preset: its name; None: "paper", with the settings for your own images.
         stream: its name, address or path.
-        settings: of a method, or of training.
-        method: the settings class of the method that is trained, whose rows may say how.
+        settings: settings class of a method, or of training.
+        method: settings class of the method being trained, whose rows may set training settings.
     """
     name, chosen = stream.partition("?")[0], preset or DEFAULT
     own = preset in (None, "quick") and (":" in name or name.endswith(".toml"))

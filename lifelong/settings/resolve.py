@@ -1,7 +1,7 @@
-"""From presets, a configuration file and flags to the one configuration of a run; and back to a file.
+"""Resolve presets, a configuration file and flags into the configuration of a run, and write it back to a file.
 
-Later wins: defaults, preset, configuration file, flags. The file is flat TOML: the keys of a run (stream, method, seed, preset) and
-any hyper-parameter, with underscores or dashes, and what is tuned (grid, tolerance, trials).
+The order of precedence, lowest first: defaults, preset, configuration file, flags. The file is flat TOML: the keys of a run (stream,
+method, seed, preset), any hyper-parameter, with underscores or dashes, and the keys of tuning (grid, tolerance, trials).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,12 +20,12 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS, Range, TuningSettings, parts_of, values_of
 
 RUN_KEYS: dict[str, Any] = {"stream": str, "method": str, "seed": Annotated[int, Ge(0)], "preset": Preset}
-"""The keys of a run that are no hyper-parameters, with their types."""
+"""The keys of a run other than hyper-parameters, with their types."""
 
 
 @dataclass(frozen=True)
 class _Given:
-    """A value that a person gave, and where.
+    """A given value and its origin.
 
     Attributes:
         key: with underscores.
@@ -41,7 +41,7 @@ class _Given:
         return f"{flag(self.key)} {show(self.value)}" if self.file is None else f"{self.file}: {self.key} = {show(self.value)}"
 
     def check(self, hint: Any) -> Any:
-        """The value, held against its type."""
+        """Check the value against its type."""
         try:
             return check(hint, self.value)
         except ValueError as error:
@@ -60,23 +60,23 @@ def resolve(
     compared: Iterable[str] = (),
     presets: bool = True,
 ) -> RunConfig:
-    """The configuration of one run.
+    """Resolve the configuration of one run.
 
     Args:
-        stream: a stream's name or the path of its TOML file; None: the configuration file says it.
+        stream: a stream's name or the path of its TOML file; None: taken from the configuration file.
         method: a method's name; None: the configuration file's, else "par".
         seed: at least 0; None: the configuration file's, else 0.
         preset: a preset's name; None: the configuration file's, else "paper".
         config_file: flat TOML, or None.
-        overrides: hyper-parameters by key; they win over everything else.
+        overrides: hyper-parameters by key, which override everything else.
         methods: every known method's settings class by the method's name.
-        compared: names of methods that are run with the same flags: a key of one of them is passed over where it is not a
-            setting of `method`, also in a grid.
-        presets: whether a setting that is not given is as the preset says; if not, it has its default.
+        compared: names of methods run with the same flags: a key of one of them is ignored if it is not a setting of `method`,
+            also in a grid.
+        presets: whether settings that are not given come from the preset; otherwise they have their defaults.
 
     Raises:
-        LifelongError: a key is unknown or of another method, a value is of the wrong type or out of range, the file cannot be
-            read, or no stream is given.
+        LifelongError: a key is unknown or belongs to another method, a value has the wrong type or is out of range, the file
+            cannot be read, or no stream is given.
     """
     flags = {"stream": stream, "method": method, "seed": seed, "preset": preset, **overrides}
     given = _read(config_file) if config_file is not None else {}
@@ -92,7 +92,7 @@ def resolve(
     known = settings_of(TrainingSettings) | settings_of(settings)
     _refuse_strangers(given, known, method, methods, compared)
     tuning = _tuning(given, known, method, methods, compared)
-    # What is tuned has no value of its own.
+    # A tuned setting has no fixed value.
     given = {key: item for key, item in given.items() if tuning is None or key not in tuning.keys}
     values = {key: given[key].check(item.hint) for key, item in known.items() if key in given}
 
@@ -116,21 +116,21 @@ def resolve(
 
 
 def unknown_method(name: str, known: Iterable[str]) -> str:
-    """The words about a method that is not known: the nearest name, or where one's own come from."""
+    """Explain that a method is unknown: the nearest name, or how to load your own."""
     hint = near_miss(name, known)
-    own = "" if "did you mean" in hint else " (one of your own: --plugin FILE.py, import its module, or install its package)"
+    own = "" if "did you mean" in hint else " (if it is your own: --plugin FILE.py, import its module, or install its package)"
     return f"unknown method '{name}'{hint}{own}"
 
 
 def flat(config: RunConfig) -> dict[str, Any]:
-    """Everything that decides a run's numbers in one flat dict, as JSON and TOML know it."""
+    """Return everything that determines a run's numbers as one flat dict of JSON and TOML types."""
     return {key: value for _, group in _groups(config) for key, value in group.items()}
 
 
 def default_values(config: RunConfig) -> dict[str, Any]:
-    """Return the default of every setting of a run's method and training, as JSON and TOML know it.
+    """Return the default of every setting of a run's method and training, as JSON and TOML types.
 
-    A run that was begun before a setting existed behaved as its default does.
+    A run started before a setting existed behaved as with its default.
     """
     known = settings_of(TrainingSettings) | settings_of(type(config.settings))
     tuned = () if config.tuning is None else config.tuning.keys
@@ -138,11 +138,11 @@ def default_values(config: RunConfig) -> dict[str, Any]:
 
 
 def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
-    """Give a setting that a run does not know, since it was started before it existed, its default, whatever a preset says of it now.
+    """Give settings that did not exist when a run was started their defaults, whatever a preset sets now.
 
     Args:
-        config: as it would be started today. A value that no preset gives was asked for, and stays.
-        stored: what the run was started with, by key (see `flat`).
+        config: the configuration of a run started today. A value that no preset sets was asked for, and stays.
+        stored: the settings that the run was started with, by key (see `flat`).
     """
     presets = [config.preset, *([None] if config.preset == DEFAULT else [])]
     classes = [(TrainingSettings, type(config.settings)), (type(config.settings), None)]
@@ -155,7 +155,7 @@ def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
 
 
 def config_toml(config: RunConfig) -> str:
-    """The configuration as a TOML file with a comment over each group; `resolve` reads it back to an equal configuration."""
+    """Write the configuration as TOML with a comment above each group; `resolve` reads it back to an equal configuration."""
     parts = [
         "\n".join([f"# {title}", *(f"{key} = {show(value)}" for key, value in group.items()), ""])
         for title, group in _groups(config)
@@ -167,9 +167,9 @@ def config_toml(config: RunConfig) -> str:
 def _groups(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "The run; repeat it with: lifelong run --config THIS_FILE --out DIR", {key: getattr(config, key) for key in RUN_KEYS}
     tuned = () if config.tuning is None else config.tuning.keys
-    yield "How networks are trained, the same for every method", _plain_values(config.training, tuned)
+    yield "Training, the same for every method", _plain_values(config.training, tuned)
     yield f"Hyper-parameters of {config.method} (explained by: lifelong methods {config.method})", _plain_values(config.settings, tuned)
-    yield "Chosen for each task by its validation images", {} if config.tuning is None else config.tuning.flat()
+    yield "Tuned for each task on its validation images", {} if config.tuning is None else config.tuning.flat()
 
 
 def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
@@ -177,12 +177,12 @@ def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
 
 
 def _of(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that are settings of a class."""
+    """Return those values that are settings of a class."""
     return {key: value for key, value in values.items() if key in settings_of(cls)}
 
 
 def _read(file: Path) -> dict[str, _Given]:
-    """What a configuration file gives."""
+    """Read a configuration file."""
     try:
         content = read_toml(file)
     except OSError as error:
@@ -193,7 +193,7 @@ def _read(file: Path) -> dict[str, _Given]:
     for name, value in content.items():
         key = name.replace("-", "_")
         if isinstance(value, dict):
-            raise LifelongError(f"{file}: [{name}] is a section; settings stand one below the other, without sections")
+            raise LifelongError(f"{file}: [{name}] is a section; write all settings at the top level, without sections")
         if key in given:
             raise LifelongError(f"{file}: {key} is given twice, with a dash and with an underscore; keep one")
         given[key] = _Given(key, value, file)
@@ -207,7 +207,7 @@ def _refuse_strangers(
     methods: Mapping[str, type[Any]],
     compared: Iterable[str],
 ) -> None:
-    """Raise for a key that is no setting of the run, unless another compared method has it."""
+    """Raise for a key that is not a setting of the run, unless another compared method has it."""
     also = {key for name in compared for key in settings_of(methods[name])}
     for item in given.values():
         if item.key in RUN_KEYS or item.key in TUNING_KEYS or item.key in known or item.key in also:
@@ -231,11 +231,11 @@ def _tuning(
     methods: Mapping[str, type[Any]],
     compared: Iterable[str],
 ) -> TuningSettings | None:
-    """What is tuned; None if there is no grid, or nothing in it is a setting of this method but of others that are compared."""
+    """Return what is tuned; None without a grid, or if its keys are settings of other compared methods only."""
     rest = {key: given[key].check(TUNING_KEYS[key]) for key in ("tolerance", "trials") if key in given}
     if "grid" not in given:
         for key in rest:
-            raise LifelongError(f"{given[key]}: nothing is tuned without --grid, which says what is tried")
+            raise LifelongError(f"{given[key]}: needs --grid, which lists the values to try")
         return None
     item = given["grid"]
     compared = list(compared)
@@ -251,7 +251,7 @@ def _tuning(
                 raise ValueError(f"{key} is given by {given[key]} too; keep one")
         tuning = TuningSettings(grid=tuple(grid), **rest)
         if tuning.trials and tuning.tolerance:
-            raise ValueError("with --trials candidates have no order of yours, which --tolerance needs; keep one")
+            raise ValueError("--tolerance cannot be combined with --trials, because Optuna decides the order of the candidates")
         ranges = [key for key, values in grid if isinstance(values, Range)]
         if ranges and not tuning.trials:
             raise ValueError(f"a range ({ranges[0]}) needs --trials N; or list its values, separated by commas")
@@ -261,22 +261,22 @@ def _tuning(
 
 
 def _check_combinations(config: RunConfig, tuning: TuningSettings, label: str) -> None:
-    """See that whatever may be chosen goes together."""
+    """Check that all combinations of tuned values are valid."""
     if "weight_decay" in tuning.keys and config.training.weight_decay_grid:
-        raise LifelongError(f"{label}weight_decay cannot be tuned beside --weight-decay-grid, which chooses it already; keep one")
+        raise LifelongError(f"{label}weight_decay cannot be tuned together with --weight-decay-grid, which already chooses it; keep one")
     for values in tuning.combinations():
         _check_thresholds(config.with_values(values).settings, label)
 
 
 def _check_thresholds(settings: Any, label: str) -> None:
-    """A cell can only be reused farther away than an expert: beta must not be below alpha."""
+    """Check that beta is not below alpha: a cell is reused at larger distances than an expert."""
     alpha, beta = getattr(settings, "alpha", None), getattr(settings, "beta", None)
     if alpha is not None and beta is not None and beta < alpha:
         raise LifelongError(f"{label}beta = {beta} is below alpha = {alpha}; it must be at least alpha")
 
 
 def _label(given: Mapping[str, _Given], *keys: str) -> str:
-    """The start of an error line: the file that the first of these keys to be given comes from, or its flag."""
+    """Start an error message with the origin of the first of these keys that was given: its file or its flag."""
     for key in keys:
         if key in given:
             file = given[key].file

@@ -1,4 +1,4 @@
-"""What decides a run's numbers, and what only says where things are."""
+"""What determines a run's numbers, and the environment that does not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,16 +14,16 @@ Preset = Literal["paper", "authors-code", "quick"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides the numbers of a run.
+    """Everything that determines the numbers of a run.
 
     Attributes:
         stream: a stream's name, or the path of a TOML file.
         method: a registered method's name.
-        seed: of the stream's draws, the initial weights and every other random number.
-        preset: where the settings that were not given came from.
+        seed: random seed of the stream's draws, the initial weights and everything else.
+        preset: source of the settings that were not given.
         training: how networks are trained.
         settings: the method's hyper-parameters.
-        tuning: what is chosen for each task by its validation images; None: nothing, all is as `training` and `settings` say.
+        tuning: what is tuned for each task on its validation images; None: nothing.
     """
 
     stream: str
@@ -35,7 +35,7 @@ class RunConfig:
     tuning: TuningSettings | None = None
 
     def with_values(self, values: Mapping[str, Any]) -> "RunConfig":
-        """The same with other values of some settings of training or of the method, by key."""
+        """Return a copy with other values of some settings of training or of the method, by key."""
         training, settings = (
             replace(group, **{field.name: values[field.name] for field in fields(group) if field.name in values})
             for group in (self.training, self.settings)
@@ -45,17 +45,17 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where things are on this machine.
+    """Paths, weights, device and other properties of this machine.
 
     Attributes:
         data: folder with one folder per image source; None: none.
         weights: file with the extractor's weights; None: none.
-        device: where to compute; a name that `lifelong.settings.device.parse_device` knows.
-        threads: threads of the processor; 0: one for images of up to 16 pixels a side, all cores for larger ones.
-        at_once: how many runs share the cores; set by a sweep.
-        save_every: seconds between two saves of the computation under way.
-        download: whether sources and weights that are missing may be fetched from the hub.
-        skip_broken: leave out images that cannot be used, instead of failing.
+        device: device name; see `lifelong.settings.device.parse_device`.
+        threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores).
+        at_once: number of runs that share the cores; set by a sweep.
+        save_every: seconds between saves of the computation in progress.
+        download: whether to download missing sources and weights from the Hugging Face Hub.
+        skip_broken: skip unusable images instead of failing.
         observers: names of registered observers that are told how far a run has come.
     """
 

@@ -1,4 +1,4 @@
-"""What a setting may name, and a person may add to: measures, regularizers, networks and extractors."""
+"""Registries that settings choose from and users can extend: measures, regularizers, networks and extractors."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ MEASURES: Registry[Any] = Registry(
     Entry(
         "prototype-kl",
         "lifelong.relatedness.measures:PrototypeKL",
-        "the KL divergence, estimated by distances to the nearest prototypes",
+        "KL divergence, estimated from distances to the nearest prototypes",
         "Wang et al., CVPR 2023, Eq. 2-4",
     ),
 )
-"""How far a task is from each earlier one; see `lifelong.relatedness.measures`."""
+"""Measures of how far a task is from each earlier one; see `lifelong.relatedness.measures`."""
 
 REGULARIZERS: Registry[Any] = Registry(
     "regularizer",
     Entry(
         "distillation",
         "lifelong.methods.regularizers:Distillation",
-        "the outputs of the group's earlier heads on the new images are kept",
+        "preserves the outputs of the group's earlier heads on the new images",
         "Wang et al., CVPR 2023, Eq. 7-9",
     ),
 )
-"""What keeps a shared expert at its earlier tasks; see `lifelong.methods.regularizers`."""
+"""What preserves the earlier tasks of a shared expert; see `lifelong.methods.regularizers`."""
 
 BACKBONES: Registry[Any] = Registry(
     "backbone",
@@ -34,7 +34,7 @@ BACKBONES: Registry[Any] = Registry(
     Entry("alexnet-gpm", "lifelong.methods.backbone:alexnet_gpm", "an AlexNet with batch norm and no biases", "Saha et al., ICLR 2021"),
     families={"timm": "lifelong.methods.backbone:of_timm"},
 )
-"""Networks of the baselines, from images to features; see `lifelong.methods.backbone`."""
+"""Networks of the baselines, which map images to features; see `lifelong.methods.backbone`."""
 
 OBSERVERS: Registry[Any] = Registry(
     "observer",
@@ -48,6 +48,6 @@ EXTRACTORS: Registry[Any] = Registry(
     "extractor",
     Entry("auto", "lifelong.relatedness.extractor:open_resnet18", "pixels for the stream 'digits', else resnet18", ""),
     Entry("resnet18", "lifelong.relatedness.extractor:open_resnet18", "a ResNet-18 trained on ImageNet", "Wang et al., CVPR 2023"),
-    Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels themselves, which need no weights", ""),
+    Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels, without weights", ""),
 )
-"""Frozen features that distances are measured on; see `lifelong.relatedness.extractor`."""
+"""Frozen features on which distances are measured; see `lifelong.relatedness.extractor`."""

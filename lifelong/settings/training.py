@@ -1,4 +1,4 @@
-"""What every method's training is told: optimizer, schedule, length."""
+"""Training settings of every method: optimizer, schedule, length."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -17,30 +17,32 @@ class TrainingSettings:
     Source: PAR section 4.1 (SGD, momentum, rate, cosine, weight-decay grid); where the paper is silent, the authors' code.
     """
 
-    epochs: Annotated[int, Ge(1)] = setting(100, "epochs of training per task")
+    epochs: Annotated[int, Ge(1)] = setting(100, "training epochs per task")
     batch_size: Annotated[int, Ge(2)] = setting(64, "images per training step")
     lr: Annotated[float, Gt(0)] = setting(0.01, "initial learning rate of SGD")
     momentum: Annotated[float, Ge(0), Lt(1)] = setting(0.9, "momentum of SGD")
-    weight_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of SGD (coupled, as an L2 penalty)")
+    weight_decay: Annotated[float, Ge(0)] = setting(0.003, "weight decay of SGD, coupled as an L2 penalty")
     weight_decay_grid: tuple[Annotated[float, Ge(0)], ...] = setting(
-        (), "weight decays to choose from, per task, by validation accuracy (paper: 0.0003 0.001 0.003 0.01); overrides weight_decay"
+        (), "weight decays to choose from for each task by validation accuracy (paper: 0.0003 0.001 0.003 0.01); overrides weight_decay"
     )
     schedule: Literal["cosine", "plateau"] = setting(
-        "cosine", "learning rate over the epochs: cosine to zero, or cut on a plateau of the validation accuracy"
+        "cosine", "learning-rate schedule: cosine to zero, or cut when the validation accuracy reaches a plateau"
     )
     patience: Annotated[int, Ge(0)] = setting(
-        20, "epochs without a better validation accuracy before training stops (cosine) or the rate is cut (plateau); 0: never"
+        20, "epochs without better validation accuracy before training stops (cosine) or the rate is cut (plateau); 0: never"
     )
-    plateau_factor: Annotated[float, Gt(0), Lt(1)] = setting(0.1, "factor of a cut of the learning rate (plateau)")
+    plateau_factor: Annotated[float, Gt(0), Lt(1)] = setting(0.1, "factor by which the learning rate is cut (plateau)")
     min_lr: Annotated[float, Ge(0)] = setting(1e-6, "lowest learning rate (plateau)")
-    clip_norm: Annotated[float, Ge(0)] = setting(10.0, "gradients are scaled down to at most this norm; 0: not at all")
-    augment: bool = setting(True, "crop, flip and jitter training images as the task's augmentation policy says")
+    clip_norm: Annotated[float, Ge(0)] = setting(10.0, "largest gradient norm, to which larger gradients are scaled down; 0: no clipping")
+    augment: bool = setting(True, "augment training images (crop, flip, jitter) according to the task's policy")
     precision: Precision = setting(
         "auto",
-        "precision of forward passes, losses and gradients in training: float32, tf32 (NVIDIA from Ampere on), bf16 (autocast); "
+        "precision of forward passes, losses and gradients in training: float32, tf32 (NVIDIA Ampere or newer), bf16 (autocast); "
         "auto: float32. Statistics, distances and accuracies always stay in float32 or float64",
         tunable=False,
     )
     compile: bool = setting(
-        False, "compile networks with torch.compile, on CUDA only: pays for its start (about a minute) in long trainings", tunable=False
+        False,
+        "compile networks with torch.compile (CUDA only): takes about a minute to start, and pays off in long trainings",
+        tunable=False,
     )

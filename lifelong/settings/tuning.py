@@ -1,6 +1,6 @@
-"""Which hyper-parameters are chosen while a stream is learned, among which values, and how one is taken.
+"""Which hyper-parameters are tuned while a stream is learned, over which values, and how one is chosen.
 
-A grid is written as ``lr=0.01,0.1 penalty_weight=1,10,100``, or with ranges to draw from as ``lr=0.001..0.1``.
+A grid is written as ``lr=0.01,0.1 penalty_weight=1,10,100``, or with ranges to sample from as ``lr=0.001..0.1``.
 """
 
 import itertools
@@ -15,22 +15,22 @@ from lifelong.settings.fields import Setting, check, expected, show_default
 FORM = "KEY=VALUE,VALUE,... or KEY=LOW..HIGH, separated by spaces"
 
 TUNING_KEYS: dict[str, Any] = {"grid": str, "tolerance": Annotated[float, Ge(0), Lt(1)], "trials": Annotated[int, Ge(0)]}
-"""The keys of tuning, with their types; a grid may be a dict too."""
+"""The keys of tuning, with their types; a grid may also be a dict."""
 
 ABOUT_TUNING: dict[str, str] = {
-    "grid": f"the values to choose from for each task: {FORM}",
-    "tolerance": "take the first candidate that is at most this much less accurate than the best, in [0, 1) [default: 0]",
-    "trials": "try this many candidates, proposed by Optuna, for each task; 0: every combination [default: 0]",
+    "grid": f"values to choose from for each task: {FORM}",
+    "tolerance": "accuracy, in [0, 1), that may be given up: the first candidate at most this much below the best is chosen [default: 0]",
+    "trials": "number of candidates per task, proposed by Optuna; 0: every combination [default: 0]",
 }
-"""One line about each key, for help texts."""
+"""One line per key, for help texts."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers to draw from: integers evenly, others evenly in their logarithm (evenly if they begin at zero).
+    """A range of numbers to sample: integers uniformly, others log-uniformly (uniformly if the range starts at zero).
 
     Attributes:
-        low, high: both included; both integers for a setting that is one.
+        low, high: bounds, both included; integers for an integer setting.
     """
 
     low: int | float
@@ -41,16 +41,16 @@ class Range:
 
 
 Values = tuple[Any, ...] | Range
-"""What a setting is chosen from."""
+"""The candidates for a setting."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSettings:
-    """How hyper-parameters are chosen for each task by its validation images.
+    """How hyper-parameters are tuned for each task on its validation images.
 
     Attributes:
         grid: settings of the method or of training with their values, in the order in which they are tried.
-        tolerance: the first candidate is taken whose validation accuracy is at least the best one's less this.
+        tolerance: the first candidate whose validation accuracy is at most this much below the best is chosen.
         trials: candidates per task, proposed by Optuna; 0: every combination of the grid.
     """
 
@@ -60,16 +60,16 @@ class TuningSettings:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The settings that are chosen."""
+        """The settings that are tuned."""
         return tuple(key for key, _ in self.grid)
 
     def combinations(self) -> list[dict[str, Any]]:
-        """Every combination of the values, the last key's changing fastest; of a range, its ends."""
+        """List every combination of the values, the last key changing fastest; a range contributes its ends."""
         sets = [(values.low, values.high) if isinstance(values, Range) else values for _, values in self.grid]
         return [dict(zip(self.keys, chosen, strict=True)) for chosen in itertools.product(*sets)]
 
     def flat(self) -> dict[str, Any]:
-        """As JSON and TOML know it."""
+        """Return the settings as JSON and TOML types."""
         return {"grid": " ".join(f"{key}={_text(values)}" for key, values in self.grid), "tolerance": self.tolerance, "trials": self.trials}
 
 
@@ -78,13 +78,13 @@ def _text(values: Values) -> str:
 
 
 def parts_of(given: Any) -> dict[str, Any]:
-    """The keys of a grid, with underscores, and what was given for each.
+    """Split a grid into its keys, with underscores, and what was given for each.
 
     Args:
-        given: a text, or a dict from keys to lists of values or to texts such as ``"0.001..0.1"``.
+        given: a string, or a dict from keys to lists of values or to strings such as ``"0.001..0.1"``.
 
     Raises:
-        ValueError: it is neither, or empty, or has a key twice.
+        ValueError: the grid is neither, is empty, or repeats a key.
     """
     if isinstance(given, Mapping):
         pairs = list(given.items())
@@ -93,12 +93,12 @@ def parts_of(given: Any) -> dict[str, Any]:
     else:
         raise ValueError(f"expected {FORM}")
     if not pairs:
-        raise ValueError(f"names no setting; expected {FORM}")
+        raise ValueError(f"the grid is empty; expected {FORM}")
     found: dict[str, Any] = {}
     for name, values in pairs:
         key = str(name).replace("-", "_")
         if key in found:
-            raise ValueError(f"{key} stands there twice")
+            raise ValueError(f"{key} is given twice")
         found[key] = values
     return found
 
@@ -111,33 +111,33 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def values_of(item: Setting, given: Any) -> Values:
-    """The values to choose a setting from.
+    """Parse the candidates for a setting.
 
     Args:
         item: the setting.
-        given: a list of values, or a text such as ``0.01,0.1`` or ``0.001..0.1``.
+        given: a list of values, or a string such as ``0.01,0.1`` or ``0.001..0.1``.
 
     Raises:
-        ValueError: the setting cannot be chosen task by task, or a value is not accepted.
+        ValueError: the setting is not tunable, or a value is not valid.
     """
     if get_origin(item.hint) is tuple:
-        raise ValueError(f"{item.name} is a list itself, and cannot be tuned")
+        raise ValueError(f"{item.name} is a list and cannot be tuned")
     if not item.tunable:
-        raise ValueError(f"{item.name} must be the same for all tasks (what is kept of earlier ones depends on it), and cannot be tuned")
+        raise ValueError(f"{item.name} cannot be tuned: it must be the same for all tasks, because the stored state depends on it")
     if isinstance(given, str) and ".." in given:
         return _range(item, *(_value(item, end) for end in given.split("..", 1)))
     listed = given.split(",") if isinstance(given, str) else list(given) if isinstance(given, (list, tuple)) else [given]
     values = tuple(_value(item, value) for value in listed)
     if not values or len(set(values)) != len(values):
-        raise ValueError(f"{item.name}: give at least one value, and none twice")
+        raise ValueError(f"{item.name}: give at least one value, without repetition")
     return values
 
 
 def _range(item: Setting, low: Any, high: Any) -> Range:
     if _kind(item.hint) not in (int, float):
-        raise ValueError(f"{item.name}: a range needs numbers; list its values, separated by commas")
+        raise ValueError(f"{item.name}: a range needs a numeric setting; list the values, separated by commas")
     if not low < high:
-        raise ValueError(f"{item.name}: the range {low:g}..{high:g} must rise")
+        raise ValueError(f"{item.name}: the range {low:g}..{high:g} must be increasing")
     return Range(low, high)
 
 
@@ -150,15 +150,15 @@ def _value(item: Setting, given: Any) -> Any:
 
 
 def _kind(hint: Any) -> Any:
-    """A type without its range."""
+    """Return a type without its range."""
     return hint.__origin__ if get_origin(hint) is Annotated else hint
 
 
 def _from_text(kind: Any, text: str) -> Any:
-    """A value as it was typed.
+    """Convert a value as typed.
 
     Raises:
-        ValueError: it is not of its kind.
+        ValueError: the value is not of this type.
     """
     text = text.strip()
     if kind is bool:

@@ -67,7 +67,8 @@ def test_a_method_without_results_says_so(tmp_path: Path) -> None:
 
 def test_settings_come_from_the_code() -> None:
     rows = hook("method_pages").settings_table("mas").splitlines()
-    assert "| `--penalty-weight` | a number >= 0 | `1.0` | lambda: weight of the quadratic penalty; goes with one `importance` |" in rows
+    about = "lambda: weight of the quadratic penalty; its scale depends on `importance`"
+    assert f"| `--penalty-weight` | a number >= 0 | `1.0` | {about} |" in rows
 
 
 def test_the_page_of_par_has_the_presets_of_the_code() -> None:

@@ -190,5 +190,5 @@ def test_curves_of_stages_with_one_epoch_or_no_accuracy(make_summary, tmp_path):
 def test_what_is_no_curve_is_one_line(tmp_path):
     assert read_curves(tmp_path) == []
     (tmp_path / "curves.jsonl").write_text('{"task": 0}\n')
-    with pytest.raises(LifelongError, match=r"curves.jsonl: line 1 is no epoch of a run; delete the file"):
+    with pytest.raises(LifelongError, match=r"curves.jsonl: line 1 is not an epoch of a run; delete the file"):
         read_curves(tmp_path)

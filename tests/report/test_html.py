@@ -144,7 +144,7 @@ def test_nasty_names_are_text(make_summary, nasty, tmp_path):
 def test_unfinished_before_the_first_task(make_summary, tmp_path):
     page = report(tmp_path, make_summary(0, complete=False))
     assert "This run is unfinished" in page.words
-    assert "Nothing is learned yet." in page.words
+    assert "Nothing has been learned yet." in page.words
     assert "figure" not in page.elements
 
 

@@ -118,43 +118,43 @@ PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-
             [[0.8], [0.8, 0.9], [0.8, 0.9, 0.7], [0.8, 0.92, 0.7, 1.0]],
             {"ap": 0.855, "af": 0.005},
             "4 tasks learned with 3 experts and 93.8 k parameters: 2 cells searched, 1 reused, 1 task shares an earlier expert; "
-            "85.5 % right on average, nothing forgotten.",
+            "85.5 % correct on average, nothing forgotten.",
         ),
         (
             [task("search", 0) | {"edges": 16, "undecided_edges": 5}, task("search", 1) | {"edges": 16, "undecided_edges": 0}],
             [[0.8], [0.8, 0.9]],
             {"ap": 0.85, "af": 0.0},
             "2 tasks learned with 2 experts and 93.8 k parameters: 2 cells searched (5 of 32 edges undecided); "
-            "85.0 % right on average, nothing forgotten.",
+            "85.0 % correct on average, nothing forgotten.",
         ),
         (
             [task("reuse-cell", 0), task("reuse-expert", 0), task("reuse-expert", 0)],
             [[0.8], [0.6, 0.9], [0.7, 0.95, 0.5]],
             {"ap": 0.717, "af": -0.0167},
             "3 tasks learned with 1 expert and 93.8 k parameters: 1 cell reused, 2 tasks share an earlier expert; "
-            "71.7 % right on average, 1.7 points forgotten on average.",
+            "71.7 % correct on average, 1.7 points forgotten on average.",
         ),
         (
             [task(), task()],
             [[0.8], [0.3, 0.9]],
             {"ap": 0.6, "af": -0.25},
-            "2 tasks learned with 93.8 k parameters; 60.0 % right on average, 25.0 points forgotten on average.",
+            "2 tasks learned with 93.8 k parameters; 60.0 % correct on average, 25.0 points forgotten on average.",
         ),
         (
             [task(None, 0), task(None, 1), task(None, 2)],
             [[0.8], [0.7, 0.5], [0.7, 0.8, 0.9]],
             {"ap": 0.8, "af": 0.0667},
-            "3 tasks learned with 3 experts and 93.8 k parameters; 80.0 % right on average, nothing forgotten on average "
+            "3 tasks learned with 3 experts and 93.8 k parameters; 80.0 % correct on average, nothing forgotten on average "
             "(the worst task lost 10.0 points).",
         ),
         (
             [task()],
             [[1.0]],
             {"ap": 1.0, "af": 0.0, "complete": False},
-            "1 task learned so far with 93.8 k parameters; 100.0 % right on average.",
+            "1 task learned so far with 93.8 k parameters; 100.0 % correct on average.",
         ),
         ([task()], [[None]], {"ap": None, "af": None}, "1 task learned with 93.8 k parameters."),
-        ([], [], {"ap": None, "complete": False}, "Nothing is learned yet."),
+        ([], [], {"ap": None, "complete": False}, "Nothing has been learned yet."),
     ],
 )
 def test_one_sentence(tasks, rows, more, words):
