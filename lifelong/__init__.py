@@ -4,9 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, learn, open_stream, run, tune
+    from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.observers import check_observer, register_observer
+    from lifelong.experiment.verify import Verification
     from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.backbone import check_backbone, register_backbone
@@ -27,6 +30,8 @@ _PUBLIC = {
     "distances": "lifelong.api",
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
+    "verify": "lifelong.api",
+    "Verification": "lifelong.experiment.verify",
     "export": "lifelong.exports",
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
@@ -42,6 +47,9 @@ _PUBLIC = {
     "check_regularizer": "lifelong.methods.regularizers",
     "register_backbone": "lifelong.methods.backbone",
     "check_backbone": "lifelong.methods.backbone",
+    "Observer": "lifelong.experiment.observer",
+    "register_observer": "lifelong.experiment.observers",
+    "check_observer": "lifelong.experiment.observers",
     "register_figure": "lifelong.report.gallery",
     "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
@@ -57,17 +65,20 @@ __all__ = [
     "LifelongError",
     "Measure",
     "Method",
+    "Observer",
     "Prediction",
     "Regularizer",
     "Split",
     "Stream",
     "Task",
+    "Verification",
     "__version__",
     "check_backbone",
     "check_extractor",
     "check_figure",
     "check_measure",
     "check_method",
+    "check_observer",
     "check_regularizer",
     "compare",
     "distances",
@@ -80,9 +91,11 @@ __all__ = [
     "register_figure",
     "register_measure",
     "register_method",
+    "register_observer",
     "register_regularizer",
     "run",
     "tune",
+    "verify",
 ]
 
 

@@ -6,7 +6,7 @@ Nothing heavy is imported before a configuration has been checked, so that a mis
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.errors import LifelongError
@@ -16,6 +16,9 @@ from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, Preset, RunConfig
+
+if TYPE_CHECKING:
+    from lifelong.experiment.verify import Verification
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -39,6 +42,7 @@ __all__ = [
     "start_comparison",
     "to_tune",
     "tune",
+    "verify",
 ]
 
 DEFAULT_METHODS = ("par", "finetune", "independent")
@@ -150,6 +154,7 @@ def run(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -167,7 +172,9 @@ def run(
         save_every: seconds between two saves of the computation under way.
         skip_broken: leave out images that cannot be used, instead of failing.
         tensorboard: write event files too, into the folder ``tensorboard`` of `out`; needs the extra ``lifelong[tensorboard]``.
-        progress: True prints it, False is silent; or a `lifelong.experiment.progress.Progress`.
+        observe: names of observers that are told how far the run has come: "tensorboard", "wandb", "mlflow", and those that
+            `register_observer` has added.
+        progress: True prints it, False is silent; or a `lifelong.Observer`.
 
     Returns:
         The content of ``summary.json``: "ap", "af", "parameters", "accuracy", "tasks", ...
@@ -177,7 +184,9 @@ def run(
     """
     resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
+    return start(
+        resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe), progress
+    )
 
 
 @checked
@@ -194,6 +203,7 @@ def learn(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
 ) -> dict[str, Any]:
     """Learn one more task in a finished run, or go on where the same call stopped, and write its report anew.
@@ -202,7 +212,7 @@ def learn(
         run: the run directory.
         task: where the images of the task are: ``folder:PATH`` with a folder for each class, or any other source of one data set.
         name: of the task; by default the last part of its address.
-        data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
+        data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
         The summary with the new task.
@@ -210,7 +220,7 @@ def learn(
     Raises:
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
-    place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard)
+    place = environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe)
     return start_learning(Path(run), task, name, place, progress)
 
 
@@ -248,6 +258,7 @@ def tune(
     save_every: Seconds = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
 ) -> dict[str, Any]:
@@ -259,7 +270,7 @@ def tune(
         tolerance: the first candidate is taken that is at most this much less accurate than the best; in [0, 1), by default 0.
         trials: candidates per task that Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by default 0:
             every combination.
-        out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, progress: see `run`.
+        out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
         As `run`; "tuning" has the cost, and each of "tasks" its own "tuning": all candidates, and which was chosen.
@@ -270,7 +281,9 @@ def tune(
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
     folder = Path(out) if out is not None else default_out(resolved)
-    return start(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard), progress)
+    return start(
+        resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe), progress
+    )
 
 
 def to_tune(config: RunConfig) -> RunConfig:
@@ -401,6 +414,39 @@ def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, 
 
 
 @checked
+def verify(
+    run: Place,
+    *,
+    judge: bool = False,
+    repair: bool = False,
+    data: Place | None = None,
+    device: Device = "auto",
+    download: bool = False,
+    threads: Threads = 0,
+    skip_broken: bool = False,
+) -> "Verification":
+    """Check that a run directory is what was written: the digest of every file, the configuration against the run's identity, all numbers
+    that can be derived again, and the weights against the record of their judging.
+
+    Args:
+        run: the run directory; it is only read, unless `repair` is given.
+        judge: also judge every task again from its test images, as far as these are here.
+        repair: first put the last good state in place, write anew what follows from it, and drop what is computed again.
+        data, device, download, threads, skip_broken: see `run`; to judge.
+
+    Returns:
+        "sound", whether all is well, "files" with the condition of each, "judged", and "mended", what was repaired.
+
+    Raises:
+        LifelongError: the folder holds no run, or another version's; or, to repair, another process is running in it.
+    """
+    from lifelong.experiment.verify import verify as verify_run
+
+    place = environment(data, None, device, download, threads, 5.0, skip_broken)
+    return verify_run(Path(run), place, judge=judge, repair=repair)
+
+
+@checked
 def distances(
     stream: Place | None = None,
     seed: Seed | None = None,
@@ -456,10 +502,11 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
 def _listener(progress: Any) -> Any:
     """The listener that was asked for."""
-    from lifelong.experiment.progress import ConsoleProgress, Progress
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.progress import ConsoleProgress
 
-    if isinstance(progress, Progress):
+    if isinstance(progress, Observer):
         return progress
     if not isinstance(progress, bool):
-        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.experiment.progress.Progress")
-    return ConsoleProgress() if progress else Progress()
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
+    return ConsoleProgress() if progress else Observer()

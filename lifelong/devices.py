@@ -11,7 +11,7 @@ WITHOUT_FLOAT64 = {"mps"}
 
 
 def widest(device: torch.device) -> torch.dtype:
-    """The widest floating-point numbers that a device has: float64, or else float32."""
+    """Return the widest floating-point numbers that a device has: float64, or else float32."""
     return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
 
 
@@ -22,7 +22,7 @@ def exact_device(device: torch.device | str) -> torch.device:
 
 
 def exact(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """A tensor in float64: where it is, or on the CPU where its device has none. (That is a copy for which the host waits.)"""
+    """Return a tensor in float64: where it is, or on the CPU where its device has none. (That is a copy for which the host waits.)"""
     return tensor.to(exact_device(tensor.device)).double()
 
 

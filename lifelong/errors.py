@@ -33,7 +33,7 @@ class LifelongError(Exception):
 
 
 def of_system(error: OSError) -> LifelongError:
-    """What the system says of a file, as one line: for names that are too long, folders that may not be entered, disks that fail."""
+    """Turn what the system says of a file into one line: for names that are too long, folders that may not be entered, disks that fail."""
     name = str(error.filename or "")
     place = name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
     return LifelongError(f"{place or 'a file'}: {error.strerror or error}; give another path, or make this one readable")
@@ -55,6 +55,14 @@ class DivergedError(LifelongError):
         self.epoch = epoch
 
 
+class DamagedError(LifelongError):
+    """A file of ours is not as it was written: its content does not fit the digest that it carries, or cannot be read at all."""
+
+
+class ForeignError(DamagedError):
+    """A file of ours is whole, and belongs to another run or to another place of this one."""
+
+
 class MissingDataError(LifelongError):
     """The images of a source are not on this machine.
 
@@ -69,7 +77,7 @@ class MissingDataError(LifelongError):
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """The end of an error line about an unknown name: the closest known name if there is one, else all of them.
+    """Word the end of an error line about an unknown name: the closest known name if there is one, else all of them.
 
     Args:
         word: what was given.

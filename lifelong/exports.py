@@ -67,7 +67,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         out: the file; by default ``RUN/exports/TASK.onnx`` or ``.pt2``.
 
     Returns:
-        "file", "task", "classes" in the order of the logits, "image_size" and "largest_difference" from the method's logits.
+        "file", "task", "classes" in the order of the logits, "image_size", "largest_difference" from the method's logits, and "notes".
 
     Raises:
         LifelongError: the run or the task is not there, the ONNX packages are missing, the network cannot be written in this format, or
@@ -104,7 +104,8 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
                 raise LifelongError(f"{file}: its logits differ by {difference:.2g} from those of the run; it was not kept")
 
         write_file(file, write)
-    return {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size, "largest_difference": difference}
+    made = {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size}
+    return made | {"largest_difference": difference, "notes": list(saved.notes)}
 
 
 def _plain(name: str) -> str:

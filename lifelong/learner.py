@@ -69,6 +69,7 @@ class Learner:
     Attributes:
         tasks: the classes of each task in label order, by the task's name, in the order of learning.
         image_sizes: height and width in pixels that images are brought to, by the task's name.
+        notes: what a person should know of the run's files.
     """
 
     def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
@@ -76,6 +77,7 @@ class Learner:
         self.tasks: dict[str, tuple[str, ...]] = dict(zip(saved.names, map(saved.classes, range(len(sizes))), strict=True))
         self.image_sizes: dict[str, int] = dict(zip(saved.names, sizes, strict=True))
         self.device = device
+        self.notes: tuple[str, ...] = saved.notes
         self._saved, self._place = saved, place
         self._attached, self._attaching = False, threading.Lock()
 

@@ -1,6 +1,7 @@
 """Where things are: folders, weights and the device, from what was given and from the environment's variables."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong.errors import LifelongError
@@ -8,6 +9,7 @@ from lifelong.settings.arguments import MOST_THREADS, Place
 from lifelong.settings.device import Device, parse_device
 from lifelong.settings.fields import flag
 from lifelong.settings.run import Environment
+from lifelong.settings.sockets import OBSERVERS
 
 __all__ = ["Device", "Place", "environment"]
 
@@ -21,11 +23,12 @@ def environment(
     save_every: float = 5.0,
     skip_broken: bool = False,
     tensorboard: bool = False,
+    observe: Sequence[str] = (),
 ) -> Environment:
     """Where things are; `data` and `weights` default to the variables LIFELONG_DATA and LIFELONG_WEIGHTS.
 
     Raises:
-        LifelongError: a number is negative, or no device is called so.
+        LifelongError: a number is negative, or no device or observer is called so.
     """
     parse_device(device)
     for name, value in (("threads", threads), ("save_every", save_every)):
@@ -41,7 +44,7 @@ def environment(
         threads=threads,
         save_every=save_every,
         skip_broken=skip_broken,
-        tensorboard=tensorboard,
+        observers=tuple(OBSERVERS.entry(name).name for name in dict.fromkeys([*observe, *(["tensorboard"] if tensorboard else [])])),
     )
 
 

@@ -65,7 +65,7 @@ class Registry(Generic[Item], Mapping[str, Item]):
         self._entries[name] = Entry(name, item, summary, source)
 
     def entry(self, name: str) -> Entry[Item]:
-        """What is registered under a name, with its summary and source.
+        """Return what is registered under a name, with its summary and source.
 
         Raises:
             LifelongError: nothing is.

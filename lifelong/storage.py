@@ -2,30 +2,70 @@
 
 A file is written beside its place, synced to the disk and renamed, so that a process killed at any moment leaves the old file
 or the new one, never half of one. A tree (nested dicts, lists and tuples of tensors, numbers, strings, booleans and None) is
-stored as one safetensors file whose header carries the structure as JSON: nothing that is read can run code, and a truncated
-file is found out.
+stored as one safetensors file whose header carries the structure as JSON: nothing that is read can run code.
+
+What is read is held against the digest that it carries (`lifelong.digests`). Of a tree there are two, both in the header: that of the
+tensors' bytes ("body"), and that of all before them ("digest": the header's length and the header itself, with zeros in its place).
 """
 
+import errno
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from lifelong.errors import LifelongError
-from lifelong.opening import check_regular, check_replaceable, parse_json, read_text
+from lifelong.digests import DIGEST, fits, signed
+from lifelong.errors import DamagedError, ForeignError, LifelongError
+from lifelong.opening import MOST_SETTINGS, check_regular, check_replaceable, open_regular, parse_json, read_json, read_text
 
 Tree = Any
 """A tensor, a plain value, or a dict, list or tuple of trees."""
 
+LEAD = b'{"__metadata__":{"digest":"'
+"""How the header of a tree's file begins that carries digests."""
+
+MOST_HEADER = 100_000_000
+"""Bytes of a header, at most: as safetensors has it."""
+
+DIGEST_AT = 8 + len(LEAD)
+DIGEST_END = DIGEST_AT + 64
+
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "C64": torch.complex64,
+}
+"""The types of tensors by the names that safetensors has for them."""
+
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Create or replace `path` in one step: `write` fills a temporary file beside it, which is synced and renamed.
+
+    Who may read it is as the process has it of any new file (its umask).
 
     Raises:
         LifelongError: the folder cannot be written to, or the disk is full; the old file is still there.
@@ -34,24 +74,17 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     try:
         check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(descriptor)
-        part = Path(name)
+        part = beside(path)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             write(part)
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            part.chmod(0o644)
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        if os.name == "posix":  # Windows does not open folders.
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LifelongError(f"cannot write {path}: {reason}; free space there or choose another folder") from error
@@ -69,6 +102,21 @@ def remove(path: Path) -> None:
         raise LifelongError(f"cannot delete {path}: {error.strerror}; make its folder writable and run the same command again") from error
 
 
+def beside(path: Path) -> Path:
+    """Return a name for a temporary file beside a file, which nobody else has."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk."""
+    if os.name == "posix":  # Windows does not open folders.
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def write_text(path: Path, text: str) -> None:
     """Create or replace a UTF-8 text file in one step (see `write_file`); of a file's name that is no text, what is none is replaced."""
     write_bytes(path, text.encode(errors="replace"))
@@ -84,11 +132,57 @@ def _write_all(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def read_lines(path: Path) -> tuple[list[Any], bool]:
-    """The values of a JSON-lines file, as far as it is whole.
+@dataclass(frozen=True)
+class Seal:
+    """What binds the files of a run to it, and each to its place.
 
-    Returns:
-        The values (none where there is no file), and whether that is all: a line that was being written when the power failed may be torn.
+    Attributes:
+        run: digest of the run's identity; empty: what is saved is bound to nothing.
+        root: the folder below which places are told apart.
+        made_with: what computes: recorded in each file.
+        required: whether a file without a digest is refused; if not, it may be one of an earlier version.
+        say: is told what a person should know of what was read.
+    """
+
+    run: str = ""
+    root: Path = Path()
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
+    say: Callable[[str], None] = lambda text: None
+
+    def owner(self, path: Path) -> str:
+        """Whose file it is that lies at a path."""
+        return f"{self.run}/{path.relative_to(self.root).as_posix()}" if self.run else ""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The objects of a JSON-lines file.
+
+    Attributes:
+        found: in order, without their digests.
+        lost: how many lines are damaged, and left out.
+        torn: whether the last line has no end: it was being written when the power failed.
+        checked: whether each carried a digest.
+    """
+
+    found: list[dict[str, Any]]
+    lost: int = 0
+    torn: bool = False
+    checked: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return not self.lost and not self.torn
+
+
+def read_lines(path: Path, seal: Seal | None = None) -> Lines:
+    """Return the objects of a JSON-lines file that are as they were written; a damaged line costs that line only.
+
+    Args:
+        path: the file; none is as an empty one.
+        seal: of the run whose lines they are; None: digests are not looked at.
 
     Raises:
         LifelongError: the file cannot be read.
@@ -96,51 +190,242 @@ def read_lines(path: Path) -> tuple[list[Any], bool]:
     try:
         text = read_text(path, errors="replace")
     except FileNotFoundError:
-        return [], True
+        return Lines([])
     except OSError as error:
         raise LifelongError(f"cannot read {path}: {error.strerror}; delete it and run again") from error
-    found = []
-    for line in text.splitlines(keepends=True):
+    found, lost, checked = [], 0, True
+    lines = text.split("\n")
+    torn = bool(lines.pop())
+    for line in lines:
         try:
-            found.append(parse_json(line))
+            record = parse_json(line)
         except ValueError:
-            return found, False
-    return found, text.endswith("\n") or not text
+            record = None
+        if not isinstance(record, dict):
+            lost += 1
+            continue
+        good = None if seal is None else fits(record, seal.run)
+        if good is False or (good is None and seal is not None and seal.required):
+            lost += 1
+            continue
+        checked = checked and good is not None
+        found.append({key: value for key, value in record.items() if key != DIGEST})
+    return Lines(found, lost, torn, checked)
 
 
-def save_tree(path: Path, tree: Tree) -> None:
+def as_lines(records: list[dict[str, Any]], owner: str) -> str:
+    """Return the text of a JSON-lines file, each line with its digest."""
+    return "".join(f"{json.dumps(signed(record, owner))}\n" for record in records)
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Create or replace a JSON file of one object in one step, with its digest; returns what stands there."""
+    content = signed(record)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def read_record(path: Path) -> tuple[dict[str, Any], bool]:
+    """Read what `write_record` wrote.
+
+    Returns:
+        The object without its digest, and whether it carried one.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not as it was written.
+        LifelongError: it cannot be read.
+    """
+    try:
+        record = read_json(path, 16 * MOST_SETTINGS)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise LifelongError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DamagedError(f"cannot read {path}: damaged ({error})") from error
+    good = fits(record) if isinstance(record, dict) else False
+    if good is False:
+        raise DamagedError(f"cannot read {path}: damaged (its content does not fit its digest)")
+    return {key: value for key, value in record.items() if key != DIGEST}, good is True
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What `save_tree` stored.
+
+    Attributes:
+        tree: as it was given.
+        checked: whether the file carried a digest; one of an earlier version does not.
+        owner: whose it is (see `Seal.owner`); empty where that is not known.
+        made_with: what computed it; empty where that is not known.
+    """
+
+    tree: Tree
+    checked: bool = False
+    owner: str = ""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_tree(path: Path, tree: Tree, owner: str = "", made_with: Mapping[str, str] | None = None) -> None:
     """Store a tree of tensors and plain values in one file, in one step.
+
+    Args:
+        path: of the file.
+        tree: what to store.
+        owner: whose it is (see `Seal.owner`).
+        made_with: what computed it.
 
     Raises:
         TypeError: a value in the tree is neither a tensor nor plain (a bug of the caller).
         LifelongError: the file cannot be written.
     """
     tensors: dict[str, torch.Tensor] = {}
-    structure = _pack(tree, tensors)
-    header = {"tree": json.dumps(structure)}
-    write_file(path, lambda part: save_file(tensors, part, metadata=header))
+    structure = json.dumps(_pack(tree, tensors))
+    about = {DIGEST: "0" * 64, "body": "", "owner": owner, "made_with": json.dumps(dict(made_with or {})), "tree": structure}
+    # The widest first, as safetensors has it: each begins at a multiple of its width.
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
+    header: dict[str, Any] = {"__metadata__": about}
+    body, at = hashlib.sha256(), 0
+    for name, tensor in ordered.items():
+        content = _bytes_of(tensor)
+        body.update(content)
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(content)]}
+        at += len(content)
+    about["body"] = body.hexdigest()
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    start = len(text).to_bytes(8, "little") + text
+    start = start[:DIGEST_AT] + _digest_start(start) + start[DIGEST_END:]
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(start)
+            for tensor in ordered.values():
+                file.write(_bytes_of(tensor))
+
+    write_file(path, write)
 
 
 def load_tree(path: Path, device: torch.device | str = "cpu") -> Tree:
-    """Read what `save_tree` stored.
+    """Read what `save_tree` stored, whoever's it is.
 
     Raises:
-        LifelongError: the file is missing, truncated, or not one of ours.
+        LifelongError: the file is missing, damaged, or not one of ours.
     """
+    return read_tree(path, device).tree
+
+
+def read_tree(path: Path, device: torch.device | str = "cpu", owner: str | None = None, *, required: bool = False) -> Stored:
+    """Read what `save_tree` stored, and see that it is that.
+
+    Args:
+        path: of the file.
+        device: where its tensors shall be.
+        owner: whose it must be; None: anybody's.
+        required: whether a file without a digest is refused.
+
+    Raises:
+        ForeignError: it is another's.
+        DamagedError: it is not as it was written, or not one of ours.
+        LifelongError: there is none, or it cannot be read.
+    """
+    with _readable(path):
+        with open_regular(path) as file:
+            content = np.fromfile(file, np.uint8)
+        start = _start(content[:8].tobytes(), lambda size: content[8 : 8 + size].tobytes())
+        if start is None:
+            return _read_earlier(path, device, required)
+        header, about = _header(start, path, owner)
+        body = content[len(start) :]
+        if about["body"] != hashlib.sha256(body.data).hexdigest():
+            raise ValueError("its tensors do not fit their digest")
+
+        def tensor(name: str) -> torch.Tensor:
+            about = header[name]
+            first, last = about["data_offsets"]
+            # A copy: the whole file is let go.
+            found = torch.empty(about["shape"], dtype=DTYPES[about["dtype"]])
+            _bytes_of(found)[:] = body[first:last].data
+            return found.to(device)
+
+        return _stored(about, tensor)
+
+
+def read_plain(path: Path, owner: str | None = None) -> Stored:
+    """Return the plain values of what `save_tree` stored, with None for each tensor: only the beginning of the file is read, and checked.
+
+    Raises:
+        ForeignError, DamagedError, LifelongError: as `read_tree`.
+    """
+    with _readable(path), open_regular(path) as file:
+        start = _start(file.read(8), file.read)
+        if start is not None:
+            about = _header(start, path, owner)[1]
+            return _stored(about, lambda name: None)
+        with safe_open(path, framework="pt") as opened:
+            return Stored(_unpack(json.loads((opened.metadata() or {})["tree"]), lambda name: None))
+
+
+def _stored(about: Mapping[str, str], tensor: Callable[[str], Any]) -> Stored:
+    return Stored(_unpack(json.loads(about["tree"]), tensor), True, about["owner"], json.loads(about["made_with"]))
+
+
+def _start(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
+    """Return what stands before the tensors; None if it carries no digest."""
+    text = read(min(int.from_bytes(length, "little"), MOST_HEADER))
+    return length + text if text.startswith(LEAD) else None
+
+
+def _digest_start(start: bytes) -> bytes:
+    """Return the digest of what stands before the tensors, as it stands there itself."""
+    return hashlib.sha256(start[:DIGEST_AT] + b"0" * 64 + start[DIGEST_END:]).hexdigest().encode()
+
+
+def _header(start: bytes, path: Path, owner: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the header of a file that carries digests: where its tensors are, and what else it says."""
+    if _digest_start(start) != start[DIGEST_AT:DIGEST_END]:
+        raise ValueError("its header does not fit its digest")
+    header = json.loads(start[8:])
+    about = header.pop("__metadata__")
+    if owner is not None and about["owner"] != owner:
+        raise ForeignError(f"{path} belongs to another run, or to another place of this one")
+    return header, about
+
+
+def _read_earlier(path: Path, device: torch.device | str, required: bool) -> Stored:
+    """Return a tree as earlier versions stored it, without digests."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        structure = json.loads((file.metadata() or {})["tree"])
+        if required:
+            raise ValueError("it carries no digest, as the files of this run do")
+        # A clone, since safetensors may hand out views of the mapped file.
+        return Stored(_unpack(structure, lambda name: file.get_tensor(name).clone()))
+
+
+@contextmanager
+def _readable(path: Path) -> Generator[None]:
+    """Enter a block that reads a tree's file: whatever is wrong with it becomes one line."""
     try:
         check_regular(path)
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            structure = json.loads((file.metadata() or {})["tree"])
-            # A clone, since safetensors may hand out views of the mapped file.
-            return _unpack(structure, lambda name: file.get_tensor(name).clone())
+        yield
     except FileNotFoundError as error:
         raise LifelongError(f"cannot read {path}: no such file") from error
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise LifelongError(f"cannot read {path}: damaged or not a lifelong file ({error}); delete it and run again") from error
+    except OSError as error:
+        # What a disk cannot read is damaged; what a process may not read is not.
+        kind = DamagedError if error.errno == errno.EIO else LifelongError
+        raise kind(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DamagedError(f"cannot read {path}: damaged or not a lifelong file ({error}); delete it and run again") from error
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor, where they lie."""
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def _pack(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
-    """The JSON form of a tree: containers are tagged (JSON knows neither tuples nor keys that are numbers)."""
+    """Return the JSON form of a tree: containers are tagged (JSON knows neither tuples nor keys that are numbers)."""
     if isinstance(tree, torch.Tensor):
         name = f"t{len(tensors)}"
         # Clones: safetensors refuses tensors that share memory, and wants them contiguous.
@@ -156,7 +441,7 @@ def _pack(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     raise TypeError(f"a {type(tree).__name__} cannot be stored: only tensors, numbers, strings, None and containers of them")
 
 
-def _unpack(structure: Tree, tensor: Callable[[str], torch.Tensor]) -> Tree:
+def _unpack(structure: Tree, tensor: Callable[[str], Any]) -> Tree:
     if not isinstance(structure, dict):
         return structure
     ((kind, value),) = structure.items()

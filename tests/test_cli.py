@@ -156,7 +156,7 @@ def test_run_passes_everything_on(started, capsys):
     assert out == Path("o")
     assert (place.data, place.weights, place.device, place.download) == (Path("d"), Path("w"), "cpu", True)
     assert place.skip_broken
-    assert place.tensorboard
+    assert place.observers == ("tensorboard",)
     assert (place.threads, place.save_every) == (2, 0.5)
     assert "o/report.html" in capsys.readouterr().out
 
@@ -536,7 +536,7 @@ def test_python_functions_take_what_the_commands_take(started):
     summary = lifelong.run("digits", "lwf", 1, out="o", preset="quick", epochs=2, kd_weight=3, data="d", device="cpu", progress=False)
     ((config, out, place),) = started
     assert (config.method, config.seed, config.training.epochs, config.settings.kd_weight) == ("lwf", 1, 2, 3.0)
-    assert (out, place.data, place.device, place.tensorboard) == (Path("o"), Path("d"), "cpu", False)
+    assert (out, place.data, place.device, place.observers) == (Path("o"), Path("d"), "cpu", ())
     assert summary["ap"] == 0.5
     with pytest.raises(LifelongError, match="did you mean 'epochs'"):
         lifelong.run("digits", epoch=2)

@@ -20,9 +20,9 @@ from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner, Prediction
 from lifelong.methods.finetune import Finetune
 from lifelong.relatedness.extractor import open_extractor
-from lifelong.storage import load_tree, save_tree
 from tests.learned import small_run
 from tests.parquet_files import png
+from tests.resaved import change_state
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,7 @@ def test_of_a_named_task(par):
 def test_two_classes_of_one_name_are_two_answers(finetune, tmp_path):
     """A run of an earlier version may hold them."""
     run = shutil.copytree(finetune, tmp_path / "run")
-    state = load_tree(run / "checkpoint/run.safetensors")
-    state["entries"][0]["classes"] = ["crane", "dog", "crane"]
-    save_tree(run / "checkpoint/run.safetensors", state)
+    change_state(run, lambda state: state["entries"][0].update(classes=["crane", "dog", "crane"]))
     learner, images = Learner.load(run), digits(finetune)
     assert learner.tasks["a"] == ("crane", "dog", "crane (2)")
     shares = learner.logits(images, "a").softmax(dim=1)

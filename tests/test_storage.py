@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from lifelong.errors import LifelongError, near_miss
-from lifelong.storage import load_tree, save_tree, write_file, write_text
+from lifelong.errors import DamagedError, ForeignError, LifelongError, near_miss
+from lifelong.storage import load_tree, read_plain, read_record, read_tree, save_tree, write_file, write_record, write_text
 
 TREE = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "empty": torch.zeros(0, 4)},
@@ -58,6 +59,86 @@ def test_damaged_files_are_found_out(tmp_path: Path, keep: int) -> None:
         load_tree(path)
     with pytest.raises(LifelongError, match="no such file"):
         load_tree(tmp_path / "absent")
+
+
+TYPES = ["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "float8_e4m3fn"]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_comes_back_and_another_reader_reads_the_same(tmp_path: Path, name: str) -> None:
+    """The file is an ordinary safetensors file: its own library reads it."""
+    dtype = getattr(torch, name)
+    tensors = [torch.arange(5).to(torch.float32).to(dtype), torch.ones(3, dtype=torch.uint8), torch.zeros(0, 2, dtype=dtype)]
+    scalar = torch.ones((), dtype=torch.float32).to(dtype)
+    save_tree(tmp_path / "tree", [*tensors, scalar], "somebody")
+    back = load_tree(tmp_path / "tree")
+    theirs = load_file(tmp_path / "tree")
+    for index, tensor in enumerate([*tensors, scalar]):
+        for other in (back[index], theirs[f"t{index}"]):
+            assert (other.dtype, other.shape) == (tensor.dtype, tensor.shape)
+            assert other.reshape(-1).view(torch.uint8).tolist() == tensor.reshape(-1).view(torch.uint8).tolist()
+
+
+def test_every_flipped_bit_of_a_tree_is_found(tmp_path: Path) -> None:
+    """Those of the first words too, by which a file is known to carry digests, where digests are required."""
+    path = tmp_path / "tree"
+    save_tree(path, TREE, "somebody")
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        with pytest.raises(DamagedError):
+            read_tree(path, owner="somebody", required=True)
+
+
+def test_the_beginning_alone_says_what_is_no_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "tree"
+    save_tree(path, TREE, "somebody", {"library": "lifelong 0"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")  # a tensor's last byte
+    stored = read_plain(path, "somebody")
+    assert stored.tree["weights"] == {"a": None, "empty": None}
+    assert stored.tree[3][:5] == TREE[3][:5]
+    assert (stored.owner, stored.made_with) == ("somebody", {"library": "lifelong 0"})
+    with pytest.raises(DamagedError, match="its tensors do not fit their digest"):
+        read_tree(path)
+
+
+def test_a_tree_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    save_tree(tmp_path / "tree", TREE, "somebody")
+    for read in (read_tree, read_plain):
+        with pytest.raises(ForeignError, match="belongs to another run"):
+            read(tmp_path / "tree", owner="me")
+
+
+def test_a_tree_of_an_earlier_version_is_read_and_known_as_such(tmp_path: Path) -> None:
+    save_file({"t0": torch.arange(3)}, tmp_path / "tree", metadata={"tree": '{"dict": [["a", {"tensor": "t0"}], ["b", 1.5]]}'})
+    stored = read_tree(tmp_path / "tree", owner="me")
+    assert (stored.checked, stored.tree["a"].tolist(), stored.tree["b"]) == (False, [0, 1, 2], 1.5)
+    assert read_plain(tmp_path / "tree", "me").tree == {"a": None, "b": 1.5}
+    with pytest.raises(DamagedError, match="it carries no digest, as the files of this run do"):
+        read_tree(tmp_path / "tree", required=True)
+
+
+def test_every_flipped_bit_of_a_record_is_found_or_harmless(tmp_path: Path) -> None:
+    """One in the key "digest" leaves a record that was never checked."""
+    path, record = tmp_path / "record.json", {"a": 1, "words": "ä ö", "list": [0.1, None, True], "inner": {"x": -1e-9}}
+    write_record(path, record)
+    assert read_record(path) == (record, True)
+    whole = path.read_bytes()
+    unchecked = 0
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            found, checked = read_record(path)
+        except DamagedError:
+            continue
+        unchecked += not checked
+        assert found == record if checked else len(found) == len(record) + 1
+    assert 0 < unchecked <= 8 * len("digest")
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:

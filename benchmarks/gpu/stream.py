@@ -15,7 +15,7 @@ import torch
 import lifelong
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.training.stages import Epoch
 
 PAPER_AP = 0.853
@@ -26,7 +26,7 @@ class OutOfTimeError(Exception):
     """The benchmark's time is over."""
 
 
-class Rows(Progress):
+class Rows(Observer):
     """A row for each task; stops the run when the time is over."""
 
     def __init__(self, report: Report, about: str, deadline: float) -> None:

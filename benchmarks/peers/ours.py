@@ -13,7 +13,7 @@ from benchmarks.peers.job import LR, MEAN, MOMENTUM, PAD, STD, WEIGHT_DECAY, Job
 from lifelong.api import configure
 from lifelong.data.split_names import SplitName
 from lifelong.data.task import Augmentation, Normalization, Split, Task, TaskDescription
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.methods.method import Method
@@ -60,7 +60,7 @@ class MadeStream:
         return self.job.text()
 
 
-class TurnByTurn(Progress):
+class TurnByTurn(Observer):
     """Hands the turn over whenever a task has been learned and judged."""
 
     def __init__(self, turns: Turns) -> None:

@@ -92,6 +92,11 @@ TensorBoardFlag = Annotated[
     bool,
     Parameter(group=RUN, help="write event files for TensorBoard too, into the run's folder tensorboard", negative="", show_default=False),
 ]
+ObserveFlag = Annotated[
+    str | None,
+    run_flag("tell these how far the run has come, separated by commas: tensorboard, wandb, mlflow, or those of a plugin"),
+    ONE,
+]
 JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON for a program", negative="", show_default=False)]
 
 
@@ -113,10 +118,10 @@ class Where:
     download: DownloadFlag = False
     skip_broken: SkipBrokenFlag = False
 
-    def environment(self, tensorboard: bool = False) -> Environment:
+    def environment(self, tensorboard: bool = False, observe: str | None = None) -> Environment:
         """As the library takes it."""
         places = self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken
-        return api.environment(*places, tensorboard)
+        return api.environment(*places, tensorboard, observe.split(",") if observe else ())
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]
@@ -147,6 +152,7 @@ def run(
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
     tensorboard: TensorBoardFlag = False,
+    observe: ObserveFlag = None,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
@@ -154,7 +160,7 @@ def run(
     resolved = api.configured(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
     own_process()
-    summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
+    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 
@@ -170,6 +176,7 @@ def tune(
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
     tensorboard: TensorBoardFlag = False,
+    observe: ObserveFlag = None,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
@@ -177,7 +184,7 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
-    summary = api.start(resolved, folder, where.environment(tensorboard), console_progress(as_json))
+    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -1,4 +1,4 @@
-"""From a command line to an exit code: 0 done, 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
+"""From a command line to an exit code: 0 done, 1 damaged (verify), 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
 
 import importlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
@@ -42,11 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code. An unexpected error is a bug, and passes through with its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    code: Any = None
     try:
         with _stop_on_sigterm():
             # A console of this call's own: the one that cyclopts makes keeps the width it first had.
             words = _with_plugins(_usable(words))
-            _app()(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
+            code = _app()(
+                words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value"
+            )
         sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         return _say(str(of_system(error)), BAD_INPUT)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _usable(words: list[str]) -> list[str]:

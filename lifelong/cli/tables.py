@@ -68,8 +68,28 @@ def print_export(console: Console, made: dict[str, Any]) -> None:
     """What was written, and how to use it."""
     size = made["image_size"]
     _say(console, f"takes uint8 RGB images of shape (N, 3, {size}, {size}); gives logits of {', '.join(made['classes'])}")
+    for note in made["notes"]:
+        _say(console, f"note: {note}")
     _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")
     _print_place(console, "model", Path(made["file"]))
+
+
+def print_verification(console: Console, found: dict[str, Any]) -> None:
+    """Each file with its condition, what was judged again, what was mended, and the verdict."""
+    from lifelong.report.wording import clean
+
+    _print_rows(console, ("file", "condition", ""), ([each["file"], each["condition"], clean(each["about"])] for each in found["files"]))
+    for each in found["judged"]:
+        now = "its images are not here" if each["found"] is None else f"judged again {each['found']:.4f}"
+        before = "not known" if each["recorded"] is None else f"{each['recorded']:.4f}"
+        _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
+    for line in found["mended"]:
+        _say(console, f"mended: {clean(line)}")
+    tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
+    _say(
+        console,
+        f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; to repair it: lifelong verify {found['run']} --repair",
+    )
 
 
 def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that use what was learned: predict, learn one more task, export."""
+"""The commands that use what was learned: predict, learn one more task, export; and verify it."""
 
 import sys
 from dataclasses import asdict
@@ -10,9 +10,11 @@ from cyclopts import Parameter
 from lifelong import api
 from lifelong.cli import tables
 from lifelong.cli.commands import (
+    DataFlag,
     DeviceFlag,
     DownloadFlag,
     JsonFlag,
+    ObserveFlag,
     SkipBrokenFlag,
     TensorBoardFlag,
     Where,
@@ -30,6 +32,9 @@ RunArgument = Annotated[Path, Parameter(help="directory of a run")]
 WeightsFlag = Annotated[Path | None, run_flag("safetensors file of the feature extractor [default: the variable LIFELONG_WEIGHTS]"), ONE]
 
 WHERE = Where()
+
+DAMAGED = 1
+"""The exit code of `verify` for a run that is not what was written."""
 
 EMPTY = ("task", "label", "probability", "classes", "tasks", "strange")
 """What is not known of an image that cannot be used."""
@@ -70,6 +75,8 @@ def predict(
         # As a run does.
         flush_denormals()
         learner = Learner.load(run, weights=weights, device=device, download=download)
+        for note in learner.notes:
+            print(f"note: {one_line(note)}", file=sys.stderr)
         given = given_images(images)
         with counted(len(given), "images") as tell:
             for name, answer in learner.predict_each(given, task, infer=infer, skip_broken=skip_broken, tell=tell):
@@ -92,11 +99,12 @@ def learn(
     name: Annotated[str | None, run_flag("of the task [default: the last part of its address]"), ONE] = None,
     where: WhereFlags = WHERE,
     tensorboard: TensorBoardFlag = False,
+    observe: ObserveFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. Stopped at any moment the run is still valid, and the same command continues."""
     own_process()
-    summary = api.start_learning(run, task, name, where.environment(tensorboard), console_progress(as_json))
+    summary = api.start_learning(run, task, name, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 
 
@@ -114,3 +122,28 @@ def export(
     from lifelong.exports import export as write_export
 
     show(write_export(run, task, format=format, out=out), as_json, tables.print_export)
+
+
+@app.command(usage="Usage: lifelong verify RUN [FLAGS]")
+def verify(
+    run: RunArgument,
+    /,
+    *,
+    judge: Annotated[
+        bool, run_flag("also judge every task again from its test images"), Parameter(negative="", show_default=False)
+    ] = False,
+    repair: Annotated[
+        bool,
+        run_flag("put the last good state in place, write anew what follows from it, and drop what is computed again"),
+        Parameter(negative="", show_default=False),
+    ] = False,
+    data: DataFlag = None,
+    device: DeviceFlag = "auto",
+    download: DownloadFlag = False,
+    skip_broken: SkipBrokenFlag = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Check that a run is what was written: every file by its digest, the configuration, all numbers. Exit code 1: something is damaged."""
+    found = api.verify(run, judge=judge, repair=repair, data=data, device=device, download=download, skip_broken=skip_broken)
+    show(found.plain(), as_json, tables.print_verification)
+    return 0 if found.sound else DAMAGED

@@ -1,4 +1,8 @@
-"""Decoded images kept on the disk, so that no image is decoded twice and no more of them is read than asked for."""
+"""Decoded images kept on the disk, so that no image is decoded twice and no more of them is read than asked for.
+
+Each image has a digest beside it, of its pixels, its place and the set it is of, which is checked whenever it is read. What is damaged
+is dropped, with a warning in the log, and made again.
+"""
 
 import hashlib
 import json
@@ -15,12 +19,15 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.errors import LifelongError
-from lifelong.opening import open_regular, read_json
-from lifelong.storage import write_file, write_text
+from lifelong.opening import open_regular
+from lifelong.storage import read_record, read_tree, save_tree, write_file, write_record
 
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "LIFELONG_CACHE"
+
+DIGEST_BYTES = 16
+"""Of an image: 128 bits of SHA-256."""
 
 
 def cache_folder() -> Path:
@@ -41,7 +48,7 @@ class Cache:
         self._sums = folder / "checksums.json"
 
     def checksum(self, files: Sequence[Path], names: Sequence[str] | None = None) -> str:
-        """A sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
+        """Return a sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
 
         Args:
             files: in order.
@@ -54,8 +61,8 @@ class Cache:
         return total.hexdigest()
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
-        """The size and the sha256 of each file, remembered."""
-        known = _remembered(self._sums)
+        """Return the size and the sha256 of each file, remembered."""
+        known = self._known()
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
@@ -74,11 +81,11 @@ class Cache:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
             found.append((mark[0], entry[3]))
         if news:
-            self._write(lambda: write_text(self._sums, json.dumps(known, indent=0)))
+            self._write(lambda: write_record(self._sums, {"files": known}))
         return found
 
     def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """A number for each image of a set, computed when it has not been before.
+        """Return a number for each image of a set, computed when it has not been before.
 
         Args:
             name: what the file is called by, besides its key.
@@ -86,32 +93,38 @@ class Cache:
             count: how many images the set has.
             compute: gives the numbers, uint64 of shape (count,).
         """
-        path = self._place("contents", name, [key, count], "npy")
+        path = self._place("contents", name, [key, count], "safetensors")
         numbers = _numbers(path, count)
         if numbers is None:
             numbers = compute()
             if len(numbers) != count:
                 raise LifelongError(f"{len(numbers)} images of {name} where {count} were announced: the files changed; run again")
-            self._write(lambda: write_file(path, lambda part: _save(part, numbers)))
+            # As int64: a file of tensors has no uint64 in all versions of its format.
+            self._write(lambda: save_tree(path, torch.from_numpy(numbers.view(np.int64)), path.name))
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
-        """What was found out of the images of a set: lists of a position and three texts; None where that is not remembered.
+        """Return what was found out about the images of a set: lists of a position and three texts; None where that is not remembered.
 
         Args:
             name: what the file is called by, besides its key.
             key: a checksum of the set's content.
             count: how many images the set has.
         """
+        path = self._place("problems", name, [key, count], "json")
         try:
-            known = read_json(self._place("problems", name, [key, count], "json"))
+            record = _record(path)
+            if record is None or record["of"] != path.name:
+                return None
+            known = record["found"]
             return known if all(0 <= row < count and all(isinstance(text, str) for text in (a, b, c)) for row, a, b, c in known) else None
-        except (OSError, ValueError, TypeError):
-            return None  # nothing remembered, or not readably
+        except (KeyError, ValueError, TypeError):
+            return None  # not as this version writes it
 
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
         """Remember what was found out of a set; see `findings`."""
-        self._write(lambda: write_text(self._place("problems", name, [key, count], "json"), json.dumps(found)))
+        path = self._place("problems", name, [key, count], "json")
+        self._write(lambda: write_record(path, {"of": path.name, "found": found}))
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
         """See that files have passed a check, for which those that have not are taken; remembered as `digests` are.
@@ -122,12 +135,12 @@ class Cache:
             vet: checks files; raises where one does not pass.
         """
         path = self.folder / "vetted.json"
-        known = _remembered(path)
+        known = (_record(path) or {}).get("files") or {}
         marks = {os.path.abspath(file): [kind, *_mark(file)] for file in files}
         news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
         if news:
             vet(news)
-            self._write(lambda: write_text(path, json.dumps(known | marks, indent=0)))
+            self._write(lambda: write_record(path, {"files": known | marks}))
 
     def rows(
         self,
@@ -137,7 +150,7 @@ class Cache:
         shape: tuple[int, int],
         decode: Callable[[], Iterator[UInt8[Tensor, "n 3 s s"]]],
     ) -> UInt8[Tensor, "k 3 s s"]:
-        """Some of the images of a set, which is decoded when it has not been before.
+        """Return some of the images of a set, which is decoded when it has not been before.
 
         Args:
             name: what the file is called by, besides its key.
@@ -154,18 +167,23 @@ class Cache:
         images = _read(path, (count, 3, size, size), indices.numpy())
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
-            self._write(lambda: write_file(path, lambda part: _fill(part, (count, 3, size, size), decode())))
+            self._write(lambda: write_file(path, lambda part: _fill(part, path.name, (count, 3, size, size), decode())))
             images = _read(path, (count, 3, size, size), indices.numpy())
             if images is None:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
         return torch.from_numpy(images)
 
     def _place(self, kind: str, name: str, key: list[str | int], suffix: str) -> Path:
-        """The file of that name and key."""
+        """Return the file of that name and key."""
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
-    def _write(self, write: Callable[[], None]) -> None:
+    def _known(self) -> dict[str, Any]:
+        record = _record(self._sums)
+        known = (record or {}).get("files")
+        return known if isinstance(known, dict) else {}
+
+    def _write(self, write: Callable[[], object]) -> None:
         try:
             write()
         except LifelongError as error:
@@ -178,53 +196,82 @@ class Cache:
 
 
 def _mark(file: Path) -> list[int]:
-    """What tells that a file is still the same: its size and its times."""
+    """Return what tells that a file is still the same: its size and its times."""
     about = os.stat(file)
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 
-def _remembered(file: Path) -> dict[str, Any]:
-    """What a file of the cache says of each path."""
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return a JSON file of the cache; None where there is none that is as it was written: what it says is found out again."""
     try:
-        known = read_json(file)
-    except (OSError, ValueError):
-        return {}  # nothing remembered, or not readably: the files are looked at again
-    return known if isinstance(known, dict) else {}
+        record, checked = read_record(path)
+    except FileNotFoundError:
+        return None
+    except LifelongError as error:
+        log.warning("%s: dropped, and found out again", error)
+        return None
+    return record if checked else None  # an earlier version wrote it
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of a safetensors file that holds one uint8 tensor named `images`."""
-    text = json.dumps({"images": {"dtype": "U8", "shape": shape, "data_offsets": [0, int(np.prod(shape))]}}).encode()
+    """Return the first bytes of a safetensors file that holds uint8 tensors named `images` and `digests`."""
+    end = int(np.prod(shape))
+    tensors = {
+        "images": {"dtype": "U8", "shape": shape, "data_offsets": [0, end]},
+        "digests": {"dtype": "U8", "shape": [shape[0], DIGEST_BYTES], "data_offsets": [end, end + shape[0] * DIGEST_BYTES]},
+    }
+    text = json.dumps(tensors).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
-def _fill(path: Path, shape: tuple[int, ...], pieces: Iterator[UInt8[Tensor, "n 3 s s"]]) -> None:
-    """Write a safetensors file piece by piece: sets larger than the memory are never whole in it."""
-    written = 0
+def _digest(name: str, row: int, pixels: np.ndarray) -> bytes:
+    """Return what tells an image of a set from a damaged one, and from that of another place or another set."""
+    digest = hashlib.sha256(f"{name} {row} ".encode())
+    digest.update(pixels.data)
+    return digest.digest()[:DIGEST_BYTES]
+
+
+def _fill(path: Path, name: str, shape: tuple[int, ...], pieces: Iterator[UInt8[Tensor, "n 3 s s"]]) -> None:
+    """Write a cache file piece by piece: sets larger than the memory are never whole in it.
+
+    Args:
+        path: where to.
+        name: of the file that it becomes.
+        shape: of all images.
+        pieces: the images, in order.
+    """
+    digests: list[bytes] = []
     with path.open("wb") as file:
         file.write(_header(shape))
         for piece in pieces:
-            file.write(piece.numpy())
-            written += len(piece)
-    if written != shape[0]:
-        raise LifelongError(f"{written} images where {shape[0]} were announced: the files changed while they were read; run again")
+            pixels = piece.contiguous().numpy()
+            file.write(pixels.data)
+            digests += [_digest(name, row, image) for row, image in enumerate(pixels, len(digests))]
+        file.write(b"".join(digests))
+    if len(digests) != shape[0]:
+        raise LifelongError(f"{len(digests)} images where {shape[0]} were announced: the files changed while they were read; run again")
 
 
 def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.ndarray | None:
-    """Some of the images of a cache file; None where there is no whole file of this shape.
+    """Return some of the images of a cache file; None where there is no file of this shape, or one of the images is not what was written.
 
     Read, not mapped: of a mapped file the pages that were touched count as this process's memory, task by task more of them.
     """
     header = _header(shape)
-    each = int(np.prod(shape[1:]))
+    each, start = int(np.prod(shape[1:])), len(header)
+    table = start + each * shape[0]
     try:
         with open_regular(path) as file:
-            if file.read(len(header)) != header or file.seek(0, os.SEEK_END) != len(header) + each * shape[0]:
-                return None
+            if file.read(start) != header or file.seek(0, os.SEEK_END) != table + shape[0] * DIGEST_BYTES:
+                return None  # Also a file of an earlier version, which kept no digests.
+            file.seek(table)
+            digests = file.read(shape[0] * DIGEST_BYTES)
             images = np.empty((len(rows), each), np.uint8)
             for at, row in _in_file_order(rows, shape[0]):
-                if os.preadv(file.fileno(), [images[at]], len(header) + each * row) != each:
+                whole = os.preadv(file.fileno(), [images[at]], start + each * row) == each
+                if not whole or _digest(path.name, row, images[at]) != digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]:
+                    log.warning("%s: image %d is damaged; all are decoded again", path, row)
                     return None
     except OSError:
         return None
@@ -239,16 +286,15 @@ def _in_file_order(rows: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
     return zip(order.tolist(), rows[order].tolist(), strict=True)
 
 
-def _save(path: Path, numbers: np.ndarray) -> None:
-    with path.open("wb") as file:
-        np.save(file, numbers)
-
-
 def _numbers(path: Path, count: int) -> np.ndarray | None:
-    """The numbers of a cache file; None where there is no whole file of so many."""
-    try:
-        with open_regular(path) as file:
-            numbers = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    """Return the numbers of a cache file; None where there is no whole file of so many."""
+    if not path.exists():
         return None
-    return numbers if isinstance(numbers, np.ndarray) and numbers.dtype == np.uint64 and numbers.shape == (count,) else None
+    try:
+        numbers = read_tree(path, owner=path.name, required=True).tree
+    except LifelongError as error:
+        log.warning("%s: dropped, and computed again", error)
+        return None
+    if not isinstance(numbers, Tensor) or numbers.dtype != torch.int64 or tuple(numbers.shape) != (count,):
+        return None
+    return numbers.numpy().view(np.uint64)

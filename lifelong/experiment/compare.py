@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import read_summary
+from lifelong.experiment.derived import known_summary
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
 from lifelong.settings.run import Environment, RunConfig
 
 
 def compare(
-    configs: list[RunConfig], out: Path, environment: Environment, progress: Progress | None = None, workers: int = 1
+    configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1
 ) -> list[dict[str, Any]]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
 
@@ -24,9 +24,9 @@ def compare(
     Raises:
         LifelongError: as `run`.
     """
-    listener = progress or Progress()
+    listener = progress or Observer()
 
-    def begin(position: int) -> Progress:
+    def begin(position: int) -> Observer:
         return listener if workers == 1 else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
 
     planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]
@@ -35,12 +35,12 @@ def compare(
 
 
 def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
-    """The summaries of run directories, as `run_directories` finds them.
+    """Return the summaries of run directories, as `run_directories` finds them.
 
     Raises:
-        LifelongError: a path holds none.
+        LifelongError: a path holds none, or one that its run does not bear out.
     """
-    return [read_summary(run) for run in run_directories(paths)]
+    return [known_summary(run) for run in run_directories(paths)]
 
 
 def run_directories(paths: list[Path]) -> list[Path]:

@@ -10,7 +10,7 @@ PLAIN = str.maketrans({"±": "+-", "×": "x", "→": "->", "≤": "<=", "–": "
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """A console on stdout or stderr.
+    """Return a console on stdout or stderr.
 
     Args:
         stderr: whether it is that one.
@@ -50,7 +50,7 @@ class Tolerant:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """The nearest text that an encoding has."""
+    """Replace characters that an encoding lacks."""
     kept = "".join(letter if _has(encoding, letter) else letter.translate(PLAIN) for letter in text)
     return kept.encode(encoding, "replace").decode(encoding)
 

@@ -21,19 +21,20 @@ from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
-from lifelong.errors import LifelongError
+from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.curves import drop_task
-from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.machine import choose_device, set_threads
-from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.observers import observed
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.schema import read_held
+from lifelong.experiment.schema import hold
 from lifelong.experiment.tuning import check_tuning
+from lifelong.opening import MOST_SETTINGS, read_json
 from lifelong.settings.run import Environment
-from lifelong.storage import write_text
+from lifelong.storage import read_record, write_record
 from lifelong.streams.build import SpecStream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.leakage import Contents, Learned
@@ -68,7 +69,7 @@ class AddedTask:
 
 
 def learn_more(
-    path: Path, address: str, environment: Environment, progress: Progress | None = None, *, name: str | None = None
+    path: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
 ) -> dict[str, Any]:
     """Learn one more task, or go on where the same call was stopped.
 
@@ -89,30 +90,33 @@ def learn_more(
         return _learn_more(path, address, environment, progress, name)
 
 
-def _learn_more(path: Path, address: str, environment: Environment, progress: Progress | None, name: str | None) -> dict[str, Any]:
-    if environment.tensorboard:
-        check_tensorboard()
+def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> dict[str, Any]:
+    listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
     device = choose_device(environment.device)
     RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
     with RunDirectory(path).locked() as note:
+        RunDirectory(path).drop_parts()
         saved = open_run(path, device)
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
         if not (path / "summary.json").exists():
-            raise LifelongError(f"{path} has no summary.json; the command that began the run writes it anew")
-        summary = read_summary(path)
+            raise LifelongError(f"{path} has no summary.json; rerun the command that started the run to write it again")
+        summary = saved.summary()
         if not summary["complete"]:
-            raise LifelongError(f"{path} is not finished; continue it first, with the command that began it")
+            raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
+        mended = mend_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted, images)
         known = [task["name"] for task in summary["tasks"]]
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
-            if environment.tensorboard:
-                write_events(path, saved.entries, saved.state["accuracy"])
-            return summary
+            listener.task_saved(path, saved.entries, saved.state["accuracy"])
+            there, wrong = saved.directory.hold_results(saved.entries, saved.state["accuracy"], summary)
+            for note in [*mended, *wrong]:
+                listener.note(note)
+            return there
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
         stream = GrownStream(saved, summary, added, images, sources)
         stream.notes += [note] if note and note not in stream.notes else []
@@ -121,29 +125,33 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Pr
         stream.notes += check_training(saved.config.training, device, images.describe()[0].image_size)
         threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
-        listener = progress or Progress()
         config, directory, saves = saved.config, saved.directory, environment.save_every
-        events, origin = environment.tensorboard, origin_of(stream.content, saved.identity)
+        origin = origin_of(stream.content, saved.identity)
         runner = Runner(
-            config, stream, directory, device, extractors, listener, stream.notes, threads, saves, tensorboard=events, origin=origin
+            *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),
+            origin=origin,
+            mended=mended,
+            more={"added": [asdict(task) for task in added]},
         )
         with exact_float32(device):
             return runner.to_end()
 
 
 def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
-    """The task that an address means, its images whole and readable."""
+    """Return the task that an address means, its images whole and readable."""
     address = parse_address(text, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
     usual = address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
     # What was learned from this place keeps its name, also if an earlier version made another of it.
-    given = name if name is not None else next((task.name for task in _read(saved.directory) if task.source == source), usual)
+    given = name if name is not None else next((task.name for task in read_added(saved.directory) if task.source == source), usual)
     called = class_name(given)
     if called is None:
         raise LifelongError(f"task name '{shown(given)}': cannot be printed; give another with --name")
     position = saved.names.index(called) if called in saved.names else len(saved.names)
-    begun = next((task for task in _read(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None)
+    begun = next(
+        (task for task in read_added(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None
+    )
     learned = () if begun is not None and not begun.content else _learned(saved, position, sources)
     images = _images(called, source, _size(saved, called, address), saved, sources, learned)
     images.prepare()
@@ -159,12 +167,12 @@ def _size(saved: SavedRun, name: str, address: Address) -> int:
 
 
 def _images(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
-    """A stream of one task, without what conflicts with the tasks learned before it."""
+    """Return a stream of one task, without what conflicts with the tasks learned before it."""
     return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
 
 
 def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
-    """The first tasks of a run with the content of their images, as far as it is known.
+    """Return the first tasks of a run with the content of their images, as far as it is known.
 
     A run of an earlier version does not have it: then it is asked of the images, if those of the run's stream are here.
     """
@@ -180,7 +188,7 @@ def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
 
 
 def _unknown(saved: SavedRun, sources: Sources) -> list[str]:
-    """What a person should know of learned tasks that the new one could not be kept apart from."""
+    """Return what a person should know of learned tasks that the new one could not be kept apart from."""
     known = {task.name for task in _learned(saved, len(saved.names), sources)}
     missing = [name for name in saved.names if name not in known]
     if not missing:
@@ -202,7 +210,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
         LifelongError: another task has this name.
     """
     names = saved.names
-    known = _read(saved.directory)
+    known = read_added(saved.directory)
     learned = [task for task in known if task.name in names]
     before = next((task for task in learned if (task.name, task.fingerprint) == (wanted.name, wanted.fingerprint)), None)
     if before is not None:
@@ -221,7 +229,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
     if claimed != known:
         # Another task was begun and never finished: it makes room.
         clear(saved.directory.stages(len(names)))
-        drop_task(saved.directory.curves, len(names))
+        drop_task(saved.directory.curves, len(names), saved.directory.seal)
         _write(saved.directory, claimed)
     return claimed
 
@@ -235,20 +243,78 @@ def _same_images(saved: SavedRun, name: str, images: SpecStream) -> bool:
     return set(new.tolist()) <= set(old.tolist())
 
 
-def _file(directory: RunDirectory) -> Path:
+def added_file(directory: RunDirectory) -> Path:
+    """Where it is put down which tasks were added to a run."""
     return directory.checkpoint / "added.json"
 
 
 def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
-    write_text(_file(directory), json.dumps([asdict(task) for task in tasks], indent=1) + "\n")
+    write_record(added_file(directory), {"run": directory.seal.run, "tasks": [asdict(task) for task in tasks]})
 
 
-def _read(directory: RunDirectory) -> list[AddedTask]:
-    file = _file(directory)
+def read_added(directory: RunDirectory) -> list[AddedTask]:
+    """Return the tasks that were added to a run, learned or begun.
+
+    Raises:
+        DamagedError: the file that says so is damaged, or another run's.
+    """
+    file = added_file(directory)
     try:
-        return [AddedTask(**task) for task in read_held(file, "added", "restore it from a copy of the run")]
+        # Earlier versions wrote the list alone.
+        content = read_json(file, MOST_SETTINGS)
+        if not (isinstance(content, list) and not directory.seal.required):
+            content = read_record(file)[0]
+            if content["run"] != directory.seal.run:
+                raise DamagedError(f"{file} belongs to another run")
+            content = content["tasks"]
+        return [AddedTask(**task) for task in hold("added", content)]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise LifelongError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"cannot read {file}: damaged ({' '.join(str(error).split())}); restore it from a copy of the run") from error
+
+
+def mend_added(saved: SavedRun) -> list[str]:
+    """Write what is known of added tasks anew from the run's state, if it was damaged; returns what was mended.
+
+    Raises:
+        DamagedError: it is damaged, and an earlier version saved the state, which does not know it.
+    """
+    learned = [AddedTask(**task) for task in saved.state.get("added") or []]
+    try:
+        known = read_added(saved.directory)
+        if [task for task in known if task.name in saved.names][: len(learned)] == learned:
+            return []
+        wrong = "was not what the run's state says"
+    except DamagedError:
+        if "added" not in saved.state:
+            raise
+        wrong = "was damaged"
+    _write(saved.directory, learned)
+    return [f"{added_file(saved.directory).name} {wrong}; rewritten"]
+
+
+def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | None]:
+    """Return the images of each learned task: a stream, and the task's position in it; None where those it learned are not here."""
+
+    def found(fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
+        try:
+            stream = open_images()
+            return stream if stream.fingerprint() == fingerprint else None
+        except LifelongError:
+            return None
+
+    added = [task for task in read_added(saved.directory) if task.name in saved.names]
+    base = len(saved.names) - len(added)
+    own = found(saved.identity["stream images"], lambda: open_stream(saved.config.stream, saved.config.seed, sources))
+    parts: list[tuple[Stream, int] | None] = [None if own is None else (own, index) for index in range(base)]
+    for index, task in enumerate(added, base):
+        size, before = saved.entries[index]["image_size"], saved.learned(index) if task.content else []
+        part = found(task.fingerprint, lambda at=task, size=size, before=before: _images(at.name, at.source, size, saved, sources, before))
+        parts.append(None if part is None else (part, 0))
+    return parts
 
 
 class GrownStream:
@@ -290,7 +356,7 @@ class GrownStream:
         self._parts.append((newest, 0))
 
     def _present(self, name: str, fingerprint: str, open_images: Callable[[], Stream]) -> Stream | None:
-        """A stream if the images that were learned are here; else a note says so."""
+        """Return a stream if the images that were learned are here; else note that they are not."""
         try:
             found = open_images()
             if found.fingerprint() == fingerprint:
@@ -320,7 +386,7 @@ class GrownStream:
         return stream.test_at(position, size)
 
     def contents(self, index: int) -> Contents:
-        """The content of a task's images: as recorded where it has been learned; empty where it is not known."""
+        """Return the content of a task's images: as recorded where it has been learned; empty where it is not known."""
         stream, position = self._parts[index]
         if index < len(self._saved.names) and self._saved.state.get("contents"):
             known = {task.name: task.contents for task in self._saved.learned()}
@@ -343,6 +409,6 @@ class GrownStream:
         self._newest.prepare()
 
     def fingerprint(self) -> str:
-        """A checksum over those of the parts."""
+        """Return a checksum over those of the parts."""
         parts = [self._saved.identity["stream images"], *(task.fingerprint for task in self._added)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -15,7 +15,7 @@ LINE_EVERY = 10.0
 
 @contextmanager
 def counted(total: int, what: str, clock: Callable[[], float] = time.monotonic) -> Generator[Callable[[float], None]]:
-    """A block that is told how many things are done, and shows it on stderr: a bar on a terminal, elsewhere a line every `LINE_EVERY`
+    """Enter a block that is told how many things are done, and shows it on stderr: a bar on a terminal, elsewhere a line every `LINE_EVERY`
     seconds.
 
     Args:
@@ -44,7 +44,7 @@ def counted(total: int, what: str, clock: Callable[[], float] = time.monotonic) 
 
 
 def along(items: Iterable[Item], total: int, what: str = "tasks") -> Iterator[Item]:
-    """The same items, counted as they are asked for; see `counted`."""
+    """Return the same items, counted as they are asked for; see `counted`."""
     with counted(total, what) as tell:
         for done, item in enumerate(items):
             tell(float(done))
@@ -52,7 +52,7 @@ def along(items: Iterable[Item], total: int, what: str = "tasks") -> Iterator[It
 
 
 def duration(seconds: float) -> str:
-    """A time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
+    """Return a time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def rest(done: int | float, total: int, seconds: float) -> str:
-    """The time that is left, such as ", 1 min 20 s left"; empty at the beginning and at the end.
+    """Return the time that is left, such as ", 1 min 20 s left"; empty at the beginning and at the end.
 
     Args:
         done: things that are done.

@@ -1,22 +1,22 @@
 """The training curves of a run: `curves.jsonl`, a line for each epoch of each stage, written as it ends.
 
 A line holds "task" (from 0), "candidate" (from 0; of tuned runs), "stage", "epoch" (from 1), "loss" (mean over the epoch's training images)
-and "accuracy" (on validation images, in [0, 1]; null where a stage has none).
+and "accuracy" (on validation images, in [0, 1]; null where a stage has none), and the "digest" of these.
 
 A killed process loses no line; after a power cut those of the last second may be gone. A stage that is continued repeats the epochs after
 its last save: its first line takes the place of the old ones from that epoch on, so that no epoch is there twice.
 """
 
-import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.schema import epochs_of
-from lifelong.storage import read_lines, write_text
+from lifelong.storage import Lines, Seal, as_lines, read_lines, write_text
 from lifelong.training.stages import Epoch
 
 DIGITS = 6
@@ -34,27 +34,32 @@ class Curves:
 
     Args:
         file: where they are kept; what an earlier start has written is continued.
+        seal: of the run, which binds each line to it.
+
+    Attributes:
+        lost: how many lines were damaged, or another run's, and are dropped.
 
     Raises:
         LifelongError: the file cannot be read.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, seal: Seal | None = None) -> None:
+        self._file, self._seal = file, seal or Seal()
         self._task = 0
         self._candidate: int | None = None
         self._synced_at = time.monotonic()
-        lines, whole = read_curves(file)
-        if not whole:
-            _write(file, lines)
-        self._old = {_place(line) for line in lines}
+        lines = read_curves(file, self._seal)
+        self.lost = lines.lost
+        if not lines.whole:
+            _write(file, lines.found, self._seal)
+        self._old = {_place(line) for line in lines.found}
 
     def task(self, index: int) -> None:
-        """The task at this position begins."""
+        """Begin the task at this position."""
         self._task, self._candidate = index, None
 
     def candidate(self, number: int) -> None:
-        """A candidate of the task's hyper-parameters begins."""
+        """Hear that a candidate of the task's hyper-parameters begins."""
         self._candidate = number
 
     def epoch(self, event: Epoch) -> None:
@@ -72,7 +77,7 @@ class Curves:
         line |= {"stage": event.stage, "epoch": event.epoch, "loss": _short(event.loss), "accuracy": _short(event.accuracy)}
         try:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(line)}\n")
+                file.write(as_lines([line], self._seal.run))
                 file.flush()
                 if time.monotonic() - self._synced_at >= SYNC_EVERY:
                     os.fsync(file.fileno())
@@ -82,32 +87,40 @@ class Curves:
 
     def _make_room(self, place: Place, epoch: int) -> None:
         """Drop what an earlier start wrote of a stage from this epoch on."""
-        lines, _ = read_curves(self._file)
-        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch])
+        lines = read_curves(self._file, self._seal).found
+        _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch], self._seal)
         self._old.discard(place)
 
 
-def read_curves(file: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The lines of a file of curves that are whole and of the right kinds, and whether that is all.
+def read_curves(file: Path, seal: Seal | None = None) -> Lines:
+    """Read the lines of a file of curves that are as they were written, and of the right kinds.
 
     Raises:
         LifelongError: the file cannot be read.
     """
-    lines, whole = read_lines(file)
-    kept, right = epochs_of(lines)
-    return kept, whole and right
+    lines = read_lines(file, seal)
+    kept, _ = epochs_of(lines.found)
+    return replace(lines, found=kept, lost=lines.lost + len(lines.found) - len(kept))
 
 
-def drop_task(file: Path, index: int) -> None:
+def mend_curves(file: Path, seal: Seal) -> bool:
+    """Drop damaged lines; returns whether there were any."""
+    lines = read_curves(file, seal)
+    if not lines.whole:
+        _write(file, lines.found, seal)
+    return not lines.whole
+
+
+def drop_task(file: Path, index: int, seal: Seal) -> None:
     """Drop what was written of the task at this position, which is not the one that will be learned there."""
-    lines, whole = read_curves(file)
-    kept = [line for line in lines if line["task"] != index]
-    if len(kept) < len(lines) or not whole:
-        _write(file, kept)
+    lines = read_curves(file, seal)
+    kept = [line for line in lines.found if line["task"] != index]
+    if len(kept) < len(lines.found) or not lines.whole:
+        _write(file, kept, seal)
 
 
-def _write(file: Path, lines: list[dict[str, Any]]) -> None:
-    write_text(file, "".join(f"{json.dumps(line)}\n" for line in lines))
+def _write(file: Path, lines: list[dict[str, Any]], seal: Seal) -> None:
+    write_text(file, as_lines(lines, seal.run))
 
 
 def _place(line: dict[str, Any]) -> Place:

@@ -4,7 +4,7 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.experiment.machine import choose_device
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import extractor_opener, resolve_extractor
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
@@ -16,7 +16,7 @@ from lifelong.training.process import as_found
 
 
 def distances(
-    stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Progress | None = None
+    stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer | None = None
 ) -> dict[str, Any]:
     """Measure every task of a stream against the tasks before it, and group them as PAR would.
 
@@ -37,10 +37,10 @@ def distances(
         LifelongError: bad input, missing data or weights.
     """
     with as_found():
-        return _distances(stream_name, seed, settings, environment, progress or Progress())
+        return _distances(stream_name, seed, settings, environment, progress or Observer())
 
 
-def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Progress) -> dict[str, Any]:
+def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer) -> dict[str, Any]:
     device = choose_device(environment.device)
     stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
     settings, notes = resolve_extractor(settings, stream.name)

@@ -51,7 +51,7 @@ def write_events(run: Path, entries: list[dict[str, Any]], accuracy: list[list[f
     places = [run / FOLDER / "stream" / f"events.out.tfevents.{index + 1:06d}" for index in range(len(entries))]
     if all(place.exists() for place in places):
         return
-    curves, _ = read_curves(run / "curves.jsonl")
+    curves = read_curves(run / "curves.jsonl").found
     for index, place in enumerate(places):
         if not place.exists():
             task = f"task-{index + 1:03d}"
@@ -83,7 +83,7 @@ def stream_points(entries: list[dict[str, Any]], accuracy: list[list[float]]) ->
 
 
 def _write(file: Path, points: Iterable[Point]) -> None:
-    """A whole event file; values that are absent or not finite are left out."""
+    """Write a whole event file; leave out values that are absent or not finite."""
     # By name: the package is there only where events are asked for.
     event = import_module("tensorboard.compat.proto.event_pb2").Event
     summary = import_module("tensorboard.compat.proto.summary_pb2").Summary

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lifelong import __version__
 from lifelong.errors import LifelongError
 from lifelong.settings.device import ACCELERATORS, Device, parse_device
 
@@ -17,7 +18,7 @@ except ImportError:  # Windows has none.
 
 
 def choose_device(name: Device) -> torch.device:
-    """The device that a name means on this machine.
+    """Find the device that a name means on this machine.
 
     Raises:
         LifelongError: no device is called so, or there is none here.
@@ -98,8 +99,13 @@ def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
     }
 
 
+def made_with(device: torch.device, threads: int) -> dict[str, str]:
+    """Return what decides the numbers that a run's settings do not, each in words: recorded with each task, and in each file of a run."""
+    return {"library": f"lifelong {__version__}"} | arithmetic(device, threads)
+
+
 def machine_name(device: torch.device) -> str:
-    """The processor and the accelerator in words, such as "AMD EPYC, 2 cores, NVIDIA H100"."""
+    """Return the processor and the accelerator in words, such as "AMD EPYC, 2 cores, NVIDIA H100"."""
     words = f"{processor_name()}, {os.cpu_count()} cores"
     if device.type == "cuda":
         return f"{words}, {torch.cuda.get_device_name(device)}"
@@ -120,7 +126,7 @@ def watch_device_memory(device: torch.device) -> None:
 
 
 def peak_device_memory(device: torch.device) -> int | None:
-    """The most bytes that tensors of this process had at once on a device since `watch_device_memory`; None where nobody counts.
+    """Return the most bytes that tensors of this process had at once on a device since `watch_device_memory`; None where nobody counts.
 
     PyTorch takes more of the card: what it keeps for the next tensors, and some hundred megabytes for itself.
     """
@@ -128,7 +134,7 @@ def peak_device_memory(device: torch.device) -> int | None:
 
 
 def peak_memory() -> int | None:
-    """The largest resident memory of this process so far, in bytes; None where the system does not say."""
+    """Return the largest resident memory of this process so far, in bytes; None where the system does not say."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: there, a program that a large one has started begins with that one's peak.

@@ -44,7 +44,7 @@ def maximal_forgetting(accuracy: Rows) -> float:
 
 
 def weighted_accuracy(accuracy: Rows, images: Sequence[int]) -> float:
-    """The share of all test images that are answered rightly after the last task: AP weighted by tasks' test images; NaN for none.
+    """Return the share of all test images that are answered rightly after the last task: AP weighted by tasks' test images; NaN for none.
 
     Args:
         accuracy: of the tasks.

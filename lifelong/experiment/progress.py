@@ -10,6 +10,7 @@ from rich.console import Console
 from lifelong.errors import one_line
 from lifelong.experiment.console import make_console
 from lifelong.experiment.counting import LINE_EVERY, duration, rest
+from lifelong.experiment.observer import Observer
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
 
@@ -17,79 +18,7 @@ QUIET = 30.0
 """Seconds between two lines about one of very many runs."""
 
 
-class Progress:
-    """Told by the runner how far a run has come; this base class says nothing."""
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the screen as it was."""
-
-    def beside(self, label: str) -> "Progress":
-        """The listener of one of several runs that go on at once.
-
-        Args:
-            label: what the run is called among them.
-        """
-        return self
-
-    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        """A run begins, or goes on.
-
-        Args:
-            stream: the stream's name.
-            method: the method's name.
-            tasks: tasks of the stream.
-            done: tasks that were learned before, by an earlier start of the same run.
-        """
-
-    def task_started(self, index: int, name: str) -> None:
-        """The task at this position, from 0, begins."""
-
-    def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
-        """A candidate of the task's hyper-parameters begins.
-
-        Args:
-            number: which, from 0.
-            count: of how many.
-            values: its hyper-parameters.
-        """
-
-    def phase(self, name: str) -> None:
-        """A part of the task's work begins, such as "distances", "search" or "train"."""
-
-    def epoch(self, event: Epoch) -> None:
-        """An epoch has ended."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Of a phase that trains nothing, such as an evaluation, a part is done.
-
-        Args:
-            done: images that have been looked at.
-            total: of how many.
-        """
-
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """A task has been learned.
-
-        Args:
-            index: its position in the stream, from 0.
-            record: its entry in the summary.
-            accuracy: accuracies, in [0, 1], on this and all earlier tasks.
-        """
-
-    def note(self, text: str) -> None:
-        """Something that a person should know."""
-
-    def run_finished(self, summary: dict[str, Any]) -> None:
-        """The last task has been learned, now or, where no run was started, before."""
-
-
-class ConsoleProgress(Progress):
+class ConsoleProgress(Observer):
     """Progress on a console.
 
     On a terminal: a bar for the tasks and one for the epochs of the phase, with loss, accuracy and the time left. Elsewhere:
@@ -125,12 +54,12 @@ class ConsoleProgress(Progress):
             self._live.stop()
             self._live = None
 
-    def beside(self, label: str) -> Progress:
+    def beside(self, label: str) -> Observer:
         """Lines for one of several runs at once, each with its label in front."""
         return _Lines(self._say, f"{label}: ", LINE_EVERY, self._clock)
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        """See `Progress.run_started`."""
+        """See `Observer.run_started`."""
         self.close()
         self._tasks, self._seconds = tasks, []
         self._started = True
@@ -140,7 +69,7 @@ class ConsoleProgress(Progress):
             self._open(done)
 
     def task_started(self, index: int, name: str) -> None:
-        """See `Progress.task_started`."""
+        """See `Observer.task_started`."""
         self._index, self._task_began = index, self._clock()
         self._phase = ""
         self._last = None
@@ -152,18 +81,18 @@ class ConsoleProgress(Progress):
             self._update("phase", description="", completed=0, total=None, detail="")
 
     def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
-        """See `Progress.candidate`."""
+        """See `Observer.candidate`."""
         self._end_phase()
         self._last, self._unsaid = None, False
         self._say(f"  candidate {number + 1} of {count}: {_words(values)}")
 
     def phase(self, name: str) -> None:
-        """See `Progress.phase`."""
+        """See `Observer.phase`."""
         self._end_phase()
         self._begin(name)
 
     def epoch(self, event: Epoch) -> None:
-        """See `Progress.epoch`."""
+        """See `Observer.epoch`."""
         now = self._clock()
         if event.stage != self._stage and self._last is not None:
             # A second stage in the same phase (a search followed by training, say) has a clock and a count of its own.
@@ -177,7 +106,7 @@ class ConsoleProgress(Progress):
             self._say_epoch(event)
 
     def advance(self, done: int, total: int) -> None:
-        """See `Progress.advance`."""
+        """See `Observer.advance`."""
         now = self._clock()
         text = _part_words(done, total, now - self._phase_began)
         if self._live is not None:
@@ -187,7 +116,7 @@ class ConsoleProgress(Progress):
             self._said = now
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """See `Progress.task_finished`."""
+        """See `Observer.task_finished`."""
         self._end_phase()
         self._phase = ""
         seconds = self._clock() - self._task_began
@@ -213,11 +142,11 @@ class ConsoleProgress(Progress):
             self._update("run", completed=index + 1, detail=self._time_left())
 
     def note(self, text: str) -> None:
-        """See `Progress.note`."""
+        """See `Observer.note`."""
         self._say(f"note: {text}")
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        """See `Progress.run_finished`."""
+        """See `Observer.run_finished`."""
         self.close()
         if not self._started:
             self._say(f"{summary['method']} on {summary['stream']}: finished before, nothing to do")
@@ -247,7 +176,7 @@ class ConsoleProgress(Progress):
         return sum(self._seconds) / len(self._seconds) if self._seconds else 0.0
 
     def _time_left(self) -> str:
-        """An estimate for the run; empty before a task of this start has been learned."""
+        """Return an estimate for the run; empty before a task of this start has been learned."""
         if not self._seconds:
             return ""
         spent = self._clock() - self._task_began
@@ -276,7 +205,7 @@ class ConsoleProgress(Progress):
         self._live.update(self._bars[bar], **{key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()})
 
 
-class Heartbeat(Progress):
+class Heartbeat(Observer):
     """Says in a line now and then what a run is at, and how long its tasks will take.
 
     Args:
@@ -297,32 +226,32 @@ class Heartbeat(Progress):
         self._said = self._task_began = self._phase_began = clock()
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        """See `Progress.run_started`."""
+        """See `Observer.run_started`."""
         self._tasks, self._index = tasks, done
         if done:
             self._say(f"going on after task {done} of {tasks}")
 
     def task_started(self, index: int, name: str) -> None:
-        """See `Progress.task_started`."""
+        """See `Observer.task_started`."""
         self._index, self._task_began, self._phase = index, self._clock(), ""
 
     def phase(self, name: str) -> None:
-        """See `Progress.phase`."""
+        """See `Observer.phase`."""
         self._begin(name)
         self._beat()
 
     def epoch(self, event: Epoch) -> None:
-        """See `Progress.epoch`."""
+        """See `Observer.epoch`."""
         if event.stage != self._phase:
             self._begin(event.stage)
         self._beat(_epoch_words(event, self._clock() - self._phase_began))
 
     def advance(self, done: int, total: int) -> None:
-        """See `Progress.advance`."""
+        """See `Observer.advance`."""
         self._beat(_part_words(done, total, self._clock() - self._phase_began))
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """See `Progress.task_finished`."""
+        """See `Observer.task_finished`."""
         now = self._clock()
         self._seconds.append(now - self._task_began)
         self._index, self._task_began, self._phase = index + 1, now, ""
@@ -342,7 +271,7 @@ class Heartbeat(Progress):
         self._phase, self._phase_began = phase, self._clock()
 
     def _beat(self, doing: str = "") -> None:
-        """A line of what the run is at, unless one has just been said."""
+        """Print a line of what the run is at, unless one has just been printed."""
         now = self._clock()
         if now - self._said < self._every:
             return

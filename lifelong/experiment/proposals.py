@@ -18,15 +18,15 @@ class Proposals(ABC):
 
     @abstractmethod
     def ask(self) -> dict[str, Any]:
-        """The next candidate's values."""
+        """Return the next candidate's values."""
 
     @abstractmethod
     def tell(self, accuracy: float) -> None:
-        """The accuracy, in [0, 1], of the one that was asked for last; 0 for one without a result."""
+        """Take the accuracy, in [0, 1], of the candidate that was asked for last; 0 for one without a result."""
 
 
 def propose(tuning: TuningSettings, seed: int) -> Proposals:
-    """The candidates of one task.
+    """Return the candidates of one task.
 
     Args:
         tuning: which settings and values.
@@ -44,7 +44,7 @@ class Listed(Proposals):
         self._left = iter(combinations)
 
     def ask(self) -> dict[str, Any]:
-        """The next combination."""
+        """Return the next combination."""
         return next(self._left)
 
     def tell(self, accuracy: float) -> None:
@@ -65,7 +65,7 @@ class Sampled(Proposals):
         self._trial: Any = None
 
     def ask(self) -> dict[str, Any]:
-        """What Optuna makes of the accuracies so far."""
+        """Ask Optuna, which knows the accuracies so far."""
         self._trial = self._study.ask()
         return {key: self._draw(key, values) for key, values in self._grid}
 

@@ -4,25 +4,58 @@
     results.jsonl    one line a task
     summary.json     the whole result, rewritten after every task
     curves.jsonl     loss and accuracy, one line an epoch (`lifelong.experiment.curves`)
-    checkpoint/      identity.json, run.safetensors (the method and its results so far), stages/ (the task that is being learned)
+    checkpoint/      identity.json, run.safetensors (the method and its results so far), run.previous.safetensors (those a task
+                     earlier), stages/ (the task that is being learned)
 
-`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it.
+`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it, and held against it.
 """
 
 import json
 import math
-from collections.abc import Generator, Mapping
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lifelong.errors import LifelongError
+from lifelong.digests import DIGEST, run_digest, signed
+from lifelong.errors import DamagedError, ForeignError, LifelongError
+from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
-from lifelong.storage import Tree, load_tree, remove, save_tree, write_text
+from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.storage import (
+    Seal,
+    Stored,
+    Tree,
+    as_lines,
+    beside,
+    read_lines,
+    read_plain,
+    read_tree,
+    remove,
+    save_tree,
+    sync_folder,
+    write_record,
+    write_text,
+)
 
-RECORDED = "library"
-"""The key of an identity that says which version of the library began the run: recorded, and never compared."""
+SUMMARY = "summary.json"
+
+WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
+"""What a run alone writes into its folder."""
+
+BESIDE = ("figures", "tensorboard", "exports")
+"""Folders that others write to as well."""
+
+TEMPORARY = re.compile(r"\.tmp\w{6}")
+"""How safetensors names a file that it is writing, which earlier versions let it do."""
+
+PATIENCE = 3600.0
+"""Seconds after which nobody writes to a temporary file any more."""
 
 
 class RunDirectory:
@@ -35,15 +68,18 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint"
-        self._identity = self.checkpoint / "identity.json"
-        self._state = self.checkpoint / "run.safetensors"
+        self.identity_file = self.checkpoint / "identity.json"
+        self.state_file = self.checkpoint / "run.safetensors"
+        self.previous_file = self.checkpoint / "run.previous.safetensors"
         self.curves = self.path / "curves.jsonl"
+        self.results = self.path / "results.jsonl"
+        self._seal: Seal | None = None
 
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
         return self.checkpoint / "stages" / f"task-{task_index:03d}"
 
-    def claim(self, identity: dict[str, Any], config: str, defaults: Mapping[str, Any] | None = None) -> None:
+    def claim(self, identity: dict[str, Any], config: str, defaults: Mapping[str, Any] | None = None) -> list[str]:
         """Make the folder this run's, or see that it is.
 
         Args:
@@ -51,56 +87,178 @@ class RunDirectory:
             config: the text of config.toml.
             defaults: what a key means that the run does not have, because an earlier version of the library began it.
 
+        Returns:
+            What was damaged and is mended.
+
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
         """
         if self.begun():
-            self._check(identity, defaults or {})
-            self._drop_parts()
-            return
+            notes = self._check(identity, defaults or {})
+            self.drop_parts()
+            return notes
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
-        if not self._identity.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
+        orphan = self._orphan()
+        if orphan is not None:
+            raise LifelongError(
+                f"{self.path} holds results ({orphan.name}), but {self.state_file} is missing: put it back from a copy of the run;"
+                " or choose another folder with --out"
+            )
+        if not self.identity_file.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
         # What was begun and never saved begins anew.
-        self._drop_parts()
+        self.drop_parts()
         remove(self.curves)
         # The identity first: with it, a run that is killed here can be started again.
-        write_text(self._identity, json.dumps(identity, indent=1))
+        self.write_identity(identity)
         write_text(self.path / "config.toml", config)
+        return []
 
-    def _drop_parts(self) -> None:
-        """Drop what a process that was killed while it wrote has left: beside the run's own files, and in no folder that is another's."""
-        own = (self.checkpoint, self.path / "figures", self.path / "tensorboard", self.path / "exports")
-        for part in [*self.path.glob(".*.part"), *(part for folder in own for part in folder.rglob(".*.part"))]:
+    def _orphan(self) -> Path | None:
+        """Results of tasks whose state is not there."""
+        if self.results.exists() and self.results.stat().st_size:
+            return self.results
+        summary = self.path / SUMMARY
+        try:
+            # One that says nothing was learned is written when a run begins.
+            return summary if summary.exists() and read_summary(self.path)["tasks"] else None
+        except (LifelongError, KeyError):
+            return summary
+
+    def drop_parts(self) -> None:
+        """Drop what a process that was killed while it wrote has left, in the run's own folders.
+
+        What the run itself writes nobody else writes meanwhile; what a report or an export beside it may be writing is left for an hour.
+        """
+        own = [part for name in WRITTEN for part in self.path.glob(f".{name}.*.part")]
+        own += [part for part in self.checkpoint.rglob(".*") if part.suffix == ".part" or TEMPORARY.fullmatch(part.name)]
+        beside = [*self.path.glob(".*.part"), *(part for name in BESIDE for part in (self.path / name).rglob(".*.part"))]
+        for part in [*own, *(part for part in beside if part not in own and _age(part) > PATIENCE)]:
             if part.is_file():
                 remove(part)
 
     def begun(self) -> bool:
         """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
-        return self._identity.exists() and (self._state.exists() or any(self.checkpoint.glob("stages/**/*.safetensors")))
+        return self.learned() or any(self.checkpoint.glob("stages/**/*.safetensors"))
+
+    def learned(self) -> bool:
+        """Whether there is a state of a learned task."""
+        return self.state_file.exists() or self.previous_file.exists()
 
     def identity(self) -> dict[str, Any]:
-        """What `claim` was given when the run began.
+        """Return what `claim` was given when the run began.
 
         Raises:
-            LifelongError: the folder holds no run.
+            DamagedError: it is not as it was written.
+            LifelongError: the folder holds no run, or one of another version.
         """
+        return self._identity()[0]
+
+    def _identity(self) -> tuple[dict[str, Any], bool]:
+        """Return the identity, and whether it carried a digest."""
         try:
-            return read_held(self._identity, "identity", "restore it, or learn the run again in another folder")
+            # First of all, for what another version writes may be told by other digests.
+            form = read_json(self.identity_file, MOST_SETTINGS)
+        except (OSError, ValueError):
+            form = None
+        if isinstance(form, dict) and "version" in form:
+            check_readable(self.path, form)
+        try:
+            return read_held(self.identity_file, "identity")
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {self.mended_by()}") from error
+        except LifelongError as error:
+            raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
 
-    def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> None:
-        stored = read_held(self._identity, "identity", f"delete {self.path} or choose another --out")
-        stored = json.loads(json.dumps(dict(defaults))) | stored
-        current = json.loads(json.dumps(identity))
-        for key in dict.fromkeys([*current, *stored]):
-            if key != RECORDED and stored.get(key) != current.get(key):
-                raise LifelongError(
-                    f"{self.path} holds a run with {key} = {stored.get(key)!r}, not {current.get(key)!r}; "
-                    "choose another --out, or delete that folder to start over"
-                )
+    def mended_by(self) -> str:
+        """Return what a person can do about a damaged file."""
+        return f"rerun the command that started the run to repair it, or use: lifelong verify {self.path} --repair"
+
+    @property
+    def seal(self) -> Seal:
+        """What binds the run's files to it."""
+        if self._seal is None:
+            if not self.identity_file.exists():
+                return Seal()
+            identity, checked = self._identity()
+            self._seal = Seal(run_digest(identity), self.checkpoint, required=checked)
+        return self._seal
+
+    def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+        """See that the run here is the one that is wanted; an identity that is damaged is written anew if its state says so."""
+        notes = []
+        try:
+            stored = self.identity()
+        except DamagedError as error:
+            found = self.identity_of_state() or (identity if self._owns(identity) else None)
+            if found is None:
+                raise LifelongError(f"{error.__cause__}; restore it, or choose another folder with --out") from error
+            stored = found
+            notes.append("identity.json was damaged; rewritten")
+        except LifelongError as error:
+            found = None if self.identity_file.exists() else self.identity_of_state()
+            if found is None:
+                raise LifelongError(f"{error}; restore {self.identity_file}, or choose another folder with --out") from error
+            stored = found
+            notes.append("identity.json was missing; rewritten")
+        key = difference(stored, identity, defaults)
+        if key is not None:
+            mine = stored.get(key, (defaults or {}).get(key))
+            raise LifelongError(
+                f"{self.path} holds a run with {key} = {mine!r}, not {json.loads(json.dumps(identity)).get(key)!r}; "
+                "choose another --out, or delete that folder to start over"
+            )
+        if notes:
+            self.write_identity(stored)
+        return notes
+
+    def identity_of_state(self) -> dict[str, Any] | None:
+        """Return the identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""
+        for file in (self.state_file, self.previous_file):
+            try:
+                stored = read_plain(file)
+                identity = stored.tree["identity"]
+                if stored.owner.startswith(f"{run_digest(identity)}/"):
+                    return identity
+            except (LifelongError, KeyError, TypeError):
+                continue
+        return None
+
+    def mend_identity(self) -> list[str]:
+        """Write a lost or damaged identity anew from the run's state, if that keeps it; returns what was mended."""
+        try:
+            self.identity()
+            return []
+        except DamagedError:
+            how = "damaged"
+        except LifelongError:
+            if self.identity_file.exists():
+                raise
+            how = "missing"
+        found = self.identity_of_state()
+        if found is None:
+            return []
+        self.write_identity(found)
+        return [f"identity.json: was {how}; rewritten from the run's state"]
+
+    def write_identity(self, identity: Mapping[str, Any]) -> None:
+        """Write by what the run knows itself again."""
+        write_record(self.identity_file, identity)
+        self._seal = None
+
+    def _owns(self, identity: dict[str, Any]) -> bool:
+        """Whether a file of a task under way is of the run of this identity."""
+        mine = f"{run_digest(json.loads(json.dumps(identity)))}/"
+        for file in self.checkpoint.glob("stages/**/*.safetensors"):
+            try:
+                if read_plain(file).owner.startswith(mine):
+                    return True
+            except LifelongError:
+                continue
+        return False
 
     @contextmanager
     def locked(self) -> Generator[str]:
@@ -116,35 +274,225 @@ class RunDirectory:
             yield note
 
     def load(self) -> Tree | None:
-        """The state after the last finished task; None before the first."""
-        return load_tree(self._state) if self._state.exists() else None
+        """Return the state after the last finished task; None before the first.
 
-    def save(self, state: Tree) -> None:
-        """Store the state after a task: from here on the run goes on behind it."""
-        save_tree(self._state, state)
+        Raises:
+            LifelongError: it is damaged, or another run's.
+        """
+        stored = self.stored()
+        return None if stored is None else stored.tree
 
-    def write_results(self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]) -> None:
-        """Write results.jsonl and summary.json."""
-        lines = [json.dumps(plain(entry | {"accuracy": row})) for entry, row in zip(entries, accuracy, strict=True)]
-        write_text(self.path / "results.jsonl", "".join(f"{line}\n" for line in lines))
-        write_text(self.path / "summary.json", json.dumps(plain(summary), indent=1) + "\n")
+    def stored(self) -> Stored | None:
+        """As `load`, with what is known of the file."""
+        return self._stored(lambda: self.read_state(self.state_file))
+
+    def plain_state(self) -> Stored | None:
+        """As `stored`, with None for each tensor: little of the file is read."""
+        return self._stored(lambda: read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None))
+
+    def _stored(self, read: Callable[[], Stored]) -> Stored | None:
+        if not self.learned():
+            return None
+        try:
+            return read()
+        except ForeignError as error:
+            raise ForeignError(f"{error}; put this run's own back, or: lifelong verify {self.path} --repair") from error
+        except DamagedError as error:
+            raise DamagedError(f"{_why(error)}; {self.mended_by()}, from the state before it") from error
+        except LifelongError as error:
+            raise LifelongError(f"{error}; {self.mended_by()}, from the state before it") from error
+
+    def read_state(self, file: Path) -> Stored:
+        """Read one of the two files of states.
+
+        Raises:
+            DamagedError: it is damaged, or another run's.
+            LifelongError: it is not there.
+        """
+        seal = self.seal
+        return read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required)
+
+    def recover(self) -> tuple[Stored | None, list[str]]:
+        """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
+
+        Returns:
+            The state, and what was mended.
+
+        Raises:
+            LifelongError: neither can be used, or the state is another run's.
+        """
+        try:
+            return self.stored(), []
+        except ForeignError:
+            raise
+        except DamagedError as error:
+            reason = f"was damaged ({error.__cause__ and error.__cause__.__cause__})"
+        except LifelongError:
+            if self.state_file.exists():
+                raise
+            reason = "was missing"
+        return self.fall_back(), [f"{self.state_file.name} {reason}: continued from the state before it"]
+
+    def fall_back(self) -> Stored:
+        """Put the state before the last one in its place.
+
+        Raises:
+            LifelongError: there is none that can be used.
+        """
+        try:
+            before = self.read_state(self.previous_file)
+        except LifelongError as error:
+            raise LifelongError(
+                f"cannot read {self.state_file}: damaged or missing, and so is the state before it ({self.previous_file.name});"
+                " restore one from a copy of the run, or choose another folder with --out"
+            ) from error
+        part = beside(self.state_file)
+        _link(self.previous_file, part)
+        part.replace(self.state_file)
+        part.unlink(missing_ok=True)
+        sync_folder(self.checkpoint)
+        return before
+
+    def save(self, state: Tree, made_with: Mapping[str, str] | None = None) -> None:
+        """Store the state after a task: from here on the run goes on behind it. The state before it is kept beside it.
+
+        Args:
+            state: a tree.
+            made_with: what computed it.
+        """
+        seal = self.seal
+        kept = state | {"identity": self.identity()} if seal.run else state
+        if self.state_file.exists():
+            part = beside(self.previous_file)
+            try:
+                _link(self.state_file, part)
+                part.replace(self.previous_file)
+                # Where both were one file, renaming has done nothing.
+                part.unlink(missing_ok=True)
+            except OSError as error:
+                raise LifelongError(f"cannot write {self.previous_file}: {error.strerror}; free space there") from error
+        save_tree(self.state_file, kept, seal.owner(self.state_file), made_with)
+
+    def write_results(self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]) -> dict[str, Any]:
+        """Write results.jsonl and summary.json; returns what stands in the second."""
+        self.write_lines(entries, accuracy)
+        return write_record(self.path / SUMMARY, plain(summary))
+
+    def write_lines(self, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+        """Write results.jsonl."""
+        write_text(self.results, as_lines(_lines(entries, accuracy), self.seal.run))
+
+    def hold_results(
+        self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """See that results.jsonl and summary.json say what a state says, and write anew what does not.
+
+        Args:
+            entries, accuracy, summary: that of the state.
+
+        Returns:
+            What stands in summary.json, and which of the files were not what had been written.
+        """
+        there, wrong = self.wrong_results(entries, accuracy, summary)
+        if self.results.name in wrong:
+            self.write_lines(entries, accuracy)
+        if there is None or SUMMARY in wrong:
+            there = write_record(self.path / SUMMARY, summary)
+        return there, [f"{line}; rewritten" for line in wrong.values() if line]
+
+    def wrong_results(
+        self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, dict[str, str]]:
+        """Hold results.jsonl and summary.json against what a state says.
+
+        Returns:
+            What stands in summary.json, if it can be read; and by the file's name, what is wrong with it: nothing more is said of one that
+            is missing, or that was written a task earlier.
+        """
+        wrong: dict[str, str] = {}
+        there: dict[str, Any] | None = None
+        try:
+            there = read_summary(self.path)
+            differs = differing(there, summary)
+            if differs:
+                early = _early(there.get("tasks"), there.get("accuracy"), entries, accuracy)
+                wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
+        except DamagedError:
+            wrong[SUMMARY] = "summary.json was damaged"
+        except LifelongError:
+            wrong[SUMMARY] = ""
+        wanted = _lines(entries, accuracy)
+        lines = read_lines(self.results, self.seal)
+        if not lines.whole:
+            wrong[self.results.name] = "results.jsonl was damaged"
+        elif lines.found != wanted:
+            early = _early(lines.found, [line.get("accuracy") for line in lines.found], entries, accuracy)
+            wrong[self.results.name] = "" if early else "results.jsonl is not what the run's state says"
+        return there, wrong
+
+
+def _early(tasks: Any, rows: Any, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> bool:
+    """Whether results are those of fewer tasks, as a process leaves them that is killed between a state and its results."""
+    try:
+        names = [task["name"] for task in tasks]
+    except (TypeError, KeyError):
+        return False
+    count = len(names)
+    return count < len(entries) and names == [entry["name"] for entry in entries[:count]] and rows == plain(accuracy[:count])
+
+
+def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which a summary that was read differs from what it ought to be."""
+    return [key for key in dict.fromkeys([*summary, *read]) if key != DIGEST and read.get(key) != summary.get(key)]
+
+
+def _lines(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> list[dict[str, Any]]:
+    """Return the content of results.jsonl, one record per task."""
+    return [json.loads(json.dumps(plain(entry | {"accuracy": row}))) for entry, row in zip(entries, accuracy, strict=True)]
+
+
+def _age(file: Path) -> float:
+    """Seconds since a file was written to; 0 for one that has gone."""
+    try:
+        return time.time() - file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _link(file: Path, place: Path) -> None:
+    """Give a file a second name; copy it where a file cannot have two."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copyfile(file, place)
+
+
+def _why(error: LifelongError) -> str:
+    """Return what is wrong with a file, without what its reader advises."""
+    return str(error).removesuffix("; delete it and run again")
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The summary.json of a run directory.
+    """Return the summary.json of a run directory.
 
     Raises:
+        DamagedError: it is not as it was written.
         LifelongError: there is none, or it cannot be read.
     """
-    file = Path(path) / "summary.json"
+    file = Path(path) / SUMMARY
     try:
-        return read_held(file, "summary", "delete it and continue that run to write it anew")
+        content, checked = read_held(file, "summary")
     except FileNotFoundError as error:
         raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
+    except DamagedError as error:
+        raise DamagedError(f"{error}; delete it and continue that run to write it again") from error
+    except LifelongError as error:
+        raise LifelongError(f"{error}; delete it and continue that run to write it again") from error
+    return signed(content) if checked else content
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can say it: tuples become lists, NaN and infinities null."""
+    """Return a value as JSON can say it: tuples become lists, NaN and infinities null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -12,7 +12,7 @@ Learned = TypeVar("Learned")
 
 
 def resumed(learn: Callable[[], Learned], folder: Path, begin_anew: Callable[[str], None]) -> Learned:
-    """What comes of learning a task, from the stages that an earlier start has kept.
+    """Learn a task from the stages that an earlier start has kept.
 
     Args:
         learn: learns the task; looks into `folder`.

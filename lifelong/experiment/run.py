@@ -12,19 +12,22 @@ import torch
 from lifelong import __version__
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
-from lifelong.errors import LifelongError
-from lifelong.experiment.events import check_tensorboard
+from lifelong.digests import RECORDED
+from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.identity import STATE_VERSION, misfit
 from lifelong.experiment.machine import choose_device, set_threads
-from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import RECORDED, RunDirectory
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.observers import observed
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
-from lifelong.methods.registry import make_method
+from lifelong.methods.registry import known_methods, make_method
 from lifelong.opening import open_regular
 from lifelong.relatedness.extractor import Extractor, open_extractor
-from lifelong.settings.resolve import as_begun, config_toml, default_values, flat
+from lifelong.settings.resolve import as_begun, config_toml, default_values, flat, resolve
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import EXTRACTORS
+from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.named_streams import open_stream
@@ -33,14 +36,8 @@ from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 
-STATE_VERSION = 2
-"""Of the form of saved states; raised when those of older forms can no longer be read (docs/compatibility.md)."""
 
-READS = {2: "0.1"}
-"""The forms that this version reads, each with the first version of the library that wrote it."""
-
-
-def run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None = None) -> dict[str, Any]:
+def run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None = None) -> dict[str, Any]:
     """Learn a stream from where `out` stands to its end.
 
     Meanwhile the process has the run's number of threads, and takes numbers below the smallest normal float for zero
@@ -62,9 +59,8 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Progre
         return _run(config, out, environment, progress)
 
 
-def _run(config: RunConfig, out: Path, environment: Environment, progress: Progress | None) -> dict[str, Any]:
-    if environment.tensorboard:
-        check_tensorboard()
+def _run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None) -> dict[str, Any]:
+    listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
     directory = RunDirectory(out)
@@ -75,8 +71,9 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     settings, notes = resolve_extractor(config.settings, stream.name)
     notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
     config = replace(config, settings=settings)
-    if directory.begun():
-        config = as_begun(config, directory.identity())
+    stored = _begun_with(directory)
+    if stored is not None:
+        config = as_begun(config, stored)
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()
     if wanted is not None:
@@ -91,14 +88,61 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Progr
     notes += as_notes(data_check(stream))
     with directory.locked() as note:
         notes += [note] if note else []
-        if directory.begun():
-            check_readable(out, directory.identity())
-        directory.claim(identity, config_toml(config), default_values(config))
-        listener, saves = progress or Progress(), environment.save_every
-        events, origin = environment.tensorboard, origin_of(content_of(stream), identity)
-        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, tensorboard=events, origin=origin)
+        mended = directory.claim(identity, config_toml(config), default_values(config))
+        mended += _hold_config(directory, config)
+        saves, origin = environment.save_every, origin_of(content_of(stream), identity)
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, mended=mended)
         with exact_float32(device):
             return runner.to_end()
+
+
+def _begun_with(directory: RunDirectory) -> dict[str, Any] | None:
+    """By what a run that was begun here knows itself; None where none was, or nothing whole says it."""
+    if not directory.begun():
+        return None
+    try:
+        return directory.identity()
+    except DamagedError:
+        return directory.identity_of_state()
+
+
+def read_config(directory: RunDirectory) -> RunConfig:
+    """Return the configuration of a run, which must be what it was learned with.
+
+    Raises:
+        LifelongError: config.toml is missing, cannot be used, or says something else than the run's identity.
+    """
+    config, file = read_settings(directory), directory.path / "config.toml"
+    wrong = misfit(config, directory.identity())
+    if wrong is not None:
+        raise DamagedError(
+            f"{file} says {wrong}, as the run was learned; rerun the command that started the run to repair it, or use: lifelong verify"
+            f" {directory.path} --repair"
+        )
+    return config
+
+
+def read_settings(directory: RunDirectory) -> RunConfig:
+    """Read config.toml.
+
+    Raises:
+        LifelongError: it is missing, or cannot be used.
+    """
+    methods = {name: entry.settings for name, entry in known_methods().items()}
+    # A setting that a later version has was as its default, whatever a preset says of it now.
+    return resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
+
+
+def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
+    """Write config.toml anew if it does not say what its run is learned with; returns what was mended."""
+    file = directory.path / "config.toml"
+    try:
+        read_config(directory)
+        return []
+    except LifelongError as error:
+        missing = not file.exists()
+        write_text(file, config_toml(config))
+        return ["config.toml was missing; rewritten" if missing else f"config.toml was damaged or changed ({error}); rewritten"]
 
 
 def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
@@ -115,7 +159,7 @@ def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
 
 
 def extractor_opener(environment: Environment, device: torch.device) -> Callable[[str, str], Extractor]:
-    """What opens an extractor by its name and input policy, once each."""
+    """Return a function that opens an extractor by its name and input policy, once each."""
 
     @cache
     def opened(name: str, feature_input: str) -> Extractor:
@@ -125,7 +169,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
 
 
 def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
-    """What must be equal for a run to be continued."""
+    """Return what must be equal for a run to be continued."""
     identity = {"version": STATE_VERSION, RECORDED: __version__} | flat(config) | {"stream images": stream.fingerprint()}
     if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
@@ -133,12 +177,12 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
 
 
 def content_of(stream: Stream) -> dict[str, Any] | None:
-    """What a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
+    """Return what a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
     return stream.content() if isinstance(stream, SpecStream) else None
 
 
 def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
+    """Return what a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
 
     Args:
         content: of its stream.
@@ -147,29 +191,8 @@ def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> di
     return {"stream_content": content, "extractor_weights": identity.get("extractor weights")}
 
 
-def check_readable(path: Path, identity: Mapping[str, Any]) -> None:
-    """See that a run's state is of a form that this version reads.
-
-    Args:
-        path: the run directory.
-        identity: of the run.
-
-    Raises:
-        LifelongError: it is not; the line names the version that can.
-    """
-    form = identity.get("version")
-    if form in READS:
-        return
-    writer = f" ({identity[RECORDED]})" if RECORDED in identity else ""
-    newer = isinstance(form, int) and form > STATE_VERSION
-    raise LifelongError(
-        f"{path} was written by another version of lifelong{writer}, in form {form}; this is {__version__}, which reads form"
-        f" {', '.join(map(str, READS))} (since {READS[STATE_VERSION]}); {'update it' if newer else 'use that version, or run again'}"
-    )
-
-
 def digest_file(path: Path) -> str:
-    """A checksum of a file of weights.
+    """Return a checksum of a file of weights.
 
     Raises:
         LifelongError: it cannot be read.

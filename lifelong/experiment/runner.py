@@ -4,8 +4,9 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,19 +16,21 @@ from lifelong import __version__
 from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
 from lifelong.devices import all_finite
+from lifelong.digests import UNCHECKED
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.curves import Curves, drop_task
-from lifelong.experiment.events import write_events
+from lifelong.experiment.derived import derived, of_method, summary_of, to_keep
 from lifelong.experiment.judging import judged, right_share
-from lifelong.experiment.machine import arithmetic, machine_name, out_of_memory, peak_device_memory, peak_memory, watch_device_memory
-from lifelong.experiment.metrics import (
-    average_forgetting,
-    average_performance,
-    backward_transfer,
-    maximal_forgetting,
-    weighted_accuracy,
+from lifelong.experiment.machine import (
+    arithmetic,
+    machine_name,
+    made_with,
+    out_of_memory,
+    peak_device_memory,
+    peak_memory,
+    watch_device_memory,
 )
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
@@ -41,7 +44,7 @@ from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.examples import confusion
 from lifelong.training.precision import resolved
-from lifelong.training.stages import Epoch, clear
+from lifelong.training.stages import Epoch, change, clear
 
 
 @runtime_checkable
@@ -58,7 +61,7 @@ class KnowsContents(Protocol):
     """A stream that knows its images by their content."""
 
     def contents(self, index: int) -> Mapping[SplitName, np.ndarray]:
-        """A 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
+        """Return a 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
         ...
 
 
@@ -67,6 +70,8 @@ class Runner:
 
     Args:
         origin: what the summary says besides of where the numbers come from (see `lifelong.experiment.run.origin_of`).
+        mended: what was damaged in the run directory, and is not any more.
+        more: what the state keeps besides.
     """
 
     def __init__(
@@ -76,18 +81,20 @@ class Runner:
         directory: RunDirectory,
         device: torch.device,
         extractors: Callable[[str, str], Extractor],
-        progress: Progress,
+        progress: Observer,
         notes: list[str],
         threads: int,
         save_every: float,
         *,
-        tensorboard: bool = False,
         origin: Mapping[str, Any] | None = None,
+        mended: Sequence[str] = (),
+        more: Mapping[str, Tree] | None = None,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
-        self.curves, self.tensorboard, self.origin = Curves(directory.curves), tensorboard, dict(origin or {})
+        self.curves, self.origin = Curves(directory.curves, directory.seal), dict(origin or {})
+        self.mended, self.more = list(mended), dict(more or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
@@ -95,39 +102,37 @@ class Runner:
         self.digests: list[str] = []
         self.contents: list[Tree] = []
         self.said: set[str] = set()
+        self.kept: dict[str, Any] = {}
 
     def to_end(self) -> dict[str, Any]:
         """Learn the tasks that remain; returns the summary."""
         watch_device_memory(self.device)
-        saved = self.directory.load()
-        if saved is not None:
-            self._restore(saved)
-            now = arithmetic(self.device, self.threads)
-            before = saved.get("arithmetic", now)  # a state that an earlier version saved does not say
-            if before != now:
-                begun, continued = (", ".join(which[name] for name in now if before[name] != now[name]) for which in (before, now))
-                self.notes.append(f"begun with {begun}, continued with {continued}: equal to rounding, not to the bit")
-            # Runs of earlier versions do not say on what they were begun.
-            if saved.get("device", self.device.type) != self.device.type:
-                begun, continued = saved["device"], self.device.type
-                self.notes.append(f"begun on {begun}, continued on {continued}: with other random numbers, so not equal to a straight run")
+        stored, fallen_back = self.directory.recover()
+        self.mended += fallen_back
+        self.notes += self.mended
+        if self.curves.lost:
+            self._note(f"curves.jsonl: {self.curves.lost} lines were damaged or another run's, and are dropped")
+        known = None
+        if stored is not None:
+            self._restore(stored.tree)
+            self.notes += self._changes(stored.tree)
+            known = summary_of(stored.tree, self._read_summary(), self.method)
+            if not stored.checked:
+                self._note(f"{self.directory.state_file.name}: {UNCHECKED}")
         done = len(self.entries)
         for index in range(done):
             # A kill right after a task was saved may have left its stages.
             clear(self.directory.stages(index))
-        if done >= len(self.stream) and (self.directory.path / "summary.json").exists():
-            summary = read_summary(self.directory.path)
-            # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`). A kill right after
-            # the last task was saved leaves the summary of the task before.
-            if done > len(self.stream):
-                return self._finished(summary)
-            if summary["complete"] and len(summary["tasks"]) == done:
-                self._judge_unknown()
-                return self._finished(summary if plain(self.accuracy) == summary["accuracy"] else self._write())
+        # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`).
+        if known is not None and done >= len(self.stream) and (known["complete"] or done > len(self.stream)):
+            for note in self.mended:
+                self._note(note)
+            judged_anew = done == len(self.stream) and self._judge_unknown()
+            return self._finished(self._write() if judged_anew else self._hold(known))
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
             self._note(note)
-        summary = self._summary_after(done)
+        summary = self._write() if known is None else self._hold(known)
         for index in range(done, len(self.stream)):
             try:
                 self._task(index)
@@ -141,13 +146,34 @@ class Runner:
             summary = self._write()
         return self._finished(summary)
 
-    def _summary_after(self, done: int) -> dict[str, Any]:
-        """The summary as it lies there; written anew unless it is that of all tasks learned so far."""
-        if (self.directory.path / "summary.json").exists():
-            summary = read_summary(self.directory.path)
-            if len(summary["tasks"]) == done:
-                return summary
-        return self._write()
+    def _read_summary(self) -> dict[str, Any] | None:
+        """Return the summary.json of a state that does not keep its own; None unless it is of the same tasks."""
+        try:
+            found = read_summary(self.directory.path)
+            return found if len(found["tasks"]) == len(self.entries) else None
+        except (LifelongError, KeyError, TypeError):
+            return None
+
+    def _changes(self, saved: Tree) -> list[str]:
+        """Return what has changed between tasks, and since the last one, of what decides the numbers besides the settings."""
+        if len(self.entries) >= len(self.stream):
+            return []
+        # Entries of earlier versions do not say; their state says it of the last one.
+        before = [entry["made_with"] for entry in self.entries if "made_with" in entry] or [saved.get("arithmetic", {})]
+        notes = [change(*pair) for pair in pairwise([*before, made_with(self.device, self.threads)])]
+        # Runs of earlier versions do not say on what they were begun.
+        if saved.get("device", self.device.type) != self.device.type:
+            begun, continued = saved["device"], self.device.type
+            notes.append(f"started on {begun}, continued on {continued}: with other random numbers, so not equal to an uninterrupted run")
+        return [note for note in notes if note]
+
+    def _hold(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Return the summary on disk; rewrite it and the results unless they are what the state says."""
+        self.kept = summary
+        there, wrong = self.directory.hold_results(self.entries, self.accuracy, summary)
+        for note in wrong:
+            self._note(note)
+        return there
 
     def _finished(self, summary: dict[str, Any]) -> dict[str, Any]:
         self._events()
@@ -166,7 +192,7 @@ class Runner:
         entry["seconds"] = sum(entry["seconds_by_phase"].values())
         self.entries.append(entry)
         self.contents.append(self._contents(index))
-        self.directory.save(self._state())
+        self._save()
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
 
@@ -184,6 +210,7 @@ class Runner:
             on_epoch=self._epoch,
             on_note=self._note,
             save_every=self.save_every,
+            seal=replace(self.directory.seal, made_with=made_with(self.device, self.threads), say=self._found),
         )
         begin_anew = partial(self._begin_anew, index, task.name)
         record, tuning = resumed(lambda: self._learned(task, context), self.directory.stages(index), begin_anew)
@@ -197,17 +224,18 @@ class Runner:
             "test": description.test,
             "image_size": description.image_size,
             "seconds_by_phase": fields.pop("seconds"),
+            "made_with": made_with(self.device, self.threads),
             **fields,
             **tuning,
         }
 
     def _begin_anew(self, index: int, name: str, reason: str) -> None:
         """Drop what was kept of a task, and go back to before it."""
-        note = f"task '{name}': what was kept of it when it was interrupted cannot be used ({reason}); it is learned from its beginning"
+        note = f"task '{name}': what was kept of it when it was interrupted cannot be used ({reason}); it is learned again from the start"
         self.notes.append(note)
         self._note(note)
         clear(self.directory.stages(index))
-        drop_task(self.directory.curves, index)
+        drop_task(self.directory.curves, index, self.directory.seal)
         saved = self.directory.load()
         if saved is None:
             self.method = make_method(self.config.method, self.config.settings)
@@ -215,7 +243,7 @@ class Runner:
             self._restore_method(saved)
 
     def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
-        """What the method notes of the task, and what was tuned."""
+        """Return what the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
             return learn_timed(self.method, task, context), {}
         tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
@@ -232,6 +260,12 @@ class Runner:
             self.said.add(text)
             self.progress.note(text)
 
+    def _found(self, text: str) -> None:
+        """Say of a file what a person should know, and keep it among the notes."""
+        if text not in self.notes:
+            self.notes.append(text)
+        self._note(text)
+
     def _candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
@@ -242,21 +276,24 @@ class Runner:
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
-        digests = [_digest_modules(self.method, index) for index in range(len(self.entries) + 1)]
+        digests = [digest_modules(self.method, index) for index in range(len(self.entries) + 1)]
         before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
         known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
         row = known + [math.nan] * (len(digests) - len(known))
         self.accuracy.append(self._completed(row, [*self.entries, newest]))
         self.digests = digests
 
-    def _judge_unknown(self) -> None:
-        """Make up for what could not be judged while images were away."""
+    def _judge_unknown(self) -> bool:
+        """Make up for what could not be judged while images were away; returns whether anything was."""
         row = self.accuracy[-1]
-        if any(map(math.isnan, row)):
-            self.progress.phase("evaluate")
-            self.accuracy[-1] = self._completed(row, self.entries)
-            if plain(self.accuracy[-1]) != plain(row):
-                self.directory.save(self._state())
+        if not any(map(math.isnan, row)):
+            return False
+        self.progress.phase("evaluate")
+        self.accuracy[-1] = self._completed(row, self.entries)
+        if plain(self.accuracy[-1]) == plain(row):
+            return False
+        self._save()
+        return True
 
     def _completed(self, row: Sequence[float], entries: Sequence[dict[str, Any]]) -> list[float]:
         """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
@@ -269,7 +306,7 @@ class Runner:
         return full
 
     def _accuracy(self, index: int, entry: dict[str, Any], tell: Callable[[int], None]) -> float:
-        """The accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
+        """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
         except AbsentTaskError:
@@ -284,10 +321,15 @@ class Runner:
         return self.stream[index].test.to(self.device)
 
     def _contents(self, index: int) -> Tree:
-        """The content of a task's images, by which a later task is kept apart from them."""
+        """Return the content of a task's images, by which a later task is kept apart from them."""
         known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
         # As int64: a file of tensors has no uint64 in all versions of its format.
         return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
+
+    def _save(self) -> None:
+        """Let the run go on from here: what was learned, and the summary of it."""
+        self.kept = plain(self._summary())
+        self.directory.save(self._state(), made_with(self.device, self.threads))
 
     def _state(self) -> Tree:
         return {
@@ -298,6 +340,8 @@ class Runner:
             "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
+            "summary": to_keep(self.kept),
+            **self.more,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -317,21 +361,16 @@ class Runner:
         return list(dict.fromkeys(self.notes + described + learned))
 
     def _write(self) -> dict[str, Any]:
-        summary = plain(self._summary())
-        self.directory.write_results(self.entries, self.accuracy, summary)
+        summary = self.directory.write_results(self.entries, self.accuracy, self.kept or plain(self._summary()))
         self._events()
         return summary
 
     def _events(self) -> None:
-        if self.tensorboard:
-            write_events(self.directory.path, self.entries, self.accuracy)
+        if self.entries:
+            self.progress.task_saved(self.directory.path, self.entries, self.accuracy)
 
     def _summary(self) -> dict[str, Any]:
-        phases: dict[str, float] = {}
-        for entry in self.entries:
-            for phase, seconds in entry["seconds_by_phase"].items():
-                phases[phase] = phases.get(phase, 0.0) + seconds
-        settings = flat(self.config)
+        settings, numbers = flat(self.config), derived(self.entries, self.accuracy) | of_method(self.method)
         return {
             "version": __version__,
             "stream": self.stream.name,
@@ -341,17 +380,7 @@ class Runner:
             "preset": self.config.preset,
             "seed": self.config.seed,
             "settings": settings,
-            "ap": average_performance(self.accuracy),
-            "af": average_forgetting(self.accuracy),
-            "bwt": backward_transfer(self.accuracy),
-            "forgetting": maximal_forgetting(self.accuracy),
-            "weighted_accuracy": weighted_accuracy(self.accuracy, [entry["test"] for entry in self.entries]),
-            "parameters": self.method.num_parameters(),
-            "memory": self.method.memory(),
-            "seconds": sum(phases.values()),
-            "seconds_by_phase": phases,
-            "accuracy": self.accuracy,
-            "tasks": self.entries,
+            **numbers,
             "extractor": settings.get("extractor"),
             "device": self.device.type,
             "precision": resolved(self.config.training.precision),
@@ -362,7 +391,7 @@ class Runner:
             "peak_device_memory_bytes": peak_device_memory(self.device),
             "notes": self._all_notes(),
             "complete": len(self.entries) >= len(self.stream),
-        } | (self._tuned() | self._task_free())
+        } | self._task_free()
 
     def _task_free(self) -> dict[str, Any]:
         """How well the learned stream is known without task names; nothing before its end, or where a task's images are not here."""
@@ -381,18 +410,10 @@ class Runner:
             return {}
 
     def _shown(self, index: int) -> Shown:
-        """The test images of a task in the size of every task's."""
+        """Return the test images of a task in the size of every task's."""
         assert isinstance(self.stream, InSizes)
         sizes = tuple(entry["image_size"] for entry in self.entries)
         return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
-
-    def _tuned(self) -> dict[str, Any]:
-        """What tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
-        if self.config.tuning is None:
-            return {}
-        reports = [entry["tuning"] for entry in self.entries]
-        totals = {key: sum(report[key] for report in reports) for key in ("seconds", "epochs")}
-        return {"tuning": totals | {"candidates": sum(len(report["candidates"]) for report in reports)}}
 
 
 def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
@@ -427,8 +448,8 @@ def retire(task: Task, method: str) -> None:
         raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
 
 
-def _digest_modules(method: Method, task_index: int) -> str:
-    """A hash over all parameters and buffers that answer for a task."""
+def digest_modules(method: Method, task_index: int) -> str:
+    """Return a hash over all parameters and buffers that answer for a task."""
     digest = hashlib.sha256()
     for module in method.modules(task_index):
         for name, tensor in module.state_dict().items():

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from lifelong.data.naming import unique
+from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError, near_miss
-from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import check_readable, digest_file
+from lifelong.experiment.derived import summary_of
+from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.run import digest_file, read_config
 from lifelong.experiment.soundness import restored
 from lifelong.methods.method import Method
-from lifelong.methods.registry import known_methods
-from lifelong.settings.resolve import resolve
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.streams.leakage import Learned
@@ -30,6 +30,7 @@ class SavedRun:
         identity: by which the run knows itself again (see `lifelong.experiment.run`).
         state: what was saved after its last task.
         method: as it was then, on the device; without an extractor.
+        notes: what a person should know of what was read.
     """
 
     directory: RunDirectory
@@ -37,11 +38,22 @@ class SavedRun:
     identity: dict[str, Any]
     state: Tree
     method: Method
+    notes: tuple[str, ...] = ()
 
     @property
     def entries(self) -> list[dict[str, Any]]:
         """What was recorded of each task, in order."""
         return self.state["entries"]
+
+    def summary(self) -> dict[str, Any]:
+        """Its summary, with all numbers that can be derived derived from its state.
+
+        Raises:
+            LifelongError: its state does not keep it, as those of earlier versions do not, and summary.json cannot be used.
+        """
+        found = summary_of(self.state, None if "summary" in self.state else read_summary(self.directory.path), self.method)
+        assert found is not None
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -49,11 +61,11 @@ class SavedRun:
         return list(unique([entry["name"] for entry in self.entries]))
 
     def classes(self, index: int) -> tuple[str, ...]:
-        """The names of a task's classes, in label order; no name twice."""
+        """Return the names of a task's classes, in label order; no name twice."""
         return unique(self.entries[index]["classes"])
 
     def learned(self, count: int | None = None) -> list[Learned]:
-        """The first `count` tasks with the content of their images; those of which it is not known are left out."""
+        """Return the first `count` tasks with the content of their images; those of which it is not known are left out."""
         stored = self.state.get("contents") or []
         return [
             Learned(name, {split: hashes.numpy().view(np.uint64) for split, hashes in contents.items()})
@@ -62,7 +74,7 @@ class SavedRun:
         ]
 
     def task_index(self, name: str) -> int:
-        """The position of a task.
+        """Return the position of a task.
 
         Raises:
             LifelongError: no task has this name.
@@ -98,12 +110,11 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     """
     directory = RunDirectory(path)
     identity = directory.identity()
-    check_readable(path, identity)
-    state = directory.load()
-    if state is None:
-        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that began it")
-    methods = {name: entry.settings for name, entry in known_methods().items()}
-    # A setting that a later version has was as its default, whatever a preset says of it now.
-    config = resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
+    stored = directory.stored()
+    if stored is None:
+        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
+    config = read_config(directory)
+    state = stored.tree
     method = restored(directory, config, state, device)
-    return SavedRun(directory, config, identity, state, method)
+    notes = () if stored.checked else (f"{directory.state_file.name}: {UNCHECKED}",)
+    return SavedRun(directory, config, identity, state, method, notes)

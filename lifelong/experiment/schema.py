@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from lifelong.errors import LifelongError
-from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.errors import DamagedError
+from lifelong.storage import read_record
 
 T = TypeVar("T")
 
@@ -231,26 +231,26 @@ def _said(error: ValidationError) -> str:
     return f"'{where}': {what[:1].lower()}{what[1:]}" if where else what[:1].lower() + what[1:]
 
 
-def read_held(file: Path, kind: Kind, remedy: str) -> Any:
+def read_held(file: Path, kind: Kind) -> tuple[dict[str, Any], bool]:
     """Read a JSON file of a run, and hold it against what may be there.
 
     Args:
         file: the file.
         kind: of which it is.
-        remedy: the end of the error line: what to do.
+
+    Returns:
+        What stands there without its digest, and whether it carried one.
 
     Raises:
         FileNotFoundError: there is none.
-        LifelongError: it cannot be read, or something in it is of another kind.
+        DamagedError: it is not as it was written, or something in it is of another kind.
+        LifelongError: it cannot be read.
     """
+    record, checked = read_record(file)
     try:
-        return hold(kind, read_json(file, MOST_SETTINGS if kind != "summary" else 16 * MOST_SETTINGS))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise LifelongError(f"cannot read {file}: {error.strerror}; {remedy}") from error
+        return hold(kind, record), checked
     except ValueError as error:
-        raise LifelongError(f"cannot read {file}: {' '.join(str(error).split())}; {remedy}") from error
+        raise DamagedError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
 def epochs_of(lines: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:

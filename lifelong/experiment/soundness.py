@@ -108,7 +108,7 @@ def check_state(file: Path | str, state: Tree) -> None:
                 hold_tree(form, state[key], key)
         _check_numbers(state)
     except MisfitError as error:
-        raise LifelongError(f"{file}: {error}; restore a copy of the run, or learn it anew") from error
+        raise LifelongError(f"{file}: {error}; restore a copy of the run, or learn it again") from error
 
 
 def _check_choice(entry: dict[str, Any], where: str) -> None:
@@ -136,7 +136,7 @@ def _require(holds: bool, message: str) -> None:
 
 
 def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: torch.device | str) -> Method:
-    """The method of a run as its state says.
+    """Restore the method of a run from its state.
 
     Args:
         directory: of the run.

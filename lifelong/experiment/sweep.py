@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import run
 from lifelong.settings.arguments import MOST_WORKERS
 from lifelong.settings.run import Environment, RunConfig
@@ -42,12 +42,12 @@ def check_workers(workers: int) -> int:
         LifelongError: less than one, or more than any machine has room for.
     """
     if not 1 <= workers <= MOST_WORKERS:
-        raise LifelongError(f"--workers {workers}: at least 1 run goes on at a time, and at most {MOST_WORKERS}")
+        raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
     return workers
 
 
 def sweep(
-    runs: Sequence[Planned], environment: Environment, workers: int, begin: Callable[[int], Progress]
+    runs: Sequence[Planned], environment: Environment, workers: int, begin: Callable[[int], Observer]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Run what is planned.
 
@@ -96,7 +96,7 @@ def sweep(
 class _Worker:
     """A process with a run under way, seen from the sweep."""
 
-    def __init__(self, context: Any, position: int, config: RunConfig, out: Path, environment: Environment, listener: Progress) -> None:
+    def __init__(self, context: Any, position: int, config: RunConfig, out: Path, environment: Environment, listener: Observer) -> None:
         self.position, self._out, self._listener = position, out, listener
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, config, out, environment), daemon=True)
@@ -104,7 +104,7 @@ class _Worker:
         theirs.close()
 
     def hear(self) -> dict[str, Any] | None:
-        """What the process says next: it is told to the listener, or is the summary.
+        """Hear what the process says next, and tell the listener; return the summary once it comes.
 
         Raises:
             LifelongError: the run has failed, or its process has died.
@@ -140,7 +140,7 @@ class _Worker:
 
 
 def _work(connection: Connection, config: RunConfig, out: Path, environment: Environment) -> None:
-    """What a process of its own does."""
+    """Work as a process of its own."""
     # Ctrl-C reaches all processes of a terminal; the sweep says when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
@@ -154,12 +154,12 @@ def _work(connection: Connection, config: RunConfig, out: Path, environment: Env
 
 
 def _end_with_the_sweep(parent: Any) -> None:
-    """A sweep that is killed leaves no process behind."""
+    """Leave no process behind when the sweep is killed."""
     parent.join()
     os._exit(1)
 
 
-class _Teller(Progress):
+class _Teller(Observer):
     """Tells the sweep how far its run has come."""
 
     def __init__(self, connection: Connection) -> None:
@@ -167,39 +167,39 @@ class _Teller(Progress):
         self._told = -math.inf
 
     def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
-        """See `Progress.run_started`."""
+        """See `Observer.run_started`."""
         self._connection.send(("run_started", (stream, method, tasks, done)))
 
     def task_started(self, index: int, name: str) -> None:
-        """See `Progress.task_started`."""
+        """See `Observer.task_started`."""
         self._connection.send(("task_started", (index, name)))
 
     def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
-        """See `Progress.candidate`."""
+        """See `Observer.candidate`."""
         self._connection.send(("candidate", (number, count, values)))
 
     def phase(self, name: str) -> None:
-        """See `Progress.phase`."""
+        """See `Observer.phase`."""
         self._connection.send(("phase", (name,)))
 
     def epoch(self, event: Epoch) -> None:
-        """See `Progress.epoch`."""
+        """See `Observer.epoch`."""
         self._now_and_then("epoch", event)
 
     def advance(self, done: int, total: int) -> None:
-        """See `Progress.advance`."""
+        """See `Observer.advance`."""
         self._now_and_then("advance", done, total)
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
-        """See `Progress.task_finished`."""
+        """See `Observer.task_finished`."""
         self._connection.send(("task_finished", (index, record, accuracy)))
 
     def note(self, text: str) -> None:
-        """See `Progress.note`."""
+        """See `Observer.note`."""
         self._connection.send(("note", (text,)))
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        """See `Progress.run_finished`."""
+        """See `Observer.run_finished`."""
         self._connection.send(("run_finished", (summary,)))
 
     def _now_and_then(self, word: str, *told: Any) -> None:

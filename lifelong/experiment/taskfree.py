@@ -52,15 +52,15 @@ class Shown:
         return cls({images.shape[-1]: images}, (images.shape[-1],) * tasks)
 
     def of(self, task: int) -> UInt8[Tensor, "n 3 h w"]:
-        """What a task looks at."""
+        """Return what a task looks at."""
         return self.views[self.sizes[task]]
 
     def rows(self, which: Tensor) -> "Shown":
-        """Some of the pictures."""
+        """Return some of the pictures."""
         return replace(self, views={size: images[which] for size, images in self.views.items()})
 
     def split(self, count: int) -> list["Shown"]:
-        """The pictures in parts of so many; nothing makes one empty part."""
+        """Return the pictures in parts of so many; nothing makes one empty part."""
         parts = zip(*(images.split(count) for images in self.views.values()), strict=True)
         return [replace(self, views=dict(zip(self.views, part, strict=True))) for part in parts]
 
@@ -96,7 +96,7 @@ def recognize(method: Method, images: Images, by: Inference = "auto") -> Recogni
 
 
 def _of_own_size(told: Mapping[int, Recognized], sizes: Sequence[int]) -> Float[Tensor, "n t"] | None:
-    """The probability of each task at the size of its images, scaled to a sum of 1 if there are several."""
+    """Return the probability of each task at the size of its images, scaled to a sum of 1 if there are several."""
     found = {size: each.probabilities for size, each in told.items() if each.probabilities is not None}
     if len(found) < 2:
         return next(iter(found.values()), None)
@@ -110,7 +110,7 @@ def _least(strangeness: Sequence[Float[Tensor, "n"] | None]) -> Float[Tensor, "n
 
 
 def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
-    """The share of each task in the confidence of all heads; equal shares where no head is above chance.
+    """Return the share of each task in the confidence of all heads; equal shares where no head is above chance.
 
     Args:
         method: has learned a task at least.
@@ -126,7 +126,7 @@ def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
 
 
 def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> TaskFree:
-    """What images are taken for: each is answered by its most likely task.
+    """Return what images are taken for: each is answered by its most likely task.
 
     Args:
         method: has learned a task at least.
@@ -196,7 +196,7 @@ def judge_task_free(
 
 
 def _found(method: Method, images: Shown) -> Int64[Tensor, "n 3"]:
-    """The task and the class of each image, and whether it is unlike anything learned: 0 also where the method cannot tell."""
+    """Return the task and the class of each image, and whether it is unlike anything learned: 0 also where the method cannot tell."""
     probabilities, strangeness = recognize(method, images)
     assert probabilities is not None
     tasks, labels = answer(method, images, probabilities)

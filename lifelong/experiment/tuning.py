@@ -34,9 +34,9 @@ from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
 from lifelong.settings.run import RunConfig
-from lifelong.storage import Tree, load_tree, remove, save_tree
+from lifelong.storage import Tree, remove
 from lifelong.training.examples import evaluate
-from lifelong.training.stages import clear, derive_seed
+from lifelong.training.stages import clear, derive_seed, read_sealed, save_sealed
 
 ROUNDING = 1e-9
 """Accuracies that differ by less are equal: 0.92 - 0.02 is not quite 0.9."""
@@ -105,30 +105,34 @@ def tune_task(
     trials: list[Trial] = []
     for number in range(proposals.count):
         values = proposals.ask()
-        trial = _finished(folder, number, values)
+        trial = _finished(context, number, values)
         if trial is None:
             on_candidate(number, proposals.count, values)
-            method = method_with(config, values)
-            restore(method, deepcopy(before), context.device, folder)
-            own = replace(context, training=config.with_values(values).training, folder=_stages(folder, number))
-            trial = _attempt(method, values, task, own, learn, _state(folder, number))
-            save_tree(_result(folder, number), asdict(trial))
+            trial = _attempt(config, before, values, task, context, learn, number)
+            save_sealed(_result(folder, number), asdict(trial), context.seal)
         clear(_stages(folder, number))
         proposals.tell(trial.valid_accuracy or 0.0)
         trials.append(trial)
         _drop_losers(folder, trials, config.tuning.tolerance)
     if all(trial.valid_accuracy is None for trial in trials):
         raise LifelongError(f"task '{task.name}': no candidate could be trained; the last one: {trials[-1].failure}")
-    return _keep(config, trials, folder, context)
+    chosen = contenders([trial.valid_accuracy for trial in trials], config.tuning.tolerance)[0]
+    stored = read_sealed(_state(folder, chosen), context.seal)
+    if stored is None:
+        # Damaged on the disk: learned once more, it is the same.
+        _attempt(config, before, trials[chosen].values, task, context, learn, chosen)
+        stored = read_sealed(_state(folder, chosen), context.seal)
+        clear(_stages(folder, chosen))
+    return _keep(config, trials, chosen, stored, context)
 
 
 def method_with(config: RunConfig, values: dict[str, Any]) -> Method:
-    """A fresh method with the hyper-parameters of a candidate."""
+    """Return a fresh method with the hyper-parameters of a candidate."""
     return make_method(config.method, config.with_values(values).settings)
 
 
 def method_after(config: RunConfig, entries: list[dict[str, Any]]) -> Method:
-    """A fresh method as a run goes on with it: with the hyper-parameters that were chosen last, if it is tuned.
+    """Return a fresh method as a run continues with it: with the hyper-parameters chosen last, if it is tuned.
 
     Args:
         config: of the run.
@@ -159,7 +163,7 @@ def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
 
 
 def chosen_values(report: dict[str, Any]) -> dict[str, Any]:
-    """The values that were chosen for a task.
+    """Return the values that were chosen for a task.
 
     Args:
         report: a `Tuned.report`.
@@ -168,7 +172,7 @@ def chosen_values(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def contenders(accuracies: Sequence[float | None], tolerance: float) -> list[int]:
-    """The candidates that can still be chosen, whatever those to come turn out to be; the first of them is the choice so far.
+    """Return the candidates that can still be chosen, whatever those to come turn out to be; the first of them is the choice so far.
 
     Args:
         accuracies: of the candidates so far, in [0, 1]; None for one without a result.
@@ -184,32 +188,35 @@ def contenders(accuracies: Sequence[float | None], tolerance: float) -> list[int
 
 
 def _attempt(
-    method: Method,
+    config: RunConfig,
+    before: Tree,
     values: dict[str, Any],
     task: Task,
     context: Context,
     learn: Callable[[Method, Task, Context], LearnRecord],
-    state: Path,
+    number: int,
 ) -> Trial:
     """Learn and judge one candidate; its state is stored before it is said to be finished."""
+    assert context.folder is not None
+    method = method_with(config, values)
+    restore(method, deepcopy(before), context.device, context.folder)
+    own = replace(context, training=config.with_values(values).training, folder=_stages(context.folder, number))
     started = time.perf_counter()
     try:
-        record = learn(method, task, context)
+        record = learn(method, task, own)
     except DivergedError as error:
         return Trial(values, None, time.perf_counter() - started, error.epoch, str(error))
     learned = time.perf_counter()
-    accuracy = evaluate(lambda images: method.logits(images, context.task_index), task.valid, together=method.batch_dependent)
-    save_tree(state, {"method": method.state_dict(), "record": asdict(record)})
+    accuracy = evaluate(lambda images: method.logits(images, own.task_index), task.valid, together=method.batch_dependent)
+    save_sealed(_state(context.folder, number), {"method": method.state_dict(), "record": asdict(record)}, own.seal)
     return Trial(values, accuracy, sum(record.seconds.values()) + time.perf_counter() - learned, record.epochs)
 
 
-def _keep(config: RunConfig, trials: list[Trial], folder: Path, context: Context) -> Tuned:
-    """The chosen candidate, read back from where it was stored."""
-    assert config.tuning is not None
-    chosen = contenders([trial.valid_accuracy for trial in trials], config.tuning.tolerance)[0]
-    stored = load_tree(_state(folder, chosen))
+def _keep(config: RunConfig, trials: list[Trial], chosen: int, stored: Tree, context: Context) -> Tuned:
+    """Return the chosen candidate, read back from where it was stored."""
+    assert context.folder is not None
     method = method_with(config, trials[chosen].values)
-    restore(method, stored["method"], context.device, _state(folder, chosen))
+    restore(method, stored["method"], context.device, _state(context.folder, chosen))
     method.attach_extractor(context.extractor)
     record = LearnRecord(**stored["record"])
     seconds, epochs = sum(trial.seconds for trial in trials), sum(trial.epochs for trial in trials)
@@ -219,15 +226,17 @@ def _keep(config: RunConfig, trials: list[Trial], folder: Path, context: Context
     return Tuned(method, record, report)
 
 
-def _finished(folder: Path, number: int, values: dict[str, Any]) -> Trial | None:
-    """What came of a candidate before an interruption."""
-    if not _result(folder, number).exists():
+def _finished(context: Context, number: int, values: dict[str, Any]) -> Trial | None:
+    """Read what came of a candidate before an interruption."""
+    assert context.folder is not None
+    stored = read_sealed(_result(context.folder, number), context.seal)
+    if stored is None:
         return None
-    trial = Trial(**load_tree(_result(folder, number)))
+    trial = Trial(**stored)
     if trial.values != values:
         raise LifelongError(
             f"candidate {number + 1} was {trial.values}, and Optuna now proposes {values}; "
-            "continue with the version of Optuna that the run was begun with, or start over with another --out"
+            "continue with the version of Optuna that the run was started with, or start over with another --out"
         )
     return trial
 

@@ -16,7 +16,7 @@ from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
 from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import Tree
+from lifelong.storage import Seal, Tree
 from lifelong.training.fit import FitOutcome
 from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, initial
 
@@ -37,6 +37,7 @@ class Context:
         on_epoch: called at every epoch's end.
         on_note: called with what a person should know while the task is learned.
         save_every: seconds between two saves of a stage's running state.
+        seal: binds what stages save to the run and to their place.
     """
 
     task_index: int
@@ -50,6 +51,7 @@ class Context:
     on_epoch: Callable[[Epoch], None] | None = None
     on_note: Callable[[str], None] = lambda text: None
     save_every: float = SAVE_EVERY
+    seal: Seal = field(default_factory=Seal)
 
     def note(self, text: str, record: "LearnRecord") -> None:
         """Tell a person what should be known, now and in the task's record."""
@@ -61,7 +63,7 @@ class Context:
         self.on_phase(name)
         seed = derive_seed(self.seed, self.task_index, name)
         where = f"task '{self.task_name}', {name}"
-        return Stage(name, seed, where=where, folder=self.folder, listener=self.on_epoch, save_every=self.save_every)
+        return Stage(name, seed, where, self.folder, self.on_epoch, self.save_every, self.seal)
 
     def began(self, name: str) -> bool:
         """Tell whether a stage of this name was begun for the task by an earlier start."""

@@ -44,4 +44,4 @@ def _line(where: Path | str, method: str, reason: str) -> str:
     """One line of what is wrong."""
     said = " ".join(reason.split())
     said = said if len(said) <= 300 else f"{said[:297]}..."
-    return f"{where} holds no state of the method '{method}' with the settings of this run ({said}); restore a copy, or learn the run anew"
+    return f"{where} holds no state of the method '{method}' with the settings of this run ({said}); restore a copy, or learn the run again"

@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifelong.digests import run_digest
 from lifelong.errors import LifelongError
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish
 from lifelong.report.wording import finite
-from lifelong.storage import read_lines
+from lifelong.storage import Seal, read_lines, read_record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
         LifelongError: the file cannot be read, or is none of ours.
     """
     file = Path(out) / "curves.jsonl"
-    lines, _ = read_lines(file)
+    lines = read_lines(file, _seal(Path(out))).found
     for number, line in enumerate(lines, 1):
         if not _is_epoch(line):
             raise LifelongError(f"{file}: line {number} is no epoch of a run; delete the file, and the report is made without it")
@@ -57,6 +58,15 @@ def _is_epoch(line: Any) -> bool:
         and all(type(count) is int and 0 <= count < MOST for count in counts)
         and all(number is None or type(number) in (int, float) for number in numbers)
     )
+
+
+def _seal(out: Path) -> Seal | None:
+    """What binds each line to its run; None where that is not known."""
+    try:
+        identity, required = read_record(out / "checkpoint" / "identity.json")
+    except (OSError, LifelongError):
+        return None
+    return Seal(run_digest(identity), required=required)
 
 
 def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:

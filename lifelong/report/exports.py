@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Sequence
 
-from lifelong.errors import one_line
 from lifelong.report.page import Grid
 from lifelong.report.wording import clean
 
@@ -54,7 +53,10 @@ def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[object]]) -
     """A table as CSV (RFC 4180, but for its line ends); None becomes an empty field, and no text a formula (see `no_formula`)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([[no_formula(one_line(cell) if isinstance(cell, str) else cell) for cell in row] for row in (headings, *rows)])
+    # A bare carriage return would end the row: Python's writer puts only its own line ends into quotes.
+    writer.writerows(
+        [[no_formula(cell.replace("\r", "\n") if isinstance(cell, str) else cell) for cell in row] for row in (headings, *rows)]
+    )
     return text.getvalue()
 
 

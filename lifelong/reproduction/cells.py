@@ -85,7 +85,7 @@ class Cell:
 
 
 def cells_of(table: PaperTable, choice: Choice, jobs: Sequence[Job], outcome: Outcome) -> list[Cell]:
-    """The cells of a table: stream by stream, row by row, quantity by quantity.
+    """Return the cells of a table: stream by stream, row by row, quantity by quantity.
 
     Args:
         table: of the paper.
@@ -131,7 +131,7 @@ def _cell(row: PaperRow, stream: PaperStream, run_as: str, quantity: str, jobs: 
 
 
 def measured(summary: dict[str, Any], quantity: str) -> float:
-    """A quantity of a finished run, in the units of the tables.
+    """Return a quantity of a finished run, in the units of the tables.
 
     Args:
         summary: of the run.
@@ -143,12 +143,12 @@ def measured(summary: dict[str, Any], quantity: str) -> float:
 
 
 def learning_seconds(summary: dict[str, Any]) -> float:
-    """What learning took; judging all tasks after each is the measurement's time, not the method's."""
+    """Return what learning took; judging all tasks after each is the measurement's time, not the method's."""
     return sum(seconds for phase, seconds in summary["seconds_by_phase"].items() if phase != "evaluate")
 
 
 def check_tolerance(tolerance: float) -> float:
-    """A tolerance.
+    """Check a tolerance.
 
     Raises:
         LifelongError: it is none.

@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent.parent
 
 @cache
 def commit() -> str:
-    """The commit of this library's tree, "-dirty" where tracked code differs from it; without a tree, its version."""
+    """Return the commit of this library's tree, "-dirty" where tracked code differs from it; without a tree, its version."""
     if _git("ls-files", "--error-unmatch", str(HERE / "errors.py")) is None:
         # Installed, perhaps below somebody else's repository.
         return f"lifelong-{__version__}"
@@ -20,7 +20,7 @@ def commit() -> str:
 
 
 def _git(*words: str) -> str | None:
-    """What git says; None where it refuses, or is not there."""
+    """Return what git says; None where it refuses, or is not there."""
     try:
         done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

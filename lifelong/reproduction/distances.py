@@ -11,7 +11,6 @@ from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
 from lifelong.methods.registry import known_methods
-from lifelong.opening import read_json
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
 from lifelong.report.page import Grid, Picture
@@ -22,7 +21,7 @@ from lifelong.reproduction.plan import Choice, check_names, sources_of
 from lifelong.reproduction.write import Part
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import Environment, RunConfig
-from lifelong.storage import write_text
+from lifelong.storage import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,17 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
     except MissingDataError as error:
         say(f"missing: {stream.label}: {error}")
         return Measured(stream, seed, config, None, f"no images of {error.source}")
-    write_text(file, json.dumps({"settings": flat(config), **result}, indent=1) + "\n")
+    write_record(file, {"settings": flat(config), **result})
     return Measured(stream, seed, config, result, None)
 
 
 def _read(file: Path, config: RunConfig) -> dict[str, Any]:
     try:
-        result = read_json(file)
-    except (OSError, ValueError) as error:
-        raise LifelongError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}; delete it") from error
+        result, _ = read_record(file)
+    except (OSError, LifelongError) as error:
+        raise LifelongError(f"{error}; delete it") from error
     wanted = json.loads(json.dumps(flat(config)))
-    if not isinstance(result, dict) or result.get("settings") != wanted:
+    if result.get("settings") != wanted:
         raise LifelongError(f"{file} holds the distances of other settings; choose another --out, or delete it")
     return result
 
@@ -128,7 +127,7 @@ def _part(map_: Map, one: Measured, folder: Path) -> Part:
 
 
 def _groups(result: dict[str, Any]) -> Grid:
-    """A row a group: its tasks in the order in which they joined it, and how near the last of them was."""
+    """Return one row per group: its tasks in the order in which they joined it, and how near the last of them was."""
     rows = []
     for number, members in enumerate(result["groups"]):
         names = ", ".join(f"{member + 1} · {result['tasks'][member]}" for member in members)
@@ -138,13 +137,13 @@ def _groups(result: dict[str, Any]) -> Grid:
 
 
 def first_to_last(result: dict[str, Any]) -> float | None:
-    """The distance (Eq. 4) from the last task to the first; None for a single task."""
+    """Return the distance (Eq. 4) from the last task to the first; None for a single task."""
     rows = result["raw"]
     return rows[-1][0] if len(rows) > 1 else None
 
 
 def as_csv(measured: Sequence[Measured], scale: str) -> str:
-    """A row a task: its group, and its distances to the first and to the nearest earlier task."""
+    """Return one row per task: its group, and its distances to the first and to the nearest earlier task."""
     headings = (
         "stream",
         "stream_run",

@@ -49,7 +49,7 @@ def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
 
 
 def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
-    """The paper's number, ours, and the difference. What the paper does not print is a dash; what we lack is called missing."""
+    """Return the paper's number, ours, and the difference. What the paper does not print is a dash; what we lack is called missing."""
     form = form_of(cell)
     paper = ABSENT if cell.paper is None else form(cell.paper)
     if cell.mean is None:
@@ -74,20 +74,20 @@ def form_of(cell: Cell) -> Callable[[float], str]:
 
 
 def signed(value: float, form: Callable[[float], str]) -> str:
-    """A difference with its sign."""
+    """Return a difference with its sign."""
     text = form(value)
     return text if text.startswith("-") else f"+{text}"
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """What to know of the rows, and why what is missing is: each once."""
+    """Return what to know of the rows, and why what is missing is: each once."""
     remarks = [f"{cell.row.label}: {cell.row.note}." for cell in cells if cell.row.note is not None]
     gaps = [f"Missing, {cell.stream.label}: {cell.missing}." for cell in cells if cell.missing is not None]
     return list(dict.fromkeys([*remarks, *gaps]))
 
 
 def as_csv(table: str, cells: Sequence[Cell], scale: Scale, tolerance: float) -> str:
-    """A row a cell, with every number at full length."""
+    """Return one row per cell, with every number at full length."""
     rows = [
         (
             *(table, cell.row.label, cell.row.key, cell.stream.label, cell.stream_run, cell.quantity, cell.paper, cell.mean, cell.sd),

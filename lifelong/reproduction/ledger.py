@@ -57,7 +57,7 @@ def add_rows(path: Path, table: str, cells: Sequence[Cell], scale: Scale, comman
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a ledger; none if there is no such file.
+    """Return the rows of a ledger; none if there is no such file.
 
     Raises:
         LifelongError: it cannot be read, or is no ledger.
@@ -71,7 +71,7 @@ def read(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LifelongError(f"cannot read the ledger {path}: {getattr(error, 'strerror', None) or error}") from error
     if tuple(table.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise LifelongError(f"{path} is no ledger: expected the columns {', '.join(COLUMNS)}; name another file with --ledger")
+        raise LifelongError(f"{path} is not a ledger: expected the columns {', '.join(COLUMNS)}; name another file with --ledger")
     return rows
 
 

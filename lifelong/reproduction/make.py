@@ -66,7 +66,7 @@ class Made:
 
 
 def default_out(choice: Choice) -> Path:
-    """The folder for what names none. All tables of a scale share it, and so the runs that they have in common."""
+    """Return the folder for what names none. All tables of a scale share it, and so the runs that they have in common."""
     return Path("runs") / f"reproduction-{choice.scale.name}"
 
 
@@ -173,7 +173,7 @@ def _map(map_: distances.Map, choice: Choice, out: Path, environment: Environmen
 
 
 def command(what: str, choice: Choice) -> str:
-    """The command that makes it, without the places of this machine."""
+    """Return the command that makes it, without the places of this machine."""
     words = ["lifelong", "reproduce", what, "--scale", choice.scale.name, "--seeds", ",".join(map(str, choice.seeds))]
     for flag, names in (("--methods", choice.methods), ("--streams", choice.streams), ("--without", choice.without)):
         words += [flag, ",".join(names)] if names else []

@@ -58,7 +58,7 @@ class PaperRow:
         return self.method if self.variant is None else f"{self.method}-{self.variant}"
 
     def number(self, stream: str, quantity: str) -> float | None:
-        """What is printed; None: nothing."""
+        """Return what is printed; None: nothing."""
         return self.numbers[quantity][stream]
 
     def has(self, stream: str) -> bool:
@@ -86,7 +86,7 @@ class PaperTable:
 
 
 def paper_table(name: str) -> PaperTable:
-    """A table of the paper.
+    """Return a table of the paper.
 
     Args:
         name: "table1" to "table5".

@@ -38,7 +38,7 @@ class Choice:
     without: tuple[str, ...] = ()
 
     def rows(self, table: PaperTable) -> tuple[PaperRow, ...]:
-        """The rows of a table that are made.
+        """Return the rows of a table that are made.
 
         Raises:
             LifelongError: a method is not in the table.
@@ -47,7 +47,7 @@ class Choice:
         return tuple(row for row in table.rows if not self.methods or row.key in self.methods)
 
     def columns(self, table: PaperTable) -> tuple[PaperStream, ...]:
-        """The streams of a table that are made.
+        """Return the streams of a table that are made.
 
         Raises:
             LifelongError: a stream is not in the table.
@@ -90,7 +90,7 @@ class Job:
 
 
 def plan(table: PaperTable, choice: Choice) -> list[Job]:
-    """The runs of a table, stream by stream; where the paper prints nothing, nothing is run.
+    """Return the runs of a table, stream by stream; where the paper prints nothing, nothing is run.
 
     Raises:
         LifelongError: a filter names what the table does not have, or a setting of the scale is not accepted.
@@ -126,7 +126,7 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
 
 
 def sources_of(stream: str) -> set[str]:
-    """The sources of a named stream; no data are needed.
+    """Return the sources of a named stream; no data are needed.
 
     Raises:
         LifelongError: there is no such stream.
@@ -137,7 +137,7 @@ def sources_of(stream: str) -> set[str]:
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds, each once.
+    """Return the seeds, each once.
 
     Raises:
         LifelongError: there is none, or one twice.

@@ -1,4 +1,4 @@
-"""How long the runs that remain will take: methods differ by a factor of a hundred, so that each is judged by its own runs alone."""
+"""How long the runs that remain will take: methods differ so much in what they cost that each is judged by its own runs alone."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence

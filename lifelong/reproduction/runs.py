@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.data.sources import Sources
-from lifelong.errors import LifelongError, MissingDataError
+from lifelong.errors import DamagedError, LifelongError, MissingDataError
 from lifelong.experiment.counting import duration
+from lifelong.experiment.derived import known_summary
 from lifelong.experiment.machine import choose_device, machine_name
-from lifelong.experiment.progress import Progress
-from lifelong.experiment.results import read_summary
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
 from lifelong.opening import parse_json, read_text, refuse_links
 from lifelong.reproduction.commit import commit
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def finished(job: Job, out: Path) -> dict[str, Any] | None:
-    """The summary of a run that is finished; None: it is not. No data are read.
+    """Return the summary of a run that is finished; None: it is not. No data are read.
 
     Raises:
         LifelongError: the folder holds a run with other settings.
@@ -49,7 +49,10 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     folder = out / job.folder
     if not (folder / "summary.json").is_file():
         return None
-    summary = read_summary(folder)
+    try:
+        summary = known_summary(folder)
+    except DamagedError:
+        return None  # To be run again, which mends it or says why not.
     wanted = json.loads(json.dumps(flat(job.config)))
     stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():
@@ -103,7 +106,7 @@ def run_all(
         if (summary := outcome.summaries.get(job.folder)) is not None and summary.get("machine") == here:
             times.end(job, summary)
 
-    def begin(position: int) -> Progress:
+    def begin(position: int) -> Observer:
         job = ready[position]
         remaining = [(each, sum(pixels[each.config.stream, each.seed])) for each in ready if each.folder not in outcome.summaries]
         say(f"run {position + 1} of {len(ready)}: {job.label} on {job.config.stream}, seed {job.seed}, {times.left(remaining)}")
@@ -121,7 +124,7 @@ def run_all(
 def _with_images(
     jobs: Sequence[Job], environment: Environment, say: Callable[[str], None], outcome: Outcome
 ) -> tuple[list[Job], dict[tuple[str, int], list[float]]]:
-    """The jobs whose images are there, and the pixels of their tasks by stream and seed; each of these is asked once, before any run."""
+    """Return the jobs whose images are there, and the pixels of their tasks by stream and seed; each is asked once, before any run."""
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     pixels: dict[tuple[str, int], list[float]] = {}
     absent: set[tuple[str, int]] = set()
@@ -148,7 +151,7 @@ def _note_commit(out: Path, job: Job) -> None:
 
 
 def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
-    """The commits by which runs were begun or gone on with, in order of time.
+    """Return the commits by which runs were started or continued, in order of time.
 
     Raises:
         LifelongError: the file that says so is damaged.

@@ -50,7 +50,7 @@ class Scale:
         return self.name == FULL
 
     def stream(self, name: str, without: tuple[str, ...] = (), *, measured: bool = False) -> str:
-        """A stream as it is at this scale.
+        """Return a stream as it is at this scale.
 
         Args:
             name: the stream's name, whole.
@@ -63,7 +63,7 @@ class Scale:
         return f"{name}?{'&'.join(options)}" if options else name
 
     def values(self, method: str, stream: str) -> dict[str, Any]:
-        """The settings of a method on a stream.
+        """Return the settings of a method on a stream.
 
         Args:
             method: its name.
@@ -73,7 +73,7 @@ class Scale:
 
 
 def read_scale(name: str) -> Scale:
-    """A scale by its name, or from a file of one's own.
+    """Return a scale by its name, or from a file of one's own.
 
     Args:
         name: one of `SCALES`, or the path of a file that ends in `.toml`; such a scale is called as the file.
@@ -101,7 +101,7 @@ def _scale(name: str, text: str, where: str) -> Scale:
         raise LifelongError(f"{where} is not valid TOML: {' '.join(str(error).split())}") from error
     for key in content:
         if key not in _KEYS:
-            raise LifelongError(f"{where}: '{key}' is no part of a scale{near_miss(key, _KEYS)}")
+            raise LifelongError(f"{where}: '{key}' is not part of a scale{near_miss(key, _KEYS)}")
     for key in ("about", "preset"):
         if not isinstance(content.get(key, ""), str):
             raise LifelongError(f"{where}, {key} = {content[key]!r}: expected text")

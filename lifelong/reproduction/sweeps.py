@@ -49,7 +49,7 @@ SWEEPS = {
 
 
 def plan_sweep(sweep: Sweep, choice: Choice) -> list[Job]:
-    """The runs of a figure, threshold by threshold."""
+    """Return the runs of a figure, threshold by threshold."""
     check_names("methods", choice.methods, {"par"}, sweep.name)
     check_names("streams", choice.streams, {STREAM}, sweep.name)
     return [_job(sweep, value, seed, choice) for value in sweep.values for seed in choice.seeds]
@@ -64,7 +64,7 @@ def _job(sweep: Sweep, value: float, seed: int, choice: Choice) -> Job:
 
 
 def shown(sweep: Sweep, jobs: Sequence[Job], outcome: Outcome, folder: Path) -> Part:
-    """The figure, also as PNG in a folder, with its table.
+    """Draw the figure, also as PNG in a folder, with its table.
 
     Args:
         sweep: the figure.
@@ -118,7 +118,7 @@ def _texts(summaries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def as_csv(jobs: Sequence[Job], outcome: Outcome, scale: str) -> str:
-    """A row a run; numbers that are missing are empty."""
+    """Return one row per run; numbers that are missing are empty."""
     headings = ("alpha", "beta", "seed", "stream", "scale", "ap", "af", "experts", "parameters", "learning_seconds")
     rows = []
     for one in jobs:

@@ -30,7 +30,7 @@ class Part:
 
 
 def claim(scale: Scale, tolerance: float) -> str:
-    """What the numbers may be taken for."""
+    """Say what the numbers may be taken for."""
     if not scale.full:
         return f"Scale {scale.name}, {scale.about}: no reproduction of the paper's numbers. Differences are shown, nothing is claimed."
     return (
@@ -79,7 +79,7 @@ def _markdown(heading: str, said: str, parts: Sequence[Part], notes: Sequence[st
 
 
 def _latex(heading: str, said: str, parts: Sequence[Part], notes: Sequence[str]) -> str:
-    """A table environment for each part; needs the package booktabs."""
+    """Return a table environment for each part; needs the package booktabs."""
     blocks = [f"% {escape_latex(note)}\n" for note in (heading, said, *notes)]
     for part in parts:
         if part.grid is not None:

@@ -138,14 +138,20 @@ def default_values(config: RunConfig) -> dict[str, Any]:
 
 
 def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
-    """Give settings that a run does not know, since it was begun before they existed, their defaults, whatever a preset says of them now.
+    """Give a setting that a run does not know, since it was started before it existed, its default, whatever a preset says of it now.
 
     Args:
-        config: as it would be begun today.
-        stored: what the run was begun with, by key (see `flat`).
+        config: as it would be started today. A value that no preset gives was asked for, and stays.
+        stored: what the run was started with, by key (see `flat`).
     """
+    presets = [config.preset, *([None] if config.preset == DEFAULT else [])]
+    classes = [(TrainingSettings, type(config.settings)), (type(config.settings), None)]
+    by_preset = [preset_values(preset, config.stream, cls, method) for preset in presets for cls, method in classes]
     now = flat(config)
-    return config.with_values({key: value for key, value in default_values(config).items() if key not in stored and now[key] != value})
+    unknown = {key: value for key, value in default_values(config).items() if key not in stored and now[key] != value}
+    return config.with_values(
+        {key: value for key, value in unknown.items() if any(now[key] == plain(given.get(key, value)) for given in by_preset)}
+    )
 
 
 def config_toml(config: RunConfig) -> str:

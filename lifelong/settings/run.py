@@ -56,7 +56,7 @@ class Environment:
         save_every: seconds between two saves of the computation under way.
         download: whether sources and weights that are missing may be fetched from the hub.
         skip_broken: leave out images that cannot be used, instead of failing.
-        tensorboard: write event files for TensorBoard too.
+        observers: names of registered observers that are told how far a run has come.
     """
 
     data: Path | None = None
@@ -67,4 +67,4 @@ class Environment:
     save_every: float = 5.0
     download: bool = False
     skip_broken: bool = False
-    tensorboard: bool = False
+    observers: tuple[str, ...] = ()

@@ -36,6 +36,14 @@ BACKBONES: Registry[Any] = Registry(
 )
 """Networks of the baselines, from images to features; see `lifelong.methods.backbone`."""
 
+OBSERVERS: Registry[Any] = Registry(
+    "observer",
+    Entry("tensorboard", "lifelong.experiment.observers:TensorBoard", "event files in the run's folder tensorboard", ""),
+    Entry("wandb", "lifelong.experiment.observers:WeightsAndBiases", "a run of Weights & Biases", ""),
+    Entry("mlflow", "lifelong.experiment.observers:MLflow", "a run of MLflow", ""),
+)
+"""Who is told how far a run has come; see `lifelong.experiment.observers`."""
+
 EXTRACTORS: Registry[Any] = Registry(
     "extractor",
     Entry("auto", "lifelong.relatedness.extractor:open_resnet18", "pixels for the stream 'digits', else resnet18", ""),

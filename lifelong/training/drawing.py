@@ -55,7 +55,7 @@ def _on_cpu(args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
 
 
 def drawn_from(generator: torch.Generator) -> AbstractContextManager[object]:
-    """A block in which this thread draws on the CPU from a generator, where it names none.
+    """Enter a block in which this thread draws on the CPU from a generator, where it names none.
 
     Args:
         generator: of the CPU.
@@ -64,5 +64,5 @@ def drawn_from(generator: torch.Generator) -> AbstractContextManager[object]:
 
 
 def drawn_apart() -> AbstractContextManager[object]:
-    """A block that leaves the global generator alone: for networks whose initial weights are replaced at once."""
+    """Enter a block that leaves the global generator alone: for networks whose initial weights are replaced at once."""
     return drawn_from(torch.Generator().manual_seed(0))

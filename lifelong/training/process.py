@@ -24,7 +24,7 @@ SET = ("TORCHINDUCTOR_CACHE_DIR",)
 
 @contextmanager
 def as_found() -> Generator[None]:
-    """A block after which the process is as before: threads, what becomes of tiny floats, generators, warnings, loggers, variables.
+    """Enter a block after which the process is as before: threads, denormals, generators, warnings, loggers, environment variables.
 
     Where several threads are in such blocks, what they share is put back when the last one leaves. Threads that PyTorch started within the
     block keep what they took over from it, and freed memory that the C library keeps stays kept.
@@ -77,7 +77,7 @@ def _set_variable(name: str, value: str | None) -> None:
 
 
 def _torch_generators() -> Callable[[], None]:
-    """What puts PyTorch's global generators back as they are now, unless another thread draws from them, which then does so itself."""
+    """Return a function that restores PyTorch's global generators, unless another thread draws from them and restores them itself."""
     if not DRAWING.acquire(blocking=False):
         return lambda: None
     try:
@@ -106,7 +106,7 @@ class _Work:
 
 @contextmanager
 def alone(call: str) -> Generator[None]:
-    """The block of a public call that trains: `as_found`, and no other thread is in such a block meanwhile.
+    """Enter the block of a public call that trains: `as_found`, and no other thread is in such a block meanwhile.
 
     Training draws from PyTorch's global generators and has switches of the whole process (precision, warnings). In one thread a call may
     make another, such as `tune` a run.
@@ -133,7 +133,7 @@ def alone(call: str) -> Generator[None]:
 
 
 def _in_child() -> None:
-    """A process that was forked has one thread, whatever the others were at."""
+    """Begin a forked process with one thread, whatever the others were doing."""
     _Work.lock, _Work.calls = threading.RLock(), []
 
 
@@ -143,7 +143,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def threads_of(count: int) -> Generator[None]:
-    """A block that computes on so many threads; this thread of the program has as many as before afterwards, and others always have."""
+    """Enter a block that computes on so many threads; afterwards this thread has as many as before, as the others always have."""
     before = torch.get_num_threads()
     if count == before:
         yield

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from lifelong.errors import DivergedError
-from lifelong.storage import Tree, load_tree, remove, save_tree
+from lifelong.errors import DamagedError, DivergedError
+from lifelong.storage import Seal, Tree, read_tree, remove, save_tree
 from lifelong.training.drawing import drawn_from
 
 SAVE_EVERY = 5.0
@@ -48,7 +48,7 @@ class Epoch:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed made of names and numbers, equal on every machine: the first 8 bytes of a SHA-256, in 0..2^63-1."""
+    """Return a seed made of names and numbers, equal on every machine: the first 8 bytes of a SHA-256, in 0..2^63-1."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -64,6 +64,7 @@ class Stage:
         folder: where its states are saved; None keeps nothing.
         listener: called at every epoch's end.
         save_every: seconds between two saves of the running state.
+        seal: binds its states to their run and their place.
     """
 
     name: str
@@ -72,10 +73,11 @@ class Stage:
     folder: Path | None = None
     listener: Callable[[Epoch], None] | None = None
     save_every: float = SAVE_EVERY
+    seal: Seal = field(default_factory=Seal)
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
-        """A fresh generator on `device` with the stage's seed."""
+        """Return a fresh generator on `device` with the stage's seed."""
         return torch.Generator(device).manual_seed(self.seed)
 
     def generators(self, device: torch.device | str) -> tuple[torch.Generator, torch.Generator]:
@@ -87,25 +89,25 @@ class Stage:
         return own, own if own.device.type == "cpu" else torch.Generator().manual_seed(derive_seed(self.seed, "host"))
 
     def outcome(self) -> Tree | None:
-        """What `finish` stored, if the stage has ended before."""
+        """Return what `finish` stored, if the stage has ended before."""
         return self._read("done")
 
     def running(self) -> Tree | None:
-        """What `save` stored last, if the stage was interrupted."""
+        """Return what `save` stored last, if the stage was interrupted."""
         return self._read("running")
 
     def save(self, state: Callable[[], Tree]) -> None:
         """Store the running state, unless the last save is only a moment ago. To be called at an epoch's end."""
         if self.folder is None or time.monotonic() - self._saved_at < self.save_every:
             return
-        save_tree(self._path("running"), state())
+        save_sealed(self._path("running"), state(), self.seal)
         self._saved_at = time.monotonic()
 
     def finish(self, outcome: Tree) -> None:
         """Store what came out, and drop the running state."""
         if self.folder is None:
             return
-        save_tree(self._path("done"), outcome)
+        save_sealed(self._path("done"), outcome, self.seal)
         remove(self._path("running"))
 
     def report(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
@@ -129,9 +131,49 @@ class Stage:
         return self.folder / f"{self.name}.{kind}.safetensors"
 
     def _read(self, kind: str) -> Tree | None:
-        if self.folder is None or not self._path(kind).exists():
-            return None
-        return load_tree(self._path(kind))
+        return None if self.folder is None else read_sealed(self._path(kind), self.seal)
+
+
+def save_sealed(path: Path, tree: Tree, seal: Seal) -> None:
+    """Store a state of a task under way."""
+    save_tree(path, tree, seal.owner(path), seal.made_with)
+
+
+def read_sealed(path: Path, seal: Seal) -> Tree | None:
+    """Read what `save_sealed` stored; None where there is nothing, or nothing that can be used.
+
+    What is damaged, or belongs to another place, is dropped with a note: it is computed again, and comes out the same.
+
+    Raises:
+        LifelongError: it may not be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        stored = read_tree(path, owner=seal.owner(path) if seal.run else None, required=seal.required)
+    except DamagedError as error:
+        path.unlink(missing_ok=True)
+        seal.say(f"{path.name} was damaged or another's, and is computed again ({error.__cause__ or 'not of this place'})")
+        return None
+    if stored.made_with and seal.made_with:
+        changed = change(stored.made_with, seal.made_with)
+        if changed:
+            seal.say(changed)
+    return stored.tree
+
+
+def change(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return a note that what decides a sum's last bit has changed on the way; empty if it has not.
+
+    Args:
+        before: what it was, each in words. What is not known of it has not changed.
+        now: what it is.
+    """
+    named = [name for name in now if before.get(name, now[name]) != now[name]]
+    if not named:
+        return ""
+    begun, continued = (", ".join(which[name] for name in named) for which in (before, now))
+    return f"started with {begun}, continued with {continued}: equal to rounding, not to the bit"
 
 
 DRAWING = threading.RLock()

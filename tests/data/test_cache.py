@@ -1,9 +1,11 @@
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -65,6 +67,66 @@ def test_a_damaged_file_is_made_again(tmp_path, damage):
     assert file.read_bytes() == whole
 
 
+@pytest.mark.parametrize("damage", ["one bit of a pixel", "every pixel", "two images changed places", "another set's images", "a digest"])
+def test_an_image_that_is_not_what_was_decoded_is_decoded_again(tmp_path, damage, caplog):
+    """Of images that nobody asks for nothing is read: they are found when somebody does."""
+    decode = Decoder()
+    rows(Cache(tmp_path), decode)
+    (file,) = (tmp_path / "images").iterdir()
+    whole = bytearray(file.read_bytes())
+    start, each = 8 + int.from_bytes(whole[:8], "little"), 48
+    first, second = (slice(start + each * row, start + each * (row + 1)) for row in (3, 49))
+    if damage == "one bit of a pixel":
+        whole[start + each * 49 + 7] ^= 64
+    elif damage == "every pixel":
+        whole[start : start + 50 * each] = bytes(255 - value for value in whole[start : start + 50 * each])
+    elif damage == "two images changed places":
+        whole[first], whole[second] = whole[second], whole[first]
+    elif damage == "another set's images":
+        rows(Cache(tmp_path), lambda: iter([255 - IMAGES]), key="other")
+        (other,) = (each for each in (tmp_path / "images").iterdir() if each != file)
+        whole = bytearray(other.read_bytes())
+    else:
+        whole[-1] ^= 1
+    good = file.read_bytes()
+    file.write_bytes(whole)
+    assert torch.equal(rows(Cache(tmp_path), decode), IMAGES[[3, 49, 3, 0]])
+    assert decode.calls == 2
+    assert "damaged; all are decoded again" in caplog.text
+    assert file.read_bytes() == good
+
+
+def test_every_flipped_bit_of_a_small_cache_is_found_or_harmless(tmp_path):
+    """All files that it holds: images, contents, findings, checksums."""
+    source = tmp_path / "train-0.parquet"
+    source.write_bytes(b"one")
+    contents = np.arange(5, dtype=np.uint64) + (1 << 63)
+    pixels = IMAGES[:5]
+
+    def ask(cache: Cache) -> list:
+        images = cache.rows("set", "k", torch.arange(5), (5, 4), lambda: iter([pixels]))
+        numbers = cache.numbers("set", "k", 5, lambda: contents)
+        found = cache.findings("set", "k", 5)
+        if found is None:
+            cache.keep_findings("set", "k", 5, [[1, "a", "b", "c"]])
+            found = cache.findings("set", "k", 5)
+        return [images.tolist(), numbers.tolist(), found, cache.checksum([source])]
+
+    wanted = ask(Cache(tmp_path / "cache"))
+    assert wanted[1] == contents.tolist()
+    flips = 0
+    for file in sorted(file for file in (tmp_path / "cache").rglob("*") if file.is_file()):
+        whole = file.read_bytes()
+        for bit in random.Random(file.suffix).sample(range(8 * len(whole)), 60):
+            content = bytearray(whole)
+            content[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(content)
+            assert ask(Cache(tmp_path / "cache")) == wanted, (file.name, bit)
+            file.write_bytes(whole)
+            flips += 1
+    assert flips == 240
+
+
 def test_an_interrupted_decoding_leaves_nothing(tmp_path):
     def broken():
         yield IMAGES[:20]
@@ -120,7 +182,7 @@ def test_a_damaged_memory_of_checksums_is_made_again(tmp_path, content):
     good = Cache(tmp_path).checksum([file])
     (tmp_path / "checksums.json").write_text(content)
     assert Cache(tmp_path).checksum([file]) == good
-    assert str(file.resolve()) in json.loads((tmp_path / "checksums.json").read_text())
+    assert str(file.resolve()) in json.loads((tmp_path / "checksums.json").read_text())["files"]
 
 
 def test_a_missing_file(tmp_path):

@@ -1,7 +1,7 @@
 """Faults in what the operating system is asked for: an error, a write that ends half way, death of the process.
 
-Counted are the calls that change something below one folder: opening a file to write, writing, syncing, renaming, linking, removing, making
-folders, changing modes, and `safetensors`' own writing. From its death on a process changes nothing any more, not even to clean up.
+Counted are the calls that change something below one folder: opening a file to write, writing, syncing, renaming, linking, removing,
+making folders, changing modes. From its death on a process changes nothing any more, not even to clean up.
 """
 
 import builtins
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-
-from lifelong import storage
 
 Kind = Literal["no space", "device error", "short write", "death", "death in the middle"]
 KINDS: tuple[Kind, ...] = ("no space", "device error", "short write", "death", "death in the middle")
@@ -141,17 +139,7 @@ def faulty(faults: Faults) -> Iterator[Faults]:
             faults.pass_by(f"create {named(path)}")
         return real_open(path, flags, *args, **kwargs)
 
-    def saved(tensors: Any, file: Any, *args: Any, **kwargs: Any) -> None:
-        def half() -> None:
-            real_save(tensors, file, *args, **kwargs)
-            with real_io(file, "rb+") as written:
-                written.truncate(Path(file).stat().st_size // 2)
-
-        if faults.concerns(file):
-            faults.pass_by(f"save {named(file)}", half)
-        real_save(tensors, file, *args, **kwargs)
-
-    real_open, real_io, real_save = os.open, io.open, storage.save_file
+    real_open = os.open
     with pytest.MonkeyPatch.context() as patched:
         for call in CALLS:
             patched.setattr(os, call, of_path(call, getattr(os, call)))
@@ -159,5 +147,4 @@ def faulty(faults: Faults) -> Iterator[Faults]:
         patched.setattr(os, "open", os_opened)
         patched.setattr(io, "open", opened(io.open))
         patched.setattr(builtins, "open", opened(builtins.open))
-        patched.setattr(storage, "save_file", saved)
         yield faults

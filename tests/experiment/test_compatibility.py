@@ -14,6 +14,7 @@ from lifelong.experiment.results import read_summary
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
 from lifelong.methods.registry import METHODS
+from tests.resaved import change_record
 
 STORED = Path(__file__).parent / "stored"
 RUNS = sorted(folder.name for folder in STORED.iterdir())
@@ -81,7 +82,7 @@ def test_the_version_is_recorded_and_never_compared(tmp_path):
     file = tmp_path / "checkpoint" / "identity.json"
     identity = json.loads(file.read_text())
     assert identity["library"] == lifelong.__version__
-    file.write_text(json.dumps(identity | {"library": "0.0.9"}))
+    change_record(file, library="0.0.9")
     assert lifelong.run(stream, "finetune", **settings)["complete"]
 
 

@@ -13,12 +13,13 @@ from PIL import Image
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
 from lifelong.learner import Learner
 from lifelong.storage import load_tree
 from tests.learned import HERE, small_config, small_run
+from tests.resaved import change_state
 from tests.trees import same
 
 
@@ -58,7 +59,7 @@ def weights(path: Path) -> dict:
     return load_tree(path / "checkpoint" / "run.safetensors")["method"]
 
 
-class StopAt(Progress):
+class StopAt(Observer):
     """Raises KeyboardInterrupt at the end of an epoch of the new task."""
 
     def __init__(self, epoch: int) -> None:
@@ -155,7 +156,7 @@ def test_another_task_drops_what_was_begun(place):
     summary = learn_more(place / "par", f"folder:{place / 'other'}", HERE)
     fresh = shutil.copytree(place / "par", place / "kept")
     assert [task["name"] for task in summary["tasks"]][3:] == ["other"]
-    added = json.loads((fresh / "checkpoint" / "added.json").read_text())
+    added = json.loads((fresh / "checkpoint" / "added.json").read_text())["tasks"]
     assert [task["name"] for task in added] == ["other"]
 
 
@@ -180,14 +181,14 @@ def test_images_that_have_moved_are_the_same_task(place):
     moved.parent.mkdir()
     (place / "bars").rename(moved)
     assert learn_more(place / "par", f"folder:{moved}", HERE) == summary
-    (added,) = json.loads((place / "par" / "checkpoint" / "added.json").read_text())
+    (added,) = json.loads((place / "par" / "checkpoint" / "added.json").read_text())["tasks"]
     assert added["source"] == f"folder:{moved.resolve()}"  # there they are looked for when the next task is learned
 
 
 def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(place, learned):
     whole = learn_more(place / "par", bars(place), HERE)
     (place / "par" / "summary.json").unlink()
-    with pytest.raises(LifelongError, match=r"has no summary.json; the command that began the run writes it anew"):
+    with pytest.raises(LifelongError, match=r"has no summary.json; rerun the command that started the run to write it again"):
         learn_more(place / "par", bars(place), HERE)
     again = run(small_config(learned), place / "par", HERE)
     assert again == read_summary(place / "par")
@@ -235,11 +236,11 @@ def test_what_was_not_judged_is_judged_with_the_next_task(place, monkeypatch):
     from lifelong.experiment import continuing, runner
 
     monkeypatch.setattr(continuing, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
-    monkeypatch.setattr(runner, "_digest_modules", lambda method, index: f"{index} {len(method.tasks)}")
+    monkeypatch.setattr(runner, "digest_modules", lambda method, index: f"{index} {len(method.tasks)}")
     assert learn_more(place / "par", bars(place), HERE)["accuracy"][3][:3] == [None, None, None]
     monkeypatch.undo()
     images_of_bars(place / "more", seed=5)
-    monkeypatch.setattr(runner, "_digest_modules", lambda method, index: f"{index} 4")
+    monkeypatch.setattr(runner, "digest_modules", lambda method, index: f"{index} 4")
     assert None not in learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")["accuracy"][4]
 
 
@@ -267,8 +268,7 @@ def test_what_is_refused(place, tmp_path):
     with pytest.raises(LifelongError, match="holds no run"):
         learn_more(tmp_path / "none", bars(place), HERE)
     assert not (tmp_path / "none").exists()
-    summary = json.loads((place / "finetune" / "summary.json").read_text())
-    (place / "finetune" / "summary.json").write_text(json.dumps(summary | {"complete": False}))
+    change_state(place / "finetune", lambda state: state["summary"].update(complete=False))
     with pytest.raises(LifelongError, match="is not finished"):
         learn_more(place / "finetune", bars(place), HERE)
 
@@ -329,13 +329,9 @@ def test_the_same_folder_again_is_no_new_task(place):
 
 def test_a_run_of_an_earlier_version_knows_its_images_where_they_are_here(place, monkeypatch):
     from lifelong.experiment import continuing
-    from lifelong.storage import save_tree
 
-    file = place / "finetune" / "checkpoint" / "run.safetensors"
-    state = load_tree(file)
     kept = contents(place / "finetune")
-    del state["contents"]
-    save_tree(file, state)
+    change_state(place / "finetune", lambda state: state.pop("contents"))
     old = shutil.copytree(place / "finetune", place / "old")
     summary = learn_more(place / "finetune", bars(place), HERE)
     assert contents(place / "finetune")[:3] == kept

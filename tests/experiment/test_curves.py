@@ -6,7 +6,7 @@ import pytest
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.results import RunDirectory
-from lifelong.storage import read_lines
+from lifelong.storage import Seal, read_lines
 from lifelong.training.stages import Epoch
 
 
@@ -16,9 +16,10 @@ def report(curves: Curves, stage: str, *epochs: int, loss: float = 0.5) -> None:
 
 
 def kept(file) -> list[tuple]:
-    lines, whole = read_lines(file)
-    assert whole
-    return [(line["task"], line.get("candidate"), line["stage"], line["epoch"], line["loss"]) for line in lines]
+    lines = read_lines(file, Seal())
+    assert lines.whole
+    assert lines.checked
+    return [(line["task"], line.get("candidate"), line["stage"], line["epoch"], line["loss"]) for line in lines.found]
 
 
 def test_a_line_for_each_epoch(tmp_path):
@@ -29,7 +30,9 @@ def test_a_line_for_each_epoch(tmp_path):
     curves.task(1)
     curves.candidate(4)
     curves.epoch(Epoch("train", 1, 2, 123.4567891, math.nan))
-    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(len(line.pop("digest")) == 32 for line in lines)
+    assert lines == [
         {"task": 0, "stage": "search", "epoch": 1, "loss": 0.333333, "accuracy": 0.9},
         {"task": 1, "candidate": 4, "stage": "train", "epoch": 1, "loss": 123.457, "accuracy": None},
     ]
@@ -73,6 +76,32 @@ def test_a_torn_line_is_left_out(torn, tmp_path):
         stream.write(torn)
     report(Curves(file), "train", 3)
     assert [epoch for *_, epoch, _ in kept(file)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", [lambda line: line[:-9], lambda line: line.replace("0.5", "0.4"), lambda line: "\0" * len(line)])
+def test_a_damaged_line_costs_no_other(damage, tmp_path):
+    file = tmp_path / "curves.jsonl"
+    report(Curves(file), "train", 1, 2, 3)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], damage(lines[1]), lines[2]]) + "\n")
+    assert Curves(file).lost == 1
+    assert [epoch for *_, epoch, _ in kept(file)] == [1, 3]
+
+
+def test_lines_of_another_run_are_not_this_one_s(tmp_path):
+    file = tmp_path / "curves.jsonl"
+    report(Curves(file, Seal("one")), "train", 1, 2)
+    assert Curves(file, Seal("other")).lost == 2
+    assert file.read_text() == ""
+
+
+def test_lines_without_digests_are_those_of_an_earlier_version(tmp_path):
+    file = tmp_path / "curves.jsonl"
+    file.write_text('{"task": 0, "stage": "train", "epoch": 1, "loss": 0.5, "accuracy": 0.75}\n')
+    assert not read_lines(file, Seal("run")).checked
+    assert read_lines(file, Seal("run", required=True)).lost == 1  # in a run whose lines carry them, its key was damaged
+    report(Curves(file, Seal("run")), "train", 2)
+    assert [line["epoch"] for line in read_lines(file, Seal("run")).found] == [1, 2]
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):

@@ -113,7 +113,7 @@ def test_some_faults(tmp_path: Path) -> None:
     sorts: dict[str, list[int]] = {}
     for number, call in enumerate(straight.calls):
         sorts.setdefault(call.split()[0], []).append(number)
-    for sort in ("save", "create", "write", "fsync", "replace", "unlink"):
+    for sort in ("link", "create", "write", "fsync", "replace", "unlink"):
         straight.survives(chance.choice(sorts[sort]), chance.choice(KINDS))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lifelong.data.task import Split
 from lifelong.experiment.judging import MOST_CLASSES, judged, right_share
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import run
 from lifelong.training.examples import confusion, evaluate
 from tests.learned import HERE, small_config
@@ -53,7 +53,7 @@ def test_counts_are_those_of_the_answers() -> None:
     assert right_share(counts) == evaluate(logits, Split(images, labels))
 
 
-class Told(Progress):
+class Told(Observer):
     """Keeps how far the phases come that train nothing."""
 
     def __init__(self) -> None:

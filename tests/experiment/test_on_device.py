@@ -10,7 +10,7 @@ import torch
 import lifelong
 from lifelong.experiment.continuing import learn_more
 from lifelong.experiment.distances import distances
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
 from lifelong.learner import Learner
@@ -40,7 +40,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         torch.testing.assert_close(left, right, rtol=0, atol=0)
 
 
-class StopAt(Progress):
+class StopAt(Observer):
     """Stops a run at the end of an epoch, counted over all stages."""
 
     def __init__(self, epoch: int) -> None:
@@ -100,7 +100,7 @@ def test_a_run_is_continued_on_another_device(there: Environment, learned: Path,
         lifelong.run(stream, "finetune", out=out, device="pretend", progress=StopAt(4), **options)
     summary = lifelong.run(stream, "finetune", out=out, device="cpu", progress=False, **options)
     assert summary["complete"]
-    assert "begun on pretend, continued on cpu: with other random numbers, so not equal to a straight run" in summary["notes"]
+    assert "started on pretend, continued on cpu: with other random numbers, so not equal to an uninterrupted run" in summary["notes"]
 
 
 def test_a_tuned_run(there: Environment, tmp_path: Path) -> None:

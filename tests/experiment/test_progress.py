@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from lifelong.experiment.counting import LINE_EVERY, along, counted, duration
-from lifelong.experiment.progress import ConsoleProgress, Heartbeat, Progress
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.progress import ConsoleProgress, Heartbeat
 from lifelong.training.stages import Epoch
 
 
@@ -46,7 +47,7 @@ def plain(clock, **options):
 
 
 def test_the_base_class_is_silent(clock, capsys):
-    play(Progress(), clock)
+    play(Observer(), clock)
     assert capsys.readouterr() == ("", "")
 
 

@@ -18,7 +18,7 @@ from lifelong.data.task import RetiredTaskError, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
@@ -30,10 +30,11 @@ from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import load_tree, save_tree
+from lifelong.storage import load_tree
 from lifelong.training.examples import evaluate
 from tests.experiment.kill_driver import STREAM
 from tests.made import made_task
+from tests.resaved import change_state
 
 HERE = Environment(device="cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +90,7 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
 def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tmp_path: Path) -> None:
     """Two searches of two epochs: one note in the log and in the summary, and each task's own count."""
 
-    class Listener(Progress):
+    class Listener(Observer):
         said: ClassVar[list[str]] = []
 
         def note(self, text: str) -> None:
@@ -107,18 +108,21 @@ def test_a_search_that_decides_nothing_is_said_once_and_recorded(stream: str, tm
 def test_a_run_of_a_version_without_these_numbers_goes_on(stream: str, tmp_path: Path) -> None:
     """Stopped after a task, with the records as they were: what is judged again has its classes, the numbers of the whole are there."""
 
-    class Stop(Progress):
+    class Stop(Observer):
         def task_finished(self, index, record, accuracy) -> None:
             raise KeyboardInterrupt
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         run(config(stream, "independent"), out, HERE, Stop())
-    state = load_tree(out / "checkpoint/run.safetensors")
-    for entry in state["entries"]:
-        for key in ("judged", "notes", "edges", "undecided_edges"):
-            del entry[key]
-    save_tree(out / "checkpoint/run.safetensors", state)
+
+    def earlier(state) -> None:
+        del state["summary"]
+        for entry in state["entries"]:
+            for key in ("judged", "notes", "edges", "undecided_edges", "made_with"):
+                del entry[key]
+
+    change_state(out, earlier)
     summary = run(config(stream, "independent"), out, HERE)
     assert ["judged" in task for task in summary["tasks"]] == [False, True, True]  # Independent's first task is as it was
     assert (summary["bwt"], summary["forgetting"]) == (0.0, 0.0)
@@ -171,7 +175,7 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
     """Stopped after its first task, and continued with another number of threads and by another processor."""
     from lifelong.experiment import machine
 
-    class Stop(Progress):
+    class Stop(Observer):
         def task_finished(self, index, record, accuracy) -> None:
             raise KeyboardInterrupt
 
@@ -182,7 +186,7 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
     monkeypatch.setattr(machine, "processor_name", lambda: "Other")
     (note,) = run(config(stream), tmp_path / "moved", replace(HERE, threads=2))["notes"]
     assert re.fullmatch(
-        r"begun with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
+        r"started with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
     )
 
 
@@ -236,11 +240,13 @@ def test_an_unwritable_place_is_named(stream: str, tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_named(stream: str, tmp_path: Path) -> None:
+    """Where the one before it is damaged too."""
     out = tmp_path / "run"
     run(config(stream), out, HERE)
-    state = out / "checkpoint/run.safetensors"
-    state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged"):
+    for name in ("run.safetensors", "run.previous.safetensors"):
+        state = out / "checkpoint" / name
+        state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged or missing, and so is the state before it"):
         run(config(stream), out, HERE)
 
 

@@ -20,11 +20,12 @@ from lifelong.methods.forms import FORMS
 from lifelong.methods.registry import METHODS
 from lifelong.methods.restoring import restore
 from lifelong.settings.run import Environment
-from lifelong.storage import load_tree, save_tree
+from lifelong.storage import load_tree
 from lifelong.training.stages import Epoch
 from tests.experiment.kill_driver import experiment
 from tests.experiment.mutations import found, mutations, places, replaced
 from tests.photographs import picture
+from tests.resaved import resave
 from tests.trees import same
 
 STORED = Path(__file__).parent / "stored"
@@ -74,7 +75,7 @@ def tried(name: str, count: int, seed: int, place: Path, pictures: Path, which: 
     tree, seen = load_tree(STORED / name / STATE), Counter[str]()
     for number, (what, wrong) in enumerate(mutations(tree, count, seed)):
         run = shutil.copytree(STORED / name, place / f"{name}-{number}")
-        save_tree(run / STATE, wrong)
+        resave(run, run / STATE, wrong)
         for use, call in uses(run, pictures).items():
             if use in which:
                 try:
@@ -125,7 +126,7 @@ def test_every_method_of_ours_has_a_form():
 )
 def test_the_line_says_where_and_what(name, place, value, words, tmp_path):
     run = shutil.copytree(STORED / name, tmp_path / name)
-    save_tree(run / STATE, replaced(load_tree(run / STATE), place, value))
+    resave(run, run / STATE, replaced(load_tree(run / STATE), place, value))
     with pytest.raises(LifelongError, match=words):
         open_run(run)
 
@@ -174,12 +175,12 @@ def test_a_stage_of_another_form_is_computed_anew(tmp_path, monkeypatch):
     tiny(tmp_path / "straight")
     interrupted(lambda: tiny(tmp_path / "stopped"), monkeypatch, epochs=6)
     (file,) = stage_files(tmp_path / "stopped")
-    save_tree(file, replaced(load_tree(file), ("module",), "wrong"))
+    resave(tmp_path / "stopped", file, replaced(load_tree(file), ("module",), "wrong"))
     out = tmp_path / "stopped"
     tiny(out)
     straight, resumed = (load_tree(place / STATE) for place in (tmp_path / "straight", out))
     assert same(straight["method"], resumed["method"])
-    assert "it is learned from its beginning" in (out / "summary.json").read_text()
+    assert "it is learned again from the start" in (out / "summary.json").read_text()
     assert (out / "curves.jsonl").read_text() == (tmp_path / "straight/curves.jsonl").read_text()
 
 
@@ -193,7 +194,7 @@ def test_wrong_values_in_stages(method, tmp_path, monkeypatch):
         files = stage_files(out)
         file = files[number % len(files)]
         ((what, wrong),) = mutations(load_tree(file), 1, number)
-        save_tree(file, wrong)
+        resave(out, file, wrong)
         try:
             outcome(lambda out=out: experiment(out, method))
         except BaseException as error:

@@ -15,7 +15,7 @@ import pytest
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.sweep import sweep
 from lifelong.settings.baselines import FinetuneSettings
@@ -41,7 +41,7 @@ def config(stream: str, seed: int, epochs: int = 2) -> RunConfig:
     return RunConfig(stream=stream, method="finetune", seed=seed, preset="paper", training=training, settings=settings)
 
 
-class Told(Progress):
+class Told(Observer):
     """Keeps what it is told."""
 
     def __init__(self, words: list[Any], label: str = "") -> None:
@@ -89,17 +89,17 @@ def test_what_fails_stops_the_others_and_loses_nothing(stream, tmp_path):
     (tmp_path / "1" / "mine.txt").write_text("mine")
     planned = [(config(stream, 0, epochs=10_000), tmp_path / "0"), (config(stream, 1), tmp_path / "1"), (config(stream, 2), tmp_path / "2")]
     with pytest.raises(LifelongError, match="is not empty and holds no run"):
-        dict(sweep(planned, HERE, 2, lambda position: Progress()))
+        dict(sweep(planned, HERE, 2, lambda position: Observer()))
     assert not multiprocessing.active_children()
     assert not (tmp_path / "2").exists()
 
 
 def test_a_process_that_dies_is_one_line(stream, tmp_path):
-    def begin(position: int) -> Progress:
+    def begin(position: int) -> Observer:
         if position == 1:
             (first,) = multiprocessing.active_children()
             first.kill()
-        return Progress()
+        return Observer()
 
     planned = [(config(stream, seed, epochs=10_000), tmp_path / str(seed)) for seed in (0, 1)]
     with pytest.raises(LifelongError, match=r"the process of .*0 has ended with code -9 .*fewer --workers") as caught:
@@ -146,6 +146,6 @@ def test_the_device_reaches_every_process(stream, tmp_path):
 
 def test_bad_numbers_of_workers(stream, capsys):
     assert main(["compare", "--stream", stream, "--methods", "finetune", "--workers", "0"]) == 2
-    assert "--workers 0: at least 1" in capsys.readouterr().err
+    assert "--workers 0: must be at least 1" in capsys.readouterr().err
     assert main(["reproduce", "table1", "--scale", "tiny", "--workers", "0"]) == 2
-    assert "--workers 0: at least 1" in capsys.readouterr().err
+    assert "--workers 0: must be at least 1" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from torch import nn
 import lifelong.experiment.run as running
 from lifelong.data.task import Split, Task, TaskDescription
 from lifelong.errors import DivergedError, LifelongError
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.experiment.proposals import propose
 from lifelong.experiment.run import run
 from lifelong.experiment.tuning import contenders
@@ -73,7 +73,7 @@ class SmallNetwork(nn.Sequential):
 @pytest.fixture
 def streamed(monkeypatch: pytest.MonkeyPatch):
     """Puts a stream in the place of the one that would be opened, and a small network in that of every backbone."""
-    monkeypatch.setattr("lifelong.methods.backbone.make_backbone", lambda settings: SmallNetwork())
+    monkeypatch.setattr("lifelong.methods.backbone.make_backbone", lambda settings, image_size: SmallNetwork())
 
     def put(stream) -> None:
         monkeypatch.setattr(running, "open_stream", lambda *given: stream)
@@ -156,7 +156,7 @@ def test_the_future_has_no_influence(streamed, tmp_path: Path) -> None:
 
     saved = {}
 
-    class Watch(Progress):
+    class Watch(Observer):
         def task_finished(self, index, record, accuracy) -> None:
             saved.setdefault(index, []).append((state(out)["method"], record["tuning"]["chosen"], record["tuning"]["candidates"]))
 
@@ -183,7 +183,7 @@ def test_no_test_image_is_touched_before_the_choice(streamed, tmp_path: Path) ->
 
         return Task(task.name, task.classes, load)
 
-    class Watch(Progress):
+    class Watch(Observer):
         started = 0
 
         def task_started(self, index: int, name: str) -> None:
@@ -221,7 +221,7 @@ class StopError(Exception):
     """What stops a run here."""
 
 
-class StopAt(Progress):
+class StopAt(Observer):
     """Stops at an epoch's end of a candidate."""
 
     def __init__(self, task: int, candidate: int, epoch: int) -> None:

@@ -160,7 +160,7 @@ def test_the_ledger_grows_and_repeats_nothing(tmp_path):
 def test_what_is_no_ledger_is_not_touched(tmp_path):
     file = tmp_path / "ledger.csv"
     file.write_text("mine\n1\n")
-    with pytest.raises(LifelongError, match="is no ledger"):
+    with pytest.raises(LifelongError, match="is not a ledger"):
         ledger.add_rows(file, "table1", [cell(0.7, 0.5)], read_scale("small"), "", tmp_path, 0.02)
     assert file.read_text() == "mine\n1\n"
 

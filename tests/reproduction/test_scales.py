@@ -85,7 +85,7 @@ def test_a_scale_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("mine.toml", "[setings]\n", "'setings' is no part of a scale; did you mean 'settings'"),
+        ("mine.toml", "[setings]\n", "'setings' is not part of a scale; did you mean 'settings'"),
         ("mine.toml", "settings = 3\n", "'settings' is a section"),
         ("mine.toml", "[method]\npar = 3\n", "'par' is a section"),
         ("mine.toml", "[streams]\ndigits = 3\n", "digits = 3: expected text"),

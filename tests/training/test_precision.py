@@ -1,6 +1,5 @@
 """What a precision changes and what it leaves alone; what a device cannot do is refused before a run begins."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from lifelong.training.precision import bf16_slowdown, check_training, compiled,
 from lifelong.training.stages import Stage, seeded
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
+from tests.resaved import as_earlier_version
 from tests.trees import same
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -209,10 +209,7 @@ def test_the_precision_stands_in_the_run_and_old_runs_have_the_default(tmp_path:
     small = {"preset": "quick", "epochs": 1, "init_channels": 4, "progress": False, "device": "cpu"}
     first = lifelong.run("digits?tasks=1", "finetune", out=out, **small)
     assert (first["settings"]["precision"], first["precision"]) == ("auto", "float32")
-    identity = out / "checkpoint" / "identity.json"
-    stored = json.loads(identity.read_text())
-    del stored["precision"], stored["compile"]
-    identity.write_text(json.dumps(stored))
+    as_earlier_version(out, "precision", "compile")
     assert same(lifelong.run("digits?tasks=1", "finetune", out=out, **small)["accuracy"], first["accuracy"])
     with pytest.raises(LifelongError, match="precision = 'auto', not 'float32'"):
         lifelong.run("digits?tasks=1", "finetune", out=out, precision="float32", **small)

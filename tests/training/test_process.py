@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import lifelong
 from lifelong.errors import LifelongError
-from lifelong.experiment.progress import Progress
+from lifelong.experiment.observer import Observer
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
@@ -31,7 +31,7 @@ from lifelong.methods.regularizers import Distillation
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
-from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, REGULARIZERS
+from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -74,7 +74,7 @@ def state() -> dict[str, Any]:
     }
 
 
-class Halting(Progress):
+class Halting(Observer):
     """Lets a call fail in the middle, wherever it says first that it has come so far."""
 
     def task_started(self, index: int, name: str) -> None:
@@ -109,6 +109,11 @@ def learner(run: Path) -> lifelong.Learner:
     return lifelong.Learner.load(run, threads=1)
 
 
+def checked(method: type[Finetune]) -> None:
+    with threads_of(1):  # two would wait for each other at every small step, on a machine with other work
+        lifelong.check_method(lambda: method(SMALL), images=3)
+
+
 CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "run": lambda run, out, listener: lifelong.run(TINY, "finetune", out=out, progress=listener, **QUICK),
     "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
@@ -119,7 +124,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
-    "check_method": lambda run, out, listener: lifelong.check_method(lambda: (Finetune if listener is False else Broken)(SMALL), images=3),
+    "check_method": lambda run, out, listener: checked(Finetune if listener is False else Broken),
     "register_measure": lambda run, out, listener: lifelong.register_measure("own" if listener is False else "not a name", PrototypeKL),
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
@@ -128,8 +133,11 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "check_extractor": lambda run, out, listener: lifelong.check_extractor("pixels" if listener is False else "none"),
     "register_backbone": lambda run, out, listener: lifelong.register_backbone("own" if listener is False else "?", nn.Flatten),
     "check_backbone": lambda run, out, listener: lifelong.check_backbone("light-resnet18" if listener is False else "none", images=2),
+    "register_observer": lambda run, out, listener: lifelong.register_observer("own" if listener is False else "?", lifelong.Observer),
+    "check_observer": lambda run, out, listener: lifelong.check_observer("own-observer" if listener is False else "none"),
     "register_figure": lambda run, out, listener: lifelong.register_figure("own" if listener is False else "?", print, "nothing"),
     "check_figure": lambda run, out, listener: lifelong.check_figure("accuracy" if listener is False else "none"),
+    "verify": lambda run, out, listener: lifelong.verify(run if listener is False else run.parent / "new"),
     "Learner.load": lambda run, out, listener: learner(run if listener is False else run.parent / "new"),
     "Learner.predict": lambda run, out, listener: learner(run).predict(IMAGES if listener is False else IMAGES[:, :, :5]),
     "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
@@ -138,7 +146,20 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 }
 """Every public call: as it works, and, where it is given `Halting`, as it fails."""
 
-DATA = {"LifelongError", "Measure", "Regularizer", "Prediction", "Split", "Stream", "Task", "Method", "Learner", "__version__"}
+DATA = {
+    "Learner",
+    "LifelongError",
+    "Measure",
+    "Method",
+    "Observer",
+    "Prediction",
+    "Regularizer",
+    "Split",
+    "Stream",
+    "Task",
+    "Verification",
+    "__version__",
+}
 """Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
 
 
@@ -161,8 +182,9 @@ def of_its_own():
 @pytest.fixture
 def _forgotten():
     """What a call registers is known only in its test."""
-    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, FIGURES)
+    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)
     before = [dict(registry._entries) for registry in registries]
+    OBSERVERS.register("own-observer", lifelong.Observer)
     yield
     for registry, entries in zip(registries, before, strict=True):
         registry._entries = entries
@@ -198,7 +220,7 @@ def in_thread(work: Callable[[], object]) -> list[object]:
     return found
 
 
-class Asking(Progress):
+class Asking(Observer):
     """Lets another thread make calls while a task is learned."""
 
     def __init__(self, *calls: Callable[[], object]) -> None:

@@ -1,0 +1,53 @@
+"""Digests by which a file is known to be as it was written.
+
+A record (a JSON object) carries the digest of its content under the key "digest". What belongs to a run carries also whose it is: the
+digest of the run's identity goes into that of each of its lines and files. A digest finds damage and mix-ups; it is no signature, and
+who forges a file can forge its digest: numbers that follow from others are derived again instead.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+DIGEST = "digest"
+"""The key of a record's digest."""
+
+RECORDED = "library"
+"""The key of an identity that says which version of the library began the run: recorded, and never compared."""
+
+HEX = 32
+"""Hexadecimal digits of a record's digest: 128 bits of SHA-256."""
+
+UNCHECKED = "written before files carried digests; not checked"
+"""What is said of a file of an earlier version."""
+
+
+def digest_of(value: Any, owner: str = "") -> str:
+    """Return the digest of what JSON can say, whatever the order of its keys and its white space.
+
+    Args:
+        value: plain values.
+        owner: whose it is.
+    """
+    plain = json.loads(json.dumps(value))
+    text = json.dumps([owner, plain], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:HEX]
+
+
+def signed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
+    """Return a record with its digest at its end; one that it has is replaced."""
+    content = {key: value for key, value in record.items() if key != DIGEST}
+    return content | {DIGEST: digest_of(content, owner)}
+
+
+def fits(record: Mapping[str, Any], owner: str = "") -> bool | None:
+    """Whether a record is as it was written; None: it carries no digest."""
+    if DIGEST not in record:
+        return None
+    return record[DIGEST] == digest_of({key: value for key, value in record.items() if key != DIGEST}, owner)
+
+
+def run_digest(identity: Mapping[str, Any]) -> str:
+    """Return the digest of a run's identity, which every file of the run carries."""
+    return digest_of({key: value for key, value in identity.items() if key != RECORDED})
