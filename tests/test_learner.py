@@ -273,7 +273,7 @@ def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
     assert rows["0.png"]["error"] is None
     assert said.err.endswith(f"{folder}: Passed over as no images: 1 .txt.\n")
     assert main(["predict", str(par), str(folder)]) == 0
-    assert "cannot be used (truncated)" in capsys.readouterr().out
+    assert "unusable (truncated)" in capsys.readouterr().out
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff7.png")).write_bytes(b"x")  # a name that is no text
     assert main(["predict", str(par), str(folder)]) == 0
     assert "\N{REPLACEMENT CHARACTER}" in capsys.readouterr().out

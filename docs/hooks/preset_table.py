@@ -32,7 +32,7 @@ NAMES = {
 def tables() -> str:
     """Return what stands between the marks: the rows for all streams, then those for some."""
     streams = STREAM_PRESETS["authors-code"]
-    return "\n\n".join([for_all(), "On some streams, beyond what `paper` has there:", for_some(streams)])
+    return "\n\n".join([for_all(), "On some streams, in addition to `paper`:", for_some(streams)])
 
 
 def for_all() -> str:

@@ -95,7 +95,7 @@ def test_report(make_summary, tmp_path):
     assert page.words.count("0.600 ≤ β 0.75 from group 0: its cell reused") == 2  # in the overview and under the task
     assert f"lifelong run --config {tmp_path}/config.toml --out {tmp_path}-again" in page.words
     assert f"BWT{summary['bwt']:.3f}" in page.words
-    assert "Whoever always answered the largest class would be right for 0.250 of them." in page.words
+    assert "Always predicting the largest class would be correct for 0.250 of them." in page.words
     # Under each task a row for each class: its name, its recall, what its images are taken for; no number for a class without images.
     assert page.words.count("class 1" + "0.800" + "91000") == 6
     assert page.words.count("class 4" + "–" + "91000") == 6

@@ -99,7 +99,7 @@ def test_without_task_names():
     found = {"mean_accuracy": 0.6123, "mean_routing": 0.8}
     line = wording.without_names({"task_free": found})
     assert "accuracy 0.612" in line
-    assert "0.800 of the test images" in line
+    assert "identified correctly for 80 % of the test images" in line
     assert wording.without_names({}) == ""
 
 
