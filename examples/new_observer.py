@@ -10,7 +10,7 @@ class Bell(lifelong.Observer):
     """Rings."""
 
     def run_finished(self, summary):
-        """The last task has been learned."""
+        """Ring when the last task has been learned."""
         print(f"ding: AP {summary['ap']:.3f}")
 
 

@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
-    """The row of one run."""
+    """Return the row of one run."""
     free = summary.get("task_free") or {}
     decisions = Counter(task["decision"] for task in summary["tasks"] if task["decision"])
     return {

@@ -63,7 +63,7 @@ class Pool(NamedTuple):
     images: Tensor
 
     def task(self, chosen: Tensor, *, mirrored: bool = False) -> Task:
-        """A task of chosen images of every class; the first fifth is for validation."""
+        """Return a task of chosen images of every class; the first fifth is for validation."""
         images = self.images[:, chosen].flip(-1) if mirrored else self.images[:, chosen]
         valid = max(1, round(len(chosen) / 5))
 

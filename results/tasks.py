@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def rows_of(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of one run."""
+    """Return the rows of one run."""
     accuracy = summary["accuracy"]
     return [
         {

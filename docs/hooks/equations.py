@@ -13,7 +13,7 @@ from markdown.inlinepatterns import InlineProcessor
 
 
 def block(source: str, language: str, css_class: str, options: Any, md: Markdown, **_: Any) -> str:
-    """The displayed equation of a `math` fence; the signature is that of superfences' formatters."""
+    """Return the displayed equation of a `math` fence; the signature is that of superfences' formatters."""
     return f'<div class="equation">{convert(source, display="block")}</div>'
 
 
@@ -21,7 +21,7 @@ class InlineEquation(InlineProcessor):
     """An equation within a line."""
 
     def handleMatch(self, m: Match[str], data: str) -> tuple[str, int, int]:  # noqa: N802
-        """What stands there, which nothing else is to touch, and its place."""
+        """Return what stands there, which nothing else is to touch, and its place."""
         return self.md.htmlStash.store(convert(m.group(1))), m.start(0), m.end(0)
 
 

@@ -20,7 +20,7 @@ Row = dict[str, str]
 
 
 def settings_table(name: str) -> str:
-    """The hyper-parameters of a method as a Markdown table."""
+    """Return the hyper-parameters of a method as a Markdown table."""
     rows = [
         [f"`{item.flag}`", expected(item.hint), f"`{show_default(item.default)}`", item.help]
         for item in settings_of(METHODS[name].settings).values()
@@ -29,7 +29,7 @@ def settings_table(name: str) -> str:
 
 
 def measured(name: str, tables: Iterable[Path]) -> str:
-    """What finished runs of a method came to, with mean and standard deviation over seeds, as a Markdown table and its commands.
+    """Return what finished runs of a method came to, with mean and standard deviation over seeds, as a Markdown table and its commands.
 
     Args:
         name: of the method.
@@ -69,7 +69,7 @@ def _line(runs: list[Row]) -> list[str]:
 
 
 def _settings_of_run(command: str) -> str:
-    """A command without what differs between the seeds of one measurement."""
+    """Return a command without what differs between the seeds of one measurement."""
     return re.sub(r" --(seed|out) \S+", "", command)
 
 

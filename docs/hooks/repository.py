@@ -22,7 +22,7 @@ DOCS = "docs"
 
 
 def targets(text: str, source: str) -> Iterator[str]:
-    """The files that a page links to, by their paths in the repository.
+    """Return the files that a page links to, by their paths in the repository.
 
     Args:
         text: of the page, in Markdown.
@@ -34,7 +34,7 @@ def targets(text: str, source: str) -> Iterator[str]:
 
 
 def outside(root: Path, pages: list[str]) -> list[str]:
-    """The files outside `docs/` that pages link to, or pages that these link to, in the order in which they are found."""
+    """Return the files outside `docs/` that pages link to, or pages that these link to, in the order in which they are found."""
     found: list[str] = []
     waiting = list(pages)
     while waiting:
@@ -54,12 +54,12 @@ def in_site(path: str) -> str:
 
 
 def in_repository(path: str) -> str:
-    """The reverse of `in_site`."""
+    """Return the reverse of `in_site`."""
     return path.removeprefix(f"{AT}/") if path.startswith(f"{AT}/") else f"{DOCS}/{path}"
 
 
 def led(text: str, page: str, known: set[str]) -> str:
-    """A page's Markdown, with links that lead to the same files in the site.
+    """Return a page's Markdown, with links that lead to the same files in the site.
 
     Args:
         text: of the page, with links as in the repository.

@@ -61,7 +61,7 @@ def _is_epoch(line: Any) -> bool:
 
 
 def _seal(out: Path) -> Seal | None:
-    """What binds each line to its run; None where that is not known."""
+    """Return what binds each line to its run; None where that is not known."""
     try:
         identity, required = read_record(out / "checkpoint" / "identity.json")
     except (OSError, LifelongError):

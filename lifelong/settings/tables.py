@@ -61,7 +61,7 @@ def _value(hint: Any, value: object, where: str) -> Any:
 
 
 def _kinds(hint: Any) -> list[Any]:
-    """The types that a union is of, whether or not it has words of its own; any other type alone."""
+    """Return the types that a union is of, whether or not it has words of its own; any other type alone."""
     inner = hint.__origin__ if get_origin(hint) is Annotated else hint
     if get_origin(inner) not in (Union, UnionType):
         return [] if hint is NoneType else [hint]
@@ -69,7 +69,7 @@ def _kinds(hint: Any) -> list[Any]:
 
 
 def _words(hint: Any) -> str:
-    """What a type accepts, in words; of a union with None, what else it accepts."""
+    """Return what a type accepts, in words; of a union with None, what else it accepts."""
     if dataclasses.is_dataclass(hint):
         return "a table with " + ", ".join(field.name for field in dataclasses.fields(hint))
     if get_origin(hint) in (Union, UnionType):
@@ -78,7 +78,7 @@ def _words(hint: Any) -> str:
 
 
 def _meant(kinds: list[Any], value: object) -> str:
-    """The near miss among the words that are accepted, if there is one."""
+    """Return the near miss among the words that are accepted, if there is one."""
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     text = near_miss(value, choices) if isinstance(value, str) else ""
     return text if "did you mean" in text else ""
