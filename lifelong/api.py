@@ -435,7 +435,7 @@ def verify(
         data, device, download, threads, skip_broken: see `run`; to judge.
 
     Returns:
-        "sound", whether all is well, "files" with the condition of each, "judged", and "mended", what was repaired.
+        "sound", whether all is well, "files" with the condition of each, "judged", and "repaired", what was repaired.
 
     Raises:
         LifelongError: the folder holds no run, or another version's; or, to repair, another process is running in it.

@@ -1,4 +1,4 @@
-"""The one error a person can mend: a clear line that says what, where and what to do."""
+"""Errors that a user can fix: one clear line that says what, where and what to do."""
 
 import difflib
 from collections.abc import Iterable

@@ -75,7 +75,7 @@ def test_a_file_with_other_logits_is_not_kept(run, tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "_through_onnx", lambda program, file, images, about: torch.zeros(len(images), 3))
     file = tmp_path / "a.onnx"
     file.write_text("an earlier one")
-    with pytest.raises(LifelongError, match="logits differ by"):
+    with pytest.raises(LifelongError, match="logits differ from the run's by"):
         export(run, "a", out=file)
     assert [found.name for found in tmp_path.iterdir()] == ["a.onnx"]
     assert file.read_text() == "an earlier one"

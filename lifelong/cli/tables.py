@@ -83,7 +83,7 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
         now = "its images are not here" if each["found"] is None else f"evaluated again {each['found']:.4f}"
         before = "not known" if each["recorded"] is None else f"{each['recorded']:.4f}"
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
-    for line in found["mended"]:
+    for line in found["repaired"]:
         _say(console, f"repaired: {clean(line)}")
     tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
     _say(

@@ -106,7 +106,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
         summary = saved.summary()
         if not summary["complete"]:
             raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
-        mended = mend_added(saved)
+        repaired = repair_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted, images)
@@ -114,7 +114,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
         if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
             listener.task_saved(path, saved.entries, saved.state["accuracy"])
             there, wrong = saved.directory.hold_results(saved.entries, saved.state["accuracy"], summary)
-            for note in [*mended, *wrong]:
+            for note in [*repaired, *wrong]:
                 listener.note(note)
             return there
         check_tuning(saved.config, {task.name: task.valid for task in images.describe()})
@@ -130,7 +130,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
         runner = Runner(
             *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),
             origin=origin,
-            mended=mended,
+            repaired=repaired,
             more={"added": [asdict(task) for task in added]},
         )
         with exact_float32(device):
@@ -276,8 +276,8 @@ def read_added(directory: RunDirectory) -> list[AddedTask]:
         raise DamagedError(f"cannot read {file}: damaged ({' '.join(str(error).split())}); restore it from a copy of the run") from error
 
 
-def mend_added(saved: SavedRun) -> list[str]:
-    """Write what is known of added tasks anew from the run's state, if it was damaged; returns what was mended.
+def repair_added(saved: SavedRun) -> list[str]:
+    """Write what is known of added tasks anew from the run's state, if it was damaged; returns what was repaired.
 
     Raises:
         DamagedError: it is damaged, and an earlier version saved the state, which does not know it.

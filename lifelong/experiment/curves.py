@@ -103,7 +103,7 @@ def read_curves(file: Path, seal: Seal | None = None) -> Lines:
     return replace(lines, found=kept, lost=lines.lost + len(lines.found) - len(kept))
 
 
-def mend_curves(file: Path, seal: Seal) -> bool:
+def repair_curves(file: Path, seal: Seal) -> bool:
     """Drop damaged lines; returns whether there were any."""
     lines = read_curves(file, seal)
     if not lines.whole:

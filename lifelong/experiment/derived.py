@@ -91,5 +91,5 @@ def known_summary(path: Path) -> dict[str, Any]:
     stored = directory.plain_state() if directory.identity_file.exists() else None
     found = None if stored is None else summary_of(stored.tree, summary)
     if found is not None and (keys := differing(summary, found)):
-        raise DamagedError(f"{path}: summary.json is not what the run's state says ({', '.join(keys)}); {directory.mended_by()}")
+        raise DamagedError(f"{path}: summary.json is not what the run's state says ({', '.join(keys)}); {directory.remedy()}")
     return summary

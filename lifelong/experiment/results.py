@@ -88,7 +88,7 @@ class RunDirectory:
             defaults: what a key means that the run does not have, because an earlier version of the library began it.
 
         Returns:
-            What was damaged and is mended.
+            What was damaged and is repaired.
 
         Raises:
             LifelongError: the folder holds another run, or something else, or cannot be written.
@@ -169,11 +169,11 @@ class RunDirectory:
         except FileNotFoundError as error:
             raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
         except DamagedError as error:
-            raise DamagedError(f"{error}; {self.mended_by()}") from error
+            raise DamagedError(f"{error}; {self.remedy()}") from error
         except LifelongError as error:
             raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
 
-    def mended_by(self) -> str:
+    def remedy(self) -> str:
         """Return what a person can do about a damaged file."""
         return f"rerun the command that started the run to repair it, or use: lifelong verify {self.path} --repair"
 
@@ -227,8 +227,8 @@ class RunDirectory:
                 continue
         return None
 
-    def mend_identity(self) -> list[str]:
-        """Write a lost or damaged identity anew from the run's state, if that keeps it; returns what was mended."""
+    def repair_identity(self) -> list[str]:
+        """Write a lost or damaged identity anew from the run's state, if that keeps it; returns what was repaired."""
         try:
             self.identity()
             return []
@@ -298,9 +298,9 @@ class RunDirectory:
         except ForeignError as error:
             raise ForeignError(f"{error}; put this run's own back, or: lifelong verify {self.path} --repair") from error
         except DamagedError as error:
-            raise DamagedError(f"{_why(error)}; {self.mended_by()}, from the state before it") from error
+            raise DamagedError(f"{_why(error)}; {self.remedy()}, from the state before it") from error
         except LifelongError as error:
-            raise LifelongError(f"{error}; {self.mended_by()}, from the state before it") from error
+            raise LifelongError(f"{error}; {self.remedy()}, from the state before it") from error
 
     def read_state(self, file: Path) -> Stored:
         """Read one of the two files of states.
@@ -316,7 +316,7 @@ class RunDirectory:
         """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
 
         Returns:
-            The state, and what was mended.
+            The state, and what was repaired.
 
         Raises:
             LifelongError: neither can be used, or the state is another run's.

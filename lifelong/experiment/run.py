@@ -88,10 +88,10 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
     notes += as_notes(data_check(stream))
     with directory.locked() as note:
         notes += [note] if note else []
-        mended = directory.claim(identity, config_toml(config), default_values(config))
-        mended += _hold_config(directory, config)
+        repaired = directory.claim(identity, config_toml(config), default_values(config))
+        repaired += _hold_config(directory, config)
         saves, origin = environment.save_every, origin_of(content_of(stream), identity)
-        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, mended=mended)
+        runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()
 
@@ -134,7 +134,7 @@ def read_settings(directory: RunDirectory) -> RunConfig:
 
 
 def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
-    """Write config.toml anew if it does not say what its run is learned with; returns what was mended."""
+    """Write config.toml anew if it does not say what its run is learned with; returns what was repaired."""
     file = directory.path / "config.toml"
     try:
         read_config(directory)

@@ -70,7 +70,7 @@ class Runner:
 
     Args:
         origin: what the summary says besides of where the numbers come from (see `lifelong.experiment.run.origin_of`).
-        mended: what was damaged in the run directory, and is not any more.
+        repaired: what was damaged in the run directory, and is not any more.
         more: what the state keeps besides.
     """
 
@@ -87,14 +87,14 @@ class Runner:
         save_every: float,
         *,
         origin: Mapping[str, Any] | None = None,
-        mended: Sequence[str] = (),
+        repaired: Sequence[str] = (),
         more: Mapping[str, Tree] | None = None,
     ) -> None:
         self.config, self.stream, self.directory, self.device = config, stream, directory, device
         self.extractors, self.progress = extractors, progress
         self.notes, self.threads, self.save_every = notes, threads, save_every
         self.curves, self.origin = Curves(directory.curves, directory.seal), dict(origin or {})
-        self.mended, self.more = list(mended), dict(more or {})
+        self.repaired, self.more = list(repaired), dict(more or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[dict[str, Any]] = []
@@ -108,8 +108,8 @@ class Runner:
         """Learn the tasks that remain; returns the summary."""
         watch_device_memory(self.device)
         stored, fallen_back = self.directory.recover()
-        self.mended += fallen_back
-        self.notes += self.mended
+        self.repaired += fallen_back
+        self.notes += self.repaired
         if self.curves.lost:
             self._note(f"curves.jsonl: {self.curves.lost} lines were damaged or another run's, and are dropped")
         known = None
@@ -125,7 +125,7 @@ class Runner:
             clear(self.directory.stages(index))
         # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`).
         if known is not None and done >= len(self.stream) and (known["complete"] or done > len(self.stream)):
-            for note in self.mended:
+            for note in self.repaired:
                 self._note(note)
             judged_anew = done == len(self.stream) and self._judge_unknown()
             return self._finished(self._write() if judged_anew else self._hold(known))

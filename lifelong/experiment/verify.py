@@ -1,6 +1,6 @@
 """Whether a run directory is what was written: every digest, the configuration, the numbers, and on demand the answers.
 
-Nothing is written but by `mend`, which puts the last good state in place, writes anew what follows from it, and drops what is computed
+Nothing is written but by `fix`, which puts the last good state in place, writes anew what follows from it, and drops what is computed
 again.
 """
 
@@ -14,8 +14,8 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import Split, Stream
 from lifelong.digests import UNCHECKED
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.experiment.continuing import images_of, mend_added, read_added
-from lifelong.experiment.curves import mend_curves
+from lifelong.experiment.continuing import images_of, read_added, repair_added
+from lifelong.experiment.curves import repair_curves
 from lifelong.experiment.derived import summary_of
 from lifelong.experiment.identity import config_of, misfit
 from lifelong.experiment.judging import right_share
@@ -81,14 +81,14 @@ class Verification:
         tasks: how many tasks it has learned.
         files: its files, in order.
         judged: its tasks, if it was asked to judge.
-        mended: what was mended before; empty unless that was asked for.
+        repaired: what was repaired before; empty unless that was asked for.
     """
 
     run: str
     tasks: int
     files: tuple[Checked, ...]
     judged: tuple[Judged, ...] = ()
-    mended: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -107,7 +107,7 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
         path: the directory.
         environment: where data and the device are, to judge.
         judge: also judge every task again from its test images, as far as these are here.
-        repair: mend first what can be mended.
+        repair: fix first what can be repaired.
 
     Raises:
         LifelongError: the folder holds no run, another version's, or one that another process is running in (to repair).
@@ -116,15 +116,15 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
         directory = RunDirectory(path)
         if not directory.checkpoint.is_dir():
             raise LifelongError(f"{path} holds no run; give the folder that --out named")
-        mended: list[str] = []
+        repaired: list[str] = []
         if repair:
             with directory.locked():
-                mended = _mend(directory)
+                repaired = _repair(directory)
         files = list(_check(RunDirectory(path)))
         sound = all(each.condition in ("good", "unchecked") for each in files)
         learned = directory.learned() and sound
         judged = tuple(_judge(open_run(path, choose_device(environment.device)), environment)) if judge and learned else ()
-        return Verification(str(path), _count(directory), tuple(files), judged, tuple(mended))
+        return Verification(str(path), _count(directory), tuple(files), judged, tuple(repaired))
 
 
 def _count(directory: RunDirectory) -> int:
@@ -280,11 +280,11 @@ def _accuracy(saved: SavedRun, index: int, stream: Stream, position: int) -> flo
     return right_share(confusion(lambda images: saved.method.logits(images, index), test, together=saved.method.batch_dependent))
 
 
-def _mend(directory: RunDirectory) -> list[str]:
-    """Mend what can be mended; returns what was."""
+def _repair(directory: RunDirectory) -> list[str]:
+    """Mend what can be repaired; returns what was."""
     done: list[str] = []
     directory.drop_parts()
-    done += directory.mend_identity() or _mend_foreign_identity(directory)
+    done += directory.repair_identity() or _repair_foreign_identity(directory)
     try:
         directory.identity()
     except LifelongError:
@@ -297,24 +297,24 @@ def _mend(directory: RunDirectory) -> list[str]:
         write_text(config, config_toml(config_of(directory.identity(), methods)))
         done.append("config.toml: rewritten from identity.json")
     if directory.learned():
-        done += _mend_states(directory)
+        done += _repair_states(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
         if _check_tree(directory, file, directory.seal.owner(file)).condition == "damaged":
             file.unlink()
             done.append(f"{file.relative_to(directory.path).as_posix()}: dropped, to be computed again")
-    if mend_curves(directory.curves, directory.seal):
+    if repair_curves(directory.curves, directory.seal):
         done.append("curves.jsonl: damaged lines dropped")
     saved = _open(directory)
     if saved is not None:
         try:
-            done += mend_added(saved)
+            done += repair_added(saved)
             done += directory.hold_results(saved.entries, saved.state["accuracy"], saved.summary())[1]
         except LifelongError:
-            pass  # What cannot be mended is found again by the check that follows.
+            pass  # What cannot be repaired is found again by the check that follows.
     return done
 
 
-def _mend_foreign_identity(directory: RunDirectory) -> list[str]:
+def _repair_foreign_identity(directory: RunDirectory) -> list[str]:
     """Find an identity of another run: neither the run's state nor config.toml bears it out, and they agree with each other."""
     try:
         directory.stored()
@@ -333,7 +333,7 @@ def _mend_foreign_identity(directory: RunDirectory) -> list[str]:
     return ["identity.json: was another run's; rewritten from the run's state"]
 
 
-def _mend_states(directory: RunDirectory) -> list[str]:
+def _repair_states(directory: RunDirectory) -> list[str]:
     """Put the last good state in place, and let go of one before it that is damaged."""
     owner = directory.seal.owner(directory.state_file)
     whole = directory.state_file.exists() and _check_tree(directory, directory.state_file, owner).condition != "damaged"

@@ -76,7 +76,7 @@ class Job:
         row: the row's key, such as "par-fixed".
         label: what a person calls it: the paper's name of the row.
         stream: the stream's name, whole.
-        seed: of every random number.
+        seed: random seed.
         config: everything else.
         folder: of the run, below the reproduction's.
     """
@@ -112,7 +112,7 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
         label: what a person calls it.
         method: the method's name.
         stream: the stream's name, whole.
-        seed: of every random number.
+        seed: random seed.
         choice: the scale, and which sources are left out.
         differing: settings that tell it from the other runs.
     """

@@ -52,7 +52,7 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     try:
         summary = known_summary(folder)
     except DamagedError:
-        return None  # To be run again, which mends it or says why not.
+        return None  # To be run again, which repairs it or says why not.
     wanted = json.loads(json.dumps(flat(job.config)))
     stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():

@@ -59,7 +59,7 @@ class Stage:
 
     Attributes:
         name: unique within its task, such as "train" or "search".
-        seed: the seed of every random number the stage draws.
+        seed: random seed of the stage.
         where: for error messages, such as "task 'mnist', train".
         folder: where its states are saved; None keeps nothing.
         listener: called at every epoch's end.

@@ -79,5 +79,5 @@ def test_a_name_that_is_no_text_is_shown_and_not_kept(place, tmp_path, capsys):
     assert "out?" in capsys.readouterr().out
     write_report(out, read_summary(out))
     assert "out?" in (out / "report.html").read_text(encoding="utf-8")
-    with pytest.raises(LifelongError, match="not valid UTF-8"):
+    with pytest.raises(LifelongError, match="expected valid UTF-8"):
         api.configured("folder:\udcff")

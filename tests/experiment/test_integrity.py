@@ -227,8 +227,8 @@ def test_killed_while_a_state_is_saved(base, tmp_path, monkeypatch, step):
     with pytest.raises(KeyboardInterrupt):
         directory.save(state | {"marker": True})
     monkeypatch.undo()
-    stored, mended = RunDirectory(out).recover()
-    assert mended == []
+    stored, repaired = RunDirectory(out).recover()
+    assert repaired == []
     assert len(stored.tree["entries"]) == 2
     assert len(RunDirectory(out).read_state(out / PREVIOUS).tree["entries"]) in (1, 2)
     RunDirectory(out).drop_parts()
@@ -580,7 +580,7 @@ def test_repair_drops_damaged_stages_and_an_identity_of_another_run(base, tmp_pa
     shutil.copy(base / "finetune-1" / IDENTITY, out / IDENTITY)
     found = lifelong.verify(out, repair=True)
     assert found.sound
-    assert len(found.mended) == 2
+    assert len(found.repaired) == 2
     assert not stage.exists()
     again(out, config(base, "par"))
     assert same(end(out), end(base / "par-0"))
