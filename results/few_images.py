@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lifelong.data.sources import Sources
 from lifelong.data.task import Normalization, Split, Task
+from lifelong.experiment.machine import machine_name
 from lifelong.places import environment
 from lifelong.relatedness.assessment import task_features
 from lifelong.relatedness.bank import PrototypeBank, prototypes
@@ -109,6 +110,7 @@ def main() -> int:
     about = {
         "command": "python results/few_images.py results/few-images.csv",
         "commit": commit(),
+        "machine": machine_name(torch.device("cpu")),
         "weights": "ResNet-18 to layer3",
         "minutes": f"{(time.monotonic() - began) / 60:.1f}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
