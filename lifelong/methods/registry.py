@@ -174,7 +174,7 @@ def make_method(name: str, settings: object = None) -> "Method":
 def _built_in() -> Iterator[MethodEntry]:
     yield MethodEntry(
         "par",
-        "lifelong.methods.par:PAR",
+        "lifelong.methods.par_pretrained:make_par",
         PARSettings,
         "share an expert by distillation, reuse its cell, or search a new one, by the task's distance to what was learned",
         "Wang et al., CVPR 2023, arXiv 2304.05288",
