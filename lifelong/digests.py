@@ -1,8 +1,8 @@
-"""Digests by which a file is known to be as it was written.
+"""Digests that show whether a file is still as it was written.
 
-A record (a JSON object) carries the digest of its content under the key "digest". What belongs to a run carries also whose it is: the
-digest of the run's identity goes into that of each of its lines and files. A digest finds damage and mix-ups; it is no signature, and
-who forges a file can forge its digest: numbers that follow from others are derived again instead.
+A record (a JSON object) carries the digest of its content under the key "digest". The digests of a run's lines and files include the
+digest of the run's identity, so that files of two runs cannot be mixed up. A digest detects damage and mix-ups. It is not a signature:
+anyone who forges a file can also forge its digest, so numbers that follow from others are derived again instead of trusted.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
 """Open what somebody else may have put there: regular files only, of a bounded size, and no links where we write or delete.
 
-A folder of images or of a run can come from a stranger. A pipe in it would be waited for, a device never ends, and a link may lead to
-either, or out of the folder. Everything of that kind is read through here. Links to regular files are followed where only reading is
-done: people link their data sets.
+A folder of images or of a run can come from an untrusted source. Reading a pipe in it would block, a device never ends, and a link may
+lead to either, or out of the folder. Everything of that kind is read through this module. For reading, links to regular files are
+followed, because people link their data sets.
 
-What cannot be read raises an `OSError` whose `strerror` says why in words, as that of a missing file does.
+What cannot be read raises an `OSError` whose `strerror` says why in words, as for a missing file.
 """
 
 import errno

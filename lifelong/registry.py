@@ -56,7 +56,7 @@ class Registry(Generic[Item], Mapping[str, Item]):
         """Make something known by its name.
 
         Raises:
-            LifelongError: the name is taken, or is none.
+            LifelongError: the name is taken or invalid.
         """
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
             raise LifelongError(f"{self.kind} {name!r}: its name must be letters, digits, '-' and '_', such as 'my-{self.kind}'")

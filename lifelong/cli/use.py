@@ -152,7 +152,7 @@ def verify(
     ] = False,
     repair: Annotated[
         bool,
-        run_flag("put the last good state in place, write anew what follows from it, and drop what is computed again"),
+        run_flag("restore the last good state, rewrite the files that follow from it, and drop what can be computed again"),
         Parameter(negative="", show_default=False),
     ] = False,
     data: DataFlag = None,

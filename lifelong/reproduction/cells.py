@@ -23,7 +23,7 @@ Verdict = Literal["agrees", "differs"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the paper beside ours.
+    """A number of the paper and ours.
 
     Attributes:
         row: of the table.
@@ -36,7 +36,7 @@ class Cell:
         seeds: theirs.
         minutes: of all of them together.
         machines: on which they ran.
-        missing: why there are none, or fewer than was asked for; None: nothing is missing.
+        missing: why there are none, or fewer than requested; None: nothing is missing.
     """
 
     row: PaperRow
@@ -143,7 +143,7 @@ def measured(summary: dict[str, Any], quantity: str) -> float:
 
 
 def learning_seconds(summary: dict[str, Any]) -> float:
-    """Return what learning took; judging all tasks after each is the measurement's time, not the method's."""
+    """Return the seconds of learning, without the evaluation of all tasks after each one, which is not part of the method."""
     return sum(seconds for phase, seconds in summary["seconds_by_phase"].items() if phase != "evaluate")
 
 
@@ -151,7 +151,7 @@ def check_tolerance(tolerance: float) -> float:
     """Check a tolerance.
 
     Raises:
-        LifelongError: it is none.
+        LifelongError: it is not in [0, 1).
     """
     if not 0 <= tolerance < 1:
         raise LifelongError(f"--tolerance {tolerance}: expected a number from 0 up to 1")

@@ -27,7 +27,7 @@ class Sweep:
         name: "figure3" or "figure4".
         setting: "alpha" or "beta".
         symbol: its letter.
-        values: where PAR is run; the paper's figure shows curves, this is where we look at them.
+        values: thresholds at which PAR runs; the paper's figure shows curves.
         title: what the figure shows.
     """
 
@@ -90,7 +90,7 @@ def _finished_at(value: float, sweep: Sweep, jobs: Sequence[Job], outcome: Outco
 
 
 def experts(summary: dict[str, Any]) -> int:
-    """How many experts a run of PAR ended with."""
+    """Return the number of experts at the end of a run of PAR."""
     return len({task["expert"] for task in summary["tasks"]})
 
 
