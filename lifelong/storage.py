@@ -66,7 +66,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Create or replace `path` in one step: `write` fills a temporary file next to it, which is synced and renamed.
 
-    Who may read it is as the process has it of any new file (its umask).
+    Its permissions follow the umask of the process.
 
     Raises:
         LifelongError: the folder cannot be written to, or the disk is full; the old file is still there.
@@ -142,7 +142,7 @@ class Seal:
         root: the folder below which places are told apart.
         made_with: what computes: recorded in each file.
         required: whether a file without a digest is refused; if not, it may be one of an earlier version.
-        say: is told what a person should know of what was read.
+        say: called with notes about files that were read.
     """
 
     run: str = ""
@@ -220,7 +220,7 @@ def as_lines(records: list[dict[str, Any]], owner: str) -> str:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Create or replace a JSON file of one object in one step, with its digest; returns what stands there."""
+    """Create or replace a JSON file of one object in one step, with its digest; return the record."""
     content = signed(record)
     write_text(path, json.dumps(content, indent=1) + "\n")
     return content

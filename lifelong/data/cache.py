@@ -104,7 +104,7 @@ class Cache:
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
-        """Return what was found out about the images of a set: lists of a position and three texts; None where that is not remembered.
+        """Return the findings about the images of a set: lists of a position and three texts; None if they are not remembered.
 
         Args:
             name: what the file is called by, besides its key.
@@ -122,12 +122,12 @@ class Cache:
             return None  # not as this version writes it
 
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
-        """Remember what was found out of a set; see `findings`."""
+        """Remember the findings about a set; see `findings`."""
         path = self._place("problems", name, [key, count], "json")
         self._write(lambda: write_record(path, {"of": path.name, "found": found}))
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
-        """See that files have passed a check, for which those that have not are taken; remembered as `digests` are.
+        """Run a check on the files that have not passed it before; results are remembered as for `digests`.
 
         Args:
             files: the files.

@@ -49,7 +49,7 @@ def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
 
 
 def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
-    """Return the paper's number, ours, and the difference. Numbers that the paper does not print are dashes; those that we lack are called missing."""
+    """Return the paper's number, ours, and the difference. A number missing in the paper is a dash; one of ours is called missing."""
     form = form_of(cell)
     paper = ABSENT if cell.paper is None else form(cell.paper)
     if cell.mean is None:
@@ -62,7 +62,7 @@ def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
 
 
 def form_of(cell: Cell) -> Callable[[float], str]:
-    """Return the format of a cell's numbers: three digits, or four if the paper prints four, and for hours, which are short here."""
+    """Return the format of a cell's numbers: three digits; four if the paper prints four, and for the (few) hours."""
     printed = 0 if cell.paper is None else len(f"{cell.paper:.4f}".rstrip("0").partition(".")[2])
     digits = 4 if cell.quantity == "t" else max(3, printed)
 

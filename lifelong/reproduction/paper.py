@@ -1,7 +1,7 @@
 """The paper's tables as data: every printed number, with the method and the stream it belongs to.
 
-The files in `tables/` hold the numbers exactly as they are printed. A row names the method that this library runs for it, and how the paper's row differs: an
-AlexNet instead of the light ResNet-18, or a remark.
+The files in `tables/` hold the numbers exactly as they are printed. A row names the method that this library runs for it, and how the
+paper's row differs: an AlexNet instead of the light ResNet-18, or a remark.
 
 Source: Wang et al., CVPR 2023, Tables 1 to 5.
 """
