@@ -160,7 +160,7 @@ DATA = {
     "Verification",
     "__version__",
 }
-"""Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
+"""Public names that are not calls: errors and data classes; the calls of a learner are in `CALLS`."""
 
 
 def test_every_public_call_is_here():
