@@ -220,7 +220,7 @@ def as_lines(records: list[dict[str, Any]], owner: str) -> str:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Create or replace a JSON file of one object in one step, with its digest; return the record."""
+    """Create or replace a JSON file of one object in one step, with its digest; returns what stands there."""
     content = signed(record)
     write_text(path, json.dumps(content, indent=1) + "\n")
     return content
@@ -233,7 +233,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], bool]:
         The object without its digest, and whether it carried one.
 
     Raises:
-        FileNotFoundError: it does not exist.
+        FileNotFoundError: there is none.
         DamagedError: it is not as it was written.
         LifelongError: it cannot be read.
     """

@@ -9,9 +9,10 @@ from lifelong.opening import refuse_links
 from lifelong.report import figures
 from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
+from lifelong.report.folding import folded
 from lifelong.report.gallery import draw_figures
 from lifelong.report.groups import cells, members
-from lifelong.report.mistakes import Mistake, Tile, tiles
+from lifelong.report.mistakes import Mistake, tiles_of
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
@@ -31,7 +32,6 @@ from lifelong.report.wording import (
     size,
     without_names,
 )
-from lifelong.settings.defaults import defaults_of, split_defaults
 
 NAME = 40
 """The longest name of a task that stands whole in the overview."""
@@ -72,7 +72,10 @@ def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence
         without_names=without_names(summary),
         notes=[clean(note) for note in summary.get("notes") or []],
         overview=_overview(summary),
-        tasks=[_task(index, task, tasks) | {"mistakes": _mistakes(index, task, mistakes)} for index, task in enumerate(tasks)],
+        tasks=[
+            _task(index, task, tasks) | {"mistakes": tiles_of(index, mistakes, task.get("classes") or [])}
+            for index, task in enumerate(tasks)
+        ],
         pictures=draw_figures(folder, summary, read_curves(out)),
         experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
         few=len(tasks) <= FEW,
@@ -82,7 +85,7 @@ def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence
         phases=_phases(summary),
         pictured=any(found is not None for found in mistakes),
         pictures_command=f"lifelong report {shlex.quote(str(out))}",
-        settings=_settings(clean(summary["method"]), summary.get("settings") or {}),
+        settings=folded(clean(summary["method"]), summary.get("settings") or {}),
         command=f"lifelong run --config {shlex.quote(str(Path(out) / 'config.toml'))} --out {shlex.quote(f'{out}-again')}",
         environment=_environment(summary),
     )
@@ -163,23 +166,6 @@ def _answers(task: dict[str, Any]) -> Grid | None:
     columns = [f"as {short(name, LETTERS)}" for name in names] if taken[0] else []
     rows = [[name, accuracy(share), *map(str, row)] for name, share, row in zip(names, recall, taken, strict=True)]
     return Grid(["class", "recall", *columns], rows)
-
-
-def _mistakes(index: int, task: dict[str, Any], mistakes: Sequence[Sequence[Mistake] | None]) -> list[Tile]:
-    """Return the pictures of a task's worst mistakes; none without its images, or without mistakes."""
-    found = mistakes[index] if index < len(mistakes) else None
-    return tiles(found or (), task.get("classes") or [])
-
-
-def _settings(method: str, values: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """Return the settings that differ from their defaults, and the others, which the page folds."""
-    defaults = defaults_of(method)
-    changed, equal = split_defaults(values, defaults)
-    told = {key: f" (default: {in_words(defaults[key])})" if key in defaults else "" for key in changed}
-    return {
-        "changed": [(clean(key), in_words(value) + told[key]) for key, value in changed.items()],
-        "equal": [(clean(key), in_words(value)) for key, value in equal.items()],
-    }
 
 
 def _scale(task: dict[str, Any]) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
     """
     tasks, rows, thresholds = _distances(result)
     drawing, frame, _ = _square(tasks, theme)
-    # Colours show Eq. 6, to which the thresholds apply; the numbers are Eq. 4, which distinguishes far tasks better.
+    # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
     _draw(frame, rows, lambda row, value: _shade(value, *thresholds[row]), _compact, theme)
     frame.set_xlabel(
         "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT

@@ -74,6 +74,17 @@ def tiles(mistakes: Sequence[Mistake], classes: Sequence[str]) -> list[Tile]:
     return [_tile(one, clean(classes[one.true]), clean(classes[one.given])) for one in mistakes]
 
 
+def tiles_of(index: int, mistakes: Sequence[Sequence[Mistake] | None], classes: Sequence[str]) -> list[Tile]:
+    """Return the parts of the page for one task; none if its images could not be read.
+
+    Args:
+        index: of the task.
+        mistakes: of all tasks, or fewer.
+        classes: names of the task's classes in label order.
+    """
+    return tiles((mistakes[index] if index < len(mistakes) else None) or (), classes)
+
+
 def _tile(one: Mistake, true: str, given: str) -> Tile:
     sure = percent(one.probability)
     return Tile(_data(one.image), short(true, NAME), short(given, NAME), sure, f"image of {true}, predicted as {given} with {sure}")

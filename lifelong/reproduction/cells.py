@@ -143,7 +143,7 @@ def measured(summary: dict[str, Any], quantity: str) -> float:
 
 
 def learning_seconds(summary: dict[str, Any]) -> float:
-    """Return the seconds of learning, without the evaluation of all tasks after each one, which is not part of the method."""
+    """Return what learning took; judging all tasks after each is the measurement's time, not the method's."""
     return sum(seconds for phase, seconds in summary["seconds_by_phase"].items() if phase != "evaluate")
 
 

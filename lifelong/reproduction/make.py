@@ -91,7 +91,7 @@ def make(
         say: called with a line of progress.
         tolerance: for AP and AF at the paper's scale; see `Cell.verdict`.
         ledger: to which rows are added; only tables have numbers of the paper.
-        workers: number of parallel runs; see `lifelong.experiment.sweep`.
+        workers: how many runs go on at once; see `lifelong.experiment.sweep`.
 
     Raises:
         LifelongError: something given cannot be used.

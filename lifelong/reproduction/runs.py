@@ -89,7 +89,7 @@ def run_all(
         environment: where data, weights and the device are.
         say: called with a line of progress.
         outcome: what is finished (see `find_finished`); is filled, run by run.
-        workers: number of parallel runs.
+        workers: how many go on at once.
 
     Raises:
         LifelongError: as `lifelong.experiment.run.run`, but for images that are not there.
@@ -102,7 +102,7 @@ def run_all(
     times = Times(min(workers, len(ready)))
     here = machine_name(choose_device(environment.device))
     for job in jobs:
-        # Times of another machine say nothing about this one.
+        # What another machine took says nothing of this one.
         if (summary := outcome.summaries.get(job.folder)) is not None and summary.get("machine") == here:
             times.end(job, summary)
 

@@ -90,7 +90,7 @@ def _finished_at(value: float, sweep: Sweep, jobs: Sequence[Job], outcome: Outco
 
 
 def experts(summary: dict[str, Any]) -> int:
-    """Return the number of experts at the end of a run of PAR."""
+    """How many experts a run of PAR ended with."""
     return len({task["expert"] for task in summary["tasks"]})
 
 
