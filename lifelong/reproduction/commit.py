@@ -1,4 +1,4 @@
-"""Which code made a number."""
+"""Find the version of the code that produced a number."""
 
 import subprocess
 from functools import cache
@@ -13,14 +13,14 @@ HERE = Path(__file__).resolve().parent.parent
 def commit() -> str:
     """Return the commit of this library's tree, "-dirty" where tracked code differs from it; without a tree, its version."""
     if _git("ls-files", "--error-unmatch", str(HERE / "errors.py")) is None:
-        # Installed, perhaps below somebody else's repository.
+        # The installed package may lie inside another repository.
         return f"lifelong-{__version__}"
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", str(HERE))
     return f"{_git('rev-parse', '--short=12', 'HEAD')}{'-dirty' if changed else ''}"
 
 
 def _git(*words: str) -> str | None:
-    """Return what git says; None where it refuses, or is not there."""
+    """Return the output of git; None if it fails or is not installed."""
     try:
         done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
