@@ -94,8 +94,9 @@ def fit_own(train: Rows, valid: Rows, random: RandomFeatures, last: int) -> tupl
     weight = ridge(projected, penalty)
     scale = scale_of(judged.features @ weight, judged.labels)
     decay, linear = choose_logistic(fitted_on, judges, PENALTIES)
-    whole = OwnFit(scale * ridge(everything, penalty), logistic(train.with_rows(valid), decay))
-    return OwnFit(scale * weight, linear), whole
+    sure = scale_of(linear(judges.features), judges.labels)
+    whole = OwnFit(scale * ridge(everything, penalty), logistic(train.with_rows(valid), decay).scaled(sure))
+    return OwnFit(scale * weight, linear.scaled(sure)), whole
 
 
 def _projected(rows: Rows, random: RandomFeatures, last: int) -> Rows:

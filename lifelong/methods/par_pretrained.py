@@ -229,7 +229,7 @@ class PretrainedPAR(Method[PARSettings]):
         read = lambda images, features: self._read(images, features, earlier)  # noqa: E731
         rows = [Rows(part.mapped(read), part.rows.labels, part.rows.classes) for part in (train, valid)]
         fitted_on, judges = to_judge(*rows)
-        penalty, tried = choose_logistic(fitted_on, judges, PENALTIES)
+        penalty, tried = choose_logistic(fitted_on, judges, PENALTIES, by="loss")
         whole = logistic(rows[0].with_rows(rows[1]), penalty)
         return as_module(whole), tried(judges.features).log_softmax(dim=1)
 
