@@ -263,7 +263,7 @@ def check_allocation(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
     """
     from lifelong.methods.par import PAR
 
-    settings = PARSettings(allocation=ALLOCATIONS.entry(name).name, init_channels=4, search_epochs=2, extractor="pixels")
+    settings = PARSettings(allocation=ALLOCATIONS.entry(name).name, init_channels=4, cells=2, search_epochs=2, extractor="pixels")
     alone, shared = replace(settings, variant="coarse+fine"), replace(settings, variant="regularization-searched")
     method = PAR(alone)
     before: list[dict[str, Tensor]] = []
