@@ -23,16 +23,19 @@ from torch import Tensor, nn
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError, require
 from lifelong.methods.backbone import feature_dim
-from lifelong.methods.conformance import check_method, made_context, made_task
+from lifelong.methods.conformance import CLASSES, check_method, made_context, made_task
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.groups import Decision
+from lifelong.search.distribution import Distribution, derive
 from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
 from lifelong.settings.arguments import checked
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import ALLOCATIONS
 from lifelong.training.examples import Examples
+from lifelong.training.process import alone
+from lifelong.training.stages import derive_seed
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,18 @@ class Fixed(CellAllocation):
     def plan(self, newcomer: Newcomer) -> str:
         """Return the fixed cell."""
         return str(genotype(newcomer.settings.fixed_cell))
+
+
+class RandomCell(CellAllocation):
+    """Experts of random cells: what a search finds that decides nothing."""
+
+    by_distance = False
+
+    def plan(self, newcomer: Newcomer) -> str:
+        """Draw a cell, with the run's seed, for the task."""
+        drawn = torch.Generator().manual_seed(derive_seed(newcomer.context.seed, newcomer.context.task_index, "cell"))
+        even = Distribution().probabilities
+        return str(Genotype(derive(even, drawn).plan, derive(even, drawn).plan))
 
 
 class NearestCell(CellAllocation):
@@ -264,15 +279,16 @@ def check_allocation(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
     from lifelong.methods.par import PAR
 
     settings = PARSettings(allocation=ALLOCATIONS.entry(name).name, init_channels=4, cells=2, search_epochs=2, extractor="pixels")
-    alone, shared = replace(settings, variant="coarse+fine"), replace(settings, variant="regularization-searched")
-    method = PAR(alone)
-    before: list[dict[str, Tensor]] = []
-    for index in range(3):
-        method.learn(made_task(index, images), made_context(index))
-        experts = [expert.state_dict() for expert in method.experts]
-        for group, (was, now) in enumerate(zip(before, experts, strict=False)):
-            kept = all(torch.equal(tensor, now[key]) for key, tensor in was.items())
-            require(kept, f"allocation '{name}': the expert of task {index} changes that of task {group}")
-        before = [{key: tensor.clone() for key, tensor in expert.items()} for expert in experts]
-    for tried in (alone, shared):
-        check_method(lambda tried=tried: PAR(tried), images=images)
+    each, shared = replace(settings, variant="coarse+fine"), replace(settings, variant="regularization-searched")
+    with alone("check_allocation"):
+        method = PAR(each)
+        before: list[dict[str, Tensor]] = []
+        for index in range(len(CLASSES)):
+            method.learn(made_task(index, images), made_context(index))
+            experts = [expert.state_dict() for expert in method.experts]
+            for group, (was, now) in enumerate(zip(before, experts, strict=False)):
+                kept = all(torch.equal(tensor, now[key]) for key, tensor in was.items())
+                require(kept, f"allocation '{name}': the expert of task {index} changes that of task {group}")
+            before = [{key: tensor.clone() for key, tensor in expert.items()} for expert in experts]
+        for tried in (each, shared):
+            check_method(lambda tried=tried: PAR(tried), images=images)

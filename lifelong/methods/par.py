@@ -7,7 +7,7 @@ For each new task (section 3 of the paper):
 2. Nearest group within alpha: join it (parameter regularization). Its expert learns the task by cross-entropy plus distillation of the
    group's earlier heads (Eq. 7-9); a task much smaller than the group's largest trains its head only, on features computed once.
 3. Else open a group with a new expert (parameter allocation, Eq. 10): with the nearest group's cell within beta, with a cell found by
-   search beyond it. Other groups' experts are never touched.
+   search beyond it (`allocations.py`). Other groups' experts are never touched.
 
 Where the authors' code differs each difference is a setting (`PARSettings`), and all of them are the preset `authors-code`.
 """
@@ -36,7 +36,7 @@ from lifelong.trees import on_device, tensor_bytes
 
 
 class PAR(Method[PARSettings]):
-    """Experts of searched cells, each shared by a group of related tasks; a head per task."""
+    """Experts, each shared by a group of related tasks; a head per task."""
 
     name = "par"
 

@@ -86,8 +86,8 @@ class PARSettings(RelatednessSettings, SearchSettings):
     )
     allocation: Annotated[str, ALLOCATIONS] = setting(
         "variant",
-        "which expert a task gets that shares none: the cell that the variant says, or always a searched, the fixed or the nearest "
-        "group's cell, when the variant decides only whether experts are shared",
+        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random or the "
+        "nearest group's cell (the variant then only says which tasks share)",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)

@@ -36,6 +36,7 @@ ALLOCATIONS: Registry[Any] = Registry(
     ),
     Entry("searched", "lifelong.methods.allocations:Searched", "a searched cell", "Wang et al., CVPR 2023, section 3.3"),
     Entry("fixed", "lifelong.methods.allocations:Fixed", "the cell of fixed_cell", "Wang et al., CVPR 2023, Table 5"),
+    Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
     Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
 )
 """Which expert a task gets that shares none; see `lifelong.methods.allocations`."""

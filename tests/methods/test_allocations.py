@@ -1,5 +1,6 @@
 """Allocations: those of the paper, against the ablations of its Table 5, and what PAR makes of others."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,20 +10,24 @@ from torch import nn
 import lifelong
 from lifelong.data.task import Task
 from lifelong.errors import ConformanceError, LifelongError
-from lifelong.methods.allocations import Allocation, Fixed, NearestCell
+from lifelong.methods.allocations import Allocation, Fixed, NearestCell, Newcomer, RandomCell
 from lifelong.methods.conformance import made_context
 from lifelong.methods.method import LearnRecord
 from lifelong.methods.par import PAR
 from lifelong.networks.frozen import Borrowed
-from lifelong.relatedness.groups import needs_distances
+from lifelong.networks.genotype import OPERATIONS, Genotype
+from lifelong.relatedness.groups import TaskGroups, needs_distances
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import ALLOCATIONS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
+from lifelong.training.examples import image_examples
 from tests.made import made_task
 
 SMALL = PARSettings(init_channels=2, search_epochs=1, cells=2, extractor="pixels")
 TRAINING = TrainingSettings(epochs=1, batch_size=8, lr=0.05)
+
+TASK = made_task()
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +73,27 @@ def test_the_rows_of_table_5(allocation, ablation) -> None:
 )
 def test_distances_are_measured_where_they_are_looked_at(allocation, variant, needed) -> None:
     assert needs_distances(replace(SMALL, allocation=allocation, variant=variant)) == needed
+
+
+def test_random_cells_are_drawn_evenly() -> None:
+    """Of five operations each has a fifth of the edges, and a node's sources are any two of those before it."""
+    cells = [Genotype.parse(random_cell(seed, task)) for seed in range(40) for task in range(2)]
+    edges = [edge for cell in cells for plan in (cell.normal, cell.reduce) for node in plan for edge in node]
+    counts = Counter(operation for operation, _ in edges)
+    # 1280 edges: 256 of each, with a standard deviation of 14.3.
+    assert set(counts) == set(OPERATIONS) - {"none"}
+    assert all(abs(count - 256) < 4 * 14.3 for count in counts.values())
+    sources = Counter(source for cell in cells for _, source in cell.normal[3])
+    # 160 of the last node's: 32 of each of five; without replacement their variance is less than 25.6.
+    assert sorted(sources) == [0, 1, 2, 3, 4]
+    assert all(abs(count - 32) < 4 * 5.1 for count in sources.values())
+    assert len(set(cells)) == len(cells)
+    assert random_cell(3, 1) == random_cell(3, 1)
+
+
+def random_cell(seed: int, task: int) -> str:
+    context, decision = replace(made_context(task), seed=seed), TaskGroups().decide(None, 3, replace(SMALL, variant="fine"))
+    return RandomCell().plan(Newcomer(TASK, image_examples(TASK), [], [], decision, SMALL, context, LearnRecord()))
 
 
 class Warm(NearestCell):
