@@ -101,7 +101,8 @@ class Allocation(ABC):
 
         Returns:
             A module from normalized images (n, 3, h, w) to features (n, d), with `feature_dim = d`. Its weights are drawn from torch's
-            global generator. Those that do not require gradients are never trained.
+            global generator. Those that do not require gradients are never trained; a part whose running statistics must stay, too,
+            overrides `train`.
         """
 
     def start(self, expert: nn.Module, newcomer: Newcomer) -> None:  # noqa: B027 most experts start as they are built

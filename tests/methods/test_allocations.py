@@ -14,7 +14,6 @@ from lifelong.methods.allocations import Allocation, Fixed, NearestCell, Newcome
 from lifelong.methods.conformance import made_context
 from lifelong.methods.method import LearnRecord
 from lifelong.methods.par import PAR
-from lifelong.networks.frozen import Borrowed
 from lifelong.networks.genotype import OPERATIONS, Genotype
 from lifelong.relatedness.groups import TaskGroups, needs_distances
 from lifelong.settings.par import PARSettings
@@ -123,12 +122,11 @@ class Adapted(nn.Module):
 
     def __init__(self, trunk: nn.Module, width: int) -> None:
         super().__init__()
-        self.trunk, self.adapter = Borrowed(trunk), nn.Sequential(nn.Linear(48, width), nn.ReLU())
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+        self.trunk, self.adapter = trunk, nn.Sequential(nn.Linear(48, width), nn.ReLU())
         self.feature_dim = width
 
     def forward(self, images):
-        return self.scale * self.adapter(self.trunk(images))
+        return self.adapter(self.trunk(images))
 
 
 class Adapters(Allocation):
@@ -140,7 +138,7 @@ class Adapters(Allocation):
         layer = nn.Linear(192, 48)
         nn.init.orthogonal_(layer.weight, generator=torch.Generator().manual_seed(0))
         nn.init.zeros_(layer.bias)
-        self.trunk = nn.Sequential(nn.Flatten(), layer)
+        self.trunk = nn.Sequential(nn.Flatten(), layer).requires_grad_(False)
 
     def plan(self, newcomer):
         return f"adapter of {newcomer.settings.init_channels * 2}"
@@ -156,19 +154,23 @@ def test_an_expert_need_not_be_a_cell_network(tmp_path) -> None:
     assert [record.decision for record in records] == ["allocate", "allocate", "reuse-expert"]
     assert [record.genotype for record in records] == [None] * 3
     assert records[0].reason == "first task: new expert by the allocation 'adapters'"
-    assert [expert.scale.item() for expert in method.experts] == [1.0, 1.0]
-    assert method.experts[0].trunk._lender[0] is method.experts[1].trunk._lender[0]
-    assert records[0].parameters_added == 48 * 4 + 4 + 1 + 4 * 3 + 3
+    trunk, adapter, head = 192 * 48 + 48, 48 * 4 + 4, 4 * 3 + 3
+    assert [record.parameters_added for record in records] == [trunk + adapter + head, adapter + head, head]
+    made = Adapters().trunk[1].weight
+    assert all(torch.equal(expert.trunk[1].weight, made) for expert in method.experts)
     save_tree(tmp_path / "state", method.state_dict())
     again = PAR(method.settings)
     again.load_state_dict(load_tree(tmp_path / "state"))
     images = made_task(kind=0, seed=1).test.images
     assert torch.equal(again.logits(images, 2), method.logits(images, 2))
+    before = method.experts[0].adapter[0].weight.clone()
     again.attach_extractor(made_context(3).extractor)
     more = [model.learn(made_task(kind=0, seed=4), made_context(3, TRAINING)) for model in (method, again)]
     assert [record.decision for record in more] == ["reuse-expert"] * 2
-    assert [model.experts[0].scale.item() for model in (method, again)] == [1.0, 1.0]
+    assert again.experts[0].trunk is again.experts[1].trunk
+    assert torch.equal(again.experts[0].trunk[1].weight, made)
     assert torch.equal(again.experts[0].adapter[0].weight, method.experts[0].adapter[0].weight)
+    assert not torch.equal(again.experts[0].adapter[0].weight, before)
 
 
 def test_a_run_of_experts_that_are_no_cells(tmp_path) -> None:
