@@ -33,6 +33,7 @@ from lifelong.experiment.run import run
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
 from lifelong.methods.par import PAR
+from lifelong.networks.genotype import genotype
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
@@ -84,7 +85,7 @@ def plain(place: Path, weights: Path) -> Callable[[Tensor], list[Answer]]:
     extractor.load_state_dict(load_file(weights))
     experts = []
     for index in range(len(tasks)):
-        expert = PlainCellNetwork(method.genotypes[0], method.settings.init_channels)
+        expert = PlainCellNetwork(genotype(method.plans[0]), method.settings.init_channels)
         # The same weights in the same order, under other names.
         weights_of = method.modules(index)[0].state_dict().values()
         expert.load_state_dict(dict(zip(expert.state_dict(), weights_of, strict=True)))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lifelong.experiment.verify import Verification
     from lifelong.exports import export
     from lifelong.learner import Learner, Prediction
+    from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
     from lifelong.methods.backbone import check_backbone, register_backbone
     from lifelong.methods.conformance import check_method
     from lifelong.methods.method import Method
@@ -47,6 +48,9 @@ _PUBLIC = {
     "Regularizer": "lifelong.methods.regularizers",
     "register_regularizer": "lifelong.methods.regularizers",
     "check_regularizer": "lifelong.methods.regularizers",
+    "Allocation": "lifelong.methods.allocations",
+    "register_allocation": "lifelong.methods.allocations",
+    "check_allocation": "lifelong.methods.allocations",
     "register_backbone": "lifelong.methods.backbone",
     "check_backbone": "lifelong.methods.backbone",
     "Observer": "lifelong.experiment.observer",
@@ -63,6 +67,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Allocation",
     "Learner",
     "LifelongError",
     "Measure",
@@ -75,6 +80,7 @@ __all__ = [
     "Task",
     "Verification",
     "__version__",
+    "check_allocation",
     "check_backbone",
     "check_extractor",
     "check_figure",
@@ -88,6 +94,7 @@ __all__ = [
     "learn",
     "make_method",
     "open_stream",
+    "register_allocation",
     "register_backbone",
     "register_extractor",
     "register_figure",

@@ -10,7 +10,8 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from inspect import isabstract
+from typing import Any, Generic, TypeVar, cast
 
 from lifelong.errors import LifelongError, near_miss
 from lifelong.plugins import load_installed
@@ -63,6 +64,29 @@ class Registry(Generic[Item], Mapping[str, Item]):
         if name in self._entries:
             raise LifelongError(f"a {self.kind} named '{name}' is registered already; give it another name")
         self._entries[name] = Entry(name, item, summary, source)
+
+    def register_class(self, name: str, given: object, base: type[Any], *, summary: str = "", source: str = "") -> None:
+        """Make a class known by its name.
+
+        Args:
+            name: as for `register`.
+            given: a subclass of `base` that has all its abstract methods, and is made without arguments.
+            base: what the things of this kind are.
+            summary: one line of what it is.
+            source: its paper.
+
+        Raises:
+            LifelongError: the name is taken or is none, or the class is none or not complete.
+        """
+        abstract = [method for method in vars(base) if method in getattr(base, "__abstractmethods__", ())]
+        whole = isinstance(given, type) and issubclass(given, base) and not isabstract(given)
+        self.require(whole, given, f"a subclass of {base.__name__}" + (f" that has {' and '.join(abstract)}" if abstract else ""))
+        self.register(name, cast("Item", given), summary=summary, source=source)
+
+    def require(self, fits: bool, given: object, wanted: str) -> None:
+        """Raise a `LifelongError` that says what to give, unless what was given fits."""
+        if not fits:
+            raise LifelongError(f"register_{self.kind}: {given!r}: give {wanted}")
 
     def entry(self, name: str) -> Entry[Item]:
         """Return what is registered under a name, with its summary and source.

@@ -1,6 +1,7 @@
 """What a person may exchange: the examples keep their contracts and stay short; what does not keep them is found out."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +20,14 @@ from lifelong.report.html import write_report
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.fields import check, expected
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
 LENGTHS = {
     "new_measure": 25,
     "new_regularizer": 40,
+    "new_allocation": 40,
     "new_extractor": 15,
     "new_method": 60,
     "new_figure": 25,
@@ -34,13 +36,15 @@ LENGTHS = {
 }
 """The most lines an example may have, without its text and empty ones."""
 
+SOCKETS = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)
+
 
 @pytest.fixture(autouse=True)
 def forgotten():
     """What a test registers is known only in it."""
-    before = {registry.kind: dict(registry._entries) for registry in (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)}
+    before = {registry.kind: dict(registry._entries) for registry in SOCKETS}
     yield
-    for registry in (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES):
+    for registry in SOCKETS:
         registry._entries = before[registry.kind]
 
 
@@ -88,6 +92,25 @@ def test_a_regularizer_of_ones_own(tmp_path):
     first, second = (torch.cat([weight.flatten() for weight in expert.parameters()]) for expert in moved)
     assert not torch.equal(first, second)
     assert held["memory"]["regularizer"] == 2 * 4 * sum(weight.numel() for weight in moved[0].parameters())
+
+
+def test_an_allocation_of_ones_own():
+    example("new_allocation")
+    lifelong.check_allocation("warm-start", images=3)
+
+
+def test_an_allocation_of_ones_own_by_flag(tmp_path, capsys):
+    plugin = ["--plugin", str(EXAMPLES / "new_allocation.py")]
+    few = ["--preset", "quick", "--epochs", "1", "--search-epochs", "1", "--init-channels", "2", "--device", "cpu"]
+    wanted = ["--allocation", "warm-start", "--variant", "coarse+fine"]
+    assert main(["run", "--stream", SMALL, *few, *wanted, *plugin, "--out", str(tmp_path / "run")]) == 0
+    tasks = json.loads((tmp_path / "run" / "summary.json").read_text())["tasks"]
+    assert [task["decision"] for task in tasks] == ["search", "reuse-cell", "reuse-cell"]
+    assert len({task["genotype"] for task in tasks}) == 1
+    assert tasks[1]["reason"].endswith("experts are never shared: new expert by the allocation 'warm-start'")
+    capsys.readouterr()
+    assert main(["run", "--stream", SMALL, *few, "--allocation", "warm-strat", "--out", str(tmp_path / "other")]) == 2
+    assert "did you mean 'warm-start'?" in capsys.readouterr().err
 
 
 def test_an_extractor_of_ones_own():
@@ -172,11 +195,19 @@ def test_an_extractor_that_breaks_its_contract(make, line):
     ("call", "line"),
     [
         (lambda: lifelong.register_measure("mine", Constant()), "a subclass of Measure"),
-        (lambda: lifelong.register_measure("mine", lifelong.Measure), "that has keep"),
+        (
+            lambda: lifelong.register_measure("mine", lifelong.Measure),
+            "register_measure: .*: give a subclass of .* that has keep and diverg",
+        ),
         (lambda: lifelong.register_measure("bad name!", Constant), "letters, digits"),
         (lambda: lifelong.register_measure("prototype-kl", Constant), "registered already"),
         (lambda: lifelong.register_regularizer("mine", Constant), "a subclass of Regularizer"),
+        (lambda: lifelong.register_allocation("mine", Constant), "a subclass of Allocation that has plan and build"),
+        (lambda: lifelong.register_allocation("mine", lifelong.Allocation), "a subclass of Allocation that has plan and build"),
+        (lambda: lifelong.register_observer("mine", Constant), "give a subclass of Observer$"),
+        (lambda: lifelong.check_allocation("serched"), "did you mean 'searched'"),
         (lambda: lifelong.register_extractor("mine", nn.Flatten()), "a function without arguments"),
+        (lambda: lifelong.register_backbone("mine", nn.Flatten()), "give the class itself, or a function"),
         (lambda: lifelong.check_measure("prototype-k"), "did you mean 'prototype-kl'"),
         (lambda: lifelong.distances("digits", measure="prototype-k"), "did you mean 'prototype-kl'"),
         (lambda: lifelong.distances("digits", extractor="resnet"), "expected one of 'auto', 'resnet18', 'pixels'"),

@@ -215,9 +215,7 @@ def register_observer(name: str, observer: Any, *, summary: str = "") -> None:
     Raises:
         LifelongError: the name is taken or is none, or the class is no observer.
     """
-    if not isinstance(observer, type) or not issubclass(observer, Observer):
-        raise LifelongError(f"register_observer: {observer!r}: give a subclass of Observer")
-    OBSERVERS.register(name, observer, summary=summary)
+    OBSERVERS.register_class(name, observer, Observer, summary=summary)
 
 
 @checked

@@ -134,8 +134,8 @@ def register_backbone(name: str, build: Any, *, summary: str = "", source: str =
     Raises:
         LifelongError: the name is taken or invalid, or `build` is not a class or function.
     """
-    if not callable(build) or isinstance(build, nn.Module):
-        raise LifelongError(f"register_backbone: {build!r}: give the class itself, or a function that builds the network")
+    fits = callable(build) and not isinstance(build, nn.Module)
+    BACKBONES.require(fits, build, "the class itself, or a function that builds the network")
 
     def built(settings: BackboneSettings, image_size: int) -> nn.Module:
         network = build(image_size=image_size, width=settings.init_channels)

@@ -5,7 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +33,9 @@ THREADS, SWITCH = 3, 1e-4
 
 PROBE = 5
 """Images whose logits are compared."""
+
+TRAINING = TrainingSettings(epochs=3, batch_size=8, lr=0.05)
+"""How a method is trained, if nothing else is said."""
 
 
 # `Any`, not a callable: what cannot be called gets a message of its own.
@@ -62,7 +65,7 @@ def check_method(make: Any, *, training: TrainingSettings | None = None, images:
 
 
 def _check(make: Callable[[], Method], training: TrainingSettings | None, images: int) -> None:
-    trial = _Trial(make, training or TrainingSettings(epochs=3, batch_size=8, lr=0.05), images)
+    trial = _Trial(make, training or TRAINING, images)
     straight = trial.run()
     _same(straight, trial.run(), "the same seed gave another result")
     _same(straight, trial.run(through_files=True), "the state does not survive a file: later results differ")
@@ -142,17 +145,7 @@ class _Trial:
             return
 
     def _context(self, index: int, folder: Path | None, on_epoch: Callable[[Epoch], None] | None = None) -> Context:
-        return Context(
-            task_index=index,
-            task_name=f"made-{index}",
-            training=self.training,
-            seed=0,
-            device=torch.device("cpu"),
-            open_extractor=_open_extractor,
-            folder=None if folder is None else folder / str(index),
-            on_epoch=on_epoch,
-            save_every=0.0,
-        )
+        return replace(made_context(index, self.training), folder=None if folder is None else folder / str(index), on_epoch=on_epoch)
 
     def _inspect(self, method: Method, index: int) -> None:
         _require(len(method.tasks) == index + 1, f"task {index}: {len(method.tasks)} tasks are remembered, not {index + 1}")
@@ -260,6 +253,19 @@ def _difference(left: Tree, right: Tree, path: str = "") -> str | None:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConformanceError(message)
+
+
+def made_context(index: int, training: TrainingSettings = TRAINING) -> Context:
+    """Make the context of a synthetic task, without a folder."""
+    return Context(
+        task_index=index,
+        task_name=f"made-{index}",
+        training=training,
+        seed=0,
+        device=torch.device("cpu"),
+        open_extractor=_open_extractor,
+        save_every=0.0,
+    )
 
 
 def made_task(index: int, images: int) -> Task:

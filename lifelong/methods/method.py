@@ -93,14 +93,14 @@ class LearnRecord:
     """What was decided for a task, and what it cost.
 
     Attributes:
-        decision: "search", "reuse-cell" or "reuse-expert"; None for methods that decide nothing.
+        decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
         distances: Eq. 4 to each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
         alpha, beta: the thresholds that the distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
-        genotype: the cell of the expert, as text that can be pasted back.
+        genotype: the cell of the expert, as text that can be pasted back; None if it has none.
         edges: edges of the cell searched for the task; 0 without a search.
         undecided_edges: those that the search left undecided, so that ties were broken.
         epochs: epochs of training (not of search).

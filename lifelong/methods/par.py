@@ -7,7 +7,7 @@ For each new task (section 3 of the paper):
 2. Nearest group within alpha: join it (parameter regularization). Its expert learns the task by cross-entropy plus distillation of the
    group's earlier heads (Eq. 7-9); a task much smaller than the group's largest trains its head only, on features computed once.
 3. Else open a group with a new expert (parameter allocation, Eq. 10): with the nearest group's cell within beta, with a cell found by
-   search beyond it. Other groups' experts are never touched.
+   search beyond it (`allocations.py`). Other groups' experts are never touched.
 
 Where the authors' code differs each difference is a setting (`PARSettings`), and all of them are the preset `authors-code`.
 """
@@ -19,27 +19,24 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
-from lifelong.errors import LifelongError
+from lifelong.methods.allocations import Allocation, Newcomer, built, cell_of, planned
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
-from lifelong.networks.cells import CellNetwork
 from lifelong.networks.frozen import freeze
-from lifelong.networks.genotype import Genotype, genotype
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
-from lifelong.search.mdl import EDGES_OF_CELLS, search_cell, too_short
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
-from lifelong.training.examples import Examples, image_examples
+from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
 from lifelong.trees import on_device, tensor_bytes
 
 
 class PAR(Method[PARSettings]):
-    """Experts of searched cells, each shared by a group of related tasks; a head per task."""
+    """Experts, each shared by a group of related tasks; a head per task."""
 
     name = "par"
 
@@ -47,7 +44,9 @@ class PAR(Method[PARSettings]):
         super().__init__(settings)
         self.experts = nn.ModuleList()
         self.heads = nn.ModuleList()
-        self.genotypes: list[Genotype] = []
+        self.allocation: Allocation = ALLOCATIONS[self.settings.allocation]()
+        self.plans: list[str] = []
+        self.trained: list[set[str]] = []
         self.kept: list[Tree] = []
         self.relatedness = Relatedness(self.settings)
 
@@ -97,7 +96,7 @@ class PAR(Method[PARSettings]):
             self.experts.append(expert)
         self.heads.append(head)
         self._remember(task)
-        record.expert, record.genotype = group, str(self.genotypes[group])
+        record.expert, record.genotype = group, cell_of(self.plans[group])
         record.parameters_added = self.num_parameters() - before
         return record
 
@@ -135,7 +134,10 @@ class PAR(Method[PARSettings]):
         """Train the group's expert and a new head by Eq. 9."""
         head = new_head(expert, task, context)
         old_heads = [self.heads[member] for member in self.relatedness.groups.members[group]]
-        trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])]).requires_grad_(True)
+        trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])])
+        trained[1:].requires_grad_(True)
+        for name, parameter in expert.named_parameters():
+            parameter.requires_grad_(name in self.trained[group])
         examples = image_examples(task, augmented=context.training.augment)
         shared = Shared(expert, head, old_heads, examples, self.kept[group], self.settings, context)
         loss = self._regularizer().loss(shared)
@@ -161,53 +163,25 @@ class PAR(Method[PARSettings]):
     def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> tuple[nn.Module, nn.Module]:
         """Train a new expert from scratch (step 3, Eq. 10)."""
         examples = image_examples(task, augmented=context.training.augment)
-        cell = self._cell(decision, examples, task, context, record)
+        newcomer = Newcomer(task, examples, list(self.experts), list(self.plans), decision, self.settings, context, record)
+        plan = planned(self.settings.allocation, self.allocation, newcomer)
         with context.seeded("expert"):
-            expert = self._make_expert(cell).to(context.device)
+            expert = self._build(plan).to(context.device)
+            self.allocation.start(expert, newcomer)
         network = nn.Sequential(expert, new_head(expert, task, context))
         outcome = fit_selected(network, examples, network, self._training(context, task), context.stage("train"))
         freeze(network)
         record.trained(outcome)
-        self.genotypes.append(cell)
+        record.decision = "search" if record.edges else "allocate" if cell_of(plan) is None else "reuse-cell"
+        self.plans.append(plan)
         self.kept.append(self._keep(Shared(network[0], network[1], [], examples, None, self.settings, context), record))
         return network[0], network[1]
 
-    def _cell(self, decision: Decision, examples: Examples, task: Task, context: Context, record: LearnRecord) -> Genotype:
-        """Choose the cell of a new expert: fixed, the nearest group's, or searched."""
-        if self.settings.fixed:
-            if self.settings.variant == "regularization" and context.began("search"):
-                raise LifelongError(
-                    f"task '{context.task_name}': this run was started when --variant regularization searched its cell, as "
-                    "'regularization-searched' does now; delete the folder to start over"
-                )
-            return genotype(self.settings.fixed_cell)
-        if decision.action == "reuse-cell":
-            assert decision.group is not None
-            return self.genotypes[decision.group]
-        short = too_short(len(task.train), self.settings, context.training.batch_size)
-        if short is not None:
-            context.note(short, record)
-        found = search_cell(
-            task.train,
-            len(task.classes),
-            self.settings,
-            context.training,
-            context.stage("search"),
-            normalization=task.normalization,
-            augmentation=examples.augmentation,
-            channels=self.settings.init_channels,
-            cells=self.settings.cells,
-            reduce_bn=self.settings.reduce_bn,
-        )
-        record.seconds["search"] = found.seconds
-        record.edges, record.undecided_edges = EDGES_OF_CELLS, found.undecided
-        if found.undecided:
-            record.reason += f"; {found.undecided} of its {EDGES_OF_CELLS} edges undecided, ties"
-            record.reason += " broken by the seed" if self.settings.search_ties == "seed" else ": the first taken"
-        return found.genotype
-
-    def _make_expert(self, cell: Genotype) -> CellNetwork:
-        return CellNetwork(cell, self.settings.init_channels, self.settings.cells, reduce_bn=self.settings.reduce_bn)
+    def _build(self, plan: str) -> nn.Module:
+        """Build the next expert, and remember what of it is trained."""
+        expert = built(self.settings.allocation, self.allocation, plan, self.settings)
+        self.trained.append({name for name, parameter in expert.named_parameters() if parameter.requires_grad})
+        return expert
 
     def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
         """Return the training settings for a task; weight decay may be raised for a tiny task, but not for its head alone."""
@@ -237,7 +211,8 @@ class PAR(Method[PARSettings]):
         kept = {"kept": list(self.kept)} if any(tree is not None for tree in self.kept) else {}
         return kept | {
             "tasks": self._tasks_state(),
-            "genotypes": [str(cell) for cell in self.genotypes],
+            # Named when every plan was a cell.
+            "genotypes": list(self.plans),
             "experts": [expert.state_dict() for expert in self.experts],
             "heads": [head.state_dict() for head in self.heads],
             "relatedness": self.relatedness.state(),
@@ -246,14 +221,14 @@ class PAR(Method[PARSettings]):
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
-        self.genotypes = [genotype(text) for text in state["genotypes"]]
+        self.plans, self.trained = list(state["genotypes"]), []
         self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
-        for cell, weights in zip(self.genotypes, state["experts"], strict=True):
-            expert = self._make_expert(cell).to(device)
+        for plan, weights in zip(self.plans, state["experts"], strict=True):
+            expert = self._build(plan).to(device)
             expert.load_state_dict(weights)
             freeze(expert)
             self.experts.append(expert)
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))
-        self.kept = on_device(state.get("kept", [None] * len(self.genotypes)), device)
+        self.kept = on_device(state.get("kept", [None] * len(self.plans)), device)
         self.relatedness = Relatedness.from_state(self.settings, state["relatedness"], device)

@@ -18,7 +18,6 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import nn
 
-from lifelong.errors import LifelongError
 from lifelong.methods.conformance import check_method
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.method import Context
@@ -96,9 +95,7 @@ def register_regularizer(name: str, regularizer: object, *, summary: str = "", s
     Raises:
         LifelongError: the name is taken or invalid, or the class is not a complete regularizer.
     """
-    if not isinstance(regularizer, type) or not issubclass(regularizer, Regularizer) or regularizer.__abstractmethods__:
-        raise LifelongError(f"register_regularizer: {regularizer!r}: give a subclass of Regularizer that has loss")
-    REGULARIZERS.register(name, regularizer, summary=summary, source=source)
+    REGULARIZERS.register_class(name, regularizer, Regularizer, summary=summary, source=source)
 
 
 @checked

@@ -126,8 +126,8 @@ def register_extractor(name: str, make: Any, *, summary: str = "", source: str =
     Raises:
         LifelongError: the name is taken or invalid, or `make` is not a function.
     """
-    if not callable(make) or isinstance(make, nn.Module):
-        raise LifelongError(f"register_extractor: {make!r}: give a function without arguments that gives the module")
+    fits = callable(make) and not isinstance(make, nn.Module)
+    EXTRACTORS.require(fits, make, "a function without arguments that gives the module")
 
     def opened(
         *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None

@@ -20,8 +20,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lifelong.settings.par import PARSettings, RelatednessSettings
+from lifelong.settings.sockets import ALLOCATIONS
 
-Action = Literal["search", "reuse-cell", "reuse-expert"]
+Action = Literal["search", "reuse-cell", "allocate", "reuse-expert"]
 
 Plain = bool | int | float | str | list[int] | list[float] | None
 """A value of a decision in JSON."""
@@ -82,7 +83,8 @@ class Decision:
     """The decision about a task and everything it is based on. Plain values only.
 
     Attributes:
-        action: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell) or "search" (new expert, new cell).
+        action: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell), "search" (new expert, new cell) or "allocate"
+            (new expert, by another allocation than the variant's).
         group: the group that is joined or whose cell is reused, else the nearest one; None for the first task, and for a new expert
             if no distance was computed.
         distance: the distance to that group; None without a group or without distances.
@@ -212,6 +214,8 @@ class TaskGroups:
 
     def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
         if not len(self):
+            if settings.allocation != "variant":
+                return _Choice("allocate", None, f"first task: new expert by the allocation '{settings.allocation}'")
             if settings.fixed:
                 return _Choice("reuse-cell", None, f"first task: new expert with the fixed cell {settings.fixed_cell}")
             return _Choice("search", None, "first task, nothing to share yet: cell searched")
@@ -242,8 +246,9 @@ class _Choice(NamedTuple):
 
 
 def needs_distances(settings: PARSettings) -> bool:
-    """Tell whether the variant decides by distances: it shares with related tasks, or reuses the nearest cell."""
-    return settings.shares == "related" or settings.coarse
+    """Tell whether the variant or the allocation goes by distances: it shares with related tasks, or looks at the nearest group."""
+    looks = settings.allocation != "variant" and ALLOCATIONS[settings.allocation].by_distance
+    return settings.shares == "related" or settings.coarse or looks
 
 
 def _allocate(distances: list[float], nearest: int | None, settings: PARSettings) -> _Choice:
@@ -252,6 +257,8 @@ def _allocate(distances: list[float], nearest: int | None, settings: PARSettings
         far = _comparison(distances, nearest, f"> α {settings.alpha:g}")
     else:
         far = f"{_comparison(distances, nearest)}, experts are never shared" if nearest is not None else "experts are never shared"
+    if settings.allocation != "variant":
+        return _Choice("allocate", nearest, f"{far}: new expert by the allocation '{settings.allocation}'")
     if settings.fixed:
         return _Choice("reuse-cell", nearest, f"{far}: new expert with the fixed cell {settings.fixed_cell}")
     if not settings.coarse or nearest is None:

@@ -109,9 +109,7 @@ def register_measure(name: str, measure: object, *, summary: str = "", source: s
     Raises:
         LifelongError: the name is taken or invalid, or the class is not a complete measure.
     """
-    if not isinstance(measure, type) or not issubclass(measure, Measure) or measure.__abstractmethods__:
-        raise LifelongError(f"register_measure: {measure!r}: give a subclass of Measure that has keep and divergences")
-    MEASURES.register(name, measure, summary=summary, source=source)
+    MEASURES.register_class(name, measure, Measure, summary=summary, source=source)
 
 
 @checked

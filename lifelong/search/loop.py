@@ -1,8 +1,6 @@
-"""The common part of the searches: two halves of the training images, timed epochs, a saved state and a decaying learning rate."""
+"""The common part of the searches: what they find, two halves of the training images, and a decaying learning rate."""
 
-import math
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.storage import Tree
+from lifelong.training.epochs import EpochLoop, run_stage
 from lifelong.training.optimizer import SGD
 from lifelong.training.schedule import cosine
 from lifelong.training.stages import Stage
@@ -19,70 +18,21 @@ LOWEST_RATE = 1e-5
 """Final value of the learning rate's cosine."""
 
 
-class Search(ABC):
+class Search(EpochLoop[tuple[float, ...]]):
     """A running search: one pass over both halves per epoch, until all epochs are run or the search has decided.
 
-    A subclass sets everything up in its `__init__`, and calls `resume` at its end.
-
-    Args:
-        stage: names the computation and keeps its state.
-        epochs: maximum number of epochs.
-
-    Attributes:
-        history: per epoch the mean training loss, the accuracy on the other half, and further measurements of the search.
-        seconds: wall time, summed over interruptions.
+    A row of its history holds the mean loss on one half, the accuracy on the other, and further measurements of the search.
     """
 
-    def __init__(self, stage: Stage, epochs: int) -> None:
-        self.stage, self.epochs = stage, epochs
-        self.history: list[tuple[float, ...]] = []
-        self.seconds = 0.0
+    def _reported(self, row: tuple[float, ...]) -> tuple[float, float]:
+        return row[0], row[1]
 
-    def run(self) -> Tree:
-        """Run the remaining epochs; return the findings with epochs, seconds and history."""
-        while len(self.history) < self.epochs and not self._decided():
-            started = time.perf_counter()
-            measured = self._epoch(len(self.history))
-            self.history.append(measured)
-            self.seconds += time.perf_counter() - started
-            self.stage.report(len(self.history), self.epochs, measured[0], measured[1])
-            self.stage.save(self._saved)
-        return {**self._found(), "epochs": len(self.history), "seconds": self.seconds, "history": self.history}
-
-    def resume(self) -> None:
-        """Continue from the last saved state, if the search was interrupted."""
-        saved = self.stage.running()
-        if saved is not None:
-            self._restore(saved)
-            self.history, self.seconds = saved["history"], saved["seconds"]
-
-    def _saved(self) -> Tree:
-        return {**self._state(), "history": self.history, "seconds": self.seconds}
-
-    def _decided(self) -> bool:
-        """Tell whether more epochs would change nothing."""
-        return False
-
-    def _check_loss(self, loss: float, setting: str) -> None:
-        """Stop if the current epoch's loss is not finite; `setting` names the setting to change, with its value."""
-        if not math.isfinite(loss):
-            self.stage.diverged(len(self.history) + 1, setting)
-
-    @abstractmethod
-    def _epoch(self, epoch: int) -> tuple[float, ...]:
-        """Run one pass over both halves; return the mean loss on one, the accuracy on the other, and further measurements."""
+    def _outcome(self) -> Tree:
+        return {**self._found(), "epochs": self.done, "seconds": self.seconds, "history": self.history}
 
     @abstractmethod
     def _found(self) -> Tree:
         """Return the findings of the search."""
-
-    @abstractmethod
-    def _state(self) -> Tree:
-        """Return everything that the next epoch depends on."""
-
-    @abstractmethod
-    def _restore(self, saved: Tree) -> None:
-        """Restore what `_state` returned."""
 
 
 def run_search(stage: Stage, images: int, fewest: int, begin: Callable[[], Search]) -> Tree:
@@ -97,13 +47,13 @@ def run_search(stage: Stage, images: int, fewest: int, begin: Callable[[], Searc
     Raises:
         LifelongError: too few images, a loss that is not finite, or a state that cannot be written.
     """
-    done = stage.outcome()
-    if done is None:
+
+    def checked() -> Search:
         if images < fewest:
             raise LifelongError(f"{stage.where or stage.name}: a search needs at least {fewest} training images, here: {images}")
-        done = begin().run()
-        stage.finish(done)
-    return done
+        return begin()
+
+    return run_stage(stage, checked)
 
 
 def stratified_halves(labels: Int64[Tensor, "n"], generator: torch.Generator) -> tuple[Int64[Tensor, "_"], Int64[Tensor, "_"]]:

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.pretrained import ExpertSettings
-from lifelong.settings.sockets import MEASURES, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, MEASURES, REGULARIZERS
 
 Variant = Literal[
     "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
@@ -85,6 +85,12 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
         "regularization only (with the fixed cell; or with a searched one, not in the table), and the first two with regularization",
         tunable=False,
     )
+    allocation: Annotated[str, ALLOCATIONS] = setting(
+        "variant",
+        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random or the "
+        "nearest group's cell (the variant then only says which tasks share)",
+        tunable=False,
+    )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)
     init_channels: Annotated[int, Ge(1)] = setting(64, "channels C of an expert (constant through its cells)", tunable=False)
     cells: Annotated[int, Ge(1), Le(20)] = setting(
@@ -116,13 +122,13 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
 
     @property
     def fixed(self) -> bool:
-        """Whether every expert has the fixed cell, without search."""
-        return self.variant.startswith("fixed") or self.variant == "regularization"
+        """Whether every expert has the fixed cell, without search, because the variant says so."""
+        return self.allocation == "variant" and (self.variant.startswith("fixed") or self.variant == "regularization")
 
     @property
     def coarse(self) -> bool:
-        """Whether the coarse space is on: the nearest group's cell may be reused."""
-        return self.variant in ("par", "coarse+fine")
+        """Whether the coarse space is on: the nearest group's cell may be reused within beta."""
+        return self.allocation == "variant" and self.variant in ("par", "coarse+fine")
 
     @property
     def shares(self) -> Literal["related", "never", "always"]:

@@ -1,4 +1,4 @@
-"""Registries that settings choose from and users can extend: measures, regularizers, networks and extractors."""
+"""Registries that settings choose from and users can extend: measures, regularizers, allocations, networks and extractors."""
 
 from typing import Any
 
@@ -25,6 +25,21 @@ REGULARIZERS: Registry[Any] = Registry(
     ),
 )
 """What preserves the earlier tasks of a shared expert; see `lifelong.methods.regularizers`."""
+
+ALLOCATIONS: Registry[Any] = Registry(
+    "allocation",
+    Entry(
+        "variant",
+        "lifelong.methods.allocations:ByVariant",
+        "the nearest group's cell within beta, else a searched one; as the variant says",
+        "Wang et al., CVPR 2023, section 3.3",
+    ),
+    Entry("searched", "lifelong.methods.allocations:Searched", "a searched cell", "Wang et al., CVPR 2023, section 3.3"),
+    Entry("fixed", "lifelong.methods.allocations:Fixed", "the cell of fixed_cell", "Wang et al., CVPR 2023, Table 5"),
+    Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
+    Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
+)
+"""Which expert a task gets that shares none; see `lifelong.methods.allocations`."""
 
 BACKBONES: Registry[Any] = Registry(
     "backbone",

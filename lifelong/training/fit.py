@@ -1,7 +1,6 @@
 """The one training loop: SGD, a schedule, the best epoch by validation accuracy, early stopping; resumable at every epoch."""
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from lifelong.devices import all_finite, widest
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
+from lifelong.training.epochs import EpochLoop, run_stage
 from lifelong.training.examples import Examples, accuracy, batched
 from lifelong.training.optimizer import SGD
 from lifelong.training.precision import compiled, use_precision
@@ -137,22 +137,15 @@ def fit(
 
     Source: PAR section 4.1 and the authors' training loop (best validation accuracy, strict; early stop on patience).
     """
-    done = stage.outcome()
-    if done is not None:
-        module.load_state_dict(done["module"])
-        module.eval()
-        return FitOutcome(**done["outcome"])
-    run = _Run(module, examples, predict, settings, stage, loss or cross_entropy(predict), update or (lambda batch: nullcontext()))
-    with compiled(module, settings.compile):
-        outcome = run.to_end()
-    module.load_state_dict(run.best.weights)
+    surrounding = update or (lambda batch: nullcontext())
+    outcome = run_stage(stage, lambda: _Fit(module, examples, predict, settings, stage, loss or cross_entropy(predict), surrounding))
+    module.load_state_dict(outcome["module"])
     module.eval()
-    stage.finish({"module": module.state_dict(), "outcome": asdict(outcome)})
-    return outcome
+    return FitOutcome(**outcome["outcome"])
 
 
-class _Run:
-    """A fit in progress: everything that a saved state must hold."""
+class _Fit(EpochLoop[tuple[float, float, float]]):
+    """A fit in progress."""
 
     def __init__(
         self,
@@ -164,7 +157,8 @@ class _Run:
         loss: Loss,
         update: Update,
     ) -> None:
-        self.module, self.examples, self.predict, self.settings, self.stage = module, examples, predict, settings, stage
+        super().__init__(stage, settings.epochs)
+        self.module, self.examples, self.predict, self.settings = module, examples, predict, settings
         self.loss, self.update = loss, update
         self.optimizer = SGD(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.schedule = Schedule(self.optimizer, settings)
@@ -176,47 +170,45 @@ class _Run:
         self.loss_sum = torch.zeros((), device=device)
         self.step = torch.zeros((), dtype=widest(device), device=device)
         self.best = _Best()
-        self.history: list[tuple[float, float, float]] = []
-        self.seconds = 0.0
-        saved = stage.running()
-        if saved is not None:
-            self._restore(saved)
+        self.resume()
 
-    def to_end(self) -> FitOutcome:
-        """Run the epochs that remain."""
-        while len(self.history) < self.settings.epochs and not self._stalled():
-            started = time.perf_counter()
-            self._epoch()
-            self.seconds += time.perf_counter() - started
-            self.stage.save(self._state)
+    def run(self) -> Tree:
+        """Run the remaining epochs, compiled if the settings say so."""
+        with compiled(self.module, self.settings.compile):
+            return super().run()
+
+    def _outcome(self) -> Tree:
         best = self.best
-        return FitOutcome(len(self.history), best.epoch, best.accuracy, self.settings.weight_decay, self.seconds, self.history)
+        outcome = FitOutcome(self.done, best.epoch, best.accuracy, self.settings.weight_decay, self.seconds, self.history)
+        return {"module": best.weights, "outcome": asdict(outcome)}
 
-    def _stalled(self) -> bool:
+    def _decided(self) -> bool:
         """Return whether patience has run out (a plateau schedule spends it on cuts of the rate instead)."""
         patience = self.settings.patience
-        waited = len(self.history) - self.best.epoch
+        waited = self.done - self.best.epoch
         return self.settings.schedule == "cosine" and 0 < patience <= waited
 
-    def _epoch(self) -> None:
-        epoch = len(self.history)
+    def _epoch(self, epoch: int) -> tuple[float, float, float]:
+        setting = f"lr {self.settings.lr:g}"
         rate = self.schedule.start_epoch(epoch)
         self.module.train()
         # Dropout draws from the global generator: a seed for each epoch, so that a resumed fit drops the same units.
         with seeded(derive_seed(self.stage.seed, epoch)):
             mean_loss = self._train_epoch()
-        if not math.isfinite(mean_loss):
-            self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}")
+        self._check_loss(mean_loss, setting)
         self.module.eval()
         logits = batched(self.predict, self.examples.valid, self.examples.prepare, together=self.examples.together)
         score = accuracy(logits, self.examples.valid_labels)
         self.schedule.end_epoch(score)
-        self.history.append((rate, mean_loss, score))
         self.best.offer(epoch + 1, score, self.module)
         if self.best.epoch == epoch + 1 and (bool(logits.isnan().any()) or not all_finite(self.best.weights.values())):
             # A step can ruin weights after the last loss was computed: what is kept is looked at, not only how it came about.
-            self.stage.diverged(epoch + 1, f"lr {self.settings.lr:g}", "weights or answers")
-        self.stage.report(epoch + 1, self.settings.epochs, mean_loss, score)
+            self.stage.diverged(epoch + 1, setting, "weights or answers")
+        return rate, mean_loss, score
+
+    def _reported(self, row: tuple[float, float, float]) -> tuple[float, float]:
+        _, mean_loss, score = row
+        return mean_loss, score
 
     def _train_epoch(self) -> float:
         """Run one pass over the training examples in random order, and return the mean loss."""
@@ -254,8 +246,6 @@ class _Run:
             "generator": self.generator.get_state(),
             "host_generator": self.host.generator.get_state(),
             "best": {"epoch": self.best.epoch, "accuracy": self.best.accuracy, "weights": self.best.weights},
-            "history": self.history,
-            "seconds": self.seconds,
         }
 
     def _restore(self, saved: Tree) -> None:
@@ -267,5 +257,3 @@ class _Run:
         for name, generator in (("host_generator", self.host.generator), ("generator", self.generator)):
             go_on(generator, states[name], derive_seed(self.stage.seed, name, len(saved["history"])))
         self.best = _Best(**saved["best"])
-        self.history = saved["history"]
-        self.seconds = saved["seconds"]

@@ -1,16 +1,16 @@
 """Add up over many samples, such as importance, as a resumable stage with progress."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from lifelong.storage import Tree
+from lifelong.training.epochs import NOT_MEASURED, ResumableLoop, run_stage
 from lifelong.training.stages import Stage, go_on
 
 Part = TypeVar("Part")
-
-NOT_MEASURED = float("nan")
 
 
 def add_up(
@@ -32,20 +32,38 @@ def add_up(
     Raises:
         LifelongError: the state cannot be written.
     """
+    outcome = run_stage(stage, lambda: _Sum(total, parts, add, stage, generator))
+    _take(total, generator, outcome, stage.seed)
 
-    def state() -> dict[str, object]:
-        return {"total": total, "parts": done, "generator": None if generator is None else generator.get_state()}
 
-    saved, done = stage.outcome() or stage.running(), 0
-    if saved is not None:
-        done = saved["parts"]
-        for mine, stored in zip(total, saved["total"], strict=True):
-            mine.copy_(stored)
-        if generator is not None:
-            go_on(generator, saved["generator"], stage.seed)
-    while done < len(parts):
-        add(parts[done])
-        done += 1
-        stage.report(done, len(parts), NOT_MEASURED, NOT_MEASURED)
-        stage.save(state)
-    stage.finish(state())
+class _Sum(ResumableLoop, Generic[Part]):
+    """A sum in progress: an epoch adds a part."""
+
+    def __init__(
+        self, total: list[Tensor], parts: Sequence[Part], add: Callable[[Part], None], stage: Stage, generator: torch.Generator | None
+    ) -> None:
+        super().__init__(stage, len(parts))
+        self.total, self.parts, self.add, self.generator = total, parts, add, generator
+        self.resume()
+
+    def _advance(self, epoch: int) -> tuple[float, float]:
+        self.add(self.parts[epoch])
+        return NOT_MEASURED, NOT_MEASURED
+
+    def _saved(self) -> Tree:
+        return {"total": self.total, "parts": self.done, "generator": None if self.generator is None else self.generator.get_state()}
+
+    def _resume_from(self, saved: Tree) -> None:
+        _take(self.total, self.generator, saved, self.stage.seed)
+        self.done = saved["parts"]
+
+    def _outcome(self) -> Tree:
+        return self._saved()
+
+
+def _take(total: list[Tensor], generator: torch.Generator | None, saved: Tree, seed: int) -> None:
+    """Let a sum and its generator stand where a saved one stood."""
+    for mine, stored in zip(total, saved["total"], strict=True):
+        mine.copy_(stored)
+    if generator is not None:
+        go_on(generator, saved["generator"], seed)

@@ -1,0 +1,237 @@
+"""Allocations: those of the paper, against the ablations of its Table 5, and what PAR makes of others."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import lifelong
+from lifelong.data.task import Task
+from lifelong.errors import ConformanceError, LifelongError
+from lifelong.methods.allocations import Allocation, Fixed, NearestCell, Newcomer, RandomCell
+from lifelong.methods.conformance import made_context
+from lifelong.methods.method import LearnRecord
+from lifelong.methods.par import PAR
+from lifelong.networks.genotype import OPERATIONS, Genotype
+from lifelong.relatedness.groups import TaskGroups, needs_distances
+from lifelong.settings.par import PARSettings
+from lifelong.settings.sockets import ALLOCATIONS
+from lifelong.settings.training import TrainingSettings
+from lifelong.storage import load_tree, save_tree
+from lifelong.training.examples import image_examples
+from tests.made import made_task
+
+SMALL = PARSettings(init_channels=2, search_epochs=1, cells=2, extractor="pixels")
+TRAINING = TrainingSettings(epochs=1, batch_size=8, lr=0.05)
+
+TASK = made_task()
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What a test registers is known only in it."""
+    before = dict(ALLOCATIONS._entries)
+    yield
+    ALLOCATIONS._entries = before
+
+
+def tasks() -> list[Task]:
+    """Two unlike each other, and one like the first."""
+    return [made_task(kind=0, seed=1), made_task(kind=5, seed=2), made_task(kind=0, seed=3)]
+
+
+def learned(settings: PARSettings, training: TrainingSettings = TRAINING) -> tuple[PAR, list[LearnRecord]]:
+    method = PAR(settings)
+    return method, [method.learn(task, made_context(index, training)) for index, task in enumerate(tasks())]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "ablation"),
+    [
+        ({"allocation": "fixed"}, {"variant": "fixed+regularization"}),
+        ({"allocation": "fixed", "variant": "fine"}, {"variant": "fixed"}),
+        ({"allocation": "searched", "variant": "regularization"}, {"variant": "regularization-searched"}),
+        ({"allocation": "searched"}, {"variant": "fine+regularization"}),
+        ({"allocation": "nearest-cell"}, {"variant": "par", "beta": 1.0}),
+    ],
+)
+def test_the_rows_of_table_5(allocation, ablation) -> None:
+    """Who shares an expert is the variant's, which cell a new one gets is the allocation's: together they are rows of the table."""
+    (one, said), (other, wanted) = learned(replace(SMALL, **allocation)), learned(replace(SMALL, **ablation))
+    decided = [(record.decision, record.expert, record.genotype, record.parameters_added) for record in said]
+    assert decided == [(record.decision, record.expert, record.genotype, record.parameters_added) for record in wanted]
+    for ours, theirs in zip(one.experts, other.experts, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("allocation", "variant", "needed"),
+    [("fixed", "fine", False), ("searched", "coarse+fine", False), ("nearest-cell", "fixed", True), ("fixed", "par", True)],
+)
+def test_distances_are_measured_where_they_are_looked_at(allocation, variant, needed) -> None:
+    assert needs_distances(replace(SMALL, allocation=allocation, variant=variant)) == needed
+
+
+def test_random_cells_are_drawn_evenly() -> None:
+    """Of five operations each has a fifth of the edges, and a node's sources are any two of those before it."""
+    cells = [Genotype.parse(random_cell(seed, task)) for seed in range(40) for task in range(2)]
+    edges = [edge for cell in cells for plan in (cell.normal, cell.reduce) for node in plan for edge in node]
+    counts = Counter(operation for operation, _ in edges)
+    # 1280 edges: 256 of each, with a standard deviation of 14.3.
+    assert set(counts) == set(OPERATIONS) - {"none"}
+    assert all(abs(count - 256) < 4 * 14.3 for count in counts.values())
+    sources = Counter(source for cell in cells for _, source in cell.normal[3])
+    # 160 of the last node's: 32 of each of five; without replacement their variance is less than 25.6.
+    assert sorted(sources) == [0, 1, 2, 3, 4]
+    assert all(abs(count - 32) < 4 * 5.1 for count in sources.values())
+    assert len(set(cells)) == len(cells)
+    assert random_cell(3, 1) == random_cell(3, 1)
+
+
+def random_cell(seed: int, task: int) -> str:
+    context, decision = replace(made_context(task), seed=seed), TaskGroups().decide(None, 3, replace(SMALL, variant="fine"))
+    return RandomCell().plan(Newcomer(TASK, image_examples(TASK), [], [], decision, SMALL, context, LearnRecord()))
+
+
+class Warm(NearestCell):
+    """Of the nearest expert's weights."""
+
+    def start(self, expert, newcomer):
+        if newcomer.nearest is not None:
+            expert.load_state_dict(newcomer.experts[newcomer.nearest].state_dict())
+
+
+def test_an_expert_starts_from_the_weights_that_it_is_given() -> None:
+    """Steps of no length: the second expert has the weights of the first, and the third those of its nearest."""
+    lifelong.register_allocation("warm", Warm)
+    still = replace(TRAINING, lr=1e-30)
+    method, records = learned(replace(SMALL, allocation="warm", variant="fine"), still)
+    plain, _ = learned(replace(SMALL, allocation="nearest-cell", variant="fine"), still)
+    # Biases begin at zero, and move by 1e-30.
+    first, second, third = (list(expert.parameters()) for expert in method.experts)
+    for weights in (second, third):
+        torch.testing.assert_close(weights, first, rtol=0, atol=1e-20)
+    assert not all(torch.equal(a, b) for a, b in zip(first, plain.experts[1].parameters(), strict=True))
+    assert [record.decision for record in records] == ["search", "reuse-cell", "reuse-cell"]
+
+
+class Adapted(nn.Module):
+    """A small layer on a frozen one that all experts share."""
+
+    def __init__(self, trunk: nn.Module, width: int) -> None:
+        super().__init__()
+        self.trunk, self.adapter = trunk, nn.Sequential(nn.Linear(48, width), nn.ReLU())
+        self.feature_dim = width
+
+    def forward(self, images):
+        return self.adapter(self.trunk(images))
+
+
+class Adapters(Allocation):
+    """Adapters on a pretrained network, which is made once."""
+
+    by_distance = False
+
+    def __init__(self) -> None:
+        layer = nn.Linear(192, 48)
+        nn.init.orthogonal_(layer.weight, generator=torch.Generator().manual_seed(0))
+        nn.init.zeros_(layer.bias)
+        self.trunk = nn.Sequential(nn.Flatten(), layer).requires_grad_(False)
+
+    def plan(self, newcomer):
+        return f"adapter of {newcomer.settings.init_channels * 2}"
+
+    def build(self, plan, settings):
+        return Adapted(self.trunk, int(plan.rpartition(" ")[2]))
+
+
+def test_an_expert_need_not_be_a_cell_network(tmp_path) -> None:
+    """What of it is not to be trained stays, also when tasks share it, and after a file."""
+    lifelong.register_allocation("adapters", Adapters)
+    method, records = learned(replace(SMALL, allocation="adapters"))
+    assert [record.decision for record in records] == ["allocate", "allocate", "reuse-expert"]
+    assert [record.genotype for record in records] == [None] * 3
+    assert records[0].reason == "first task: new expert by the allocation 'adapters'"
+    trunk, adapter, head = 192 * 48 + 48, 48 * 4 + 4, 4 * 3 + 3
+    assert [record.parameters_added for record in records] == [trunk + adapter + head, adapter + head, head]
+    made = Adapters().trunk[1].weight
+    assert all(torch.equal(expert.trunk[1].weight, made) for expert in method.experts)
+    save_tree(tmp_path / "state", method.state_dict())
+    again = PAR(method.settings)
+    again.load_state_dict(load_tree(tmp_path / "state"))
+    images = made_task(kind=0, seed=1).test.images
+    assert torch.equal(again.logits(images, 2), method.logits(images, 2))
+    before = method.experts[0].adapter[0].weight.clone()
+    again.attach_extractor(made_context(3).extractor)
+    more = [model.learn(made_task(kind=0, seed=4), made_context(3, TRAINING)) for model in (method, again)]
+    assert [record.decision for record in more] == ["reuse-expert"] * 2
+    assert again.experts[0].trunk is again.experts[1].trunk
+    assert torch.equal(again.experts[0].trunk[1].weight, made)
+    assert torch.equal(again.experts[0].adapter[0].weight, method.experts[0].adapter[0].weight)
+    assert not torch.equal(again.experts[0].adapter[0].weight, before)
+
+
+def test_a_run_of_experts_that_are_no_cells(tmp_path) -> None:
+    lifelong.register_allocation("adapters", Adapters)
+    stream = "digits?tasks=2&train_per_class=6&valid_per_class=4&test_per_class=4"
+    few = {"preset": "quick", "epochs": 1, "init_channels": 2, "device": "cpu", "variant": "fine", "allocation": "adapters"}
+    summary = lifelong.run(stream, out=tmp_path / "run", **few)
+    assert [task["decision"] for task in summary["tasks"]] == ["allocate"] * 2
+    assert "allocate → expert 1" in (tmp_path / "run" / "report.html").read_text()
+    assert len(lifelong.Learner.load(tmp_path / "run").predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) == 2
+
+
+class Unplanned(Fixed):
+    def plan(self, newcomer):
+        return None
+
+
+class Lines(Fixed):
+    def plan(self, newcomer):
+        return "one\ntwo"
+
+
+class Unbuilt(Fixed):
+    def build(self, plan, settings):
+        return plan
+
+
+class Unmeasured(Fixed):
+    def build(self, plan, settings):
+        return nn.Flatten()
+
+
+class Changing(Fixed):
+    """Lets the new expert be the nearest one, rather than a copy."""
+
+    by_distance = True
+
+    def start(self, expert, newcomer):
+        if newcomer.nearest is not None:
+            expert.stem = newcomer.experts[newcomer.nearest].stem.requires_grad_(True)
+
+
+class Unseeded(Fixed):
+    def start(self, expert, newcomer):
+        generator = torch.Generator()
+        generator.seed()
+        expert.stem[0].weight.data.normal_(generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "line"),
+    [
+        (Unplanned, "allocation 'broken': planned None; it must plan a line of text"),
+        (Lines, "must plan a line of text"),
+        (Unbuilt, "built a str; it must build a torch.nn.Module"),
+        (Unmeasured, "feature_dim = None"),
+        (Changing, "allocation 'broken': the expert of task 1 changes that of task 0"),
+        (Unseeded, "the same seed gave another result"),
+    ],
+)
+def test_an_allocation_that_breaks_its_contract(allocation, line) -> None:
+    lifelong.register_allocation("broken", allocation)
+    with pytest.raises((ConformanceError, LifelongError), match=line):
+        lifelong.check_allocation("broken", images=3)
