@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from lifelong.relatedness.extractor import check_extractor, register_extractor
     from lifelong.relatedness.measures import Measure, check_measure, register_measure
     from lifelong.report.gallery import check_figure, register_figure
+    from lifelong.settings.run import Environment
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Environment": "lifelong.settings.run",
     "run": "lifelong.api",
     "tune": "lifelong.api",
     "compare": "lifelong.api",
@@ -61,6 +63,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Environment",
     "Learner",
     "LifelongError",
     "Measure",

@@ -17,8 +17,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
-from lifelong.places import Place
-from lifelong.settings.arguments import checked
+from lifelong.settings.arguments import Place, checked
 from lifelong.storage import write_file
 from lifelong.training.process import alone
 

@@ -17,7 +17,7 @@ from lifelong.experiment.console import make_console
 from lifelong.methods.registry import known_methods
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
-from lifelong.settings.run import Environment
+from lifelong.settings.run import Environment, split_options
 from lifelong.settings.tuning import ABOUT_TUNING
 
 app = App(
@@ -119,8 +119,7 @@ class Where:
 
     def environment(self, tensorboard: bool = False, observe: str | None = None) -> Environment:
         """Return the environment these flags describe."""
-        places = self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken
-        return api.environment(*places, tensorboard, observe.split(",") if observe else ())
+        return split_options("", None, vars(self) | {"tensorboard": tensorboard, "observe": observe.split(",") if observe else ()})[0]
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lifelong import api
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.reproduction import ledger
@@ -16,6 +15,7 @@ from lifelong.reproduction.paper import paper_table
 from lifelong.reproduction.plan import Choice, Job, plan
 from lifelong.reproduction.runs import finished
 from lifelong.settings.resolve import flat
+from lifelong.settings.run import Environment
 from lifelong.streams.splits import SUPERCLASSES
 
 
@@ -63,7 +63,7 @@ def test_a_table_stopped_and_continued(tiny, place, tmp_path):
 
     # Finished runs need no images: there are none here.
     second = times(tmp_path)
-    nowhere = api.environment(tmp_path / "gone", device="cpu", threads=1)
+    nowhere = Environment(data=tmp_path / "gone", device="cpu", threads=1)
     make("table5", choice, tmp_path, nowhere, said.append, tolerance=TOLERANCE, ledger=book)
     assert times(tmp_path) == second
     assert len(ledger.read(book)) == 6
@@ -158,7 +158,7 @@ def test_groups_by_distance(tiny, place, tmp_path):
     assert len(grid.rows) == len({row["group"] for row in rows})
     assert (tmp_path / "figures" / "figure5-cifar100-coarse-seed0.png").is_file()
     said: list[str] = []
-    again = make("figure5", tiny, tmp_path, api.environment(tmp_path / "gone"), said.append, tolerance=TOLERANCE)
+    again = make("figure5", tiny, tmp_path, Environment(data=tmp_path / "gone"), said.append, tolerance=TOLERANCE)
     assert said == []
     assert again.grids == made.grids
 
