@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
+from lifelong.extras import require_extra
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
 from lifelong.settings.arguments import Place, checked
@@ -150,9 +151,7 @@ def _through_onnx(
 
 
 def _import_onnx() -> Any:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise LifelongError(f"ONNX needs the package {error.name}: pip install 'lifelong[onnx]'; or use --format torch") from error
+    require_extra("onnx", ("onnx", "onnxruntime", "onnxscript"), "ONNX", "or use --format torch")
+    import onnxruntime
+
     return onnxruntime

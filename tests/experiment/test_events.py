@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 
@@ -50,8 +51,8 @@ def test_how_the_method_stands_after_a_task():
 
 
 def test_without_the_package_one_line_before_anything_is_written(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(events, "find_spec", lambda name: None)
-    with pytest.raises(LifelongError, match=r"--tensorboard needs the package tensorboard: pip install lifelong\[tensorboard\]"):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(LifelongError, match=r"--tensorboard needs the package tensorboard: pip install 'lifelong\[tensorboard\]'"):
         run(config, tmp_path / "run", Environment(device="cpu", tensorboard=True))
     assert not (tmp_path / "run").exists()
 
