@@ -382,6 +382,6 @@ def test_a_run_that_optuna_tunes_continues(streamed, tmp_path: Path) -> None:
 
 def test_without_optuna(streamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(LifelongError, match=r"pip install lifelong\[tune\]"):
+    with pytest.raises(LifelongError, match=r"pip install 'lifelong\[tune\]"):
         run(config(trials=2), tmp_path / "run", HERE)
     assert not (tmp_path / "run").exists()
