@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.experiment.engine import Engine, check_engine, register_engine
+    from lifelong.experiment.job import RunJob, RunOutcome, perform, perform_plain
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
@@ -52,6 +54,13 @@ _PUBLIC = {
     "Observer": "lifelong.experiment.observer",
     "register_observer": "lifelong.experiment.observers",
     "check_observer": "lifelong.experiment.observers",
+    "Engine": "lifelong.experiment.engine",
+    "register_engine": "lifelong.experiment.engine",
+    "check_engine": "lifelong.experiment.engine",
+    "RunJob": "lifelong.experiment.job",
+    "RunOutcome": "lifelong.experiment.job",
+    "perform": "lifelong.experiment.job",
+    "perform_plain": "lifelong.experiment.job",
     "register_figure": "lifelong.report.gallery",
     "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
@@ -63,6 +72,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Engine",
     "Environment",
     "Learner",
     "LifelongError",
@@ -71,12 +81,15 @@ __all__ = [
     "Observer",
     "Prediction",
     "Regularizer",
+    "RunJob",
+    "RunOutcome",
     "Split",
     "Stream",
     "Task",
     "Verification",
     "__version__",
     "check_backbone",
+    "check_engine",
     "check_extractor",
     "check_figure",
     "check_measure",
@@ -89,7 +102,10 @@ __all__ = [
     "learn",
     "make_method",
     "open_stream",
+    "perform",
+    "perform_plain",
     "register_backbone",
+    "register_engine",
     "register_extractor",
     "register_figure",
     "register_measure",

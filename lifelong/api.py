@@ -181,6 +181,7 @@ def compare(
     config: Place | None = None,
     environment: Environment | None = None,
     workers: Workers = 1,
+    engine: str = "local",
     progress: Any = True,
     **settings: Any,
 ) -> list[dict[str, Any]]:
@@ -193,37 +194,46 @@ def compare(
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
         workers: number of parallel runs, each in its own process, which imports the calling program again: put the call under
             ``if __name__ == "__main__":``. Unless `threads` is given, they share the cores.
+        engine: what carries out the runs: "local" (this machine), or one added by `register_engine`.
         settings: see `run`; a hyper-parameter applies to the methods that have it.
 
     Returns:
         The summaries of the runs, method by method.
 
     Raises:
-        LifelongError: an argument is not usable.
+        LifelongError: an argument is not usable, or runs have failed; one that fails does not stop the others.
     """
     place, hyper_parameters = split_options("compare", environment, settings)
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
-    return start_comparison(configs, folder, place, progress, workers)
+    return start_comparison(configs, folder, place, progress, workers, engine)
 
 
 def start_comparison(
-    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
+    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1, engine: str = "local"
 ) -> list[dict[str, Any]]:
-    """Run `compare` with resolved arguments."""
+    """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
     from lifelong.training.process import alone
 
     with alone("compare"):  # imports draw random numbers, too
         from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.experiment.sweep import SweepError
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
 
         with _listener(progress) as listener:
-            summaries = compare_experiments(configs, out, place, listener, workers)
-            for one, summary in zip(configs, summaries, strict=True):
-                write_report(out / f"{one.method}-seed{one.seed}", summary)
-            write_comparison(out, summaries)
-    return summaries
+            failed = None
+            try:
+                summaries = dict(enumerate(compare_experiments(configs, out, place, listener, workers, engine)))
+            except SweepError as error:
+                failed, summaries = error, error.summaries
+            for position, summary in sorted(summaries.items()):
+                write_report(out / f"{configs[position].method}-seed{configs[position].seed}", summary)
+            if summaries:
+                write_comparison(out, [summary for _, summary in sorted(summaries.items())])
+            if failed is not None:
+                raise failed
+    return list(summaries.values())
 
 
 @checked

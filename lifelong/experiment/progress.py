@@ -145,6 +145,11 @@ class ConsoleProgress(Observer):
         """See `Observer.note`."""
         self._say(f"note: {text}")
 
+    def run_failed(self, failure: str) -> None:
+        """See `Observer.run_failed`."""
+        self.close()
+        self._say(f"this run has failed, and the others go on: {failure}")
+
     def run_finished(self, summary: dict[str, Any]) -> None:
         """See `Observer.run_finished`."""
         self.close()
@@ -249,6 +254,10 @@ class Heartbeat(Observer):
     def advance(self, done: int, total: int) -> None:
         """See `Observer.advance`."""
         self._beat(_part_words(done, total, self._clock() - self._phase_began))
+
+    def run_failed(self, failure: str) -> None:
+        """See `Observer.run_failed`."""
+        self._say(f"this run has failed, and the others go on: {failure}")
 
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""

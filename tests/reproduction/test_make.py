@@ -80,6 +80,17 @@ def test_runs_at_once(tiny, place, tmp_path):
     assert again == ["2 runs: 2 finished before, 0 to do, 0 without their images"]
 
 
+def test_a_run_that_fails_does_not_cost_the_others_their_numbers(tiny, place, tmp_path):
+    (tmp_path / "cifar100-10" / "finetune-seed0").mkdir(parents=True)
+    (tmp_path / "cifar100-10" / "finetune-seed0" / "mine.txt").write_text("mine")
+    said: list[str] = []
+    choice = Choice(tiny.scale, (0,), ("finetune", "lwf"), ("cifar100-10",))
+    with pytest.raises(LifelongError, match=r"1 of 2 runs failed, the others are finished: .*finetune-seed0 is not empty"):
+        make("table3", choice, tmp_path, place, said.append, tolerance=TOLERANCE)
+    assert sorted(bool(row["ours"]) for row in rows_of(tmp_path, "table3")) == [False, False, True, True]
+    assert sum("this run has failed, and the others go on: " in line for line in said) == 1
+
+
 def test_absent_sources_are_missing_and_the_rest_goes_on(tiny, place, tmp_path):
     said: list[str] = []
     made = make("table4", Choice(tiny.scale, (0,), ("finetune",)), tmp_path, place, said.append, tolerance=TOLERANCE)
