@@ -1,6 +1,5 @@
 """Resolve what a function or a command was given into configurations and folders; nothing heavy is imported here."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lifelong.opening import read_toml
 from lifelong.settings.arguments import Place, Seed, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Preset, RunConfig
+from lifelong.words import file_name
 
 DEFAULT_METHODS = ("par", "finetune", "independent")
 """The methods that `compare` compares by default: PAR, and the lower and upper bounds."""
@@ -85,13 +85,8 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
     earlier = whole if where.startswith("hub:") else Path(whole).stem
     seed = "" if kind == "compare" else f"-seed{config.seed}"
     method = config.method if config.tuning is None else f"{config.method}-tuned"
-    folder, before = (Path("runs") / f"{_plain(name)}-{kind or method}{seed}" for name in (stream, earlier))
+    folder, before = (Path("runs") / f"{file_name(name, 'stream')}-{kind or method}{seed}" for name in (stream, earlier))
     return before if not folder.exists() and _holds(before, config.stream) else folder
-
-
-def _plain(words: str) -> str:
-    """Turn user input into a safe part of a path."""
-    return re.sub(r"[^\w.-]+", "-", words).strip(".-") or "stream"
 
 
 def _holds(folder: Path, stream: str) -> bool:

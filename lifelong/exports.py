@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from lifelong.opening import refuse_links
 from lifelong.settings.arguments import Place, checked
 from lifelong.storage import write_file
 from lifelong.training.process import alone
+from lifelong.words import file_name
 
 Format = Literal["onnx", "torch"]
 
@@ -83,7 +83,7 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
     entry = saved.entries[index]
     size = entry["image_size"]
     network = TaskNetwork(saved.method, index).eval()
-    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{file_name(task, 'task')}{ENDINGS[format]}"
     if out is None:
         refuse_links(run, ("exports",))
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -106,11 +106,6 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
         write_file(file, write)
     made = {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size}
     return made | {"largest_difference": difference, "notes": list(saved.notes)}
-
-
-def _plain(name: str) -> str:
-    """Turn a task's name into a file name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "task"
 
 
 def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -> torch.export.ExportedProgram:

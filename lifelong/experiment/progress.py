@@ -9,10 +9,11 @@ from rich.console import Console
 
 from lifelong.errors import one_line
 from lifelong.experiment.console import make_console
-from lifelong.experiment.counting import LINE_EVERY, duration, rest
+from lifelong.experiment.counting import LINE_EVERY, rest
 from lifelong.experiment.observer import Observer
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
+from lifelong.words import duration
 
 QUIET = 30.0
 """Seconds between two lines about one of very many runs."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import DamagedError, LifelongError, MissingDataError
-from lifelong.experiment.counting import duration
 from lifelong.experiment.derived import known_summary
 from lifelong.experiment.machine import choose_device, machine_name
 from lifelong.experiment.observer import Observer
@@ -23,6 +22,7 @@ from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
 from lifelong.settings.resolve import default_values, flat
 from lifelong.settings.run import Environment
 from lifelong.streams.named_streams import open_stream
+from lifelong.words import duration
 
 COMMITS = "commits.jsonl"
 
