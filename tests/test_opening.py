@@ -20,9 +20,10 @@ from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit
 from lifelong.errors import LifelongError
 from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.records import read_lines
 from lifelong.relatedness.weights import read
 from lifelong.settings.resolve import resolve
-from lifelong.storage import load_tree, read_lines, write_text
+from lifelong.storage import load_tree, write_text
 from lifelong.streams.reading import read_stream
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes and devices among the files of this system")

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.opening import open_regular
-from lifelong.storage import read_record, read_tree, save_tree, write_file, write_record
+from lifelong.records import read_record, write_record
+from lifelong.storage import read_tree, save_tree, write_file
 
 log = logging.getLogger(__name__)
 
