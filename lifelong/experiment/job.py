@@ -13,7 +13,7 @@ import json
 import sys
 import traceback
 from contextlib import chdir
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ from lifelong.opening import read_json
 from lifelong.plugins import load_plugin, loaded_plugins
 from lifelong.settings.fields import plain
 from lifelong.settings.resolve import RUN_KEYS, flat, resolve
-from lifelong.settings.run import Environment, RunConfig
-from lifelong.storage import write_text
+from lifelong.settings.run import Environment, RunConfig, environment_of
+from lifelong.storage import remove, write_text
+
+KEYS = {"config": dict, "environment": dict, "out": str, "plugins": list, "folder": str}
+"""What the plain form of a job has, and of which type."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,13 @@ class RunJob:
         for file in plugins:
             load_plugin(file)
         values = dict(plain["config"])
-        run_values = [values.pop(key) for key in RUN_KEYS]
+        run_values = [values.pop(key, None) for key in RUN_KEYS]
         methods = {name: entry.settings for name, entry in known_methods().items()}
         config = resolve(*run_values, None, values, methods=methods, presets=False)
-        return cls(config, Path(plain["out"]), Environment(**plain["environment"]), plugins, Path(plain["folder"]))
+        options = dict(plain["environment"])
+        at_once = options.pop("at_once", 1)
+        place = replace(environment_of("job", None, options), at_once=at_once)
+        return cls(config, Path(plain["out"]), place, plugins, Path(plain["folder"]))
 
     def command(self, file: Path) -> list[str]:
         """Write the job to a file and return the command that carries it out; `outcome` then reads what came of it.
@@ -95,6 +101,7 @@ class RunJob:
         Args:
             file: JSON, in a folder that both processes see.
         """
+        remove(outcome_file(file))
         write_text(file, json.dumps(self.plain()))
         return [sys.executable, "-m", "lifelong.experiment", str(file.absolute())]
 

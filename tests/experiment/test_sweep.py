@@ -16,6 +16,7 @@ import pytest
 from lifelong.api import configured, start_comparison
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment.__main__ import main as carry_out
 from lifelong.experiment.compare import compare
 from lifelong.experiment.job import RunJob, RunOutcome, perform_plain
 from lifelong.experiment.observer import Observer
@@ -196,6 +197,32 @@ def test_a_job_is_plain_data(more, tmp_path):
     again = RunJob.of(json.loads(json.dumps(job.plain())))
     assert again == job
     assert again.plain() == job.plain()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ("[]", "describes no job of this version"),
+        ('{"config": {}}', "describes no job of this version"),
+        ('{"config": {}, "environment": {}, "out": "o", "plugins": [], "folder": 3}', "describes no job of this version"),
+        ('{"config": {}, "environment": {}, "out": "o", "plugins": [], "folder": "."}', "no stream given"),
+        (
+            '{"config": {"stream": "digits"}, "environment": {"devise": 1}, "out": "o", "plugins": [], "folder": "."}',
+            "no argument 'devise'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_job_is_one_line(text, line, tmp_path, capsys):
+    file = tmp_path / "job.json"
+    if text is not None:
+        file.write_text(text)
+    assert carry_out([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("lifelong: ")
+    assert line in said
+    assert said.count("\n") == 1
 
 
 def test_a_job_elsewhere(stream, tmp_path, capfd):
