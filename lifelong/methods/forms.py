@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import torch
 from annotated_types import Ge, Gt, Le
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from lifelong.methods.form import MisfitError, hold_tree, same_form
@@ -161,6 +161,21 @@ class _PAR(_State):
     relatedness: _Relatedness
 
 
+class _Pretrained(_State):
+    extractor: str
+    network: Weights | None
+    heads: list[Weights]
+    bank: list[_Prototypes]
+    recognition: list[_Spread]
+
+
+class _RanPAC(_Pretrained):
+    seed: Count
+    scales: list[Annotated[float, Gt(0)]]
+    gram: NotRequired[Float64[Tensor, "m m"]]
+    moments: NotRequired[list[Float64[Tensor, "m c"]]]
+
+
 class Recorded(NamedTuple):
     """What a run's record says of a task: its name, its number of classes, and height and width of its images in pixels."""
 
@@ -200,6 +215,8 @@ def check_form(name: str, state: Tree) -> None:
     if state.get("quadratic") is not None:
         importance, anchor = state["quadratic"].values()
         _require(len(importance) == len(anchor), f"method/quadratic: {len(importance)} weights of {len(anchor)}")
+    if "network" in state:
+        _check_pretrained(state, state["tasks"])
     if "relatedness" in state:
         _check_relatedness(state["relatedness"], state["tasks"])
     for at, widths in enumerate(state.get("widths", [])):
@@ -270,10 +287,28 @@ def _check_relatedness(state: Tree, tasks: Sequence[Tree]) -> None:
     _require(len(groups["largest"]) == len(groups["members"]), "method/relatedness/groups: not one size for each")
     for key, held in (("bank", bank), ("recognition", spreads)):
         _require(len(held) in (0, len(tasks)), f"method/relatedness/{key}: {len(held)} for {len(tasks)} tasks")
-    _require(len({prototypes["means"].shape[1] for prototypes in bank}) <= 1, "method/relatedness/bank: features of several lengths")
+    _check_bank("method/relatedness/bank", bank)
+
+
+def _check_bank(where: str, bank: Sequence[Tree]) -> None:
+    """Check prototypes."""
+    _require(len({prototypes["means"].shape[1] for prototypes in bank}) <= 1, f"{where}: features of several lengths")
     for place, prototypes in enumerate(bank):
         counts, means = prototypes["counts"], prototypes["means"]
-        _require(len(counts) == len(means) and bool((counts >= 0).all()), f"method/relatedness/bank/{place}: not a count for each class")
+        _require(len(counts) == len(means) and bool((counts >= 0).all()), f"{where}/{place}: not a count for each class")
+
+
+def _check_pretrained(state: Tree, tasks: Sequence[Tree]) -> None:
+    """Check the class means of frozen features, and the statistics that all tasks share."""
+    _require((state["network"] is None) == (not tasks), "method/network: not there for tasks that were learned, or there for none")
+    _check_bank("method/bank", state["bank"])
+    for place, (prototypes, task) in enumerate(zip(state["bank"], tasks, strict=True)):
+        _require(len(prototypes["means"]) == task["classes"], f"method/bank/{place}: means of {len(prototypes['means'])} classes")
+    if "gram" in state:
+        size = len(state["gram"])
+        shapes = [(len(moments), moments.shape[1]) for moments in state.get("moments", [])]
+        _require(state["gram"].shape[1] == size, "method/gram: not square")
+        _require(shapes == [(size, task["classes"]) for task in tasks], "method/moments: not one for each class")
 
 
 def _require(holds: bool, message: str) -> None:
@@ -281,7 +316,10 @@ def _require(holds: bool, message: str) -> None:
         raise MisfitError(message)
 
 
-EACH_TASK = {"heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"}
+EACH_TASK = {
+    *("heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"),
+    *("bank", "recognition", "scales"),
+}
 """Parts with an entry for every task."""
 
 FORMS: dict[str, type] = {
@@ -296,13 +334,16 @@ FORMS: dict[str, type] = {
     "independent": _Independent,
     "joint": _Joint,
     "learn-to-grow": _LearnToGrow,
+    "linear-probe": _Pretrained,
     "lmc": _LMC,
     "lwf": _Single,
     "mas": _Penalty,
     "mntdp-d": _MNTDP,
     "mntdp-s": _MNTDP,
+    "ncm": _Pretrained,
     "par": _PAR,
     "pnn": _PNN,
+    "ranpac": _RanPAC,
     "sg-f": _SGF,
 }
 """Forms by method name."""

@@ -34,6 +34,7 @@ from lifelong.settings.growing import (
     SGFSettings,
 )
 from lifelong.settings.par import PARSettings
+from lifelong.settings.pretrained import LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.resolve import RUN_KEYS, unknown_method
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS
@@ -303,6 +304,27 @@ def _built_in() -> Iterator[MethodEntry]:
         LMCSettings,
         "layers of modules, weighted by how well they reconstruct their input; a layer grows where none knows a new task",
         "Ostapenko et al., NeurIPS 2021, arXiv 2111.07736",
+    )
+    yield MethodEntry(
+        "ncm",
+        "lifelong.methods.ncm:NCM",
+        NCMSettings,
+        "on frozen pretrained features, the class with the nearest mean; nothing is trained",
+        "Mensink et al., TPAMI 2013; Zhou et al., IJCV 2024, arXiv 2303.07338",
+    )
+    yield MethodEntry(
+        "linear-probe",
+        "lifelong.methods.linear_probe:LinearProbe",
+        LinearProbeSettings,
+        "on frozen pretrained features, a logistic regression per task",
+        "Kornblith et al., CVPR 2019, arXiv 1805.08974",
+    )
+    yield MethodEntry(
+        "ranpac",
+        "lifelong.methods.ranpac:RanPAC",
+        RanPACSettings,
+        "on random projections of frozen pretrained features, a ridge regression in closed form",
+        "McDonnell et al., NeurIPS 2023, arXiv 2307.02251",
     )
 
 

@@ -4,8 +4,10 @@ Source: He et al., ResNet (CVPR 2016); the light one: Veniat et al., MNTDP (ICLR
 resolution halves. Both end in globally averaged features; heads are the methods'.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -86,6 +88,7 @@ class ImageNetResNet18(nn.Module):
 
     Attributes:
         feature_dim: features per image.
+        stages: the channels of each layer after which features can be pooled.
     """
 
     def __init__(self, last: Literal["layer4", "layer3"] = "layer4") -> None:
@@ -99,8 +102,18 @@ class ImageNetResNet18(nn.Module):
         self.layer3 = _layer(128, 256, 2)
         self.layer4 = _layer(256, 512, 2) if last == "layer4" else nn.Identity()
         self.feature_dim = 512 if last == "layer4" else 256
+        self.stages = {"layer1": 64, "layer2": 128, "layer3": 256} | ({"layer4": 512} if last == "layer4" else {})
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Compute features of images with ImageNet's normalization (or another one)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean(dim=(2, 3))
+
+    def pooled(self, images: Float[Tensor, "n 3 h w"], stages: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Compute the averaged maps after some of the `stages`, in the network's order, side by side."""
+        x, found = self.maxpool(self.relu(self.bn1(self.conv1(images)))), []
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
+            if stage in stages:
+                found.append(x.mean(dim=(2, 3)))
+        return torch.cat(found, dim=1)

@@ -5,7 +5,7 @@ weights: the normalized pixels themselves; images larger than 32 x 32 are averag
 others with `register_extractor`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
@@ -13,17 +13,16 @@ import torch
 from annotated_types import Ge
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lifelong.data.augment import normalize, order_of_images
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError, require
-from lifelong.relatedness.weights import digest, load_resnet18
+from lifelong.networks.pretrained import FrozenFeatures, Pixels
+from lifelong.relatedness.weights import digest, load_resnet18, saved_resnet18
 from lifelong.settings.arguments import checked
 from lifelong.settings.sockets import EXTRACTORS
 
 IMAGENET_SIZE = 224
-LARGEST_PIXELS = 32
 CHUNK_PIXELS = 2**19
 """Pixels per forward pass (512 images of 32 x 32): about 100 MB of activations."""
 
@@ -37,12 +36,14 @@ class Extractor(Protocol):
 
     Attributes:
         name: as it is registered.
+        network: from normalized images (n, 3, h, w) to features (n, d).
         dim: length of a feature vector; None where it depends on the images' size.
         digest: checksum of the weights; empty where there are none.
         num_parameters: held, all constant; not counted in a method's parameters (PAR, footnote 3).
     """
 
     name: str
+    network: nn.Module
     dim: int | None
     digest: str
     num_parameters: int
@@ -73,6 +74,7 @@ def open_extractor(
     download: bool = False,
     feature_input: str = "task",
     device: torch.device | str = "cpu",
+    saved: Mapping[str, Tensor] | None = None,
 ) -> Extractor:
     """Open a feature extractor by its name.
 
@@ -82,20 +84,25 @@ def open_extractor(
         download: fetch the weights from the hub if no file is given.
         feature_input: "task": images at their size with their task's normalization; "imagenet": resized to 224 x 224, with ImageNet's.
         device: device to compute on.
+        saved: the tensors of the network as a run keeps them, which are used instead of a file.
 
     Raises:
         LifelongError: the name is unknown, or the weights are missing or do not fit.
     """
-    return EXTRACTORS[name](weights=weights, download=download, feature_input=feature_input, device=device)
+    return EXTRACTORS[name](weights=weights, download=download, feature_input=feature_input, device=device, saved=saved)
 
 
-def open_resnet18(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+def open_resnet18(
+    *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None
+) -> Extractor:
     """Open the ResNet-18 with ImageNet weights; see `open_extractor`."""
-    network, checksum = load_resnet18(weights, download=download)
+    network, checksum = load_resnet18(weights, download=download) if saved is None else saved_resnet18(saved)
     return NetworkExtractor("resnet18", network, checksum, feature_input=feature_input, device=device)
 
 
-def open_pixels(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+def open_pixels(
+    *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None
+) -> Extractor:
     """Open the pixels as features; see `open_extractor`."""
     if feature_input == "imagenet":
         raise LifelongError(
@@ -122,10 +129,14 @@ def register_extractor(name: str, make: Any, *, summary: str = "", source: str =
     if not callable(make) or isinstance(make, nn.Module):
         raise LifelongError(f"register_extractor: {make!r}: give a function without arguments that gives the module")
 
-    def opened(*, weights: Path | None, download: bool, feature_input: str, device: torch.device | str) -> Extractor:
+    def opened(
+        *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None
+    ) -> Extractor:
         network = make()
         if not isinstance(network, nn.Module):
             raise LifelongError(f"extractor '{name}': gave a {type(network).__name__}; it must give a torch.nn.Module")
+        if saved is not None:
+            network.load_state_dict(saved)
         return NetworkExtractor(name, network, digest(network.state_dict()), feature_input=feature_input, device=device)
 
     EXTRACTORS.register(name, opened, summary=summary, source=source)
@@ -168,7 +179,7 @@ class NetworkExtractor:
         name: of the extractor.
         network: the network without its classifier, (n, 3, h, w) to (n, d).
         digest: checksum of its weights.
-        feature_input: see `open_extractor`.
+        feature_input: see `open_extractor`; "resized": the network itself resizes images, which get ImageNet's normalization.
         device: device to compute on.
 
     Source: PAR section 3.1; input as it is: the authors' code.
@@ -176,29 +187,32 @@ class NetworkExtractor:
 
     def __init__(self, name: str, network: nn.Module, digest: str, *, feature_input: str, device: torch.device | str) -> None:
         self.name = name
+        if feature_input == "imagenet":
+            network = FrozenFeatures(network, IMAGENET_SIZE)
         # Weights in the images' memory format need no conversion at every call.
         order = order_of_images(torch.device(device))
         self.network = network.to(device, memory_format=order).eval().requires_grad_(False)  # ty: ignore[no-matching-overload]
         self.digest = digest
-        self.feature_input = feature_input
         self.device = torch.device(device)
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self.dim: int | None = getattr(network, "feature_dim", None)
+        self.normalization = None if feature_input == "task" else IMAGENET
+        self.size: int | None = getattr(network, "size", None)
 
     @torch.no_grad()
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`."""
-        resize = self.feature_input == "imagenet"
-        height, width = (IMAGENET_SIZE, IMAGENET_SIZE) if resize else images.shape[2:]
+        height, width = (self.size, self.size) if self.size is not None else images.shape[2:]
         chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
-        return torch.cat([self.network(self._prepare(chunk.to(self.device), normalization)) for chunk in chunks])
+        how = self.normalization or normalization
+        return torch.cat([self.network(normalize(chunk.to(self.device), how)) for chunk in chunks])
 
     @torch.no_grad()
     def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
         """See `Extractor.features_of_each`. All preparations of an image pass the network in one batch."""
-        if self.feature_input == "imagenet":
-            # ImageNet's normalization replaces every other.
-            return [self.features(images, IMAGENET)] * len(normalizations)
+        if self.normalization is not None:
+            # It replaces every other.
+            return [self.features(images, self.normalization)] * len(normalizations)
         pixels = SMALL_CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS
         chunks = images.split(max(1, pixels // (images.shape[2] * images.shape[3] * len(normalizations))))
         found = [self._forward_each(chunk.to(self.device), normalizations) for chunk in chunks]
@@ -207,12 +221,6 @@ class NetworkExtractor:
     def _forward_each(self, images: UInt8[Tensor, "b 3 h w"], normalizations: Sequence[Normalization]) -> Float[Tensor, "t b d"]:
         prepared = torch.cat([normalize(images, normalization) for normalization in normalizations])  # (t * b, 3, h, w)
         return self.network(prepared).unflatten(0, (len(normalizations), len(images)))
-
-    def _prepare(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n 3 h2 w2"]:
-        if self.feature_input == "task":
-            return normalize(images, normalization)
-        pixels = normalize(images, IMAGENET)
-        return functional.interpolate(pixels, (IMAGENET_SIZE, IMAGENET_SIZE), mode="bilinear", align_corners=False, antialias=True)
 
 
 class PixelExtractor:
@@ -225,14 +233,13 @@ class PixelExtractor:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
+        self.network: nn.Module = Pixels()
 
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`."""
         height, width = images.shape[2:]
-        size = (min(height, LARGEST_PIXELS), min(width, LARGEST_PIXELS))
         chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
-        pooled = [functional.adaptive_avg_pool2d(normalize(chunk.to(self.device), normalization), size).flatten(1) for chunk in chunks]
-        return torch.cat(pooled)
+        return torch.cat([self.network(normalize(chunk.to(self.device), normalization)) for chunk in chunks])
 
     def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:
         """See `Extractor.features_of_each`."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,14 @@ def load_resnet18(weights: Path | None, *, download: bool) -> tuple[nn.Module, s
     check(tensors, network, last, file)
     network.load_state_dict(tensors, assign=True)
     return network, digest(tensors)
+
+
+def saved_resnet18(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, str]:
+    """Build the network of `load_resnet18` from tensors that a run keeps of it, and return their digest too."""
+    with torch.device("meta"):
+        network = ImageNetResNet18(last="layer4" if any(name.startswith("layer4.") for name in tensors) else "layer3")
+    network.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
+    return network, digest(network.state_dict())
 
 
 def fetch() -> Path:

@@ -1,0 +1,187 @@
+"""The common part of methods that classify the frozen features of a pretrained network: the network, a head per task, their state."""
+
+from abc import abstractmethod
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from lifelong.data.task import IMAGENET, Normalization, Split, Task
+from lifelong.errors import LifelongError
+from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.networks.frozen import freeze
+from lifelong.networks.pretrained import FrozenFeatures
+from lifelong.relatedness.bank import PrototypeBank, prototypes
+from lifelong.relatedness.extractor import NetworkExtractor, open_extractor
+from lifelong.relatedness.recognition import Recognition, measure_spread
+from lifelong.settings.pretrained import PretrainedSettings
+from lifelong.storage import Tree
+from lifelong.training.closed_form import Rows, exact_rows
+
+PretrainedSettingsT = TypeVar("PretrainedSettingsT", bound=PretrainedSettings)
+
+
+class PretrainedMethod(Method[PretrainedSettingsT]):
+    """One frozen network for all tasks, kept in the run so that no answer needs its file again, and a head per task.
+
+    A subclass says how a head looks and how it is fitted to features. The class means of every task are kept as well: an image of an
+    unknown task is recognized by the nearest of them.
+    """
+
+    def __init__(self, settings: PretrainedSettingsT) -> None:
+        super().__init__(settings)
+        self.heads = nn.ModuleList()
+        self.bank = PrototypeBank()
+        self.recognition = Recognition()
+        self._frozen: NetworkExtractor | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The frozen network with its input size and stages."""
+        assert self._frozen is not None, "no task has been learned"
+        return self._frozen.network
+
+    def extractor(self) -> tuple[str, str] | None:
+        """Return the extractor named by the settings; None once the network is part of the state."""
+        return (self.settings.extractor, "task") if self._frozen is None else None
+
+    def modules(self, task_index: int) -> tuple[nn.Module, ...]:
+        """Return the network and the task's head."""
+        return self.network, self.heads[task_index]
+
+    def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Apply the task's head to the frozen features of prepared images."""
+        return self.heads[task_index](self.network(_renormalized(inputs, self.tasks[task_index].normalization)))
+
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Compute the logits of a task's classes; see `Method.logits`."""
+        with torch.no_grad():
+            return self.heads[task_index](self.features(images))
+
+    def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Compute the frozen features of images, with ImageNet's normalization whatever the task's is."""
+        assert self._frozen is not None, "no task has been learned"
+        return self._frozen.features(images, IMAGENET)
+
+    def learn(self, task: Task, context: Context) -> LearnRecord:
+        """Compute the features of the task's images once, and fit a head to them."""
+        before, record = self.num_parameters(), LearnRecord(frozen=True)
+        with context.timed("features", record):
+            if self._frozen is None:
+                self._open(context)
+            train, valid = self._rows(task.train, task), self._rows(task.valid, task)
+        with context.timed("head", record):
+            head = self.fit_head(train, valid, task, context, record)
+            freeze(head.to(device=context.device, dtype=torch.get_default_dtype()))
+        self.heads.append(head)
+        own = prototypes(train.features, train.labels, train.classes)
+        self.recognition.spreads.append(measure_spread(train.features, train.labels, own, IMAGENET))
+        self.bank.add(own)
+        self._remember(task)
+        record.parameters_added = self.num_parameters() - before
+        return record
+
+    @abstractmethod
+    def fit_head(self, train: Rows, valid: Rows, task: Task, context: Context, record: LearnRecord) -> nn.Module:
+        """Make the head of a new task.
+
+        Args:
+            train, valid: features of its images, in float64; `valid` may be empty.
+            task: the task.
+            context: of learning it.
+            record: takes what was chosen.
+        """
+
+    @abstractmethod
+    def make_head(self, inputs: int, classes: int) -> nn.Module:
+        """Make a head without its weights, to load them.
+
+        Args:
+            inputs: features d.
+            classes: of the task.
+        """
+
+    def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
+        """Compute task probabilities and strangeness from the distances to all class means."""
+        assert self._frozen is not None, "no task has been learned"
+        squares = self.recognition.squared_distances(images, self.bank, self._frozen)
+        return Recognized(
+            self.recognition.probabilities(squares).to(images.device), self.recognition.strangeness(squares).to(images.device)
+        )
+
+    def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
+        """Compute task probabilities from the distances to all class means."""
+        return self.recognize(images).probabilities
+
+    def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
+        """Compute strangeness from the distance to the nearest class mean."""
+        return self.recognize(images).strangeness
+
+    def memory(self) -> dict[str, int]:
+        """Count the bytes of class means and spreads."""
+        return {"prototypes": self.bank.bytes, "spreads": self.recognition.bytes}
+
+    def state_dict(self) -> Tree:
+        """Return tasks, the frozen network, heads, class means and spreads."""
+        return {
+            "tasks": self._tasks_state(),
+            "extractor": self.settings.extractor if self._frozen is None else self._frozen.name,
+            "network": None if self._frozen is None else self._bare().state_dict(),
+            "heads": [head.state_dict() for head in self.heads],
+            "bank": self.bank.state(),
+            "recognition": self.recognition.state(),
+        }
+
+    def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
+        """Restore what `state_dict` returned, on a device."""
+        self._load_tasks(state["tasks"])
+        self.bank = PrototypeBank.from_state(state["bank"], device)
+        self.recognition = Recognition.from_state(state["recognition"])
+        self.heads = nn.ModuleList()
+        if state["network"] is None:
+            return
+        opened = open_extractor(state["extractor"], device=device, saved=state["network"])
+        self._keep(opened.name, opened.network, opened.digest, torch.device(device))
+        for index, (task, weights) in enumerate(zip(self.tasks, state["heads"], strict=True)):
+            head = self.make_head(self.bank[index].means.shape[1], task.classes).to(device)
+            head.load_state_dict(weights)
+            freeze(head)
+            self.heads.append(head)
+
+    def _open(self, context: Context) -> None:
+        """Take the network from its extractor."""
+        found = context.extractor(self.settings.extractor, "task")
+        self._keep(found.name, found.network, found.digest, context.device)
+
+    def _keep(self, name: str, network: nn.Module, digest: str, device: torch.device) -> None:
+        size = None if self.settings.feature_size == "task" else int(self.settings.feature_size)
+        try:
+            sized = FrozenFeatures(network, size, self.stages(network))
+        except ValueError as error:
+            raise LifelongError(f"feature_stages: the extractor '{name}' has {error}") from error
+        freeze(sized)
+        self._frozen = NetworkExtractor(name, sized, digest, feature_input="resized", device=device)
+
+    def stages(self, network: nn.Module) -> tuple[str, ...]:
+        """Return the stages whose averaged maps are the features; none: the network's own output."""
+        return self.settings.feature_stages
+
+    def _bare(self) -> nn.Module:
+        """Return the network as its extractor makes it."""
+        sized = self.network
+        assert isinstance(sized, FrozenFeatures)
+        return sized.network
+
+    def _rows(self, split: Split, task: Task) -> Rows:
+        return exact_rows(self.features(split.images), split.labels, len(task.classes))
+
+
+def _renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Float[Tensor, "n 3 h w"]:
+    """Turn images with a task's normalization into images with ImageNet's."""
+    if given == IMAGENET:
+        return inputs
+    triples = list(zip(given.mean, given.std, IMAGENET.mean, IMAGENET.std, strict=True))
+    scale = inputs.new_tensor([std / wanted for _, std, _, wanted in triples]).view(3, 1, 1)
+    shift = inputs.new_tensor([(mean - center) / wanted for mean, _, center, wanted in triples]).view(3, 1, 1)
+    return inputs * scale + shift

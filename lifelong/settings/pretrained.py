@@ -1,0 +1,65 @@
+"""The hyper-parameters of classifiers on the frozen features of a pretrained network."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from lifelong.settings.base import setting
+from lifelong.settings.sockets import EXTRACTORS
+
+FeatureSize = Literal["task", "32", "64", "96", "128", "224"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedSettings:
+    """Which frozen network gives the features, and how images enter it."""
+
+    extractor: Annotated[str, EXTRACTORS] = setting(
+        "auto",
+        "pretrained network whose frozen features are classified: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
+        "auto: pixels for the stream 'digits', else resnet18",
+        tunable=False,
+    )
+    feature_size: FeatureSize = setting(
+        "task", "side in pixels to which images are resized for the pretrained network; task: the task's image size", tunable=False
+    )
+    feature_stages: tuple[str, ...] = setting(
+        (), "stages of the network whose averaged maps are the features, such as layer2,layer3; none: its last stage", tunable=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NCMSettings(PretrainedSettings):
+    """Settings of the nearest class mean: only its network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefitSettings(PretrainedSettings):
+    """Settings of heads whose penalty is chosen on validation images."""
+
+    refit: bool = setting(False, "fit the head again on training and validation images once its penalty is chosen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbeSettings(RefitSettings):
+    """Hyper-parameters of the linear probe."""
+
+    probe_penalties: tuple[Annotated[float, Ge(0)], ...] = setting(
+        (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003),
+        "L2 penalties of the logistic regression, strongest first; the best on validation images is kept",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RanPACSettings(RefitSettings):
+    """Hyper-parameters of RanPAC (McDonnell et al. 2023)."""
+
+    random_features: Annotated[int, Ge(0)] = setting(
+        2000, "random features M that the frozen features are projected to (paper: 10000); 0: no projection", tunable=False
+    )
+    statistics: Literal["task", "common"] = setting(
+        "task",
+        "statistics that the ridge regression uses: the task's own, so that no earlier answer changes, or those of all tasks (paper)",
+        tunable=False,
+    )
