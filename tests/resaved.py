@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from lifelong.experiment.results import RunDirectory, plain
-from lifelong.records import read_lines, read_record, write_record
+from lifelong.json_files import read_lines, read_record, write_record
 from lifelong.storage import _pack, save_tree
 
 

@@ -20,7 +20,7 @@ from lifelong.data.lists import list_csv
 from lifelong.data.parquet import ParquetSplit
 from lifelong.errors import LifelongError
 from lifelong.experiment.results import RunDirectory, read_summary
-from lifelong.records import read_lines
+from lifelong.json_files import read_lines
 from lifelong.relatedness.weights import read
 from lifelong.settings.resolve import resolve
 from lifelong.storage import load_tree, write_text

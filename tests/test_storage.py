@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lifelong.errors import DamagedError, ForeignError, LifelongError, near_miss
-from lifelong.records import read_record, write_record
+from lifelong.json_files import read_record, write_record
 from lifelong.storage import load_tree, read_plain, read_tree, save_tree, write_file, write_text
 
 TREE = {

@@ -16,7 +16,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.schema import epochs_of
-from lifelong.records import Lines, as_lines, read_lines
+from lifelong.json_files import Lines, as_lines, read_lines
 from lifelong.storage import Seal, write_text
 from lifelong.training.stages import Epoch
 

@@ -10,8 +10,8 @@ from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
+from lifelong.json_files import read_record, write_record
 from lifelong.methods.registry import known_methods
-from lifelong.records import read_record, write_record
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
 from lifelong.report.page import Grid, Picture

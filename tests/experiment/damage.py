@@ -13,7 +13,7 @@ from lifelong.experiment.derived import known_summary
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, run
-from lifelong.records import read_lines
+from lifelong.json_files import read_lines
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
