@@ -28,7 +28,8 @@ def compare(
     listener = progress or Observer()
 
     def begin(position: int) -> Observer:
-        return listener if workers == 1 else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
+        in_turn = (workers, engine) == (1, "local")
+        return listener if in_turn else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
 
     planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]
     summaries = dict(sweep(planned, environment, workers, begin, engine))

@@ -311,7 +311,8 @@ class _Lines(Heartbeat):
         self._say(f"note: {text}")
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        self._say("done" if self._tasks else "finished before, nothing to do")
+        # Told nothing else, it was finished before, or an engine tells only the end.
+        self._say("done" if self._tasks else "finished")
 
 
 def _epoch_words(event: Epoch, seconds: float) -> str:
