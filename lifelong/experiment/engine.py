@@ -106,7 +106,7 @@ def check_engine(name: str) -> None:
 
 
 def _small_run(seed: int) -> RunConfig:
-    stream = "digits?tasks=2&train_per_class=4&valid_per_class=2&test_per_class=4"
+    stream = "digits?tasks=1&train_per_class=4&valid_per_class=2&test_per_class=4"
     training = TrainingSettings(epochs=1, batch_size=16, lr=0.05, patience=0)
     settings = FinetuneSettings(init_channels=2)
     return RunConfig(stream=stream, method="finetune", seed=seed, preset="quick", training=training, settings=settings)

@@ -90,8 +90,7 @@ def test_at_once_as_in_turn(stream, tmp_path):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_fails_stops_no_other(workers, stream, tmp_path):
+def test_what_fails_stops_no_other(stream, tmp_path):
     """It is told when it happens, and raised as one line when the others have ended; a later sweep continues."""
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "mine.txt").write_text("mine")
@@ -104,7 +103,7 @@ def test_what_fails_stops_no_other(workers, stream, tmp_path):
 
     found: list[tuple[int, Any]] = []
     with pytest.raises(SweepError) as caught:
-        found.extend(sweep(planned, HERE, workers, lambda position: Listening()))
+        found.extend(sweep(planned, HERE, 2, lambda position: Listening()))
     assert str(caught.value).startswith(f"1 of 3 runs failed, the others are finished: {tmp_path / '1'}: {tmp_path / '1'} is not empty")
     assert "\n" not in str(caught.value)
     assert heard == [EMPTY.format(tmp_path / "1")]
