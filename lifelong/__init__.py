@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
+    from lifelong.experiment.engine import Engine, check_engine, register_engine
+    from lifelong.experiment.job import RunJob, RunOutcome, perform, perform_plain
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from lifelong.relatedness.measures import Measure, check_measure, register_measure
     from lifelong.report.gallery import check_figure, register_figure
     from lifelong.reporting import write_report
+    from lifelong.settings.run import Environment
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Environment": "lifelong.settings.run",
     "run": "lifelong.api",
     "tune": "lifelong.api",
     "compare": "lifelong.api",
@@ -56,6 +60,13 @@ _PUBLIC = {
     "Observer": "lifelong.experiment.observer",
     "register_observer": "lifelong.experiment.observers",
     "check_observer": "lifelong.experiment.observers",
+    "Engine": "lifelong.experiment.engine",
+    "register_engine": "lifelong.experiment.engine",
+    "check_engine": "lifelong.experiment.engine",
+    "RunJob": "lifelong.experiment.job",
+    "RunOutcome": "lifelong.experiment.job",
+    "perform": "lifelong.experiment.job",
+    "perform_plain": "lifelong.experiment.job",
     "register_figure": "lifelong.report.gallery",
     "check_figure": "lifelong.report.gallery",
     "register_extractor": "lifelong.relatedness.extractor",
@@ -68,6 +79,8 @@ _PUBLIC = {
 
 __all__ = [
     "Allocation",
+    "Engine",
+    "Environment",
     "Learner",
     "LifelongError",
     "Measure",
@@ -75,6 +88,8 @@ __all__ = [
     "Observer",
     "Prediction",
     "Regularizer",
+    "RunJob",
+    "RunOutcome",
     "Split",
     "Stream",
     "Task",
@@ -82,6 +97,7 @@ __all__ = [
     "__version__",
     "check_allocation",
     "check_backbone",
+    "check_engine",
     "check_extractor",
     "check_figure",
     "check_measure",
@@ -94,8 +110,11 @@ __all__ = [
     "learn",
     "make_method",
     "open_stream",
+    "perform",
+    "perform_plain",
     "register_allocation",
     "register_backbone",
+    "register_engine",
     "register_extractor",
     "register_figure",
     "register_measure",

@@ -2,34 +2,33 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from lifelong.methods.registry import known_methods, method_entry
-from lifelong.places import Place, environment
-from lifelong.settings.arguments import Seed, checked
+from lifelong.settings.arguments import Place, Seed, checked
 from lifelong.settings.fields import Setting, expected, plain, settings_of
+from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.settings.training import TrainingSettings
 
 
 @checked
-def open_stream(name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False) -> Any:
+def open_stream(name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> Any:
     """Open a stream by its name or from its TOML file.
 
     Args:
         name: name of a stream, or path of a TOML file.
         seed: random seed of the stream's draws.
-        data: folder with one folder per image source; by default $LIFELONG_DATA.
-        download: download missing images from the Hugging Face Hub.
-        skip_broken: skip unusable images instead of failing.
+        environment: where data are; by default `Environment()`.
+        options: fields of the `Environment`; they override those of `environment`.
 
     Raises:
         LifelongError: the stream does not exist, its file is not valid, or its images are missing.
     """
+    place = environment_of("open_stream", environment, options)
     from lifelong.data.sources import Sources
     from lifelong.streams.named_streams import open_stream as open_by_name
 
-    place = environment(data, download=download)
-    return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=skip_broken))
+    return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=place.skip_broken))
 
 
 def list_streams() -> list[dict[str, Any]]:
@@ -41,20 +40,20 @@ def list_streams() -> list[dict[str, Any]]:
 
 @checked
 def describe_stream(
-    name: Place, seed: Seed = 0, *, data: Place | None = None, download: bool = False, skip_broken: bool = False
+    name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
 ) -> dict[str, Any]:
     """Describe the tasks of a stream and check its images.
 
     Your own images are read, once as long as their files stay the same; those of named sources are not decoded.
 
     Args:
-        name, seed, data, download, skip_broken: see `open_stream`.
+        name, seed, environment, options: see `open_stream`.
 
     Returns:
         "name", "seed", "fingerprint", "checksum" (see `lifelong.streams.checksums`), "check": sentences about the images (see
         `lifelong.streams.check`), and "tasks": for each task its "name", "source", "licence", "classes", images per split, ...
     """
-    return _described(open_stream(name, seed, data=data, download=download, skip_broken=skip_broken), seed)
+    return _described(open_stream(name, seed, environment=environment_of("describe_stream", environment, options)), seed)
 
 
 @checked
@@ -63,15 +62,14 @@ def preview_stream(
     out: Place,
     seed: Seed = 0,
     *,
-    data: Place | None = None,
-    download: bool = False,
-    skip_broken: bool = False,
+    environment: Environment | None = None,
     progress: bool = True,
+    **options: Unpack[EnvironmentOptions],
 ) -> dict[str, Any]:
     """Draw a contact sheet of a stream: one row per task, with images of its test split as they are evaluated.
 
     Args:
-        name, seed, data, download, skip_broken: see `open_stream`.
+        name, seed, environment, options: see `open_stream`.
         out: PNG file; its folder is created, and an existing file is replaced.
         progress: whether to show progress on stderr in a terminal.
 
@@ -81,12 +79,13 @@ def preview_stream(
     Raises:
         LifelongError: an argument is not usable, or the file cannot be written.
     """
+    place = environment_of("preview_stream", environment, options)
     from lifelong.experiment.counting import along
     from lifelong.report.contact import check_path, contact_sheet, plan
     from lifelong.streams.preview import evaluation_images
 
     check_path(Path(out))
-    stream = open_stream(name, seed, data=data, download=download, skip_broken=skip_broken)
+    stream = open_stream(name, seed, environment=place)
     described = _described(stream, seed)
     chosen = plan(described)
     images = evaluation_images(stream, chosen)

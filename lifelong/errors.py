@@ -19,6 +19,9 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
+OUT_OF_MEMORY = "out of memory; use smaller images, a smaller --batch-size or --init-channels, or fewer --workers"
+
+
 class LifelongError(Exception):
     """Trouble with an input, a setting, a file or a disk; never a bug of the library.
 

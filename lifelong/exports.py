@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +14,13 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
+from lifelong.extras import require_extra
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
-from lifelong.places import Place
-from lifelong.settings.arguments import checked
+from lifelong.settings.arguments import Place, checked
 from lifelong.storage import write_file
 from lifelong.training.process import alone
+from lifelong.words import file_name
 
 Format = Literal["onnx", "torch"]
 
@@ -83,7 +83,7 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
     entry = saved.entries[index]
     size = entry["image_size"]
     network = TaskNetwork(saved.method, index).eval()
-    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
+    file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{file_name(task, 'task')}{ENDINGS[format]}"
     if out is None:
         refuse_links(run, ("exports",))
     probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -106,11 +106,6 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
         write_file(file, write)
     made = {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size}
     return made | {"largest_difference": difference, "notes": list(saved.notes)}
-
-
-def _plain(name: str) -> str:
-    """Turn a task's name into a file name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip(".-") or "task"
 
 
 def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -> torch.export.ExportedProgram:
@@ -151,9 +146,7 @@ def _through_onnx(
 
 
 def _import_onnx() -> Any:
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise LifelongError(f"ONNX needs the package {error.name}: pip install 'lifelong[onnx]'; or use --format torch") from error
+    require_extra("onnx", ("onnx", "onnxruntime", "onnxscript"), "ONNX", "or use --format torch")
+    import onnxruntime
+
     return onnxruntime

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float, UInt8
@@ -19,9 +19,8 @@ from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.taskfree import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
-from lifelong.places import Device, Place, environment
-from lifelong.settings.arguments import Threads, checked
-from lifelong.settings.run import Environment
+from lifelong.settings.arguments import Place, checked
+from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.training.examples import EVALUATION_BATCH
 from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import exact_float32
@@ -95,27 +94,26 @@ class Learner:
 
     @classmethod
     @checked
-    def load(
-        cls, run: Place, *, weights: Place | None = None, device: Device = "auto", download: bool = False, threads: Threads = 0
-    ) -> "Learner":
+    def load(cls, run: Place, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> "Learner":
         """Open a run directory read-only.
 
         On a CPU, glibc then keeps up to 64 MB of freed memory (`keep_small_blocks`); nothing else in the process changes.
 
         Args:
             run: directory of a run that has learned at least one task.
-            weights: weights of the feature extractor, which PAR and Expert Gate need to infer tasks; by default LIFELONG_WEIGHTS.
-            device: "auto", "cpu", "cuda", "cuda:1", ... or "mps".
-            download: download missing weights from the Hugging Face Hub.
-            threads: CPU threads for predictions; 0: automatic (1 for images up to 16×16, else the process's number).
+            environment: where the device is, and the weights of the feature extractor, which PAR and Expert Gate need to infer tasks; by
+                default `Environment()`. Its number of threads is that of predictions; 0: automatic (1 for images up to 16×16, else the
+                process's number).
+            options: fields of the `Environment`; they override those of `environment`.
 
         Raises:
             LifelongError: the run or the device does not exist, or the run was made by an incompatible version.
         """
-        chosen = choose_device(device)
+        place = environment_of("Learner.load", environment, options)
+        chosen = choose_device(place.device)
         with as_found():
             saved = open_run(Path(run), chosen)
-        learner = cls(saved, environment(None, weights, device, download, threads), chosen)
+        learner = cls(saved, place, chosen)
         if chosen.type == "cpu":
             keep_small_blocks()
             for task in range(len(learner.tasks)):

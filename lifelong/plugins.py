@@ -13,6 +13,9 @@ GROUPS = ("lifelong.methods", "lifelong.plugins")
 """The groups of entry points. Each names a module that calls `register_method`, `register_measure` or another when it is imported, or a
 function that does; the first group is for methods, the second for everything."""
 
+_LOADED: dict[str, Path] = {}
+"""The file of each module that `load_plugin` has imported."""
+
 log = logging.getLogger(__name__)
 
 
@@ -51,3 +54,9 @@ def load_plugin(file: Path) -> None:
     other = getattr(module, "__file__", None)
     if other is None or Path(other).resolve() != place:
         raise LifelongError(f"--plugin {file}: the name '{place.stem}' is that of another module ({other}); rename the file")
+    _LOADED[place.stem] = place
+
+
+def loaded_plugins() -> tuple[Path, ...]:
+    """Return the files that `load_plugin` has imported: a process that continues this one's work needs them, too."""
+    return tuple(file for name, file in _LOADED.items() if name in sys.modules)

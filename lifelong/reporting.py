@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,11 +13,10 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import images_of
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.places import Device, Place, environment
 from lifelong.report.html import write_report as write_page
 from lifelong.report.mistakes import MOST, Mistake, per_task
-from lifelong.settings.arguments import Threads, checked
-from lifelong.settings.run import Environment
+from lifelong.settings.arguments import Place, checked
+from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import batched
 from lifelong.training.precision import exact_float32
@@ -28,11 +27,8 @@ from lifelong.training.process import alone
 def write_report(
     run: Place,
     *,
-    data: Place | None = None,
-    device: Device = "auto",
-    download: bool = False,
-    threads: Threads = 0,
-    skip_broken: bool = False,
+    environment: Environment | None = None,
+    **options: Unpack[EnvironmentOptions],
 ) -> dict[str, Any]:
     """Write the report of a run again, with pictures of the worst mistakes on each task's test images.
 
@@ -40,7 +36,8 @@ def write_report(
 
     Args:
         run: directory of a run that has learned at least one task.
-        data, device, download, threads, skip_broken: see `run`.
+        environment: where the images and the device are; see `Environment`.
+        options: fields of the `Environment`; they override those of `environment`.
 
     Returns:
         "report", the page; "mistakes", the number of pictures of each task, None for a task whose images cannot be read; and "tasks", the
@@ -50,7 +47,7 @@ def write_report(
         LifelongError: the folder holds no run, or its files are damaged or cannot be written.
     """
     with alone("report"):
-        place = environment(data, None, device, download, threads, 5.0, skip_broken)
+        place = environment_of("write_report", environment, options)
         saved = open_run(Path(run), choose_device(place.device))
         mistakes = list(_mistakes(saved, place))
         page = write_page(Path(run), saved.summary(), mistakes)

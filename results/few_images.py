@@ -23,7 +23,6 @@ from torch import Tensor
 from lifelong.data.sources import Sources
 from lifelong.data.task import Normalization, Split, Task
 from lifelong.experiment.machine import machine_name
-from lifelong.places import environment
 from lifelong.relatedness.assessment import task_features
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
@@ -31,6 +30,7 @@ from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.relatedness.groups import task_distances
 from lifelong.reproduction.commit import commit
 from lifelong.settings.par import PARSettings
+from lifelong.settings.run import Environment
 
 ALPHA, BETA = PARSettings().alpha, PARSettings().beta
 SIZES = (5, 10, 20, 30, 40, 50)
@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
     began = time.monotonic()
-    place = environment(options.data, options.weights)
+    place = Environment(data=options.data, weights=options.weights)
     extractor = open_extractor("resnet18", weights=place.weights)
     sources = Sources(place.data)
     pools = {key: pool(sources, *key) for key in {one for _, *pair in PAIRS for one in pair}}

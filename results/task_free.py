@@ -19,8 +19,8 @@ import torch
 from lifelong.data.sources import Sources
 from lifelong.experiment.compare import read_summaries
 from lifelong.learner import Learner
-from lifelong.places import environment
 from lifelong.reproduction.commit import commit
+from lifelong.settings.run import Environment
 
 IMAGES = 500
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--weights", type=Path)
     options = parser.parse_args()
-    sources = Sources(environment(options.data).data)
+    sources = Sources(Environment(data=options.data).data)
     rows = [row(run, source, sources, options.weights) for run in options.runs for source in options.unlike]
     fresh = not options.table.exists()
     with options.table.open("a", newline="") as file:

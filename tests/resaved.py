@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from lifelong.experiment.results import RunDirectory, plain
-from lifelong.storage import _pack, read_lines, read_record, save_tree, write_record
+from lifelong.json_files import read_lines, read_record, write_record
+from lifelong.storage import _pack, save_tree
 
 
 def change_state(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:

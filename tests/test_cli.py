@@ -46,7 +46,7 @@ def started(monkeypatch):
     }
 
     def fake(result):
-        def call(config, out, place, progress=True, workers=1):
+        def call(config, out, place, progress=True, workers=1, engine="local"):
             calls.append((config, out, place))
             return result
 

@@ -20,7 +20,7 @@ from lifelong.report.html import write_report
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.fields import check, expected
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
@@ -33,10 +33,11 @@ LENGTHS = {
     "new_figure": 25,
     "new_backbone": 20,
     "new_observer": 12,
+    "new_engine": 40,
 }
 """The most lines an example may have, without its text and empty ones."""
 
-SOCKETS = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)
+SOCKETS = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
 
 
 @pytest.fixture(autouse=True)
@@ -357,6 +358,89 @@ def test_services_are_told(monkeypatch):
     lifelong.check_observer("mlflow")
     assert steps[:2] == ["finetune on made", (["train/accuracy", "train/loss"], 1)]
     assert steps[-1] == "ended"
+
+
+def test_an_engine_of_ones_own():
+    """Each run by a command, as a batch system starts it: a job is plain data, and its outcome a file."""
+    example("new_engine")
+    lifelong.check_engine("commands")
+
+
+def test_the_engine_of_this_machine_keeps_its_contract():
+    lifelong.check_engine("local")
+
+
+class InTurn:
+    def run(self, jobs, workers, begin):
+        for position, job in enumerate(jobs):
+            yield position, lifelong.perform(job, begin(position))
+
+
+class Forgets(InTurn):
+    def run(self, jobs, workers, begin):
+        yield from list(super().run(jobs, workers, begin))[:-1]
+
+
+class Stops(InTurn):
+    def run(self, jobs, workers, begin):
+        for position, outcome in super().run(jobs, workers, begin):
+            if outcome.summary is None:
+                raise LifelongError(outcome.failure)
+            yield position, outcome
+
+
+class Invents(InTurn):
+    def run(self, jobs, workers, begin):
+        for position, outcome in super().run(jobs, workers, begin):
+            yield position, lifelong.RunOutcome({"accuracy": [[1.0]], "parameters": 0}) if outcome.summary else outcome
+
+
+class Silent(InTurn):
+    def run(self, jobs, workers, begin):
+        return super().run(jobs, workers, lambda position: lifelong.Observer())
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    [
+        (Forgets, "has one outcome once: \\[0, 1\\]"),
+        (Stops, "is not empty and holds no run"),
+        (Invents, "the summary of a job is not that of its folder"),
+        (Silent, "begins once: \\[\\]"),
+    ],
+)
+def test_an_engine_that_breaks_its_contract(engine, line):
+    lifelong.register_engine("broken", engine)
+    with pytest.raises((ConformanceError, LifelongError), match=line):
+        lifelong.check_engine("broken")
+
+
+def test_an_engine_by_flag(tmp_path, capsys):
+    lifelong.register_engine("in-turn", InTurn)
+    lifelong.check_engine("in-turn")
+    words = [
+        "compare",
+        "--stream",
+        SMALL,
+        "--methods",
+        "finetune",
+        "--seeds",
+        "0,1",
+        "--preset",
+        "quick",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    assert main([*words, "--engine", "in-turn", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "report.html").exists()
+    for command in (words, ["reproduce", "table3", "--scale", "tiny"]):
+        assert main([*command, "--engine", "in-tern", "--out", str(tmp_path / "other")]) == 2
+        assert "unknown engine 'in-tern'; did you mean 'in-turn'?" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(LifelongError, match="give a class with the method run"):
+        lifelong.register_engine("mine", InTurn())
 
 
 def test_a_registry_imports_what_it_names_only_when_asked():

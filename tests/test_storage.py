@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lifelong.errors import DamagedError, ForeignError, LifelongError, near_miss
-from lifelong.storage import load_tree, read_plain, read_record, read_tree, save_tree, write_file, write_record, write_text
+from lifelong.json_files import read_record, write_record
+from lifelong.storage import load_tree, read_plain, read_tree, save_tree, write_file, write_text
 
 TREE = {
     "weights": {"a": torch.arange(6.0).view(2, 3), "empty": torch.zeros(0, 4)},

@@ -17,7 +17,7 @@ from lifelong.experiment.console import make_console
 from lifelong.methods.registry import known_methods
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
-from lifelong.settings.run import Environment
+from lifelong.settings.run import Environment, split_options
 from lifelong.settings.tuning import ABOUT_TUNING
 
 app = App(
@@ -86,6 +86,7 @@ SkipBrokenFlag = Annotated[
 WorkersFlag = Annotated[
     int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores or the GPU"), ONE
 ]
+EngineFlag = Annotated[str, run_flag("engine that carries out the runs: local (processes of this machine), or the engine of a plugin"), ONE]
 DeviceFlag = Annotated[Device, run_flag(ABOUT_DEVICE), ONE]
 TensorBoardFlag = Annotated[
     bool,
@@ -119,8 +120,7 @@ class Where:
 
     def environment(self, tensorboard: bool = False, observe: str | None = None) -> Environment:
         """Return the environment these flags describe."""
-        places = self.data, self.weights, self.device, self.download, self.threads, self.save_every, self.skip_broken
-        return api.environment(*places, tensorboard, observe.split(",") if observe else ())
+        return split_options("", None, vars(self) | {"tensorboard": tensorboard, "observe": observe.split(",") if observe else ()})[0]
 
 
 WhereFlags = Annotated[Where, Parameter(name="*", group=RUN)]
@@ -200,13 +200,18 @@ def compare(
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
     workers: WorkersFlag = 1,
+    engine: EngineFlag = "local",
     tuning: TuningFlags = Tuning(),
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
     """Run several methods and seeds on one stream and compare them, or compare finished runs."""
     if runs:
-        if any((stream, methods, seeds, preset, config, given(tuning), given(hyper))) or where != Where() or workers != 1:
+        if (
+            any((stream, methods, seeds, preset, config, given(tuning), given(hyper)))
+            or where != Where()
+            or (workers, engine) != (1, "local")
+        ):
             raise LifelongError(
                 f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; with finished runs only --out and --json"
             )
@@ -216,7 +221,7 @@ def compare(
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
         own_process()
-        summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers)
+        summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers, engine)
     show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 
 

@@ -20,7 +20,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unkno
 from lifelong.cli import commands, reproduce, use
 from lifelong.cli.help import with_help
 from lifelong.cli.meant import meant_flag
-from lifelong.errors import LifelongError, of_system, one_line
+from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system, one_line
 from lifelong.experiment.console import make_console
 from lifelong.methods.registry import known_methods
 from lifelong.opening import unusable_name
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LifelongError as error:
         return _say(str(error), BAD_INPUT)
     except MemoryError:
-        return _say("out of memory; use smaller images, a smaller --batch-size or --init-channels, or fewer --workers", BAD_INPUT)
+        return _say(OUT_OF_MEMORY, BAD_INPUT)
     except KeyboardInterrupt as stop:
         again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lifelong.cli.commands import JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
+from lifelong.cli.commands import EngineFlag, JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
 from lifelong.cli.flags import LIST, ONE
 from lifelong.experiment.console import make_console
 
@@ -33,6 +33,7 @@ def reproduce(
     out: Annotated[Path | None, _help("folder for the runs, tables and figures [default: runs/reproduction-SCALE]"), ONE] = None,
     where: WhereFlags = WHERE,
     workers: WorkersFlag = 1,
+    engine: EngineFlag = "local",
     tolerance: Annotated[
         float | None, _help("largest difference of AP and AF that counts as agreement, at scale paper [default: 0.02]"), ONE
     ] = None,
@@ -63,6 +64,7 @@ def reproduce(
         tolerance=check_tolerance(TOLERANCE if tolerance is None else tolerance),
         ledger=ledger,
         workers=workers,
+        engine=engine,
     )
     if as_json:
         print(json.dumps(made.as_dict(), indent=1))

@@ -19,8 +19,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.errors import LifelongError
+from lifelong.json_files import read_record, write_record
 from lifelong.opening import open_regular
-from lifelong.storage import read_record, read_tree, save_tree, write_file, write_record
+from lifelong.storage import read_tree, save_tree, write_file
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,11 @@ from typing import Any
 from lifelong.data.known_sources import Hub
 from lifelong.data.split_names import SplitName, usual_splits
 from lifelong.errors import LifelongError
+from lifelong.extras import require_extra
 from lifelong.storage import write_file
+
+PACKAGES = ("datasets", "huggingface_hub")
+"""What the extra `hub` installs."""
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,13 @@ def fetch(name: str, hub: Hub, folder: Path, searched: str) -> None:
         searched: where it was searched before, for the error line.
 
     Raises:
-        LifelongError: the hub cannot be reached or does not have it, or the folder cannot be written.
+        LifelongError: the extra `hub` is not installed, the hub cannot be reached or does not have it, or the folder cannot be written.
     """
     if Path(hub.id).exists():
         raise LifelongError(
             f"cannot download source '{name}': there is a folder '{hub.id}' here, which would be mistaken for the data set; start elsewhere"
         )
+    require_extra("hub", PACKAGES, f"downloading source '{name}' ({hub.id})", "or give its files with --data DIR")
     try:
         _knock(hub.id)
         splits = _load(name, hub)

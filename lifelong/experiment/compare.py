@@ -10,7 +10,7 @@ from lifelong.settings.run import Environment, RunConfig
 
 
 def compare(
-    configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1
+    configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1, engine: str = "local"
 ) -> list[dict[str, Any]]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
 
@@ -19,18 +19,20 @@ def compare(
         out: the folder of the comparison.
         environment: where data, weights and the device are.
         progress: is told what happens; None: nobody.
-        workers: how many runs go on at once; see `lifelong.experiment.sweep`.
+        workers: how many runs are under way at once.
+        engine: name of the engine that carries them out; see `lifelong.experiment.engine`.
 
     Raises:
-        LifelongError: as `run`.
+        SweepError: runs have failed; see `lifelong.experiment.sweep`.
     """
     listener = progress or Observer()
 
     def begin(position: int) -> Observer:
-        return listener if workers == 1 else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
+        in_turn = (workers, engine) == (1, "local")
+        return listener if in_turn else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
 
     planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]
-    summaries = dict(sweep(planned, environment, workers, begin))
+    summaries = dict(sweep(planned, environment, workers, begin, engine))
     return [summaries[position] for position in range(len(configs))]
 
 

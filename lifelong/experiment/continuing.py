@@ -32,9 +32,9 @@ from lifelong.experiment.runner import Runner
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.schema import hold
 from lifelong.experiment.tuning import check_tuning
+from lifelong.json_files import read_record, write_record
 from lifelong.opening import MOST_SETTINGS, read_json
 from lifelong.settings.run import Environment
-from lifelong.storage import read_record, write_record
 from lifelong.streams.build import SpecStream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.leakage import Contents, Learned

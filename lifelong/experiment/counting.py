@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from lifelong.experiment.console import make_console
+from lifelong.words import duration
 
 Item = TypeVar("Item")
 
@@ -49,15 +50,6 @@ def along(items: Iterable[Item], total: int, what: str = "tasks") -> Iterator[It
         for done, item in enumerate(items):
             tell(float(done))
             yield item
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: "4 s", "2 min 05 s", "3 h 07 min"."""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, over = divmod(whole, 60)
-    return f"{minutes} min {over:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def rest(done: int | float, total: int, seconds: float) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.schema import epochs_of
-from lifelong.storage import Lines, Seal, as_lines, read_lines, write_text
+from lifelong.json_files import Lines, as_lines, read_lines
+from lifelong.storage import Seal, write_text
 from lifelong.training.stages import Epoch
 
 DIGITS = 6

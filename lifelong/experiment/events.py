@@ -11,14 +11,13 @@ import math
 import time
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from lifelong.errors import LifelongError
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.metrics import average_forgetting, average_performance
+from lifelong.extras import require_extra
 from lifelong.storage import write_bytes
 
 FOLDER = "tensorboard"
@@ -33,8 +32,7 @@ def check_tensorboard() -> None:
     Raises:
         LifelongError: the package tensorboard is not there.
     """
-    if find_spec("tensorboard") is None:
-        raise LifelongError("--tensorboard needs the package tensorboard: pip install lifelong[tensorboard]; or leave the flag out")
+    require_extra("tensorboard", ("tensorboard",), "--tensorboard", "or leave the flag out")
 
 
 def write_events(run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:

@@ -83,5 +83,12 @@ class Observer:
             accuracy: row i: accuracies, in [0, 1], on tasks 0..i after task i was learned.
         """
 
+    def run_failed(self, failure: str) -> None:
+        """Hear that one of the runs of a sweep has failed, while the others go on.
+
+        Args:
+            failure: why, in one line.
+        """
+
     def run_finished(self, summary: dict[str, Any]) -> None:
         """Hear that the last task has been learned, now or, where no run was started, before."""

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from lifelong.errors import one_line
 from lifelong.experiment.console import make_console
-from lifelong.experiment.counting import LINE_EVERY, duration, rest
+from lifelong.experiment.counting import LINE_EVERY, rest
 from lifelong.experiment.observer import Observer
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
+from lifelong.words import duration
 
 QUIET = 30.0
 """Seconds between two lines about one of very many runs."""
@@ -145,6 +146,11 @@ class ConsoleProgress(Observer):
         """See `Observer.note`."""
         self._say(f"note: {text}")
 
+    def run_failed(self, failure: str) -> None:
+        """See `Observer.run_failed`."""
+        self.close()
+        self._say(f"this run has failed, and the others go on: {failure}")
+
     def run_finished(self, summary: dict[str, Any]) -> None:
         """See `Observer.run_finished`."""
         self.close()
@@ -250,6 +256,10 @@ class Heartbeat(Observer):
         """See `Observer.advance`."""
         self._beat(_part_words(done, total, self._clock() - self._phase_began))
 
+    def run_failed(self, failure: str) -> None:
+        """See `Observer.run_failed`."""
+        self._say(f"this run has failed, and the others go on: {failure}")
+
     def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         now = self._clock()
@@ -301,7 +311,8 @@ class _Lines(Heartbeat):
         self._say(f"note: {text}")
 
     def run_finished(self, summary: dict[str, Any]) -> None:
-        self._say("done" if self._tasks else "finished before, nothing to do")
+        # Told nothing else, it was finished before, or an engine tells only the end.
+        self._say("done" if self._tasks else "finished")
 
 
 def _epoch_words(event: Epoch, seconds: float) -> str:

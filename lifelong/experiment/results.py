@@ -26,22 +26,9 @@ from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
+from lifelong.json_files import as_lines, read_lines, write_record
 from lifelong.opening import MOST_SETTINGS, read_json
-from lifelong.storage import (
-    Seal,
-    Stored,
-    Tree,
-    as_lines,
-    beside,
-    read_lines,
-    read_plain,
-    read_tree,
-    remove,
-    save_tree,
-    sync_folder,
-    write_record,
-    write_text,
-)
+from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_tree, remove, save_tree, sync_folder, write_text
 
 SUMMARY = "summary.json"
 

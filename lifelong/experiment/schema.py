@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from lifelong.errors import DamagedError
-from lifelong.storage import read_record
+from lifelong.json_files import read_record
 
 T = TypeVar("T")
 

@@ -23,13 +23,13 @@ import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lifelong.data.task import Task
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.proposals import propose
+from lifelong.extras import require_extra
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
@@ -155,8 +155,8 @@ def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
     """
     if config.tuning is None:
         return
-    if config.tuning.trials and find_spec("optuna") is None:
-        raise LifelongError("--trials needs Optuna: pip install lifelong[tune]; or list values in --grid and leave --trials out")
+    if config.tuning.trials:
+        require_extra("tune", ("optuna",), "--trials", "or list values in --grid and leave --trials out")
     for name, count in valid.items():
         if not count:
             raise LifelongError(f"{config.stream}: task '{name}' has no validation images to tune by; give it some, or run without --grid")

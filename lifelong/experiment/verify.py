@@ -24,10 +24,11 @@ from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.run import read_config, read_settings
 from lifelong.experiment.runner import digest_modules
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.json_files import read_lines, read_record
 from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import config_toml
 from lifelong.settings.run import Environment
-from lifelong.storage import Stored, read_lines, read_record, read_tree, write_text
+from lifelong.storage import Stored, read_tree, write_text
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import confusion
 from lifelong.training.precision import exact_float32

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
+from lifelong.extras import require_extra
 from lifelong.networks.resnet import ImageNetResNet18
 
 HUB_ID = "timm/resnet18.tv_in1k"
@@ -62,8 +63,11 @@ def fetch() -> Path:
     """Get the weights from the hub, or from its cache on this machine.
 
     Raises:
-        LifelongError: neither has them.
+        LifelongError: neither has them, or the extra `hub` is not installed.
     """
+    require_extra(
+        "hub", ("huggingface_hub",), f"downloading the extractor's weights {HUB_ID}/{HUB_FILE}", "or give a file with --weights FILE"
+    )
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 

@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 from lifelong.errors import LifelongError
 from lifelong.report.canvas import LIGHT
 from lifelong.report.lettering import Face, face
-from lifelong.report.streams import counted, headline, licences, sizes
+from lifelong.report.streams import headline, licences, sizes
 from lifelong.storage import write_file
+from lifelong.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image

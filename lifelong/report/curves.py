@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from lifelong.digests import run_digest
 from lifelong.errors import LifelongError
+from lifelong.json_files import read_lines, read_record
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish
 from lifelong.report.wording import finite
-from lifelong.storage import Seal, read_lines, read_record
+from lifelong.storage import Seal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

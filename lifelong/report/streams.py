@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.report.wording import clean, short
+from lifelong.words import counted
 
 NAME = 28
 """The longest class name that is shown whole in a terminal."""
@@ -18,11 +19,6 @@ MOST_NAMES = 20
 FIRST_NAMES = 10
 
 SPLITS = ("train", "valid", "test")
-
-
-def counted(number: int, thing: str) -> str:
-    """Write a count: ``1 class``, ``10 classes``."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "es" if thing.endswith("s") else "s")
 
 
 def sizes(*tasks: dict[str, Any]) -> str:

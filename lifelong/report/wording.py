@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from lifelong.words import counted
+from lifelong.words import duration as in_words
+
 ABSENT = "–"
 
 LEAST = 0.0005
@@ -63,11 +66,7 @@ def duration(value: Any) -> str:
         return ABSENT
     if number < 59.95:
         return f"{number:.2f} s" if number < 9.995 else f"{number:.1f} s"
-    whole = round(number)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(number / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return in_words(number)
 
 
 def distance(value: Any) -> str:
@@ -146,11 +145,6 @@ def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[f
     """Extract each task's accuracy when just learned, and at the end, from the accuracies after each task."""
     learned = [finite(row[index]) for index, row in enumerate(rows)]
     return learned, [finite(value) for value in rows[-1]] if rows else []
-
-
-def counted(number: int, thing: str) -> str:
-    """Write a count: ``1 cell``, ``3 cells``."""
-    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def sentence(summary: dict[str, Any]) -> str:

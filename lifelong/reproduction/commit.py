@@ -10,12 +10,16 @@ HERE = Path(__file__).resolve().parent.parent
 
 
 @cache
-def commit() -> str:
-    """Return the commit of this library's tree, "-dirty" where tracked code differs from it; without a tree, its version."""
+def commit(below: Path = HERE) -> str:
+    """Return the commit of this library's tree, "-dirty" where tracked code differs from it; without a tree, its version.
+
+    Args:
+        below: the folder whose changes count; by default the library's own.
+    """
     if _git("ls-files", "--error-unmatch", str(HERE / "errors.py")) is None:
         # The installed package may lie inside another repository.
         return f"lifelong-{__version__}"
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", str(HERE))
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", str(below))
     return f"{_git('rev-parse', '--short=12', 'HEAD')}{'-dirty' if changed else ''}"
 
 

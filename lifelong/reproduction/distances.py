@@ -10,6 +10,7 @@ from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
+from lifelong.json_files import read_record, write_record
 from lifelong.methods.registry import known_methods
 from lifelong.report.exports import comma_separated
 from lifelong.report.matrices import distance_heatmap
@@ -21,7 +22,6 @@ from lifelong.reproduction.plan import Choice, check_names, sources_of
 from lifelong.reproduction.write import Part
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import Environment, RunConfig
-from lifelong.storage import read_record, write_record
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lifelong.data.known_sources import KNOWN_SOURCES
 from lifelong.errors import LifelongError, near_miss
-from lifelong.experiment.sweep import check_workers
+from lifelong.experiment.sweep import check_sweep
 from lifelong.report.page import Grid
 from lifelong.report.wording import clean
 from lifelong.reproduction import distances, grids, sweeps
@@ -80,6 +80,7 @@ def make(
     tolerance: float,
     ledger: Path | None = None,
     workers: int = 1,
+    engine: str = "local",
 ) -> Made:
     """Make a table or a figure.
 
@@ -91,21 +92,22 @@ def make(
         say: called with a line of progress.
         tolerance: for AP and AF at the paper's scale; see `Cell.verdict`.
         ledger: to which rows are added; only tables have numbers of the paper.
-        workers: how many runs go on at once; see `lifelong.experiment.sweep`.
+        workers: how many runs are under way at once.
+        engine: name of the engine that carries them out; see `lifelong.experiment.engine`.
 
     Raises:
         LifelongError: something given cannot be used.
     """
     check_what(what)
-    check_workers(workers)
+    check_sweep(workers, engine)
     check_names("without", choice.without, KNOWN_SOURCES, "the known sources")
     if ledger is not None and what not in TABLES:
         raise LifelongError(f"--ledger {ledger}: it is for the numbers of tables, and {what} has none of the paper's")
     if what in distances.MAPS:
         return _map(distances.MAPS[what], choice, out, environment, say)
     if what in sweeps.SWEEPS:
-        return _sweep(sweeps.SWEEPS[what], choice, out, environment, say, workers)
-    return _table(what, choice, out, environment, say, tolerance, ledger, workers)
+        return _sweep(sweeps.SWEEPS[what], choice, out, environment, say, workers, engine)
+    return _table(what, choice, out, environment, say, tolerance, ledger, workers, engine)
 
 
 def check_what(what: str) -> None:
@@ -127,12 +129,13 @@ def _table(
     tolerance: float,
     ledger: Path | None,
     workers: int,
+    engine: str,
 ) -> Made:
     table, outcome = paper_table(name), Outcome()
     jobs = plan(table, choice)
     find_finished(jobs, out, outcome)
     try:
-        run_all(jobs, out, environment, say, outcome, workers)
+        run_all(jobs, out, environment, say, outcome, workers, engine)
     finally:
         # Stopped runs leave their finished numbers, too.
         cells = cells_of(table, choice, jobs, outcome)
@@ -144,12 +147,14 @@ def _table(
     return Made(name, said, tuple(shown), tuple(notes), out / f"{name}.html", tuple(cells), added)
 
 
-def _sweep(sweep: sweeps.Sweep, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None], workers: int) -> Made:
+def _sweep(
+    sweep: sweeps.Sweep, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None], workers: int, engine: str
+) -> Made:
     outcome = Outcome()
     jobs = sweeps.plan_sweep(sweep, choice)
     find_finished(jobs, out, outcome)
     try:
-        run_all(jobs, out, environment, say, outcome, workers)
+        run_all(jobs, out, environment, say, outcome, workers, engine)
     finally:
         part = sweeps.shown(sweep, jobs, outcome, out / "figures")
         said = f"Scale {choice.scale.name}, {choice.scale.about}. The paper's figure shows a trend, not numbers to compare with."

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.data.task import TaskDescription
-from lifelong.experiment.counting import duration
 from lifelong.experiment.progress import QUIET, Heartbeat
 from lifelong.reproduction.plan import Job
+from lifelong.words import duration
 
 Key = tuple[str, ...]
 

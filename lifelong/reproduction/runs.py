@@ -11,7 +11,6 @@ from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import DamagedError, LifelongError, MissingDataError
-from lifelong.experiment.counting import duration
 from lifelong.experiment.derived import known_summary
 from lifelong.experiment.machine import choose_device, machine_name
 from lifelong.experiment.observer import Observer
@@ -23,6 +22,7 @@ from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
 from lifelong.settings.resolve import default_values, flat
 from lifelong.settings.run import Environment
 from lifelong.streams.named_streams import open_stream
+from lifelong.words import duration
 
 COMMITS = "commits.jsonl"
 
@@ -79,7 +79,13 @@ def find_finished(jobs: Sequence[Job], out: Path, outcome: Outcome) -> None:
 
 
 def run_all(
-    jobs: Sequence[Job], out: Path, environment: Environment, say: Callable[[str], None], outcome: Outcome, workers: int = 1
+    jobs: Sequence[Job],
+    out: Path,
+    environment: Environment,
+    say: Callable[[str], None],
+    outcome: Outcome,
+    workers: int = 1,
+    engine: str = "local",
 ) -> None:
     """Run what is not finished. Interrupted at any moment, the same call continues.
 
@@ -89,10 +95,11 @@ def run_all(
         environment: where data, weights and the device are.
         say: called with a line of progress.
         outcome: what is finished (see `find_finished`); is filled, run by run.
-        workers: how many go on at once.
+        workers: how many are under way at once.
+        engine: name of the engine that carries them out; see `lifelong.experiment.engine`.
 
     Raises:
-        LifelongError: as `lifelong.experiment.run.run`, but for images that are not there.
+        SweepError: runs have failed, but for images that are not there; the others are finished.
     """
     waiting = [job for job in jobs if job.folder not in outcome.summaries]
     ready, pixels = _with_images(waiting, environment, say, outcome)
@@ -115,7 +122,7 @@ def run_all(
         parts = pixels[job.config.stream, job.seed]
         return RunHeartbeat(say, "" if workers == 1 else f"run {position + 1}: ", times.of(job, sum(parts)), parts)
 
-    for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin):
+    for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin, engine):
         job = ready[position]
         outcome.summaries[job.folder] = summary
         say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary['ap']:.3f}, {duration(times.end(job, summary))}")

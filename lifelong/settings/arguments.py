@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cache, wraps
 from pathlib import PurePath
 from types import NoneType, UnionType
@@ -12,7 +13,7 @@ from annotated_types import Ge, Le, Lt
 
 from lifelong.errors import LifelongError, of_system
 from lifelong.opening import unusable_name
-from lifelong.settings.fields import check, expected, unboxed
+from lifelong.settings.fields import check, expected, flag, unboxed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,8 +38,8 @@ Count = Annotated[int, Ge(0)]
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of a function strictly against its annotations: types, choices and ranges.
 
-    Numbers, strings, booleans, `Literal`, `Annotated` with bounds, paths, lists of these, mappings, callables and unions are checked;
-    other annotations are not. NumPy numbers become Python numbers.
+    Numbers, strings, booleans, `Literal`, `Annotated` with bounds, paths, lists of these, mappings, callables, dataclasses and unions are
+    checked; other annotations are not. NumPy numbers become Python numbers.
 
     Raises:
         LifelongError: on a call, an argument does not match its annotation; the message names the function, the argument and what is
@@ -71,8 +72,20 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+@cache
+def hints_of(cls: type[Any]) -> Mapping[str, Any]:
+    """Return the annotations of a class with their ranges, by name."""
+    return get_type_hints(cls, include_extras=True)
+
+
 def argument(function: str, name: str, hint: Any, value: Any) -> Any:
     """Check one argument against its annotation.
+
+    Args:
+        function: whose argument it is, for the message; empty: it is a flag.
+        name: of the argument.
+        hint: its annotation.
+        value: what was given.
 
     Raises:
         LifelongError: the argument does not match its annotation.
@@ -80,7 +93,8 @@ def argument(function: str, name: str, hint: Any, value: Any) -> Any:
     try:
         return hold(hint, value)
     except ValueError as error:
-        raise LifelongError(f"{function}: {name} = {_shown(value)}: {error}") from None
+        place = f"{function}: {name} = {_shown(value)}" if function else f"{flag(name)} {_shown(value)}"
+        raise LifelongError(f"{place}: {error}") from None
 
 
 def hold(hint: Any, value: Any) -> Any:
@@ -108,6 +122,8 @@ def hold(hint: Any, value: Any) -> Any:
         return value
     if hint in (int, float, bool, str) or origin in (Annotated, Literal):
         return check(hint, value)
+    if is_dataclass(hint) and isinstance(hint, type) and not isinstance(value, hint):
+        raise ValueError(f"expected {words(hint)}")
     return value
 
 
@@ -128,6 +144,8 @@ def words(hint: Any) -> str:
         return "a dict"
     if origin is Callable:
         return "a function"
+    if is_dataclass(hint):
+        return f"{hint.__name__}(...)"
     return expected(hint) if hint in (int, float, bool, str) or origin in (Annotated, Literal) else getattr(hint, "__name__", str(hint))
 
 

@@ -15,7 +15,7 @@ from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import read_toml
 from lifelong.settings.fields import Setting, check, flag, plain, settings_of, show
 from lifelong.settings.presets import DEFAULT, preset_values
-from lifelong.settings.run import Preset, RunConfig
+from lifelong.settings.run import EnvironmentOptions, Preset, RunConfig
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS, Range, TuningSettings, parts_of, values_of
 
@@ -213,7 +213,9 @@ def _refuse_strangers(
         if item.key in RUN_KEYS or item.key in TUNING_KEYS or item.key in known or item.key in also:
             continue
         name = flag(item.key) if item.file is None else f"{item.file}: '{item.key}'"
-        _refuse(name, item.key, [*RUN_KEYS, *TUNING_KEYS, *known, *also], [method, *compared], methods)
+        # The functions of Python take both hyper-parameters and options of the environment by keyword.
+        options = EnvironmentOptions.__annotations__ if item.file is None else ()
+        _refuse(name, item.key, [*RUN_KEYS, *TUNING_KEYS, *known, *also, *options], [method, *compared], methods)
 
 
 def _refuse(name: str, key: str, known: Iterable[str], mine: Iterable[str], methods: Mapping[str, type[Any]]) -> NoReturn:

@@ -1,4 +1,7 @@
-"""Registries that settings choose from and users can extend: measures, regularizers, allocations, networks and extractors."""
+"""Registries that settings and flags choose from, and that users can extend.
+
+They hold measures, regularizers, allocations, networks, extractors, observers and engines.
+"""
 
 from typing import Any
 
@@ -58,6 +61,12 @@ OBSERVERS: Registry[Any] = Registry(
     Entry("mlflow", "lifelong.experiment.observers:MLflow", "a run of MLflow", ""),
 )
 """Observers that receive the progress of a run; see `lifelong.experiment.observers`."""
+
+ENGINES: Registry[Any] = Registry(
+    "engine",
+    Entry("local", "lifelong.experiment.local:Local", "processes of this machine", ""),
+)
+"""What carries out the runs of a sweep; see `lifelong.experiment.engine`."""
 
 EXTRACTORS: Registry[Any] = Registry(
     "extractor",

@@ -13,11 +13,12 @@ from lifelong.experiment.derived import known_summary
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, run
+from lifelong.json_files import read_lines
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import read_lines, read_tree
+from lifelong.storage import read_tree
 from tests.trees import same
 
 STREAM = """

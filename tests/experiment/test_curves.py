@@ -6,7 +6,8 @@ import pytest
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves
 from lifelong.experiment.results import RunDirectory
-from lifelong.storage import Seal, read_lines
+from lifelong.json_files import read_lines
+from lifelong.storage import Seal
 from lifelong.training.stages import Epoch
 
 

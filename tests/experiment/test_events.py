@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 
@@ -50,9 +51,9 @@ def test_how_the_method_stands_after_a_task():
 
 
 def test_without_the_package_one_line_before_anything_is_written(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(events, "find_spec", lambda name: None)
-    with pytest.raises(LifelongError, match=r"--tensorboard needs the package tensorboard: pip install lifelong\[tensorboard\]"):
-        run(config, tmp_path / "run", Environment(device="cpu", observers=("tensorboard",)))
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(LifelongError, match=r"--tensorboard needs the package tensorboard: pip install 'lifelong\[tensorboard\]'"):
+        run(config, tmp_path / "run", Environment(device="cpu", tensorboard=True))
     assert not (tmp_path / "run").exists()
 
 
@@ -92,7 +93,7 @@ def test_a_run_that_was_learned_without_events_gets_them(config, tmp_path):
     out = tmp_path / "run"
     summary = run(config, out, Environment(device="cpu"))
     assert not (out / "tensorboard").exists()
-    run(config, out, Environment(device="cpu", observers=("tensorboard",)))
+    run(config, out, Environment(device="cpu", tensorboard=True))
     found = scalars(out / "tensorboard/stream")
     assert [step for step, _ in found["AP"]] == [1, 2, 3]
     assert math.isclose(found["AP"][-1][1], summary["ap"], rel_tol=1e-6)

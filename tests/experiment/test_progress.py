@@ -3,10 +3,11 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong.experiment.counting import LINE_EVERY, along, counted, duration
+from lifelong.experiment.counting import LINE_EVERY, along, counted
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.progress import ConsoleProgress, Heartbeat
 from lifelong.training.stages import Epoch
+from lifelong.words import duration
 
 
 class Clock:

@@ -1,5 +1,6 @@
-"""Runs at once: the same numbers as in turn, and no process left behind, however a sweep ends."""
+"""Runs at once: the same numbers as in turn, one that fails stops no other, and no process left behind, however a sweep ends."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,14 +13,19 @@ from typing import Any
 
 import pytest
 
+from lifelong.api import configured, start_comparison
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment.__main__ import main as carry_out
 from lifelong.experiment.compare import compare
+from lifelong.experiment.job import RunJob, RunOutcome, perform_plain
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, read_summary
-from lifelong.experiment.sweep import sweep
+from lifelong.experiment.sweep import SweepError, sweep
+from lifelong.plugins import load_plugin
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.sockets import OBSERVERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.stages import Epoch
 from tests.experiment.kill_driver import STREAM
@@ -84,28 +90,154 @@ def test_at_once_as_in_turn(stream, tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_what_fails_stops_the_others_and_loses_nothing(stream, tmp_path):
+def test_what_fails_stops_no_other(stream, tmp_path):
+    """It is told when it happens, and raised as one line when the others have ended; a later sweep continues."""
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "mine.txt").write_text("mine")
-    planned = [(config(stream, 0, epochs=10_000), tmp_path / "0"), (config(stream, 1), tmp_path / "1"), (config(stream, 2), tmp_path / "2")]
-    with pytest.raises(LifelongError, match="is not empty and holds no run"):
-        dict(sweep(planned, HERE, 2, lambda position: Observer()))
+    planned = [(config(stream, seed), tmp_path / str(seed)) for seed in range(3)]
+    heard: list[str] = []
+
+    class Listening(Observer):
+        def run_failed(self, failure: str) -> None:
+            heard.append(failure)
+
+    found: list[tuple[int, Any]] = []
+    with pytest.raises(SweepError) as caught:
+        found.extend(sweep(planned, HERE, 2, lambda position: Listening()))
+    assert str(caught.value).startswith(f"1 of 3 runs failed, the others are finished: {tmp_path / '1'}: {tmp_path / '1'} is not empty")
+    assert "\n" not in str(caught.value)
+    assert heard == [EMPTY.format(tmp_path / "1")]
+    assert dict(found) == caught.value.summaries == {seed: read_summary(tmp_path / str(seed)) for seed in (0, 2)}
     assert not multiprocessing.active_children()
-    assert not (tmp_path / "2").exists()
+    (tmp_path / "1" / "mine.txt").unlink()
+    assert set(dict(sweep(planned, HERE, 1, lambda position: Observer()))) == {0, 1, 2}
+
+
+EMPTY = "{} is not empty and holds no run; choose another folder with --out"
+
+
+def test_what_is_finished_is_compared_although_another_run_failed(stream, tmp_path, capsys):
+    (tmp_path / "finetune-seed1").mkdir()
+    (tmp_path / "finetune-seed1" / "mine.txt").write_text("mine")
+    with pytest.raises(LifelongError, match="1 of 2 runs failed, the others are finished"):
+        start_comparison([config(stream, seed) for seed in (0, 1)], tmp_path, HERE, progress=False)
+    assert "finetune" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "finetune-seed0" / "report.html").exists()
+
+
+def test_one_line_that_is_that_of_every_run(stream, tmp_path):
+    here = replace(HERE, data=tmp_path / "none")
+    with pytest.raises(SweepError) as caught:
+        compare([replace(config(stream, seed), stream="mnist-svhn") for seed in (0, 1)], tmp_path / "out", here)
+    assert "runs failed" not in str(caught.value)
+
+
+def test_a_bug_stops_no_other_and_keeps_its_traceback(stream, tmp_path):
+    class Failing(Observer):
+        def task_started(self, index: int, name: str) -> None:
+            raise ZeroDivisionError("a bug")
+
+    planned = [(config(stream, seed), tmp_path / str(seed)) for seed in (0, 1)]
+    with pytest.raises(RuntimeError, match=r"(?s)in the run of .*0:\nTraceback.*ZeroDivisionError: a bug"):
+        dict(sweep(planned, HERE, 1, lambda position: Observer() if position else Failing()))
+    assert read_summary(tmp_path / "1")["complete"]
 
 
 def test_a_process_that_dies_is_one_line(stream, tmp_path):
+    """The other run is finished."""
+
     def begin(position: int) -> Observer:
         if position == 1:
             (first,) = multiprocessing.active_children()
             first.kill()
         return Observer()
 
-    planned = [(config(stream, seed, epochs=10_000), tmp_path / str(seed)) for seed in (0, 1)]
+    planned = [(config(stream, seed, epochs=10_000 if seed == 0 else 1), tmp_path / str(seed)) for seed in (0, 1)]
     with pytest.raises(LifelongError, match=r"the process of .*0 has ended with code -9 .*fewer --workers") as caught:
         dict(sweep(planned, HERE, 2, begin))
     assert "\n" not in str(caught.value)
+    assert read_summary(tmp_path / "1")["complete"]
     assert not multiprocessing.active_children()
+
+
+PLUGIN = """
+import lifelong
+
+class Bell(lifelong.Observer):
+    def run_finished(self, summary):
+        print("ding")
+
+lifelong.register_observer("a-bell", Bell)
+"""
+
+
+def test_a_process_loads_the_plugins_of_the_sweep(stream, tmp_path, capfd, monkeypatch):
+    """What a setting or an observer names by a word is registered there, too."""
+    (tmp_path / "a_plugin_of_mine.py").write_text(PLUGIN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    load_plugin(tmp_path / "a_plugin_of_mine.py")
+    try:
+        planned = [(config(stream, seed), tmp_path / str(seed)) for seed in (0, 1)]
+        dict(sweep(planned, replace(HERE, observe=["a-bell"]), 2, lambda position: Observer()))
+        plugin_of_job = RunJob(*planned[0], HERE).plugins
+    finally:
+        OBSERVERS._entries.pop("a-bell")
+        sys.modules.pop("a_plugin_of_mine")
+    assert capfd.readouterr().out == "ding\nding\n"
+    assert plugin_of_job == (tmp_path / "a_plugin_of_mine.py",)
+
+
+@pytest.mark.parametrize("more", [{"preset": "quick", "alpha": 0.25}, {"grid": "lr=0.1,0.2 kd-weight=1", "tolerance": 0.1}])
+def test_a_job_is_plain_data(more, tmp_path):
+    """Through JSON and back: tuning, presets, paths; carried out elsewhere it comes to the same."""
+    resolved = configured("digits?tasks=2", "par", 3, **more)
+    here = Environment(data="some/where", device="cpu", threads=1, observe=["tensorboard"], at_once=3)
+    job = RunJob(resolved, Path("runs/x"), here, folder=tmp_path)
+    again = RunJob.of(json.loads(json.dumps(job.plain())))
+    assert again == job
+    assert again.plain() == job.plain()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "No such file"),
+        ("{", "is not JSON"),
+        ("[]", "describes no job of this version"),
+        ('{"config": {}}', "describes no job of this version"),
+        ('{"config": {}, "environment": {}, "out": "o", "plugins": [], "folder": 3}', "describes no job of this version"),
+        ('{"config": {}, "environment": {}, "out": "o", "plugins": [], "folder": "."}', "no stream given"),
+        (
+            '{"config": {"stream": "digits"}, "environment": {"devise": 1}, "out": "o", "plugins": [], "folder": "."}',
+            "no argument 'devise'",
+        ),
+    ],
+)
+def test_a_file_that_is_no_job_is_one_line(text, line, tmp_path, capsys):
+    file = tmp_path / "job.json"
+    if text is not None:
+        file.write_text(text)
+    assert carry_out([str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("lifelong: ")
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_a_job_elsewhere(stream, tmp_path, capfd):
+    """Relative paths are those of the sweep; a failure is a line and an exit code; a process that died left no outcome."""
+    good, bad = (RunJob(config("three.toml", seed), Path(f"run-{seed}"), HERE, folder=tmp_path) for seed in (0, 1))
+    (tmp_path / "run-1").mkdir()
+    (tmp_path / "run-1" / "mine.txt").write_text("mine")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert good.outcome(tmp_path / "0.json").failure.startswith("the process of run-0 has ended without saying how")
+    codes = [subprocess.run(job.command(tmp_path / f"{job.out}.json"), env=environment).returncode for job in (good, bad)]
+    assert codes == [0, 2]
+    assert capfd.readouterr().err == f"lifelong: {EMPTY.format('run-1')}\n"
+    assert good.outcome(tmp_path / "run-0.json") == RunOutcome(read_summary(tmp_path / "run-0"))
+    assert bad.outcome(tmp_path / "run-1.json") == RunOutcome(None, EMPTY.format("run-1"))
+    assert perform_plain(good.plain()) == {"failure": "", "crash": ""}
+    assert perform_plain(good.plain() | {"plugins": ["none.py"]})["failure"].startswith("--plugin none.py: no Python file")
 
 
 def children(process: int) -> list[int]:

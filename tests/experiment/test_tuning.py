@@ -1,5 +1,6 @@
 """Hyper-parameters chosen task by task: what is chosen, what it may look at, what it costs, and that it can be stopped."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -380,7 +381,7 @@ def test_a_run_that_optuna_tunes_continues(streamed, tmp_path: Path) -> None:
 
 
 def test_without_optuna(streamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifelong.experiment.tuning.find_spec", lambda name: None)
-    with pytest.raises(LifelongError, match=r"pip install lifelong\[tune\]"):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(LifelongError, match=r"pip install 'lifelong\[tune\]"):
         run(config(trials=2), tmp_path / "run", HERE)
     assert not (tmp_path / "run").exists()

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from lifelong.report.streams import class_names, counted, headline, licences, notes, sizes, stream_table
+from lifelong.report.streams import class_names, headline, licences, notes, sizes, stream_table
+from lifelong.words import counted
 
 
 def task(name="one", **changes):

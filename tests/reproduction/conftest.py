@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from lifelong import api
 from lifelong.data.known_sources import CIFAR100
 from lifelong.reproduction.plan import Choice
 from lifelong.reproduction.scales import read_scale
@@ -31,7 +30,7 @@ def _elsewhere(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def place(made_data) -> Environment:
-    return api.environment(made_data, device="cpu", threads=1)
+    return Environment(data=made_data, device="cpu", threads=1)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from lifelong import api
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.reproduction import ledger
@@ -16,6 +15,7 @@ from lifelong.reproduction.paper import paper_table
 from lifelong.reproduction.plan import Choice, Job, plan
 from lifelong.reproduction.runs import finished
 from lifelong.settings.resolve import flat
+from lifelong.settings.run import Environment
 from lifelong.streams.splits import SUPERCLASSES
 
 
@@ -63,7 +63,7 @@ def test_a_table_stopped_and_continued(tiny, place, tmp_path):
 
     # Finished runs need no images: there are none here.
     second = times(tmp_path)
-    nowhere = api.environment(tmp_path / "gone", device="cpu", threads=1)
+    nowhere = Environment(data=tmp_path / "gone", device="cpu", threads=1)
     make("table5", choice, tmp_path, nowhere, said.append, tolerance=TOLERANCE, ledger=book)
     assert times(tmp_path) == second
     assert len(ledger.read(book)) == 6
@@ -78,6 +78,17 @@ def test_runs_at_once(tiny, place, tmp_path):
     again: list[str] = []
     make("table3", choice, tmp_path, place, again.append, tolerance=TOLERANCE, workers=2)
     assert again == ["2 runs: 2 finished before, 0 to do, 0 without their images"]
+
+
+def test_a_run_that_fails_does_not_cost_the_others_their_numbers(tiny, place, tmp_path):
+    (tmp_path / "cifar100-10" / "finetune-seed0").mkdir(parents=True)
+    (tmp_path / "cifar100-10" / "finetune-seed0" / "mine.txt").write_text("mine")
+    said: list[str] = []
+    choice = Choice(tiny.scale, (0,), ("finetune", "lwf"), ("cifar100-10",))
+    with pytest.raises(LifelongError, match=r"1 of 2 runs failed, the others are finished: .*finetune-seed0 is not empty"):
+        make("table3", choice, tmp_path, place, said.append, tolerance=TOLERANCE)
+    assert sorted(bool(row["ours"]) for row in rows_of(tmp_path, "table3")) == [False, False, True, True]
+    assert sum("this run has failed, and the others go on: " in line for line in said) == 1
 
 
 def test_absent_sources_are_missing_and_the_rest_goes_on(tiny, place, tmp_path):
@@ -158,7 +169,7 @@ def test_groups_by_distance(tiny, place, tmp_path):
     assert len(grid.rows) == len({row["group"] for row in rows})
     assert (tmp_path / "figures" / "figure5-cifar100-coarse-seed0.png").is_file()
     said: list[str] = []
-    again = make("figure5", tiny, tmp_path, api.environment(tmp_path / "gone"), said.append, tolerance=TOLERANCE)
+    again = make("figure5", tiny, tmp_path, Environment(data=tmp_path / "gone"), said.append, tolerance=TOLERANCE)
     assert said == []
     assert again.grids == made.grids
 

@@ -45,7 +45,7 @@ def test_a_method_is_judged_by_its_own_runs(tiny, clock):
         "about 34 s left for 1 of 2 runs; how long the methods of the others take is not known yet"
     )
     times.end(made(tiny, "par"), took(3600.0, 50, 50))
-    assert times.left([(par, 100.0), (finetune, 100.0)]) == "about 1 h 00 min left"
+    assert times.left([(par, 100.0), (finetune, 100.0)]) == "about 1 h 01 min left"
 
 
 def test_on_another_stream_the_time_grows_with_the_pixels(tiny, clock):

@@ -3,8 +3,8 @@
 import pytest
 
 from lifelong.errors import LifelongError
-from lifelong.places import environment
 from lifelong.settings.device import parse_device
+from lifelong.settings.run import Environment
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_names(name: str, parsed: tuple[str, int | None]) -> None:
 )
 def test_what_is_no_name(name: str, words: str) -> None:
     """Also where Python gives it, before anything is done."""
-    for take in (parse_device, lambda name: environment(device=name)):
+    for take in (parse_device, lambda name: Environment(device=name)):
         with pytest.raises(LifelongError) as caught:
             take(name)
         assert str(caught.value).startswith(f"--device {name}: ")

@@ -1,0 +1,54 @@
+"""Carry out the job that a file describes: `python -m lifelong.experiment JOB.json`; see `lifelong.experiment.job`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import LifelongError, of_system
+from lifelong.experiment.job import KEYS, outcome_file, perform_plain
+from lifelong.opening import read_json
+from lifelong.storage import write_text
+from lifelong.training.malloc import keep_freed_memory
+
+
+def main(words: list[str]) -> int:
+    """Carry out a job, write its outcome beside its file, and return the exit code.
+
+    Args:
+        words: the command line: the name of the job's file.
+    """
+    keep_freed_memory()
+    try:
+        file, plain = _read(words)
+        outcome = perform_plain(plain)
+        write_text(outcome_file(file), json.dumps(outcome))
+    except LifelongError as error:
+        outcome = {"failure": str(error), "crash": ""}
+    if outcome["failure"]:
+        print(outcome["crash"] or f"lifelong: {outcome['failure']}", file=sys.stderr)
+    return 0 if not outcome["failure"] else 1 if outcome["crash"] else 2
+
+
+def _read(words: list[str]) -> tuple[Path, dict[str, Any]]:
+    """Return the job's file and what it says.
+
+    Raises:
+        LifelongError: it is not named, cannot be read, or describes no job.
+    """
+    if len(words) != 1:
+        raise LifelongError("usage: python -m lifelong.experiment JOB.json, a file that lifelong.RunJob.command has written")
+    file = Path(words[0])
+    try:
+        plain = read_json(file)
+    except OSError as error:
+        raise of_system(error) from error
+    except ValueError as error:
+        raise LifelongError(f"{file} is not JSON: {error}; write it again with lifelong.RunJob.command") from error
+    if not isinstance(plain, dict) or KEYS.keys() != plain.keys() or not all(isinstance(plain[key], kind) for key, kind in KEYS.items()):
+        raise LifelongError(f"{file} describes no job of this version; write it again with lifelong.RunJob.command")
+    return file, plain
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

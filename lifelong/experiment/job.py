@@ -1,0 +1,170 @@
+"""One run as a job: what to run and where, as plain data that any process can carry out.
+
+In this process a job is carried out by `perform`. In another one, on any machine that has the same files, it is carried out by
+`perform_plain`, which takes and gives plain data, or by the command that `RunJob.command` returns:
+
+    python -m lifelong.experiment JOB.json      # writes JOB.outcome.json beside it; exit code 0: finished, 1: a bug, 2: failed
+
+A job may be carried out again at any time: a finished run is passed over, one that was stopped continues, and the lock of the run's folder
+keeps two processes from working on it at once.
+"""
+
+import json
+import sys
+import traceback
+from contextlib import chdir
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.results import read_summary
+from lifelong.experiment.run import run
+from lifelong.methods.registry import known_methods
+from lifelong.opening import read_json
+from lifelong.plugins import load_plugin, loaded_plugins
+from lifelong.settings.fields import plain
+from lifelong.settings.resolve import RUN_KEYS, flat, resolve
+from lifelong.settings.run import Environment, RunConfig, environment_of
+from lifelong.storage import remove, write_text
+
+KEYS = {"config": dict, "environment": dict, "out": str, "plugins": list, "folder": str}
+"""What the plain form of a job has, and of which type."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What came of a job.
+
+    Attributes:
+        summary: of the finished run; None: it has failed.
+        failure: why it failed, in one line; else empty.
+        crash: the traceback of an error that is a bug of the library or of a plugin; else empty.
+    """
+
+    summary: dict[str, Any] | None
+    failure: str = ""
+    crash: str = ""
+
+    def plain(self) -> dict[str, str]:
+        """Return it as JSON has it, without the summary, which is in the folder of the run."""
+        return {"failure": self.failure, "crash": self.crash}
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A run to carry out.
+
+    Attributes:
+        config: what determines its numbers.
+        out: its run directory.
+        environment: where data, weights and the device are.
+        plugins: Python files that register what it needs; by default those that this process has loaded.
+        folder: the working directory, to which relative paths refer; by default this process's.
+    """
+
+    config: RunConfig
+    out: Path
+    environment: Environment
+    plugins: tuple[Path, ...] = field(default_factory=loaded_plugins)
+    folder: Path = field(default_factory=Path.cwd)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON has it; `RunJob.of` reads it back."""
+        environment = {key: str(value) if isinstance(value, Path) else plain(value) for key, value in asdict(self.environment).items()}
+        places = {"out": str(self.out), "plugins": [str(file) for file in self.plugins], "folder": str(self.folder)}
+        return {"config": flat(self.config), "environment": environment} | places
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "RunJob":
+        """Read back what `plain` returned; the plugins are loaded, because settings may be theirs.
+
+        Raises:
+            LifelongError: a plugin cannot be loaded, or a setting is not valid here.
+        """
+        plugins = tuple(Path(file) for file in plain["plugins"])
+        for file in plugins:
+            load_plugin(file)
+        values = dict(plain["config"])
+        run_values = [values.pop(key, None) for key in RUN_KEYS]
+        methods = {name: entry.settings for name, entry in known_methods().items()}
+        config = resolve(*run_values, None, values, methods=methods, presets=False)
+        options = dict(plain["environment"])
+        at_once = options.pop("at_once", 1)
+        place = replace(environment_of("job", None, options), at_once=at_once)
+        return cls(config, Path(plain["out"]), place, plugins, Path(plain["folder"]))
+
+    def command(self, file: Path) -> list[str]:
+        """Write the job to a file and return the command that carries it out; `outcome` then reads what came of it.
+
+        Args:
+            file: JSON, in a folder that both processes see.
+        """
+        remove(outcome_file(file))
+        write_text(file, json.dumps(self.plain()))
+        return [sys.executable, "-m", "lifelong.experiment", str(file.absolute())]
+
+    def outcome(self, file: Path) -> RunOutcome:
+        """Read what came of the `command`, after its process has ended.
+
+        Args:
+            file: the file that the command was made with.
+        """
+        try:
+            told = read_json(outcome_file(file))
+            return RunOutcome(None if told["failure"] else read_summary(self.folder / self.out), told["failure"], told["crash"])
+        except FileNotFoundError:
+            return RunOutcome(None, ended(self.out, "without saying how"))
+        except LifelongError as error:
+            return RunOutcome(None, str(error))
+
+
+def outcome_file(file: Path) -> Path:
+    """Return the file into which the outcome of a job is written."""
+    return file.with_suffix(".outcome.json")
+
+
+def ended(out: Path, how: str) -> str:
+    """Word the failure of a job whose process has died."""
+    return f"the process of {out} has ended {how} (killed, or out of memory?); run the same command again, with fewer --workers"
+
+
+def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:
+    """Carry out a job in this process. Only what stops the whole process is raised, such as Ctrl-C.
+
+    Args:
+        job: the job.
+        progress: is told how far the run comes; None: nobody.
+    """
+    try:
+        for file in job.plugins:
+            load_plugin(file)
+        return RunOutcome(run(job.config, job.out, job.environment, progress))
+    except LifelongError as error:
+        return RunOutcome(None, str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return RunOutcome(None, str(of_system(error)))
+    except MemoryError:
+        return RunOutcome(None, OUT_OF_MEMORY)
+    except Exception as error:
+        return RunOutcome(None, f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
+
+
+def perform_plain(plain: dict[str, Any]) -> dict[str, str]:
+    """Carry out a job in any process, with plain data in and out, as a cluster sends them.
+
+    Args:
+        plain: as `RunJob.plain` returned it.
+
+    Returns:
+        As `RunOutcome.plain`; the summary is in the folder of the run.
+    """
+    with chdir(plain["folder"]):
+        try:
+            job = RunJob.of(plain)
+        except LifelongError as error:
+            return RunOutcome(None, str(error)).plain()
+        return perform(job).plain()

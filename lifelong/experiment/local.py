@@ -1,0 +1,156 @@
+"""The engine of this machine: runs one after the other, or a few at once, each of these in a process of its own."""
+
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from lifelong.experiment.job import RunJob, RunOutcome, ended, perform
+from lifelong.experiment.observer import Observer
+from lifelong.training.malloc import keep_freed_memory
+from lifelong.training.stages import Epoch
+
+PATIENCE = 5.0
+"""Seconds that a process is given to end before it is killed: what it had learned is on the disk."""
+
+PULSE = 1.0
+"""Seconds between two epochs that a process tells of."""
+
+
+class Local:
+    """Carries out jobs on this machine: in turn in this process, or several at once, each in a process of its own."""
+
+    def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
+        """See `lifelong.experiment.engine.Engine.run`. Of a run in a process of its own, one epoch a second is told."""
+        if workers == 1 or len(jobs) == 1:
+            for position, job in enumerate(jobs):
+                yield position, perform(job, begin(position))
+            return
+        # The device and the data sets in memory are shared by none: a fork of a process with threads is not safe.
+        context = multiprocessing.get_context("spawn")
+        waiting = list(enumerate(jobs))
+        going: dict[Connection, _Worker] = {}
+        try:
+            while waiting or going:
+                while waiting and len(going) < workers:
+                    position, job = waiting.pop(0)
+                    worker = _Worker(context, position, job, begin(position))
+                    going[worker.connection] = worker
+                for connection in wait(list(going)):
+                    worker = going[connection]  # ty: ignore[invalid-argument-type]
+                    outcome = worker.hear()
+                    if outcome is not None:
+                        del going[worker.connection]
+                        worker.end()
+                        yield worker.position, outcome
+        finally:
+            for worker in going.values():
+                worker.stop()
+            for worker in going.values():
+                worker.end()
+
+
+class _Worker:
+    """A process with a run under way, seen from the sweep."""
+
+    def __init__(self, context: Any, position: int, job: RunJob, listener: Observer) -> None:
+        self.position, self._out, self._listener = position, job.out, listener
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def hear(self) -> RunOutcome | None:
+        """Hear what the process says next, and tell the listener; return the outcome once it comes, or the process has died."""
+        try:
+            word, told = self.connection.recv()
+        except EOFError:
+            self._process.join()
+            return RunOutcome(None, ended(self._out, f"with code {self._process.exitcode}"))
+        if word == "outcome":
+            return told
+        getattr(self._listener, word)(*told)
+        return None
+
+    def stop(self) -> None:
+        """Ask the process to end."""
+        self._process.terminate()
+
+    def end(self) -> None:
+        """Wait until it has ended."""
+        self._process.join(PATIENCE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self.connection.close()
+
+
+def _work(connection: Connection, job: RunJob) -> None:
+    """Work as a process of its own."""
+    # Ctrl-C reaches all processes of a terminal; the sweep says when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
+    keep_freed_memory()
+    connection.send(("outcome", perform(job, _Teller(connection))))
+
+
+def _end_with_the_sweep(parent: Any) -> None:
+    """Leave no process behind when the sweep is killed."""
+    parent.join()
+    os._exit(1)
+
+
+class _Teller(Observer):
+    """Tells the sweep how far its run has come."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._told = -math.inf
+
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        """See `Observer.run_started`."""
+        self._connection.send(("run_started", (stream, method, tasks, done)))
+
+    def task_started(self, index: int, name: str) -> None:
+        """See `Observer.task_started`."""
+        self._connection.send(("task_started", (index, name)))
+
+    def candidate(self, number: int, count: int, values: dict[str, Any]) -> None:
+        """See `Observer.candidate`."""
+        self._connection.send(("candidate", (number, count, values)))
+
+    def phase(self, name: str) -> None:
+        """See `Observer.phase`."""
+        self._connection.send(("phase", (name,)))
+
+    def epoch(self, event: Epoch) -> None:
+        """See `Observer.epoch`."""
+        self._now_and_then("epoch", event)
+
+    def advance(self, done: int, total: int) -> None:
+        """See `Observer.advance`."""
+        self._now_and_then("advance", done, total)
+
+    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+        """See `Observer.task_finished`."""
+        self._connection.send(("task_finished", (index, record, accuracy)))
+
+    def note(self, text: str) -> None:
+        """See `Observer.note`."""
+        self._connection.send(("note", (text,)))
+
+    def run_finished(self, summary: dict[str, Any]) -> None:
+        """See `Observer.run_finished`."""
+        self._connection.send(("run_finished", (summary,)))
+
+    def _now_and_then(self, word: str, *told: Any) -> None:
+        """Tell what happens often, unless something of the kind has just been told."""
+        now = time.monotonic()
+        if now - self._told >= PULSE:
+            self._told = now
+            self._connection.send((word, told))
