@@ -472,7 +472,7 @@ def distances(
         hyper_parameters: settings of PAR.
 
     Returns:
-        "tasks" (names), "raw" (row i, column j: distance of task i to the earlier task j, Eq. 4), "decisions", ...
+        "tasks" (names), "divergences" (row i, column j: of task i from the earlier task j, Eq. 4), "decisions", ...
 
     Raises:
         LifelongError: an argument is not usable.
@@ -490,13 +490,13 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
     with as_found():  # imports draw random numbers, too
         from lifelong.experiment.distances import distances as measure_distances
-        from lifelong.report.figures import distance_heatmap
+        from lifelong.report.figures import divergence_heatmap
         from lifelong.storage import write_text
 
         with _listener(progress) as listener:
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
             write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
-            distance_heatmap(result, out / "distances.png")
+            divergence_heatmap(result, out / "distances.png")
     return result
 
 

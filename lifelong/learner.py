@@ -17,7 +17,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.taskfree import Inference, Shown, recognize
+from lifelong.experiment.task_agnostic import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
 from lifelong.places import Device, Place, environment
 from lifelong.settings.arguments import Threads, checked

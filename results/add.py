@@ -19,7 +19,7 @@ from lifelong.reproduction.commit import commit
 
 COLUMNS = (
     *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
-    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_free_ap"),
+    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_agnostic_ap"),
 )
 
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
     """Return the row of one run."""
-    free = summary.get("task_free") or {}
+    free = summary.get("task_agnostic") or {}
     decisions = Counter(task["decision"] for task in summary["tasks"] if task["decision"])
     return {
         "stream": summary["stream"],
@@ -70,7 +70,7 @@ def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
         "torch": summary["torch"],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "routing": f"{free['mean_routing']:.4f}" if free else "",
-        "task_free_ap": f"{free['mean_accuracy']:.4f}" if free else "",
+        "task_agnostic_ap": f"{free['mean_accuracy']:.4f}" if free else "",
     }
 
 

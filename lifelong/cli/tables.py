@@ -14,7 +14,7 @@ from lifelong.settings.fields import show_default
 
 
 def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
-    """Print the result of a run: distances, if any, tasks, and totals."""
+    """Print the result of a run: divergences, if any, tasks, and totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
     from lifelong.report.wording import without_names
@@ -93,10 +93,10 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
 
 
 def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
-    """Print the distance matrix and the decisions."""
-    from lifelong.report.tables import decision_table, distance_table
+    """Print the divergences and the decisions."""
+    from lifelong.report.tables import decision_table, divergence_table
 
-    console.print(distance_table(result))
+    console.print(divergence_table(result))
     console.print(decision_table(result))
     for note in result.get("notes", ()):
         _say(console, one_line(f"note: {note}"))
@@ -104,21 +104,21 @@ def print_distances(console: Console, result: dict[str, Any], figure: Path) -> N
 
 
 def _print_tasks(console: Console, summary: dict[str, Any]) -> None:
-    from lifelong.report.tables import distance_table, task_table
+    from lifelong.report.tables import divergence_table, task_table
 
-    if any(task.get("distances") for task in summary["tasks"]):
-        console.print(distance_table(_distances(summary)))
+    if any(task.get("divergences") for task in summary["tasks"]):
+        console.print(divergence_table(_divergences(summary)))
     console.print(task_table(summary))
 
 
-def _distances(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the distances of a run in the form of `lifelong.api.distances`."""
+def _divergences(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the divergences of a run in the form of `lifelong.api.distances`."""
     tasks = summary["tasks"]
     return {
         "stream": summary["stream"],
         "seed": summary["seed"],
         "tasks": [task["name"] for task in tasks],
-        "raw": [task.get("distances") or [None] * index for index, task in enumerate(tasks)],
+        "divergences": [task.get("divergences") or [None] * index for index, task in enumerate(tasks)],
         "extractor": summary.get("extractor"),
     }
 

@@ -30,7 +30,7 @@ def distances(
         progress: is told what happens; None: nobody.
 
     Returns:
-        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `raw` (row i: Eq. 4 from task i to each task before it),
+        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: Eq. 4 of task i from each task before it),
         `decisions` (one per task, all that was held against the thresholds), `groups` (task indices), `notes`.
 
     Raises:
@@ -54,7 +54,7 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
         progress.phase("distances")
         with exact_float32(device):
             decision = relatedness.assess(task, extractor)
-        if decision.action == "reuse-expert":
+        if decision.decision == "reuse-expert":
             assert decision.group is not None
             relatedness.groups.join(decision.group, len(task.train))
         else:
@@ -70,7 +70,7 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
         "alpha": settings.alpha,
         "beta": settings.beta,
         "tasks": names,
-        "raw": [decision["divergences"] for decision in decisions],
+        "divergences": [decision["divergences"] for decision in decisions],
         "decisions": decisions,
         "groups": relatedness.groups.members,
         "notes": [*notes, *warnings, *as_notes(data_check(stream))],

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.records.renames import renamed, renamed_state
 from lifelong.storage import (
     Seal,
     Stored,
@@ -288,7 +290,7 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        return self._stored(lambda: read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None))
+        return self._stored(lambda: _current(read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None)))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -310,7 +312,7 @@ class RunDirectory:
             LifelongError: it is not there.
         """
         seal = self.seal
-        return read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required)
+        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required))
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
@@ -423,12 +425,18 @@ class RunDirectory:
             wrong[SUMMARY] = ""
         wanted = _lines(entries, accuracy)
         lines = read_lines(self.results, self.seal)
+        found = [renamed("task", line) for line in lines.found]
         if not lines.whole:
             wrong[self.results.name] = "results.jsonl was damaged"
-        elif lines.found != wanted:
-            early = _early(lines.found, [line.get("accuracy") for line in lines.found], entries, accuracy)
+        elif found != wanted:
+            early = _early(found, [line.get("accuracy") for line in found], entries, accuracy)
             wrong[self.results.name] = "" if early else "results.jsonl is not what the run's state says"
         return there, wrong
+
+
+def _current(stored: Stored) -> Stored:
+    """Return a state under the names of this version."""
+    return replace(stored, tree=renamed_state(stored.tree))
 
 
 def _early(tasks: Any, rows: Any, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> bool:

@@ -34,7 +34,7 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, plain, read_summary
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
-from lifelong.experiment.taskfree import Shown, judge_task_free
+from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
 from lifelong.experiment.tuning import tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
@@ -391,9 +391,9 @@ class Runner:
             "peak_device_memory_bytes": peak_device_memory(self.device),
             "notes": self._all_notes(),
             "complete": len(self.entries) >= len(self.stream),
-        } | self._task_free()
+        } | self._task_agnostic()
 
-    def _task_free(self) -> dict[str, Any]:
+    def _task_agnostic(self) -> dict[str, Any]:
         """How well the learned stream is known without task names; nothing before its end, or where a task's images are not here."""
         if len(self.entries) != len(self.stream):
             return {}
@@ -405,9 +405,10 @@ class Runner:
         total = sum(entry["test"] for entry in self.entries)
         show = self._shown if several else None
         try:
-            return {"task_free": judge_task_free(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))}
+            found = judge_task_agnostic(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))
         except AbsentTaskError:
             return {}
+        return {"task_agnostic": found}
 
     def _shown(self, index: int) -> Shown:
         """Return the test images of a task in the size of every task's."""

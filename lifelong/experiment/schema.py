@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from lifelong.errors import DamagedError
+from lifelong.records.renames import renamed
 from lifelong.storage import read_record
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ class LearnedTask(Kept):
     seconds_by_phase: dict[str, Number] | None = None
     decision: str | None = None
     expert: Count | None = None
-    distances: list[Number] | None = None
+    divergences: list[Number] | None = None
     group_distances: list[Number] | None = None
     alpha: Number = None
     beta: Number = None
@@ -98,7 +99,7 @@ class LearnedTask(Kept):
         return self
 
 
-class TaskFree(Kept):
+class TaskAgnostic(Kept):
     """How well a stream is known without the names of its tasks."""
 
     by: str | None = None
@@ -147,7 +148,7 @@ class Summary(Kept):
     peak_memory_bytes: Count | None = None
     peak_device_memory_bytes: Count | None = None
     notes: list[str] | None = None
-    task_free: TaskFree | None = None
+    task_agnostic: TaskAgnostic | None = None
     tuning: dict[str, Number] | None = None
 
     @model_validator(mode="after")
@@ -247,6 +248,8 @@ def read_held(file: Path, kind: Kind) -> tuple[dict[str, Any], bool]:
         LifelongError: it cannot be read.
     """
     record, checked = read_record(file)
+    # Digests are of the record as it was written: new names come after they were checked.
+    record = renamed("summary", record) if kind == "summary" else record
     try:
         return hold(kind, record), checked
     except ValueError as error:

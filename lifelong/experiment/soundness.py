@@ -57,7 +57,7 @@ class _Entry(TypedDict):
     seconds: Seconds
     decision: str | None
     expert: Count | None
-    distances: list[float]
+    divergences: list[float]
     group_distances: list[float]
     alpha: float | None
     beta: float | None

@@ -33,6 +33,7 @@ from lifelong.experiment.proposals import propose
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
+from lifelong.records.renames import renamed
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree, remove
 from lifelong.training.examples import evaluate
@@ -218,7 +219,7 @@ def _keep(config: RunConfig, trials: list[Trial], chosen: int, stored: Tree, con
     method = method_with(config, trials[chosen].values)
     restore(method, stored["method"], context.device, _state(context.folder, chosen))
     method.attach_extractor(context.extractor)
-    record = LearnRecord(**stored["record"])
+    record = LearnRecord(**renamed("task", stored["record"]))
     seconds, epochs = sum(trial.seconds for trial in trials), sum(trial.epochs for trial in trials)
     record.seconds["tune"] = seconds - sum(record.seconds.values())
     record.hyperparameters = trials[chosen].values | record.hyperparameters

@@ -95,9 +95,9 @@ class LearnRecord:
     Attributes:
         decision: "search", "reuse-cell" or "reuse-expert"; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
-        distances: Eq. 4 to each earlier task; empty if none was measured.
+        divergences: Eq. 4 from each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
-        alpha, beta: the thresholds that the distances were compared with.
+        alpha, beta: the thresholds that the group distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
         genotype: the cell of the expert, as text that can be pasted back.
@@ -112,7 +112,7 @@ class LearnRecord:
 
     decision: str | None = None
     expert: int | None = None
-    distances: list[float] = field(default_factory=list)
+    divergences: list[float] = field(default_factory=list)
     group_distances: list[float] = field(default_factory=list)
     alpha: float | None = None
     beta: float | None = None

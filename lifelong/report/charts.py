@@ -79,10 +79,10 @@ def _parameters(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> Non
     if len(tasks) > 1:
         _bars(frame, held, [0.0] * len(tasks), theme.faint, "held before")
     for place, below, more, task in zip(places, held, added, tasks, strict=True):
-        action = task.get("decision")
-        label = None if action in seen else f"added: {drawable(action)}" if action else "added"
-        frame.bar(place, more, bottom=below, color=theme.decision(action), width=_bar_width(len(tasks)), label=label)
-        seen.add(action)
+        decided = task.get("decision")
+        label = None if decided in seen else f"added: {drawable(decided)}" if decided else "added"
+        frame.bar(place, more, bottom=below, color=theme.decision(decided), width=_bar_width(len(tasks)), label=label)
+        seen.add(decided)
     _task_axis(frame, len(tasks), "task", theme)
     _headings(frame, "Parameters", unit, theme)
     _legend(frame, theme, outside=True)

@@ -72,7 +72,7 @@ FIGURES: Registry[ReportFigure] = Registry(
     "figure",
     Entry("accuracy", "lifelong.report.gallery:ACCURACY", "the accuracies as a heat map", ""),
     Entry("stream", "lifelong.report.gallery:STREAM", "the accuracy over the stream", ""),
-    Entry("distances", "lifelong.report.gallery:DISTANCES", "the distances between tasks", ""),
+    Entry("distances", "lifelong.report.gallery:DISTANCES", "the divergences between tasks", ""),
     Entry("groups", "lifelong.report.gallery:GROUPS", "experts with their tasks", ""),
     Entry("curves", "lifelong.report.gallery:CURVES", "training curves", ""),
     Entry("cost", "lifelong.report.gallery:COST", "parameters and seconds of each task", ""),
@@ -94,9 +94,9 @@ STREAM = ReportFigure(
 )
 DISTANCES = ReportFigure(
     "distances",
-    "heat map of the distances from each task to each earlier one, coloured by the thresholds, with each task's decision next to its row",
-    lambda summary, epochs: any(task.get("distances") for task in summary["tasks"]),
-    lambda summary, epochs, path, theme: figures.distance_heatmap(summary, path, theme=theme),
+    "heat map of the divergences of each task from each earlier one, coloured by the thresholds, with each task's decision next to its row",
+    lambda summary, epochs: any(task.get("divergences") for task in summary["tasks"]),
+    lambda summary, epochs, path, theme: figures.divergence_heatmap(summary, path, theme=theme),
 )
 GROUPS = ReportFigure(
     "groups",
@@ -199,7 +199,7 @@ def made_summary() -> Summary:
             "parameters_added": 100 * index,
             "decision": "search" if index == 0 else "reuse-expert",
             "expert": 0,
-            "distances": [0.1] * index,
+            "divergences": [0.1] * index,
             "group_distances": [0.1] if index else [],
             "alpha": 0.5,
             "beta": 0.75,

@@ -113,10 +113,10 @@ def _label(index: int, tasks: list[dict[str, Any]]) -> str:
 def _legend(tasks: list[dict[str, Any]], theme: Theme) -> list[Any]:
     """Make the legend of the colours in use, from the origin."""
     shapes, left = [], 0.0
-    for action, words in MEANINGS.items():
-        if any(kind(task) == action for task in tasks):
+    for decided, words in MEANINGS.items():
+        if any(kind(task) == decided for task in tasks):
             size = width(words, LETTERS) + 0.18
-            shapes.append(Box(left + size / 2, CHIP / 2, size, CHIP, words, LETTERS, theme.muted, theme.decision(action), theme.paper))
+            shapes.append(Box(left + size / 2, CHIP / 2, size, CHIP, words, LETTERS, theme.muted, theme.decision(decided), theme.paper))
             left += size + GAP
     return shapes
 

@@ -17,7 +17,6 @@ from lifelong.report.wording import (
     accuracy,
     clean,
     decision,
-    distance,
     duration,
     finite,
     learned_and_now,
@@ -27,6 +26,7 @@ from lifelong.report.wording import (
     sentence,
     short,
     size,
+    three_digits,
     without_names,
 )
 
@@ -115,7 +115,7 @@ def _overview(summary: dict[str, Any]) -> Grid:
 
 
 def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    known = sorted((value, other) for other, item in enumerate(task.get("distances") or []) if (value := finite(item)) is not None)
+    known = sorted((value, other) for other, item in enumerate(task.get("divergences") or []) if (value := finite(item)) is not None)
     chosen = ", ".join(f"{clean(key)} {in_words(value)}" for key, value in (task.get("hyperparameters") or {}).items())
     phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.get("seconds_by_phase") or {}).items() if seconds)
     parts = [
@@ -131,16 +131,16 @@ def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict
         "kind": kind if kind in ("search", "reuse-cell", "reuse-expert") else "undecided",
         "decision": decision(task) if kind else "trained",
         "reason": clean(task.get("reason") or ""),
-        "groups": ", ".join(distance(value) for value in task.get("group_distances") or []),
+        "groups": ", ".join(three_digits(value) for value in task.get("group_distances") or []),
         "scale": _scale(task),
         "cost": "; ".join(parts) + ".",
         "candidates": Grid(*candidate_rows(task)) if task.get("tuning") else None,
         "majority": accuracy((task.get("judged") or {}).get("majority")),
         "answers": _answers(task),
         "classes": [clean(name) for name in task.get("classes") or []],
-        "distances": Grid(
-            ["to task, nearest first", "distance"],
-            [[f"{other + 1} · {clean(tasks[other]['name'])}", distance(value)] for value, other in known[:NEAR]],
+        "divergences": Grid(
+            ["from task, nearest first", "divergence"],
+            [[f"{other + 1} · {clean(tasks[other]['name'])}", three_digits(value)] for value, other in known[:NEAR]],
         )
         if known
         else None,

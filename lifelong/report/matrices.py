@@ -55,8 +55,8 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
     return finish(drawing, path)
 
 
-def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """Draw the distances from each task to every earlier one, coloured by threshold, next to the decisions.
+def divergence_heatmap(result: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+    """Draw the divergences of each task from every earlier one, coloured by threshold, next to the decisions.
 
     Args:
         result: of `lifelong.experiment.distances`, or the summary of one run.
@@ -71,9 +71,9 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
     # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
     _draw(frame, rows, lambda row, value: _shade(value, *thresholds[row]), _compact, theme)
     frame.set_xlabel(
-        "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
+        "divergence from task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
     )
-    frame.set_title("Distances and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
+    frame.set_title("Divergences and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     _decisions(frame, tasks, theme)
     _band_legend(drawing, frame, thresholds, theme)
     return finish(drawing, path)
@@ -81,14 +81,14 @@ def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme:
 
 def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, list[tuple[float, float]]]:
     """Extract the records of the tasks, the lower triangle of Eq. 4, and each task's thresholds from a summary or from `distances`."""
-    if "raw" in result:
+    if "decisions" in result:
         decisions = result.get("decisions") or [{}] * len(result["tasks"])
         tasks = [{**record, "name": name} for name, record in zip(result["tasks"], decisions, strict=True)]
-        rows = [list(row[:index]) for index, row in enumerate(result["raw"])]
+        rows = [list(row[:index]) for index, row in enumerate(result["divergences"])]
         records = [result | record for record in decisions]
     else:
         tasks = result["tasks"]
-        rows = [list(task.get("distances") or []) for task in tasks]
+        rows = [list(task.get("divergences") or []) for task in tasks]
         records = tasks
     return tasks, [[finite(value) for value in row] for row in rows], _thresholds(records)
 

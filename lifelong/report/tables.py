@@ -15,7 +15,6 @@ from lifelong.report.wording import (
     against_thresholds,
     clean,
     decision,
-    distance,
     duration,
     kind,
     learned_and_now,
@@ -23,6 +22,7 @@ from lifelong.report.wording import (
     short,
     size,
     spread,
+    three_digits,
     threshold_words,
 )
 
@@ -30,7 +30,7 @@ NAME = 28
 """The longest name that is shown whole in a terminal."""
 
 MATRIX = 10
-"""The most tasks whose distances are printed as a matrix; beyond, each task's nearest ones."""
+"""The most tasks whose divergences are printed as a matrix; beyond, each task's nearest ones."""
 
 
 def task_table(summary: dict[str, Any]) -> Table:
@@ -104,15 +104,15 @@ def grid_table(title: str, grid: Grid) -> Table:
     return table
 
 
-def distance_table(result: dict[str, Any]) -> Table:
-    """Make a table of the distances of Eq. 4 from each task to every earlier one.
+def divergence_table(result: dict[str, Any]) -> Table:
+    """Make a table of the divergences (Eq. 4) of each task from every earlier one.
 
     Args:
         result: of `lifelong.experiment.distances`, or what a run gives of the same form.
     """
-    names, rows = result["tasks"], result["raw"]
+    names, rows = result["tasks"], result["divergences"]
     few = len(names) <= MATRIX
-    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}: distances")
+    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}: divergences")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if few:
@@ -122,7 +122,7 @@ def distance_table(result: dict[str, Any]) -> Table:
         table.add_column("nearest tasks", overflow="fold")
     for index, name in enumerate(names):
         row = list(rows[index][:index])
-        cells = [distance(value) for value in row] if few else [_nearest_tasks(row)]
+        cells = [three_digits(value) for value in row] if few else [_nearest_tasks(row)]
         cells += [""] * (len(names) - 1 - len(cells)) if few else []
         table.add_row(str(index + 1), _name(name), *cells)
     return table
@@ -154,7 +154,7 @@ def _thresholds(tasks: list[dict[str, Any]]) -> str:
 
 def _nearest_tasks(row: list[Any]) -> str:
     near = sorted((value, index) for index, value in enumerate(row) if value is not None)[:3]
-    return ", ".join(f"{index + 1}: {distance(value)}" for value, index in near)
+    return ", ".join(f"{index + 1}: {three_digits(value)}" for value, index in near)
 
 
 def _name(name: str) -> Text:

@@ -70,8 +70,8 @@ def duration(value: Any) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def distance(value: Any) -> str:
-    """Write a distance with about three digits, so that 0.312 and 48.1 are equally readable."""
+def three_digits(value: Any) -> str:
+    """Write a divergence or a distance with about three digits, so that 0.312 and 48.1 are equally readable."""
     number = finite(value)
     if number is None:
         return ABSENT
@@ -114,10 +114,10 @@ def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
     if value is None:
         return ABSENT
     if alpha is not None and value <= alpha:
-        return f"{distance(value)} ≤ α" + (f" {alpha:g}" if values else "")
+        return f"{three_digits(value)} ≤ α" + (f" {alpha:g}" if values else "")
     if beta is not None:
-        return f"{distance(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
-    return distance(value)
+        return f"{three_digits(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
+    return three_digits(value)
 
 
 def threshold_words(values: Iterable[float]) -> str:
@@ -128,7 +128,7 @@ def threshold_words(values: Iterable[float]) -> str:
 
 def kind(record: dict[str, Any]) -> str | None:
     """ "search", "reuse-cell", "reuse-expert", or None: of a task's record, or of a decision without a run."""
-    return record.get("decision") or record.get("action")
+    return record.get("decision")
 
 
 def decision(record: dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def sentence(summary: dict[str, Any]) -> str:
 def _decided(tasks: list[dict[str, Any]]) -> str:
     """Count the cells searched and reused, and the tasks that share an expert; empty without decisions."""
     number = Counter(map(kind, tasks))
-    cells = [(number[action], word) for action, word in (("search", "searched"), ("reuse-cell", "reused")) if number[action]]
+    cells = [(number[decided], word) for decided, word in (("search", "searched"), ("reuse-cell", "reused")) if number[decided]]
     parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
     edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
     if undecided:
@@ -202,7 +202,7 @@ def _known(summary: dict[str, Any]) -> str:
 
 def without_names(summary: dict[str, Any]) -> str:
     """Describe the accuracy without task names; empty for an unfinished run."""
-    found = summary.get("task_free")
+    found = summary.get("task_agnostic")
     if not found:
         return ""
     share, routed = accuracy(found["mean_accuracy"]), percent(found["mean_routing"])

@@ -11,10 +11,11 @@ from lifelong.errors import LifelongError, MissingDataError
 from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
 from lifelong.methods.registry import known_methods
+from lifelong.records.renames import renamed
 from lifelong.report.exports import comma_separated
-from lifelong.report.matrices import distance_heatmap
+from lifelong.report.matrices import divergence_heatmap
 from lifelong.report.page import Grid, Picture
-from lifelong.report.wording import ABSENT, against_thresholds, decision, distance
+from lifelong.report.wording import ABSENT, against_thresholds, decision, three_digits
 from lifelong.reproduction.grids import MISSING
 from lifelong.reproduction.paper import PaperStream
 from lifelong.reproduction.plan import Choice, check_names, sources_of
@@ -108,7 +109,7 @@ def _read(file: Path, config: RunConfig) -> dict[str, Any]:
     wanted = json.loads(json.dumps(flat(config)))
     if result.get("settings") != wanted:
         raise LifelongError(f"{file} holds the distances of other settings; choose another --out, or delete it")
-    return result
+    return renamed("distances", result)
 
 
 def shown(map_: Map, measured: Sequence[Measured], folder: Path) -> list[Part]:
@@ -121,9 +122,9 @@ def _part(map_: Map, one: Measured, folder: Path) -> Part:
     if result is None:
         return Part(title, text=MISSING)
     file = folder / f"{map_.name}-{one.stream.name}-seed{one.seed}.png"
-    picture = Picture.draw(file, lambda path, theme: distance_heatmap(result, path, theme=theme))
-    text = f"{result['stream']}: the last task lies at {distance(first_to_last(result))} (Eq. 4) from the first."
-    return Part(title, _groups(result), picture, f"heat map of the distances between the tasks of {one.stream.label}", text)
+    picture = Picture.draw(file, lambda path, theme: divergence_heatmap(result, path, theme=theme))
+    text = f"{result['stream']}: the last task's divergence from the first is {three_digits(first_to_last(result))} (Eq. 4)."
+    return Part(title, _groups(result), picture, f"heat map of the divergences between the tasks of {one.stream.label}", text)
 
 
 def _groups(result: dict[str, Any]) -> Grid:
@@ -137,13 +138,13 @@ def _groups(result: dict[str, Any]) -> Grid:
 
 
 def first_to_last(result: dict[str, Any]) -> float | None:
-    """Return the distance (Eq. 4) from the last task to the first; None for a single task."""
-    rows = result["raw"]
+    """Return the divergence (Eq. 4) of the last task from the first; None for a single task."""
+    rows = result["divergences"]
     return rows[-1][0] if len(rows) > 1 else None
 
 
 def as_csv(measured: Sequence[Measured], scale: str) -> str:
-    """Return one row per task: its group, and its distances to the first and to the nearest earlier task."""
+    """Return one row per task: its group, and its divergences from the first and from the nearest earlier task."""
     headings = (
         "stream",
         "stream_run",
@@ -166,9 +167,9 @@ def as_csv(measured: Sequence[Measured], scale: str) -> str:
             continue
         groups = {member: number for number, members in enumerate(one.result["groups"]) for member in members}
         for index, name in enumerate(one.result["tasks"]):
-            earlier = one.result["raw"][index][:index]
+            earlier = one.result["divergences"][index][:index]
             near = min(range(index), key=earlier.__getitem__, default=None)
             nearest = (None, None) if near is None else (earlier[near], one.result["tasks"][near])
-            action = one.result["decisions"][index]["action"]
-            rows.append((*head, index + 1, name, groups[index], action, earlier[0] if earlier else None, *nearest, None))
+            decided = one.result["decisions"][index]["decision"]
+            rows.append((*head, index + 1, name, groups[index], decided, earlier[0] if earlier else None, *nearest, None))
     return comma_separated(headings, rows)

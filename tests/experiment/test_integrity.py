@@ -323,7 +323,7 @@ FORGED = {
     "method": "par",
     "version": "9",
     "tasks": [],
-    "task_free": {"routing": [1.0, 1.0]},
+    "task_agnostic": {"routing": [1.0, 1.0]},
     "invented": 1,
 }
 
@@ -338,7 +338,7 @@ def test_a_forged_summary_is_not_believed(base, tmp_path, key):
     change_record(out / "summary.json", **{key: FORGED[key]})
     assert not lifelong.verify(out).sound
     # One that contradicts itself is refused as it is read.
-    malformed = {"tasks": "is not of 0 tasks", "task_free": "field required"}
+    malformed = {"tasks": "is not of 0 tasks", "task_agnostic": "field required"}
     shown = malformed.get(key, r"summary\.json is not what the run's state says")
     with pytest.raises(LifelongError, match=shown):
         read_summaries([out])

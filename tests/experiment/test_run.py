@@ -78,7 +78,7 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
     assert summary["bwt"] == pytest.approx(1.5 * summary["af"])  # three tasks, of which AF counts the last as 0
     assert summary["forgetting"] >= -summary["bwt"] - 1e-9
     assert [task["decision"] for task in summary["tasks"]] == ["search", "search", "reuse-expert"]
-    assert [len(task["distances"]) for task in summary["tasks"]] == [0, 1, 2]
+    assert [len(task["divergences"]) for task in summary["tasks"]] == [0, 1, 2]
     assert summary["parameters"] == sum(task["parameters_added"] for task in summary["tasks"])
     assert summary["memory"]["prototypes"] > 0
     assert summary["seconds"] == pytest.approx(sum(task["seconds"] for task in summary["tasks"]))
@@ -381,8 +381,8 @@ def test_distances_are_those_of_a_run(stream: str, tmp_path: Path) -> None:
     asked = config(stream, "par")
     measured = distances(stream, 0, asked.settings, HERE)
     summary = run(asked, tmp_path / "run", HERE)
-    assert measured["raw"] == [task["distances"] for task in summary["tasks"]]
-    assert [d["action"] for d in measured["decisions"]] == [task["decision"] for task in summary["tasks"]]
+    assert measured["divergences"] == [task["divergences"] for task in summary["tasks"]]
+    assert [d["decision"] for d in measured["decisions"]] == [task["decision"] for task in summary["tasks"]]
     assert measured["groups"] == [[0, 2], [1]]
 
 

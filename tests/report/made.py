@@ -95,8 +95,8 @@ def summary(
 
 
 def _record(index: int, name: str, decides: bool, random: np.random.Generator) -> dict[str, Any]:
-    distances = [float(value) for value in random.gamma(2.0, 0.6, index)] if decides else []
-    groups = [min(value, 1 - math.exp(-2 * value)) for value in distances]
+    divergences = [float(value) for value in random.gamma(2.0, 0.6, index)] if decides else []
+    groups = [min(value, 1 - math.exp(-2 * value)) for value in divergences]
     near = min(groups, default=1.0)
     decision = "reuse-expert" if near <= 0.5 else "reuse-cell" if near <= 0.75 else "search"
     seconds = {
@@ -113,7 +113,7 @@ def _record(index: int, name: str, decides: bool, random: np.random.Generator) -
         "test": 200,
         "decision": decision if decides else None,
         "expert": None,
-        "distances": distances,
+        "divergences": divergences,
         "group_distances": groups,
         "alpha": 0.5 if decides else None,
         "beta": 0.75 if decides else None,
@@ -165,7 +165,7 @@ def distances(tasks: int = 6, names: list[str] | None = None) -> dict[str, Any]:
         "stream": made["stream"],
         "seed": 0,
         "tasks": [record["name"] for record in made["tasks"]],
-        "raw": [record["distances"] + [None] * (tasks - index) for index, record in enumerate(made["tasks"])],
+        "divergences": [record["divergences"] + [None] * (tasks - index) for index, record in enumerate(made["tasks"])],
         "decisions": [_decision(record) for record in made["tasks"]],
         "extractor": "pixels",
         "alpha": 0.5,
@@ -176,4 +176,4 @@ def distances(tasks: int = 6, names: list[str] | None = None) -> dict[str, Any]:
 def _decision(record: dict[str, Any]) -> dict[str, Any]:
     """As `lifelong.relatedness.groups.Decision.as_dict` gives it."""
     kept = {key: record[key] for key in ("group_distances", "alpha", "beta", "reason", "frozen")}
-    return kept | {"action": record["decision"], "group": record["expert"], "divergences": record["distances"]}
+    return kept | {"decision": record["decision"], "group": record["expert"], "divergences": record["divergences"]}

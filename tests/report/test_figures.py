@@ -18,7 +18,7 @@ from lifelong.report.matrices import _mapped, _shade
 from lifelong.report.runs import group
 from lifelong.report.shapes import Box, width
 
-ONE_RUN = [figures.accuracy_matrix, figures.distance_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
+ONE_RUN = [figures.accuracy_matrix, figures.divergence_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
 
 
 def overlap(one, other):
@@ -57,7 +57,7 @@ def test_figures_of_a_method_that_decides_nothing(draw, make_summary):
 
 
 def test_heatmap_of_distances_without_a_run(make_distances):
-    opened(figures.distance_heatmap(make_distances(6)))
+    opened(figures.divergence_heatmap(make_distances(6)))
 
 
 def test_a_theme_changes_the_paper(make_summary):

@@ -155,7 +155,7 @@ def test_unfinished_in_its_first_task(make_summary, tmp_path):
 
 def test_absent_numbers_are_dashes(make_summary, tmp_path):
     summary = make_summary(2, cells=False) | {"ap": float("nan"), "af": None, "peak_memory_bytes": None, "extractor": None}
-    summary["tasks"][1] |= {"distances": [None], "group_distances": [None]}
+    summary["tasks"][1] |= {"divergences": [None], "group_distances": [None]}
     report(tmp_path, summary)
 
 

@@ -52,7 +52,7 @@ def test_size(value, text):
 
 @pytest.mark.parametrize(("value", "text"), [(0.3121, "0.312"), (48.06, "48.1"), (1234.5, "1234"), (-0.05, "-0.050"), (None, "–")])
 def test_distance(value, text):
-    assert wording.distance(value) == text
+    assert wording.three_digits(value) == text
 
 
 def test_spread_is_mean_and_sample_deviation():
@@ -97,7 +97,7 @@ def test_curve_and_ends_of_the_accuracies():
 
 def test_without_task_names():
     found = {"mean_accuracy": 0.6123, "mean_routing": 0.8}
-    line = wording.without_names({"task_free": found})
+    line = wording.without_names({"task_agnostic": found})
     assert "accuracy 0.612" in line
     assert "identified correctly for 80 % of the test images" in line
     assert wording.without_names({}) == ""

@@ -22,7 +22,7 @@ Inference = Literal["auto", "method", "confidence"]
 """How a task is found: by the method's own way, by the confidence of its heads, or by the first of these that it has."""
 
 
-class TaskFree(NamedTuple):
+class TaskAgnostic(NamedTuple):
     """What images are taken for.
 
     Attributes:
@@ -125,7 +125,7 @@ def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
     return stacked / stacked.sum(dim=1, keepdim=True)
 
 
-def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> TaskFree:
+def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> TaskAgnostic:
     """Return what images are taken for: each is answered by its most likely task.
 
     Args:
@@ -138,10 +138,10 @@ def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) 
     for task in tasks.unique().tolist():
         rows = tasks == task
         labels[rows] = method.logits(shown.of(task)[rows], task).argmax(dim=1)
-    return TaskFree(tasks, labels)
+    return TaskAgnostic(tasks, labels)
 
 
-def judge_task_free(
+def judge_task_agnostic(
     method: Method,
     test_split: Callable[[int], Split],
     classes: Sequence[Sequence[str]],
