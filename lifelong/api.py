@@ -13,6 +13,8 @@ from lifelong.errors import LifelongError
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.opening import read_toml
 from lifelong.places import Device, Place, environment
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, Preset, RunConfig
@@ -157,7 +159,7 @@ def run(
     observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Learn a stream with a method, or continue an interrupted call, and write the report.
 
     Args:
@@ -177,7 +179,8 @@ def run(
         progress: True prints progress, False is silent; or a `lifelong.Observer`.
 
     Returns:
-        The content of ``summary.json``: "ap", "af", "parameters", "accuracy", "tasks", ...
+        The content of ``summary.json``: `ap`, `af`, `parameters`, `accuracy`, `tasks`, ... by attribute or by key (``summary["ap"]``);
+        `to_dict` gives plain values.
 
     Raises:
         LifelongError: an argument is not usable; the message says which, and how to fix it.
@@ -205,7 +208,7 @@ def learn(
     tensorboard: bool = False,
     observe: Sequence[str] = (),
     progress: Any = True,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
 
     Args:
@@ -224,7 +227,7 @@ def learn(
     return start_learning(Path(run), task, name, place, progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> RunRecord:
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -261,7 +264,7 @@ def tune(
     observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
-) -> dict[str, Any]:
+) -> RunRecord:
     """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
     Args:
@@ -273,7 +276,7 @@ def tune(
         out, data, weights, device, download, threads, save_every, skip_broken, tensorboard, observe, progress: see `run`.
 
     Returns:
-        As `run`. "tuning" has the cost, and each of "tasks" has its own "tuning": all candidates, and the chosen one.
+        As `run`. `tuning` has the cost, and each of `tasks` has its own `tuning`: all candidates, and the chosen one.
 
     Raises:
         LifelongError: an argument is not usable; the message says which, and how to fix it.
@@ -297,7 +300,7 @@ def to_tune(config: RunConfig) -> RunConfig:
     return config
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
+def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> RunRecord:
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -330,7 +333,7 @@ def compare(
     workers: Workers = 1,
     progress: Any = True,
     **hyper_parameters: Any,
-) -> list[dict[str, Any]]:
+) -> list[RunRecord]:
     """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
     Args:
@@ -368,9 +371,7 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
     return [configured(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
 
 
-def start_comparison(
-    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1
-) -> list[dict[str, Any]]:
+def start_comparison(configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1) -> list[RunRecord]:
     """Run `compare` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -388,7 +389,7 @@ def start_comparison(
 
 
 @checked
-def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, Any]]:
+def finished(runs: Sequence[Place], out: Place | None = None) -> list[RunRecord]:
     """Read the summaries of finished runs, and write their comparison if `out` is given.
 
     Args:
@@ -463,7 +464,7 @@ def distances(
     skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
-) -> dict[str, Any]:
+) -> DistancesRecord:
     """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
     Args:
@@ -472,7 +473,7 @@ def distances(
         hyper_parameters: settings of PAR.
 
     Returns:
-        "tasks" (names), "divergences" (row i, column j: of task i from the earlier task j, Eq. 4), "decisions", ...
+        `tasks` (names), `divergences` (row i, column j: of task i from the earlier task j, Eq. 4), `decisions`, ...
 
     Raises:
         LifelongError: an argument is not usable.
@@ -482,7 +483,7 @@ def distances(
     return measure(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
+def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> DistancesRecord:
     """Run `distances` with resolved arguments."""
     import json
 
@@ -495,7 +496,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
         with _listener(progress) as listener:
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
-            write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
+            write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
             divergence_heatmap(result, out / "distances.png")
     return result
 

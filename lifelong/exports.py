@@ -81,7 +81,7 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
     saved = open_run(run)
     index = saved.task_index(task)
     entry = saved.entries[index]
-    size = entry["image_size"]
+    size = entry.side
     network = TaskNetwork(saved.method, index).eval()
     file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{_plain(task)}{ENDINGS[format]}"
     if out is None:

@@ -73,7 +73,7 @@ class Learner:
     """
 
     def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
-        sizes = [entry["image_size"] for entry in saved.entries]
+        sizes = [entry.side for entry in saved.entries]
         self.tasks: dict[str, tuple[str, ...]] = dict(zip(saved.names, map(saved.classes, range(len(sizes))), strict=True))
         self.image_sizes: dict[str, int] = dict(zip(saved.names, sizes, strict=True))
         self.device = device

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lifelong.experiment.results import RunDirectory, plain
+from lifelong.experiment.results import RunDirectory
+from lifelong.records.base import plain
 from lifelong.storage import _pack, read_lines, read_record, save_tree, write_record
 
 

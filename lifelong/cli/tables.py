@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
 from lifelong.settings.fields import show_default
 
 
-def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
+def print_run(console: Console, summary: RunRecord, report: Path) -> None:
     """Print the result of a run: divergences, if any, tasks, and totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
@@ -28,13 +30,13 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
     _print_place(console, "report", report)
 
 
-def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
+def print_comparison(console: Console, summaries: Sequence[RunRecord], report: Path | None) -> None:
     """Print the tasks of each run that makes decisions, then one table per stream with one row per method."""
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
     for summary in summaries:
-        if any(task.get("decision") for task in summary["tasks"]):
+        if any(task.decision for task in summary.tasks):
             _print_tasks(console, summary)
     streams = by_stream(list(summaries))
     for stream, runs in streams.items():
@@ -92,35 +94,23 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
     )
 
 
-def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
+def print_distances(console: Console, result: DistancesRecord, figure: Path) -> None:
     """Print the divergences and the decisions."""
     from lifelong.report.tables import decision_table, divergence_table
 
     console.print(divergence_table(result))
     console.print(decision_table(result))
-    for note in result.get("notes", ()):
+    for note in result.notes or ():
         _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
 
 
-def _print_tasks(console: Console, summary: dict[str, Any]) -> None:
+def _print_tasks(console: Console, summary: RunRecord) -> None:
     from lifelong.report.tables import divergence_table, task_table
 
-    if any(task.get("divergences") for task in summary["tasks"]):
-        console.print(divergence_table(_divergences(summary)))
+    if any(task.divergences for task in summary.tasks):
+        console.print(divergence_table(summary))
     console.print(task_table(summary))
-
-
-def _divergences(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the divergences of a run in the form of `lifelong.api.distances`."""
-    tasks = summary["tasks"]
-    return {
-        "stream": summary["stream"],
-        "seed": summary["seed"],
-        "tasks": [task["name"] for task in tasks],
-        "divergences": [task.get("divergences") or [None] * index for index, task in enumerate(tasks)],
-        "extractor": summary.get("extractor"),
-    }
 
 
 def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:

@@ -20,6 +20,8 @@ from typing import Any
 from lifelong.errors import LifelongError
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import run
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.settings.arguments import MOST_WORKERS
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.training.malloc import keep_freed_memory
@@ -48,7 +50,7 @@ def check_workers(workers: int) -> int:
 
 def sweep(
     runs: Sequence[Planned], environment: Environment, workers: int, begin: Callable[[int], Observer]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, RunRecord]]:
     """Run what is planned.
 
     Args:
@@ -103,7 +105,7 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def hear(self) -> dict[str, Any] | None:
+    def hear(self) -> RunRecord | None:
         """Hear what the process says next, and tell the listener; return the summary once it comes.
 
         Raises:
@@ -190,7 +192,7 @@ class _Teller(Observer):
         """See `Observer.advance`."""
         self._now_and_then("advance", done, total)
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._connection.send(("task_finished", (index, record, accuracy)))
 
@@ -198,7 +200,7 @@ class _Teller(Observer):
         """See `Observer.note`."""
         self._connection.send(("note", (text,)))
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         self._connection.send(("run_finished", (summary,)))
 

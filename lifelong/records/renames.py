@@ -7,8 +7,6 @@ the new name already is left as it is.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from lifelong.storage import Tree
-
 Kind = Literal["summary", "task", "distances", "decision"]
 """summary.json; a task's record, in it, in results.jsonl and in saved states; distances.json; one of its decisions."""
 
@@ -19,6 +17,9 @@ RENAMED: dict[Kind, dict[str, str]] = {
     "decision": {"action": "decision"},
 }
 """Old name -> new name."""
+
+SCHEMA_VERSION: Literal[2] = 2
+"""Of the form of summary.json; raised with every name that changes. 1, which the first versions did not write down, had the old names."""
 
 PARTS: dict[Kind, dict[str, Kind]] = {"summary": {"tasks": "task"}, "distances": {"decisions": "decision"}}
 """The lists of records in a record."""
@@ -32,14 +33,16 @@ def renamed(kind: Kind, record: Mapping[str, Any]) -> dict[str, Any]:
         record: of this version or of an earlier one; values of a wrong kind are left to whoever checks them.
     """
     names = {old: new for old, new in RENAMED[kind].items() if new not in record}
-    found = {names.get(key, key): value for key, value in record.items()}
+    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION} if kind == "summary" else {}
+    found |= {names.get(key, key): value for key, value in record.items()}
     for part, its in PARTS.get(kind, {}).items():
         if isinstance(found.get(part), list):
             found[part] = [renamed(its, item) if isinstance(item, Mapping) else item for item in found[part]]
     return found
 
 
-def renamed_state(tree: Tree) -> Tree:
+# `Any`: a tree of tensors and plain values.
+def renamed_state(tree: Any) -> Any:
     """Return a run's saved state under the names of this version."""
     if not isinstance(tree, dict):
         return tree

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError, require
+from lifelong.records.run import RunRecord
 from lifelong.registry import Entry, Registry
 from lifelong.report import figures
 from lifelong.report.canvas import LIGHT, Theme, finish
@@ -25,7 +26,7 @@ from lifelong.report.groups import members
 from lifelong.report.page import Picture
 from lifelong.settings.arguments import checked
 
-Summary = dict[str, Any]
+Summary = RunRecord
 Epochs = list[dict[str, Any]]
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Shown:
 
 
 def _learned(summary: Summary, epochs: Epochs) -> bool:
-    return bool(summary["accuracy"])
+    return bool(summary.accuracy)
 
 
 FIGURES: Registry[ReportFigure] = Registry(
@@ -95,20 +96,20 @@ STREAM = ReportFigure(
 DISTANCES = ReportFigure(
     "distances",
     "heat map of the divergences of each task from each earlier one, coloured by the thresholds, with each task's decision next to its row",
-    lambda summary, epochs: any(task.get("divergences") for task in summary["tasks"]),
+    lambda summary, epochs: any(task.divergences for task in summary.tasks),
     lambda summary, epochs, path, theme: figures.divergence_heatmap(summary, path, theme=theme),
 )
 GROUPS = ReportFigure(
     "groups",
     "experts with their tasks, as listed above",
-    lambda summary, epochs: bool(members(summary["tasks"])),
+    lambda summary, epochs: bool(members(summary.tasks)),
     lambda summary, epochs, path, theme: figures.task_groups(summary, path, theme=theme),
 )
 CURVES = ReportFigure(
     "curves",
     "loss and validation accuracy by epoch, a row for each stage, a line for each task; the numbers are in curves.jsonl",
     lambda summary, epochs: bool(epochs),
-    lambda summary, epochs, path, theme: figures.training_curves(epochs, summary["tasks"], path, theme=theme),
+    lambda summary, epochs, path, theme: figures.training_curves(epochs, summary.tasks, path, theme=theme),
 )
 COST = ReportFigure(
     "cost",
@@ -206,17 +207,19 @@ def made_summary() -> Summary:
         }
         for index in range(3)
     ]
-    accuracy = [[0.9, None, None], [0.8, 0.9, None], [0.8, 0.9, 0.7]]
-    return {
-        "stream": "made",
-        "method": "par",
-        "seed": 0,
-        "tasks": tasks,
-        "accuracy": accuracy,
-        "ap": 0.8,
-        "af": -0.03,
-        "parameters": 500,
-        "parameters_over_time": [300, 400, 500],
-        "seconds": 9.0,
-        "seconds_by_phase": {"train": 9.0},
-    }
+    accuracy = [[0.9], [0.8, 0.9], [0.8, 0.9, 0.7]]
+    return RunRecord.model_validate(
+        {
+            "stream": "made",
+            "method": "par",
+            "seed": 0,
+            "tasks": tasks,
+            "accuracy": accuracy,
+            "ap": 0.8,
+            "af": -0.03,
+            "parameters": 500,
+            "parameters_over_time": [300, 400, 500],
+            "seconds": 9.0,
+            "seconds_by_phase": {"train": 9.0},
+        }
+    )

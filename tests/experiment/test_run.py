@@ -19,11 +19,12 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
+from lifelong.records.base import plain
 from lifelong.report.html import write_report
 from lifelong.report.wording import sentence
 from lifelong.settings.baselines import FinetuneSettings, IndependentSettings

@@ -27,7 +27,7 @@ def one_line(caught: pytest.ExceptionInfo[LifelongError], file: Path) -> None:
 def test_what_every_method_wrote_passes(file):
     # Eq. 4 is a list of numbers; the phase "distances" is one number, and keeps its name.
     renamed = file.read_text().replace('"task_free"', '"task_agnostic"').replace('"distances": [', '"divergences": [')
-    assert read_summary(file.parent) == json.loads(renamed)
+    assert read_summary(file.parent) == {"schema_version": 2, **json.loads(renamed)}
     assert RunDirectory(file.parent).identity() == json.loads((file.parent / "checkpoint" / "identity.json").read_text())
 
 
