@@ -34,7 +34,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def started(monkeypatch):
     """What would have been run: the arguments of `api.start`, `api.start_comparison` and `api.measure`; nothing is run."""
     calls = []
-    task = {"name": "[red]one", "decision": "search", "divergences": [], "alpha": 0.5, "beta": 0.75}
+    task = {"name": "[red]one", "classes": ["a", "b"], "decision": "search", "divergences": [], "alpha": 0.5, "beta": 0.75}
     summary = {"stream": "digits", "method": "par", "seed": 0, "ap": 0.5, "af": 0.0, "parameters": 10, "accuracy": [[0.5]], "tasks": [task]}
     distances = {
         "stream": "digits",
@@ -52,9 +52,10 @@ def started(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(api, "start", fake(summary))
-    monkeypatch.setattr(api, "start_comparison", fake([summary, summary]))
-    monkeypatch.setattr(api, "measure", fake(distances))
+    record = RunRecord.model_validate(summary)
+    monkeypatch.setattr(api, "start", fake(record))
+    monkeypatch.setattr(api, "start_comparison", fake([record, record]))
+    monkeypatch.setattr(api, "measure", fake(DistancesRecord.model_validate(distances)))
     return calls
 
 
@@ -93,6 +94,8 @@ def test_help_imports_nothing_heavy():
     code = """
 import io, sys
 from lifelong.cli import main
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
 shown, sys.stdout = sys.stdout, io.StringIO()
 for words in [[], ["--version"], *([command, "--help"] for command in sys.argv[1:])]:
     assert main(words) == 0

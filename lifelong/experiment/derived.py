@@ -24,8 +24,18 @@ from lifelong.storage import Tree
 
 
 def entries_of(state: Tree) -> list[TaskRecord]:
-    """Return the records of the tasks of a state that is of its form (`lifelong.experiment.soundness.check_state`)."""
-    return [TaskRecord.model_validate(plain(entry)) for entry in state["entries"]]
+    """Return the records of the tasks of a state.
+
+    Raises:
+        DamagedError: they are of another form.
+    """
+    found: list[TaskRecord] = []
+    for place, entry in enumerate(state["entries"]):
+        try:
+            found.append(TaskRecord.model_validate(plain(entry)))
+        except ValidationError as error:
+            raise DamagedError(f"the run's state: entries/{place}: {said(error)}; restore a copy of the run, or learn it again") from error
+    return found
 
 
 # `Any`: the fields of a `RunRecord` by name, from which one is made.

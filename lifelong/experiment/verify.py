@@ -16,7 +16,7 @@ from lifelong.digests import UNCHECKED
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.continuing import images_of, read_added, repair_added
 from lifelong.experiment.curves import repair_curves
-from lifelong.experiment.derived import summary_of
+from lifelong.experiment.derived import entries_of, summary_of
 from lifelong.experiment.identity import config_of, misfit
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.machine import choose_device, made_with, set_threads
@@ -198,7 +198,11 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
     """Check what follows from the state: the lists of tasks, the numbers, and the state's own records against its weights."""
     state = stored.tree
     saved = _open(directory)
-    entries, accuracy = state["entries"], state["accuracy"]
+    try:
+        entries, accuracy = entries_of(state), state["accuracy"]
+    except DamagedError as error:
+        yield Checked("checkpoint/run.safetensors", "damaged", _reason(error))
+        return
     if saved is not None:
         for index, entry in enumerate(entries):
             wrong = _wrong_record(saved, index)
@@ -272,7 +276,7 @@ def _judge(saved: SavedRun, environment: Environment) -> Iterator[Judged]:
                 yield Judged(entry.name, recorded, None, None)
                 continue
             found = _accuracy(saved, index, *images)
-            near = 0.0 if saved.entries[-1].get("made_with") == now else max(ROUNDING, 2 / entry.test)
+            near = 0.0 if saved.entries[-1].made_with == now else max(ROUNDING, 2 / entry.test)
             yield Judged(entry.name, recorded, found, None if recorded is None else abs(found - recorded) <= near + 1e-9)
 
 

@@ -3,9 +3,10 @@
 import math
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lifelong.records.renames import RENAMED, Kind
 
@@ -62,7 +63,8 @@ class Record(Kept, MutableMapping[str, Any]):
         return self[new]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        setattr(self, self._attribute(key) or key, value)
+        name = self._attribute(key)
+        setattr(self, name or key, value if name is None else _adapter(type(self), name).validate_python(value))
 
     def __delitem__(self, key: str) -> None:
         if key not in list(self):
@@ -101,6 +103,13 @@ class Record(Kept, MutableMapping[str, Any]):
     def __ior__(self: R, other: Mapping[str, Any]) -> R:
         self.update(other)
         return self
+
+
+@cache
+def _adapter(of: type[Record], name: str) -> TypeAdapter:
+    """Return what makes a field's value of plain ones."""
+    field = of.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)  # ty: ignore[invalid-type-form, invalid-argument-type]
 
 
 # `Any`: whatever JSON can say, and what is to be made so.

@@ -170,6 +170,6 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
         except ValueError:
             # Killed while it was written: that run had not begun.
             continue
-        if isinstance(record, dict) and isinstance(record.run, str) and record.run in wanted:
-            found[str(record.commit)] = None
+        if isinstance(record, dict) and isinstance(record.get("run"), str) and record["run"] in wanted:
+            found[str(record.get("commit"))] = None
     return list(found)

@@ -134,6 +134,16 @@ def _record(index: int, name: str, decides: bool, random: np.random.Generator) -
     }
 
 
+def record(**values: Any) -> TaskRecord:
+    """A task's record that says no more than this, and a name."""
+    return TaskRecord.model_validate({"name": "task", "classes": [], **values})
+
+
+def run(**values: Any) -> RunRecord:
+    """A summary that says no more than this, and what every one does."""
+    return RunRecord.model_validate({"stream": "digits", "method": "par", "seed": 0, "tasks": [], "accuracy": [], **values})
+
+
 def many(tasks: int = 100, experts: int = 60, names: list[str] | None = None) -> RunRecord:
     """A summary of a long stream: as many different cells as experts, and tasks that join them in turn."""
     made = summary(tasks, names=names)
