@@ -124,6 +124,7 @@ class Learner:
                     module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
+    # `Any`: whatever holds images; what cannot be read is named when it is read.
     @checked
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False) -> list[Prediction]:
         """Classify images.
@@ -204,6 +205,7 @@ class Learner:
         if images and len(left_out) == len(images):
             raise LifelongError(f"{unusable_line(left_out, len(images))}; none is left")
 
+    # `Any`: another type than a tensor of images is refused in words.
     @checked
     def logits(self, images: Any, task: str) -> Float[Tensor, "n c"]:
         """Compute the logits of the classes of a task.
@@ -225,6 +227,7 @@ class Learner:
         small = max(self.image_sizes.values()) <= SMALL_IMAGES and threads_of_environment() is None
         return threads_of(self._place.threads or (1 if small else torch.get_num_threads()))
 
+    # `Any`: as of `predict`.
     @checked
     def read(self, images: Any, task: str | None = None) -> UInt8[Tensor, "n 3 h w"]:
         """Read images, as `predict` takes them, into one tensor.

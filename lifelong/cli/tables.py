@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
+from lifelong.records.descriptions import Exported, MethodDescription, MethodListed, Named, StreamDescription
 from lifelong.records.distances import DistancesRecord
 from lifelong.records.run import RunRecord
 from lifelong.settings.fields import show_default
@@ -66,7 +67,7 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
     console.print(table)
 
 
-def print_export(console: Console, made: dict[str, Any]) -> None:
+def print_export(console: Console, made: Exported) -> None:
     """Print what was exported and how to use it."""
     size = made["image_size"]
     _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); output: logits of {', '.join(made['classes'])}")
@@ -113,13 +114,13 @@ def _print_tasks(console: Console, summary: RunRecord) -> None:
     console.print(task_table(summary))
 
 
-def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:
+def print_streams(console: Console, streams: Iterable[Named]) -> None:
     """Print the known streams."""
     _print_rows(console, ("stream", "what it is"), ((item["name"], item.get("text", "")) for item in streams))
     _say(console, "Describe one: lifelong streams NAME. Your own: lifelong streams FILE.toml")
 
 
-def print_stream(console: Console, stream: dict[str, Any], preview: Path | None = None) -> None:
+def print_stream(console: Console, stream: StreamDescription, preview: Path | None = None) -> None:
     """Print a stream: totals, tasks, notes, data check, licences and fingerprint."""
     from lifelong.report.streams import headline, licences, notes, stream_table
     from lifelong.report.wording import clean
@@ -145,13 +146,13 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
         _print_place(console, "contact sheet", preview)
 
 
-def print_methods(console: Console, methods: Iterable[dict[str, Any]]) -> None:
+def print_methods(console: Console, methods: Iterable[MethodListed]) -> None:
     """Print the registered methods."""
     _print_rows(console, ("method", "what it does", "source"), ((item["name"], item["summary"], item["source"]) for item in methods))
     _say(console, "Settings of one: lifelong methods NAME")
 
 
-def print_method(console: Console, method: dict[str, Any]) -> None:
+def print_method(console: Console, method: MethodDescription) -> None:
     """Print a method and all its settings."""
     _say(console, f"{method['name']}: {method['summary']}")
     _say(console, f"source: {method['source']}")
