@@ -13,14 +13,14 @@ from lifelong.errors import LifelongError
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.opening import read_toml
 from lifelong.places import Device, Place, environment
-from lifelong.records.distances import DistancesRecord
-from lifelong.records.run import RunRecord
 from lifelong.settings.arguments import Count, Seconds, Seed, Share, Threads, Workers, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Environment, Preset, RunConfig
 
 if TYPE_CHECKING:
     from lifelong.experiment.verify import Verification
+    from lifelong.records.distances import DistancesRecord
+    from lifelong.records.run import RunRecord
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -159,7 +159,7 @@ def run(
     observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
-) -> RunRecord:
+) -> "RunRecord":
     """Learn a stream with a method, or continue an interrupted call, and write the report.
 
     Args:
@@ -208,7 +208,7 @@ def learn(
     tensorboard: bool = False,
     observe: Sequence[str] = (),
     progress: Any = True,
-) -> RunRecord:
+) -> "RunRecord":
     """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
 
     Args:
@@ -227,7 +227,7 @@ def learn(
     return start_learning(Path(run), task, name, place, progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> RunRecord:
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -264,7 +264,7 @@ def tune(
     observe: Sequence[str] = (),
     progress: Any = True,
     **hyper_parameters: Any,
-) -> RunRecord:
+) -> "RunRecord":
     """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
     Args:
@@ -300,7 +300,7 @@ def to_tune(config: RunConfig) -> RunConfig:
     return config
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> RunRecord:
+def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -333,7 +333,7 @@ def compare(
     workers: Workers = 1,
     progress: Any = True,
     **hyper_parameters: Any,
-) -> list[RunRecord]:
+) -> "list[RunRecord]":
     """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
     Args:
@@ -371,7 +371,7 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
     return [configured(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
 
 
-def start_comparison(configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1) -> list[RunRecord]:
+def start_comparison(configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1) -> "list[RunRecord]":
     """Run `compare` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -389,7 +389,7 @@ def start_comparison(configs: list[RunConfig], out: Path, place: Environment, pr
 
 
 @checked
-def finished(runs: Sequence[Place], out: Place | None = None) -> list[RunRecord]:
+def finished(runs: Sequence[Place], out: Place | None = None) -> "list[RunRecord]":
     """Read the summaries of finished runs, and write their comparison if `out` is given.
 
     Args:
@@ -464,7 +464,7 @@ def distances(
     skip_broken: bool = False,
     progress: Any = True,
     **hyper_parameters: Any,
-) -> DistancesRecord:
+) -> "DistancesRecord":
     """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
     Args:
@@ -483,7 +483,7 @@ def distances(
     return measure(resolved, folder, environment(data, weights, device, download, threads, save_every, skip_broken), progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> DistancesRecord:
+def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "DistancesRecord":
     """Run `distances` with resolved arguments."""
     import json
 

@@ -15,6 +15,8 @@ from lifelong import api
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
 from lifelong.settings.fields import flag, settings_of
 from lifelong.settings.training import TrainingSettings
 
@@ -94,8 +96,6 @@ def test_help_imports_nothing_heavy():
     code = """
 import io, sys
 from lifelong.cli import main
-from lifelong.records.distances import DistancesRecord
-from lifelong.records.run import RunRecord
 shown, sys.stdout = sys.stdout, io.StringIO()
 for words in [[], ["--version"], *([command, "--help"] for command in sys.argv[1:])]:
     assert main(words) == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -11,12 +11,14 @@ from rich.text import Text
 
 from lifelong.errors import one_line
 from lifelong.records.descriptions import Exported, MethodDescription, MethodListed, Named, StreamDescription
-from lifelong.records.distances import DistancesRecord
-from lifelong.records.run import RunRecord
 from lifelong.settings.fields import show_default
 
+if TYPE_CHECKING:
+    from lifelong.records.distances import DistancesRecord
+    from lifelong.records.run import RunRecord
 
-def print_run(console: Console, summary: RunRecord, report: Path) -> None:
+
+def print_run(console: Console, summary: "RunRecord", report: Path) -> None:
     """Print the result of a run: divergences, if any, tasks, and totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
@@ -31,7 +33,7 @@ def print_run(console: Console, summary: RunRecord, report: Path) -> None:
     _print_place(console, "report", report)
 
 
-def print_comparison(console: Console, summaries: Sequence[RunRecord], report: Path | None) -> None:
+def print_comparison(console: Console, summaries: "Sequence[RunRecord]", report: Path | None) -> None:
     """Print the tasks of each run that makes decisions, then one table per stream with one row per method."""
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
@@ -95,7 +97,7 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
     )
 
 
-def print_distances(console: Console, result: DistancesRecord, figure: Path) -> None:
+def print_distances(console: Console, result: "DistancesRecord", figure: Path) -> None:
     """Print the divergences and the decisions."""
     from lifelong.report.tables import decision_table, divergence_table
 
@@ -106,7 +108,7 @@ def print_distances(console: Console, result: DistancesRecord, figure: Path) -> 
     _print_place(console, "heat map", figure)
 
 
-def _print_tasks(console: Console, summary: RunRecord) -> None:
+def _print_tasks(console: Console, summary: "RunRecord") -> None:
     from lifelong.report.tables import divergence_table, task_table
 
     if any(task.divergences for task in summary.tasks):

@@ -6,6 +6,7 @@ from typing import Any
 
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.schema import LaterError
 from lifelong.experiment.summaries import SUMMARY, differing, read_summary
 from lifelong.records.base import plain
 from lifelong.records.renames import renamed
@@ -61,6 +62,8 @@ def wrong_results(
         if differs:
             early = _early([task.name for task in there.tasks], there.accuracy, entries, accuracy)
             wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
+    except LaterError:
+        raise
     except DamagedError:
         wrong[SUMMARY] = "summary.json was damaged"
     except LifelongError:

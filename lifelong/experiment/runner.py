@@ -1,6 +1,5 @@
 """A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +14,13 @@ from pydantic import ValidationError
 
 from lifelong import __version__
 from lifelong.data.naming import unique
-from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
-from lifelong.devices import all_finite
+from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
-from lifelong.errors import DivergedError, LifelongError
+from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
 from lifelong.experiment.judging import judged, right_share
+from lifelong.experiment.learning import digest_modules, learn_timed, retire
 from lifelong.experiment.machine import (
     arithmetic,
     machine_name,
@@ -429,45 +428,3 @@ class Runner:
         assert isinstance(self.stream, InSizes)
         sizes = tuple(entry.side for entry in self.entries)
         return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
-
-
-def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Make a method learn a task; the time that its record does not name is the phase "other".
-
-    Raises:
-        DivergedError: weights that answer for a task are not finite.
-    """
-    started = time.perf_counter()
-    record = method.learn(task, context)
-    for index, learned in enumerate(method.tasks):
-        kept = (tensor for module in method.modules(index) for tensor in module.state_dict().values())
-        if not all_finite(kept):
-            raise DivergedError(
-                f"task '{task.name}': weights that answer for task '{learned.name}' became NaN or infinite,"
-                f" with lr {context.training.lr:g}; lower it and run again",
-                record.epochs,
-            )
-    # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
-    elapsed = time.perf_counter() - started
-    record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
-    return record
-
-
-def retire(task: Task, method: str) -> None:
-    """Let a learned task's images go, and see that the method has kept none of them.
-
-    Raises:
-        RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
-    """
-    if alive(task.retire()):
-        raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
-
-
-def digest_modules(method: Method, task_index: int) -> str:
-    """Return a hash over all parameters and buffers that answer for a task."""
-    digest = hashlib.sha256()
-    for module in method.modules(task_index):
-        for name, tensor in module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -19,11 +19,11 @@ from lifelong.experiment.curves import repair_curves
 from lifelong.experiment.derived import entries_of, summary_of
 from lifelong.experiment.identity import config_of, misfit
 from lifelong.experiment.judging import right_share
+from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import choose_device, made_with, set_threads
 from lifelong.experiment.outcome import hold_results, wrong_results
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, read_settings
-from lifelong.experiment.runner import digest_modules
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.summaries import read_summary
 from lifelong.methods.registry import known_methods

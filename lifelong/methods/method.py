@@ -1,6 +1,7 @@
 """The contract of a method: what it receives, what it must answer and what it must save."""
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
@@ -126,6 +127,17 @@ class LearnRecord:
     hyperparameters: dict[str, object] = field(default_factory=dict)
     parameters_added: int = 0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def distances(self) -> list[float]:
+        """The former name of `divergences`."""
+        warnings.warn("LearnRecord.distances is now divergences (Eq. 4)", DeprecationWarning, stacklevel=2)
+        return self.divergences
+
+    @distances.setter
+    def distances(self, values: list[float]) -> None:
+        warnings.warn("LearnRecord.distances is now divergences (Eq. 4)", DeprecationWarning, stacklevel=2)
+        self.divergences = values
 
     def trained(self, outcome: FitOutcome, phase: str = "train") -> None:
         """Record the outcome of a fit, and its time under the name of its phase."""

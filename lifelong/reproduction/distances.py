@@ -160,8 +160,8 @@ def as_csv(measured: Sequence[Measured], scale: str) -> str:
         "name",
         "group",
         "decision",
-        "to_first",
-        "to_nearest",
+        "divergence_from_first",
+        "divergence_from_nearest",
         "nearest",
         "missing",
     )

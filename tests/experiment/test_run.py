@@ -18,10 +18,10 @@ from lifelong.data.task import RetiredTaskError, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
+from lifelong.experiment.learning import retire
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
 from lifelong.records.base import plain
@@ -412,7 +412,7 @@ def test_killed_between_the_last_save_and_the_last_write(stream: str, tmp_path: 
     out = tmp_path / "run"
     summary = run(config(stream), out, HERE)
     earlier = summary | {"complete": False, "tasks": summary["tasks"][:2], "accuracy": summary["accuracy"][:2]}
-    (out / "summary.json").write_text(json.dumps(earlier))
+    (out / "summary.json").write_text(json.dumps(earlier.to_dict()))
     (out / "results.jsonl").write_text("")
     left = out / "checkpoint/stages/task-002"
     left.mkdir(parents=True)

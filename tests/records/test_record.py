@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.results import read_summary
+from lifelong.methods.method import LearnRecord
 from lifelong.records.distances import DistancesRecord
 from lifelong.records.renames import SCHEMA_VERSION, renamed
 from lifelong.records.run import RunRecord
@@ -101,3 +102,12 @@ def test_a_later_schema_is_one_line(tmp_path, par):
     ) as caught:
         read_summary(tmp_path)
     assert "delete" not in str(caught.value)
+
+
+def test_a_method_s_former_name_of_eq_4_still_counts():
+    record = LearnRecord()
+    with pytest.warns(DeprecationWarning, match="is now divergences"):
+        record.distances = [1.5]
+    assert record.divergences == [1.5]
+    with pytest.warns(DeprecationWarning, match="is now divergences"):
+        assert record.distances == [1.5]
