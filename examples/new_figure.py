@@ -10,11 +10,11 @@ import lifelong
 
 def draw(summary):
     """Draw one point per task; nothing without tasks."""
-    if not summary["accuracy"]:
+    if not summary.accuracy:
         return None
     drawing = Figure(figsize=(5, 3))
     axes = drawing.add_subplot(xlabel="parameters added", ylabel="accuracy now")
-    axes.scatter([task["parameters_added"] for task in summary["tasks"]], summary["accuracy"][-1])
+    axes.scatter([task.parameters_added for task in summary.tasks], summary.accuracy[-1])
     return drawing
 
 

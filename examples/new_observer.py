@@ -11,7 +11,7 @@ class Bell(lifelong.Observer):
 
     def run_finished(self, summary):
         """Ring when the last task has been learned."""
-        print(f"ding: AP {summary['ap']:.3f}")
+        print(f"ding: AP {summary.ap:.3f}")
 
 
 lifelong.register_observer("bell", Bell)

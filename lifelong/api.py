@@ -15,6 +15,8 @@ from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunCo
 
 if TYPE_CHECKING:
     from lifelong.experiment.verify import Verification
+    from lifelong.records.distances import DistancesRecord
+    from lifelong.records.run import RunRecord
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -55,7 +57,7 @@ def run(
     environment: Environment | None = None,
     progress: Any = True,
     **settings: Any,
-) -> dict[str, Any]:
+) -> "RunRecord":
     """Learn a stream with a method, or continue an interrupted call, and write the report.
 
     Args:
@@ -66,7 +68,8 @@ def run(
         settings: hyper-parameters (see `configure`), and fields of the `Environment`, which override those of `environment`.
 
     Returns:
-        The content of ``summary.json``: "ap", "af", "parameters", "accuracy", "tasks", ...
+        The content of ``summary.json``: `ap`, `af`, `parameters`, `accuracy`, `tasks`, ... by attribute or by key (``summary["ap"]``);
+        `to_dict` gives plain values.
 
     Raises:
         LifelongError: an argument is not usable; the message says which, and how to fix it.
@@ -85,7 +88,7 @@ def learn(
     environment: Environment | None = None,
     progress: Any = True,
     **options: Unpack[EnvironmentOptions],
-) -> dict[str, Any]:
+) -> "RunRecord":
     """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
 
     Args:
@@ -104,7 +107,7 @@ def learn(
     return start_learning(Path(run), task, name, environment_of("learn", environment, options), progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> dict[str, Any]:
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -133,7 +136,7 @@ def tune(
     environment: Environment | None = None,
     progress: Any = True,
     **settings: Any,
-) -> dict[str, Any]:
+) -> "RunRecord":
     """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
     Args:
@@ -145,7 +148,7 @@ def tune(
         out, environment, progress, settings: see `run`.
 
     Returns:
-        As `run`. "tuning" has the cost, and each of "tasks" has its own "tuning": all candidates, and the chosen one.
+        As `run`. `tuning` has the cost, and each of `tasks` has its own `tuning`: all candidates, and the chosen one.
 
     Raises:
         LifelongError: an argument is not usable; the message says which, and how to fix it.
@@ -156,7 +159,7 @@ def tune(
     return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
+def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -184,7 +187,7 @@ def compare(
     engine: str = "local",
     progress: Any = True,
     **settings: Any,
-) -> list[dict[str, Any]]:
+) -> "list[RunRecord]":
     """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
     Args:
@@ -211,7 +214,7 @@ def compare(
 
 def start_comparison(
     configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1, engine: str = "local"
-) -> list[dict[str, Any]]:
+) -> "list[RunRecord]":
     """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
     from lifelong.training.process import alone
 
@@ -237,7 +240,7 @@ def start_comparison(
 
 
 @checked
-def finished(runs: Sequence[Place], out: Place | None = None) -> list[dict[str, Any]]:
+def finished(runs: Sequence[Place], out: Place | None = None) -> "list[RunRecord]":
     """Read the summaries of finished runs, and write their comparison if `out` is given.
 
     Args:
@@ -303,7 +306,7 @@ def distances(
     environment: Environment | None = None,
     progress: Any = True,
     **settings: Any,
-) -> dict[str, Any]:
+) -> "DistancesRecord":
     """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
     Args:
@@ -312,7 +315,7 @@ def distances(
         settings: hyper-parameters of PAR; and fields of the `Environment`, as in `run`.
 
     Returns:
-        "tasks" (names), "raw" (row i, column j: distance of task i to the earlier task j, Eq. 4), "decisions", ...
+        `tasks` (names), `divergences` (row i, column j: of task i from the earlier task j, Eq. 4), `decisions`, ...
 
     Raises:
         LifelongError: an argument is not usable.
@@ -322,7 +325,7 @@ def distances(
     return measure(resolved, Path(out) if out is not None else default_out(resolved, "distances"), place, progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> dict[str, Any]:
+def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "DistancesRecord":
     """Run `distances` with resolved arguments."""
     import json
 
@@ -330,13 +333,13 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
 
     with as_found():  # imports draw random numbers, too
         from lifelong.experiment.distances import distances as measure_distances
-        from lifelong.report.figures import distance_heatmap
+        from lifelong.report.figures import divergence_heatmap
         from lifelong.storage import write_text
 
         with _listener(progress) as listener:
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
-            write_text(out / "distances.json", json.dumps(result, indent=1) + "\n")
-            distance_heatmap(result, out / "distances.png")
+            write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
+            divergence_heatmap(result, out / "distances.png")
     return result
 
 

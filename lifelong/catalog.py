@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lifelong.methods.registry import known_methods, method_entry
+from lifelong.records.descriptions import MethodDescription, MethodListed, Named, SettingDescribed, StreamDescription
 from lifelong.settings.arguments import Place, Seed, checked
 from lifelong.settings.fields import Setting, expected, plain, settings_of
 from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.settings.training import TrainingSettings
 
 
+# `Any`: a `lifelong.data.task.Stream`, whose module imports torch, which checking arguments must not.
 @checked
 def open_stream(name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> Any:
     """Open a stream by its name or from its TOML file.
@@ -31,7 +33,7 @@ def open_stream(name: Place, seed: Seed = 0, *, environment: Environment | None 
     return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=place.skip_broken))
 
 
-def list_streams() -> list[dict[str, Any]]:
+def list_streams() -> list[Named]:
     """List the known streams: "name" and "text"."""
     from lifelong.streams.named_streams import stream_names
 
@@ -41,7 +43,7 @@ def list_streams() -> list[dict[str, Any]]:
 @checked
 def describe_stream(
     name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
-) -> dict[str, Any]:
+) -> StreamDescription:
     """Describe the tasks of a stream and check its images.
 
     Your own images are read, once as long as their files stay the same; those of named sources are not decoded.
@@ -65,7 +67,7 @@ def preview_stream(
     environment: Environment | None = None,
     progress: bool = True,
     **options: Unpack[EnvironmentOptions],
-) -> dict[str, Any]:
+) -> StreamDescription:
     """Draw a contact sheet of a stream: one row per task, with images of its test split as they are evaluated.
 
     Args:
@@ -93,7 +95,8 @@ def preview_stream(
     return described
 
 
-def _described(stream: Any, seed: int) -> dict[str, Any]:
+# `Any`: as of `open_stream`.
+def _described(stream: Any, seed: int) -> StreamDescription:
     from lifelong.streams.check import data_check
     from lifelong.streams.checksums import compare as compare_checksum
 
@@ -103,29 +106,28 @@ def _described(stream: Any, seed: int) -> dict[str, Any]:
         "name": stream.name,
         "seed": seed,
         "fingerprint": stream.fingerprint(),
-        "checksum": asdict(checksum) | {"verdict": compare_checksum(stream.name, seed, checksum)},
+        "checksum": {"labels": checksum.labels, "draws": checksum.draws, "verdict": compare_checksum(stream.name, seed, checksum)},
         "check": data_check(stream, look_at_named=False),
         "tasks": plain(tasks),
     }
 
 
-def list_methods() -> list[dict[str, Any]]:
+def list_methods() -> list[MethodListed]:
     """List the registered methods: "name", "summary" and "source" (the paper)."""
     return [{"name": entry.name, "summary": entry.summary, "source": entry.source} for entry in known_methods().values()]
 
 
 @checked
-def describe_method(name: str) -> dict[str, Any]:
+def describe_method(name: str) -> MethodDescription:
     """Describe a method and all its settings: for each "name", "flag", "accepts", "default" and "help".
 
     Raises:
         LifelongError: no method has this name.
     """
     entry = method_entry(name)
-    groups = {"settings": entry.settings, "training": TrainingSettings}
-    head = {"name": entry.name, "summary": entry.summary, "source": entry.source}
-    return head | {group: [_describe_setting(item) for item in settings_of(cls).values()] for group, cls in groups.items()}
+    own, training = ([_describe_setting(item) for item in settings_of(cls).values()] for cls in (entry.settings, TrainingSettings))
+    return {"name": entry.name, "summary": entry.summary, "source": entry.source, "settings": own, "training": training}
 
 
-def _describe_setting(item: Setting) -> dict[str, Any]:
+def _describe_setting(item: Setting) -> SettingDescribed:
     return {"name": item.name, "flag": item.flag, "accepts": expected(item.hint), "default": plain(item.default), "help": item.help}

@@ -17,6 +17,7 @@ from lifelong.experiment.saved import open_run
 from lifelong.extras import require_extra
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
+from lifelong.records.descriptions import Exported
 from lifelong.settings.arguments import Place, checked
 from lifelong.storage import write_file
 from lifelong.training.process import alone
@@ -55,7 +56,7 @@ class TaskNetwork(nn.Module):
 
 
 @checked
-def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> dict[str, Any]:
+def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> Exported:
     """Write a task's network to a file, and check that it computes the method's logits.
 
     The network maps uint8 RGB images of shape (N, 3, S, S), for any N, to logits of shape (N, classes).
@@ -77,11 +78,11 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         return _export(Path(run), task, format, out)
 
 
-def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str, Any]:
+def _export(run: Path, task: str, format: Format, out: Place | None) -> Exported:
     saved = open_run(run)
     index = saved.task_index(task)
     entry = saved.entries[index]
-    size = entry["image_size"]
+    size = entry.side
     network = TaskNetwork(saved.method, index).eval()
     file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{file_name(task, 'task')}{ENDINGS[format]}"
     if out is None:
@@ -104,8 +105,14 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> dict[str
                 raise LifelongError(f"{file}: its logits differ from the run's by {difference:.2g}; the file was not kept")
 
         write_file(file, write)
-    made = {"file": str(file), "task": task, "classes": list(saved.classes(index)), "image_size": size}
-    return made | {"largest_difference": difference, "notes": list(saved.notes)}
+    return {
+        "file": str(file),
+        "task": task,
+        "classes": list(saved.classes(index)),
+        "image_size": size,
+        "largest_difference": difference,
+        "notes": list(saved.notes),
+    }
 
 
 def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -> torch.export.ExportedProgram:
@@ -145,6 +152,7 @@ def _through_onnx(
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
+# `Any`: the module, which need not be installed.
 def _import_onnx() -> Any:
     require_extra("onnx", ("onnx", "onnxruntime", "onnxscript"), "ONNX", "or use --format torch")
     import onnxruntime

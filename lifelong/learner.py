@@ -17,7 +17,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.taskfree import Inference, Shown, recognize
+from lifelong.experiment.task_agnostic import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
 from lifelong.settings.arguments import Place, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
@@ -72,7 +72,7 @@ class Learner:
     """
 
     def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
-        sizes = [entry["image_size"] for entry in saved.entries]
+        sizes = [entry.side for entry in saved.entries]
         self.tasks: dict[str, tuple[str, ...]] = dict(zip(saved.names, map(saved.classes, range(len(sizes))), strict=True))
         self.image_sizes: dict[str, int] = dict(zip(saved.names, sizes, strict=True))
         self.device = device
@@ -122,6 +122,7 @@ class Learner:
                     module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return learner
 
+    # `Any`: whatever holds images; what cannot be read is named when it is read.
     @checked
     def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False) -> list[Prediction]:
         """Classify images.
@@ -202,6 +203,7 @@ class Learner:
         if images and len(left_out) == len(images):
             raise LifelongError(f"{unusable_line(left_out, len(images))}; none is left")
 
+    # `Any`: another type than a tensor of images is refused in words.
     @checked
     def logits(self, images: Any, task: str) -> Float[Tensor, "n c"]:
         """Compute the logits of the classes of a task.
@@ -223,6 +225,7 @@ class Learner:
         small = max(self.image_sizes.values()) <= SMALL_IMAGES and threads_of_environment() is None
         return threads_of(self._place.threads or (1 if small else torch.get_num_threads()))
 
+    # `Any`: as of `predict`.
     @checked
     def read(self, images: Any, task: str | None = None) -> UInt8[Tensor, "n 3 h w"]:
         """Read images, as `predict` takes them, into one tensor.

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.experiment.compare import read_summaries
+from lifelong.records.run import RunRecord
 from lifelong.reproduction.commit import commit
 
 COLUMNS = (
     *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
-    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_free_ap"),
+    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_agnostic_ap"),
 )
 
 
@@ -47,30 +48,30 @@ def main() -> int:
     return 0
 
 
-def row(summary: dict[str, Any], command: str) -> dict[str, Any]:
+def row(summary: RunRecord, command: str) -> dict[str, Any]:
     """Return the row of one run."""
-    free = summary.get("task_free") or {}
-    decisions = Counter(task["decision"] for task in summary["tasks"] if task["decision"])
+    free = summary.task_agnostic
+    decisions = Counter(task.decision for task in summary.tasks if task.decision)
     return {
-        "stream": summary["stream"],
-        "method": summary["method"],
-        "preset": summary["preset"],
-        "seed": summary["seed"],
-        "ap": f"{summary['ap']:.4f}",
-        "af": f"{summary['af']:.4f}",
-        "parameters": summary["parameters"],
-        "memory_bytes": sum(summary["memory"].values()),
-        "minutes": f"{summary['seconds'] / 60:.2f}",
+        "stream": summary.stream,
+        "method": summary.method,
+        "preset": summary.preset,
+        "seed": summary.seed,
+        "ap": f"{summary.ap:.4f}",
+        "af": f"{summary.af:.4f}",
+        "parameters": summary.parameters,
+        "memory_bytes": sum(summary.memory.values()),
+        "minutes": f"{summary.seconds / 60:.2f}",
         "decisions": " ".join(f"{name}:{count}" for name, count in sorted(decisions.items())),
-        "complete": summary["complete"],
+        "complete": summary.complete,
         "command": command,
         "commit": commit(),
-        "machine": f"{summary['machine']}, {summary['device']}",
-        "threads": summary["threads"],
-        "torch": summary["torch"],
+        "machine": f"{summary.machine}, {summary.device}",
+        "threads": summary.threads,
+        "torch": summary.torch,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "routing": f"{free['mean_routing']:.4f}" if free else "",
-        "task_free_ap": f"{free['mean_accuracy']:.4f}" if free else "",
+        "routing": f"{free.mean_routing:.4f}" if free else "",
+        "task_agnostic_ap": f"{free.mean_accuracy:.4f}" if free else "",
     }
 
 

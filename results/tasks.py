@@ -29,22 +29,22 @@ def main() -> int:
     return 0
 
 
-def rows_of(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def rows_of(summary: RunRecord) -> list[dict[str, Any]]:
     """Return the rows of one run."""
-    accuracy = summary["accuracy"]
+    accuracy = summary.accuracy
     return [
         {
-            "stream": summary["stream"],
-            "method": summary["method"],
-            "seed": summary["seed"],
-            "task": task["name"],
-            "decision": task["decision"] or "",
+            "stream": summary.stream,
+            "method": summary.method,
+            "seed": summary.seed,
+            "task": task.name,
+            "decision": task.decision or "",
             "learned": f"{accuracy[index][index]:.4f}",
             "final": f"{accuracy[-1][index]:.4f}",
-            "parameters_added": task["parameters_added"],
-            "seconds": f"{task['seconds']:.1f}",
+            "parameters_added": task.parameters_added,
+            "seconds": f"{task.seconds:.1f}",
         }
-        for index, task in enumerate(summary["tasks"])
+        for index, task in enumerate(summary.tasks)
     ]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lifelong.experiment.results import RunDirectory, plain
-from lifelong.json_files import read_lines, read_record, write_record
+from lifelong.experiment.results import RunDirectory
+from lifelong.json_files import as_lines, read_lines, read_record, write_record
+from lifelong.records.base import plain
 from lifelong.storage import _pack, save_tree
 
 
@@ -51,4 +52,25 @@ def as_earlier_version(run: Path, *missing: str) -> Path:
     (run / "summary.json").write_text(json.dumps(plain(without_digest(run / "summary.json")), indent=1) + "\n")
     for file in (directory.results, directory.curves):
         file.write_text("".join(f"{json.dumps(line)}\n" for line in read_lines(file).found))
+    return run
+
+
+def under_old_names(run: Path) -> Path:
+    """Bring a run into the form in which versions wrote it that called Eq. 4 distances, with digests over those names."""
+
+    def old(record: dict[str, Any]) -> dict[str, Any]:
+        return {{"divergences": "distances", "task_agnostic": "task_free"}.get(key, key): value for key, value in record.items()}
+
+    def change(state: dict[str, Any]) -> None:
+        state["entries"] = [old(entry) for entry in state["entries"]]
+        state["summary"] = old({key: value for key, value in state["summary"].items() if key != "schema_version"})
+
+    change_state(run, change)
+    directory = RunDirectory(run)
+    directory.previous_file.unlink(missing_ok=True)
+    summary = read_record(run / "summary.json")[0]
+    del summary["schema_version"]
+    write_record(run / "summary.json", old(summary) | {"tasks": [old(task) for task in summary["tasks"]]})
+    owner = directory.seal.run
+    directory.results.write_text(as_lines([old(line) for line in read_lines(directory.results).found], owner))
     return run

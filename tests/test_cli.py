@@ -15,6 +15,8 @@ from lifelong import api
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.methods.registry import METHODS
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
 from lifelong.settings.fields import flag, settings_of
 from lifelong.settings.training import TrainingSettings
 
@@ -34,14 +36,14 @@ def _elsewhere(tmp_path, monkeypatch):
 def started(monkeypatch):
     """What would have been run: the arguments of `api.start`, `api.start_comparison` and `api.measure`; nothing is run."""
     calls = []
-    task = {"name": "[red]one", "decision": "search", "distances": [], "alpha": 0.5, "beta": 0.75}
+    task = {"name": "[red]one", "classes": ["a", "b"], "decision": "search", "divergences": [], "alpha": 0.5, "beta": 0.75}
     summary = {"stream": "digits", "method": "par", "seed": 0, "ap": 0.5, "af": 0.0, "parameters": 10, "accuracy": [[0.5]], "tasks": [task]}
     distances = {
         "stream": "digits",
         "seed": 0,
         "tasks": ["[red]one", "two"],
-        "raw": [[], [0.3]],
-        "decisions": [{"action": "search"}, {"action": "reuse-expert", "group": 0}],
+        "divergences": [[], [0.3]],
+        "decisions": [{"decision": "search"}, {"decision": "reuse-expert", "group": 0}],
         "notes": ["[b]n[/b]"],
     }
 
@@ -52,9 +54,10 @@ def started(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(api, "start", fake(summary))
-    monkeypatch.setattr(api, "start_comparison", fake([summary, summary]))
-    monkeypatch.setattr(api, "measure", fake(distances))
+    record = RunRecord.model_validate(summary)
+    monkeypatch.setattr(api, "start", fake(record))
+    monkeypatch.setattr(api, "start_comparison", fake([record, record]))
+    monkeypatch.setattr(api, "measure", fake(DistancesRecord.model_validate(distances)))
     return calls
 
 
@@ -542,7 +545,7 @@ def test_run_compare_and_distances_on_real_digits(capsys, monkeypatch):
     assert main(["distances", "--stream", "tiny.toml", "--extractor", "pixels", "--out", "far"]) == 0
     assert "heat map: far/distances.png" in capsys.readouterr().out
     measured = json.loads(Path("far/distances.json").read_text())
-    assert measured["raw"][1] == pytest.approx(summary["tasks"][1]["distances"])
+    assert measured["divergences"][1] == pytest.approx(summary["tasks"][1]["divergences"])
     assert Path("far/distances.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -66,7 +66,7 @@ def test_a_measure_of_ones_own():
     example("new_measure")
     lifelong.check_measure("mean-shift")
     ours = lifelong.distances(SMALL, preset="quick", measure="mean-shift")
-    assert ours["raw"] != lifelong.distances(SMALL, preset="quick")["raw"]
+    assert ours["divergences"] != lifelong.distances(SMALL, preset="quick")["divergences"]
 
 
 def test_a_run_by_a_measure_of_ones_own_is_found_again(tmp_path):
@@ -75,7 +75,7 @@ def test_a_run_by_a_measure_of_ones_own_is_found_again(tmp_path):
     summary = lifelong.run(SMALL, measure="mean-shift", out=tmp_path / "run", **few)
     learner = lifelong.Learner.load(tmp_path / "run")
     assert len(learner.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) == 2
-    assert summary["tasks"][1]["distances"] == pytest.approx(lifelong.distances(SMALL, measure="mean-shift", **few)["raw"][1])
+    assert summary["tasks"][1]["divergences"] == pytest.approx(lifelong.distances(SMALL, measure="mean-shift", **few)["divergences"][1])
 
 
 def test_the_measure_of_the_paper_keeps_its_contract():

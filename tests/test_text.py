@@ -12,6 +12,7 @@ from lifelong.errors import DivergedError, LifelongError, MissingDataError
 from lifelong.experiment.progress import ConsoleProgress
 from lifelong.report.exports import comma_separated, no_formula
 from lifelong.training.stages import Epoch
+from tests.report.made import record, run
 
 HOSTILE = "birds\x1b[2J\x1b]0;title\x07\r\n\x9b31m\u202efake\x00\u2028line\udcff"
 
@@ -51,9 +52,9 @@ def test_lines_of_progress():
         progress.phase(HOSTILE)
         progress.epoch(Epoch(HOSTILE, 1, 1, 0.5, 0.5))
         progress.note(HOSTILE)
-        progress.task_finished(0, {"name": HOSTILE, "decision": HOSTILE, "expert": 0, "reason": HOSTILE}, [0.5])
-        progress.beside(HOSTILE).task_finished(0, {"name": HOSTILE}, [0.5])
-        progress.run_finished({"method": "par", "stream": HOSTILE})
+        progress.task_finished(0, record(name=HOSTILE, decision=HOSTILE, expert=0, reason=HOSTILE), [0.5])
+        progress.beside(HOSTILE).task_finished(0, record(name=HOSTILE), [0.5])
+        progress.run_finished(run(stream=HOSTILE))
     lines = screen.getvalue().split("\n")
     assert len(lines) >= 8
     assert all(harmless(line) for line in lines)

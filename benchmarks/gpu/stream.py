@@ -16,6 +16,7 @@ import lifelong
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.scale import Scale
 from lifelong.experiment.observer import Observer
+from lifelong.records.task import TaskRecord
 from lifelong.training.stages import Epoch
 
 PAPER_AP = 0.853
@@ -38,10 +39,10 @@ class Rows(Observer):
         if time.monotonic() > self.deadline:
             raise OutOfTimeError
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """Write what the task came to."""
         minutes = (time.monotonic() - self.started) / 60
-        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record["seconds_by_phase"].items() if seconds >= 0.1)
+        phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in (record.seconds_by_phase or {}).items() if (seconds or 0) >= 0.1)
         detail = f"{self.about}; {record['decision']}; {minutes:.2f} min so far; {phases}"
         self.report.add("stream", f"accuracy on task {index + 1}", accuracy[-1], "", detail)
 
@@ -69,4 +70,4 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
                 shutil.copy(out / "summary.json", report.path.parent / f"gpu-{stream.partition('?')[0]}-{precision}.json")
         minutes = (time.monotonic() - listener.started) / 60
         detail = f"{about}; AF {summary['af']:.4f}, M {summary['parameters']}, {minutes:.2f} min; the paper: AP {PAPER_AP}"
-        report.add("stream", "AP", summary["ap"], "", detail)
+        report.add("stream", "AP", summary.ap, "", detail)

@@ -18,6 +18,7 @@ from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.runner import Runner
 from lifelong.methods.method import Method
 from lifelong.networks.resnet import LightResNet
+from lifelong.records.task import TaskRecord
 from lifelong.relatedness.extractor import Extractor
 from lifelong.report.html import write_report
 from lifelong.training.denormals import flush_denormals
@@ -66,7 +67,7 @@ class TurnByTurn(Observer):
     def __init__(self, turns: Turns) -> None:
         self.turns = turns
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """Wait for the next task's turn."""
         self.turns.learned()
 
@@ -125,7 +126,7 @@ def main() -> None:
         turns.ready(versions, job.first_features(network))
         summary = runner.to_end()
         write_report(directory.path, summary)
-    turns.done(sum(summary["accuracy"][-1]) / job.tasks)
+    turns.done(sum(value or 0.0 for value in summary.accuracy[-1]) / job.tasks)
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ def own_process() -> None:
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
     """Print a result as JSON or as a table, 120 columns wide where there is no terminal."""
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1, default=lambda record: record.to_dict()))
     else:
         table(make_console(width=None if sys.stdout.isatty() else 120), found, *more)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -10,11 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
+from lifelong.records.descriptions import Exported, MethodDescription, MethodListed, Named, StreamDescription
 from lifelong.settings.fields import show_default
 
+if TYPE_CHECKING:
+    from lifelong.records.distances import DistancesRecord
+    from lifelong.records.run import RunRecord
 
-def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
-    """Print the result of a run: distances, if any, tasks, and totals."""
+
+def print_run(console: Console, summary: "RunRecord", report: Path) -> None:
+    """Print the result of a run: divergences, if any, tasks, and totals."""
     from lifelong.report.tables import result_table, tuning_table
     from lifelong.report.tuning import tuned
     from lifelong.report.wording import without_names
@@ -28,13 +33,13 @@ def print_run(console: Console, summary: dict[str, Any], report: Path) -> None:
     _print_place(console, "report", report)
 
 
-def print_comparison(console: Console, summaries: Sequence[dict[str, Any]], report: Path | None) -> None:
+def print_comparison(console: Console, summaries: "Sequence[RunRecord]", report: Path | None) -> None:
     """Print the tasks of each run that makes decisions, then one table per stream with one row per method."""
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
     for summary in summaries:
-        if any(task.get("decision") for task in summary["tasks"]):
+        if any(task.decision for task in summary.tasks):
             _print_tasks(console, summary)
     streams = by_stream(list(summaries))
     for stream, runs in streams.items():
@@ -64,7 +69,7 @@ def print_predictions(console: Console, found: Sequence[dict[str, Any]]) -> None
     console.print(table)
 
 
-def print_export(console: Console, made: dict[str, Any]) -> None:
+def print_export(console: Console, made: Exported) -> None:
     """Print what was exported and how to use it."""
     size = made["image_size"]
     _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); output: logits of {', '.join(made['classes'])}")
@@ -102,44 +107,32 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
     )
 
 
-def print_distances(console: Console, result: dict[str, Any], figure: Path) -> None:
-    """Print the distance matrix and the decisions."""
-    from lifelong.report.tables import decision_table, distance_table
+def print_distances(console: Console, result: "DistancesRecord", figure: Path) -> None:
+    """Print the divergences and the decisions."""
+    from lifelong.report.tables import decision_table, divergence_table
 
-    console.print(distance_table(result))
+    console.print(divergence_table(result))
     console.print(decision_table(result))
-    for note in result.get("notes", ()):
+    for note in result.notes or ():
         _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
 
 
-def _print_tasks(console: Console, summary: dict[str, Any]) -> None:
-    from lifelong.report.tables import distance_table, task_table
+def _print_tasks(console: Console, summary: "RunRecord") -> None:
+    from lifelong.report.tables import divergence_table, task_table
 
-    if any(task.get("distances") for task in summary["tasks"]):
-        console.print(distance_table(_distances(summary)))
+    if any(task.divergences for task in summary.tasks):
+        console.print(divergence_table(summary))
     console.print(task_table(summary))
 
 
-def _distances(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the distances of a run in the form of `lifelong.api.distances`."""
-    tasks = summary["tasks"]
-    return {
-        "stream": summary["stream"],
-        "seed": summary["seed"],
-        "tasks": [task["name"] for task in tasks],
-        "raw": [task.get("distances") or [None] * index for index, task in enumerate(tasks)],
-        "extractor": summary.get("extractor"),
-    }
-
-
-def print_streams(console: Console, streams: Iterable[dict[str, Any]]) -> None:
+def print_streams(console: Console, streams: Iterable[Named]) -> None:
     """Print the known streams."""
     _print_rows(console, ("stream", "what it is"), ((item["name"], item.get("text", "")) for item in streams))
     _say(console, "Describe one: lifelong streams NAME. Your own: lifelong streams FILE.toml")
 
 
-def print_stream(console: Console, stream: dict[str, Any], preview: Path | None = None) -> None:
+def print_stream(console: Console, stream: StreamDescription, preview: Path | None = None) -> None:
     """Print a stream: totals, tasks, notes, data check, licences and fingerprint."""
     from lifelong.report.streams import headline, licences, notes, stream_table
     from lifelong.report.wording import clean
@@ -165,13 +158,13 @@ def print_stream(console: Console, stream: dict[str, Any], preview: Path | None 
         _print_place(console, "contact sheet", preview)
 
 
-def print_methods(console: Console, methods: Iterable[dict[str, Any]]) -> None:
+def print_methods(console: Console, methods: Iterable[MethodListed]) -> None:
     """Print the registered methods."""
     _print_rows(console, ("method", "what it does", "source"), ((item["name"], item["summary"], item["source"]) for item in methods))
     _say(console, "Settings of one: lifelong methods NAME")
 
 
-def print_method(console: Console, method: dict[str, Any]) -> None:
+def print_method(console: Console, method: MethodDescription) -> None:
     """Print a method and all its settings."""
     _say(console, f"{method['name']}: {method['summary']}")
     _say(console, f"source: {method['source']}")

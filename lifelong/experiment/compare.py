@@ -1,17 +1,17 @@
 """Several methods and seeds over one stream, one run directory each."""
 
 from pathlib import Path
-from typing import Any
 
 from lifelong.experiment.derived import known_summary
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
+from lifelong.records.run import RunRecord
 from lifelong.settings.run import Environment, RunConfig
 
 
 def compare(
     configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1, engine: str = "local"
-) -> list[dict[str, Any]]:
+) -> list[RunRecord]:
     """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
 
     Args:
@@ -36,7 +36,7 @@ def compare(
     return [summaries[position] for position in range(len(configs))]
 
 
-def read_summaries(paths: list[Path]) -> list[dict[str, Any]]:
+def read_summaries(paths: list[Path]) -> list[RunRecord]:
     """Return the summaries of run directories, as `run_directories` finds them.
 
     Raises:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from lifelong.experiment.curves import drop_task
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.observers import observed
+from lifelong.experiment.outcome import hold_results
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import content_of, extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
@@ -34,6 +34,7 @@ from lifelong.experiment.schema import hold
 from lifelong.experiment.tuning import check_tuning
 from lifelong.json_files import read_record, write_record
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.records.run import RunRecord
 from lifelong.settings.run import Environment
 from lifelong.streams.build import SpecStream
 from lifelong.streams.check import as_notes, data_check
@@ -70,7 +71,7 @@ class AddedTask:
 
 def learn_more(
     path: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
-) -> dict[str, Any]:
+) -> RunRecord:
     """Learn one more task, or go on where the same call was stopped.
 
     Args:
@@ -90,7 +91,7 @@ def learn_more(
         return _learn_more(path, address, environment, progress, name)
 
 
-def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> dict[str, Any]:
+def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> RunRecord:
     listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
@@ -104,16 +105,16 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
         if not (path / "summary.json").exists():
             raise LifelongError(f"{path} has no summary.json; rerun the command that started the run to write it again")
         summary = saved.summary()
-        if not summary["complete"]:
+        if not summary.complete:
             raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
         repaired = repair_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
         wanted, images = _open_task(saved, address, name, sources)
         added = _claim(saved, wanted, images)
-        known = [task["name"] for task in summary["tasks"]]
-        if added[-1] != wanted or (wanted.name in known and None not in summary["accuracy"][-1]):
+        known = [task.name for task in summary.tasks]
+        if added[-1] != wanted or (wanted.name in known and None not in summary.accuracy[-1]):
             listener.task_saved(path, saved.entries, saved.state["accuracy"])
-            there, wrong = saved.directory.hold_results(saved.entries, saved.state["accuracy"], summary)
+            there, wrong = hold_results(saved.directory, saved.entries, saved.state["accuracy"], summary)
             for note in [*repaired, *wrong]:
                 listener.note(note)
             return there
@@ -311,7 +312,7 @@ def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | No
     own = found(saved.identity["stream images"], lambda: open_stream(saved.config.stream, saved.config.seed, sources))
     parts: list[tuple[Stream, int] | None] = [None if own is None else (own, index) for index in range(base)]
     for index, task in enumerate(added, base):
-        size, before = saved.entries[index]["image_size"], saved.learned(index) if task.content else []
+        size, before = saved.entries[index].side, saved.learned(index) if task.content else []
         part = found(task.fingerprint, lambda at=task, size=size, before=before: _images(at.name, at.source, size, saved, sources, before))
         parts.append(None if part is None else (part, 0))
     return parts
@@ -332,20 +333,20 @@ class GrownStream:
         content: see `SpecStream.content`; "added" has that of each task that was added. None where it is not known.
     """
 
-    def __init__(self, saved: SavedRun, summary: dict[str, Any], added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
-        self.name: str = summary["stream"]
+    def __init__(self, saved: SavedRun, summary: RunRecord, added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
+        self.name: str = summary.stream
         # Which images are not here is said anew.
-        self.notes: list[str] = [note for note in summary["notes"] if not note.startswith(AWAY)]
+        self.notes: list[str] = [note for note in summary.notes or () if not note.startswith(AWAY)]
         self._saved, self._added, self._newest = saved, list(added), newest
         names, config = saved.names, saved.config
         base = len(names) - sum(task.name in names for task in added)
         own = self._present(self.name, saved.identity["stream images"], lambda: open_stream(config.stream, config.seed, sources))
         # A run of an earlier version does not say what its stream is made of.
-        made_of = summary.get("stream_content") or (None if own is None else content_of(own))
-        self.content = None if made_of is None else made_of | {"added": [task.content for task in added]}
+        made_of = summary.stream_content or (None if own is None else content_of(own))
+        self.content = None if made_of is None else made_of.model_copy(update={"added": [task.content for task in added]})
         self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
         for task, entry in zip(added[:-1], saved.entries[base:], strict=False):
-            size = entry["image_size"]
+            size = entry.side
             before = saved.learned(names.index(task.name)) if task.content else []
             part = self._present(
                 task.name,
@@ -398,9 +399,9 @@ class GrownStream:
 
     def describe(self) -> list[TaskDescription]:
         """As recorded where a task has been learned, so that its images need not be here."""
-        keys = ("train", "valid", "test", "image_size")
         learned = [
-            TaskDescription(entry["name"], "", tuple(entry["classes"]), *(entry[key] for key in keys)) for entry in self._saved.entries
+            TaskDescription(entry.name, "", tuple(entry.classes), entry.train, entry.valid, entry.test, entry.side)
+            for entry in self._saved.entries
         ]
         return [*learned, *self._newest.describe()][: len(self)]
 

@@ -1,9 +1,10 @@
 """The numbers of a summary that follow from what was recorded of the tasks: derived whenever a run is opened, never believed."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from lifelong.errors import DamagedError
 from lifelong.experiment.metrics import (
@@ -13,12 +14,32 @@ from lifelong.experiment.metrics import (
     maximal_forgetting,
     weighted_accuracy,
 )
-from lifelong.experiment.results import RunDirectory, differing, plain, read_summary
+from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.summaries import differing, read_summary
 from lifelong.methods.method import Method
+from lifelong.records.base import plain, said
+from lifelong.records.run import RunRecord, TuningCost
+from lifelong.records.task import TaskRecord
 from lifelong.storage import Tree
 
 
-def derived(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> dict[str, Any]:
+def entries_of(state: Tree) -> list[TaskRecord]:
+    """Return the records of the tasks of a state.
+
+    Raises:
+        DamagedError: they are of another form.
+    """
+    found: list[TaskRecord] = []
+    for place, entry in enumerate(state["entries"]):
+        try:
+            found.append(TaskRecord.model_validate(plain(entry)))
+        except ValidationError as error:
+            raise DamagedError(f"the run's state: entries/{place}: {said(error)}; restore a copy of the run, or learn it again") from error
+    return found
+
+
+# `Any`: the fields of a `RunRecord` by name, from which one is made.
+def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[str, Any]:
     """Return the numbers of a run, by their keys in its summary.
 
     Args:
@@ -27,36 +48,41 @@ def derived(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> dict[
     """
     phases: dict[str, float] = {}
     for entry in entries:
-        for phase, seconds in entry["seconds_by_phase"].items():
-            phases[phase] = phases.get(phase, 0.0) + seconds
+        for phase, seconds in (entry.seconds_by_phase or {}).items():
+            phases[phase] = phases.get(phase, 0.0) + (seconds or 0.0)
+    cost = tuning_cost(entries)
     return {
         "ap": average_performance(accuracy),
         "af": average_forgetting(accuracy),
         "bwt": backward_transfer(accuracy),
         "forgetting": maximal_forgetting(accuracy),
-        "weighted_accuracy": weighted_accuracy(accuracy, [entry["test"] for entry in entries]),
+        "weighted_accuracy": weighted_accuracy(accuracy, [entry.test for entry in entries]),
         "seconds": sum(phases.values()),
         "seconds_by_phase": phases,
         "accuracy": accuracy,
-        "tasks": entries,
-    } | tuning_cost(entries)
+        "tasks": list(entries),
+    } | ({} if cost is None else {"tuning": cost})
 
 
-def tuning_cost(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what tuning cost so far, the chosen candidates included; nothing for a run that is not tuned."""
-    reports = [entry["tuning"] for entry in entries if "tuning" in entry]
+def tuning_cost(entries: Sequence[TaskRecord]) -> TuningCost | None:
+    """Return what tuning cost so far; None for a run that is not tuned."""
+    reports = [entry.tuning for entry in entries if entry.tuning is not None]
     if not reports:
-        return {}
-    totals = {key: sum(report[key] for report in reports) for key in ("seconds", "epochs")}
-    return {"tuning": totals | {"candidates": sum(len(report["candidates"]) for report in reports)}}
+        return None
+    return TuningCost(
+        seconds=sum(report.seconds or 0.0 for report in reports),
+        epochs=sum(report.epochs for report in reports),
+        candidates=sum(len(report.candidates) for report in reports),
+    )
 
 
+# `Any`: as of `derived`.
 def of_method(method: Method) -> dict[str, Any]:
     """Return the numbers that follow from the method as it was saved."""
     return {"parameters": method.num_parameters(), "memory": method.memory()}
 
 
-def summary_of(state: Tree, read: Mapping[str, Any] | None, method: Method | None = None) -> dict[str, Any] | None:
+def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None) -> RunRecord | None:
     """Return the summary that belongs to a state.
 
     Args:
@@ -70,17 +96,23 @@ def summary_of(state: Tree, read: Mapping[str, Any] | None, method: Method | Non
     kept = state.get("summary") or read
     if kept is None:
         return None
-    found = derived(state["entries"], state["accuracy"]) | ({} if method is None else of_method(method))
+    found = derived(entries_of(state), state["accuracy"]) | ({} if method is None else of_method(method))
     # A summary of an earlier version has no more keys than it had.
-    return json.loads(json.dumps(plain({key: found.get(key, value) for key, value in kept.items()})))
+    try:
+        return RunRecord.model_validate(plain({key: found.get(key, value) for key, value in kept.items()}))
+    except ValidationError as error:
+        raise DamagedError(
+            f"the run's state: its summary is damaged ({said(error)}); restore a copy of the run, or learn it again"
+        ) from error
 
 
+# `Any`: a summary without what follows from the tasks is no `RunRecord`.
 def to_keep(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a state keeps of its summary: all that cannot be derived, and the order of its keys."""
-    return {key: None if key in ("tasks", "accuracy") else value for key, value in summary.items()}
+    return {key: None if key in ("tasks", "accuracy") else plain(value) for key, value in summary.items()}
 
 
-def known_summary(path: Path) -> dict[str, Any]:
+def known_summary(path: Path) -> RunRecord:
     """Return the summary.json of a run directory, held against the run's state where that is there.
 
     Raises:

@@ -1,11 +1,10 @@
 """The distances and decisions of PAR over a stream, without training anything."""
 
-from typing import Any
-
 from lifelong.data.sources import Sources
 from lifelong.experiment.machine import choose_device
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import extractor_opener, resolve_extractor
+from lifelong.records.distances import DecisionRecord, DistancesRecord
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
@@ -17,7 +16,7 @@ from lifelong.training.process import as_found
 
 def distances(
     stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer | None = None
-) -> dict[str, Any]:
+) -> DistancesRecord:
     """Measure every task of a stream against the tasks before it, and group them as PAR would.
 
     A distance needs frozen features only, so that this equals what a run of PAR with the same settings measures and decides.
@@ -30,7 +29,7 @@ def distances(
         progress: is told what happens; None: nobody.
 
     Returns:
-        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `raw` (row i: Eq. 4 from task i to each task before it),
+        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: Eq. 4 of task i from each task before it),
         `decisions` (one per task, all that was held against the thresholds), `groups` (task indices), `notes`.
 
     Raises:
@@ -40,13 +39,15 @@ def distances(
         return _distances(stream_name, seed, settings, environment, progress or Observer())
 
 
-def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer) -> dict[str, Any]:
+def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer) -> DistancesRecord:
     device = choose_device(environment.device)
     stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
     settings, notes = resolve_extractor(settings, stream.name)
     extractor = extractor_opener(environment, device)(settings.extractor, settings.feature_input)
     relatedness = Relatedness(settings)
-    names, decisions, warnings = [], [], []
+    names: list[str] = []
+    decisions: list[DecisionRecord] = []
+    warnings: list[str] = []
     progress.run_started(stream.name, "distances", len(stream), 0)
     for index in range(len(stream)):
         task = stream[index].to(device)
@@ -54,24 +55,24 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
         progress.phase("distances")
         with exact_float32(device):
             decision = relatedness.assess(task, extractor)
-        if decision.action == "reuse-expert":
+        if decision.decision == "reuse-expert":
             assert decision.group is not None
             relatedness.groups.join(decision.group, len(task.train))
         else:
             relatedness.groups.open(len(task.train))
         names.append(task.name)
-        decisions.append(decision.as_dict())
+        decisions.append(DecisionRecord.model_validate(decision.as_dict()))
         if decision.warning and decision.warning not in warnings:
             warnings.append(decision.warning)
-    return {
-        "stream": stream.name,
-        "seed": seed,
-        "extractor": settings.extractor,
-        "alpha": settings.alpha,
-        "beta": settings.beta,
-        "tasks": names,
-        "raw": [decision["divergences"] for decision in decisions],
-        "decisions": decisions,
-        "groups": relatedness.groups.members,
-        "notes": [*notes, *warnings, *as_notes(data_check(stream))],
-    }
+    return DistancesRecord(
+        stream=stream.name,
+        seed=seed,
+        extractor=settings.extractor,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        tasks=names,
+        divergences=[list(decision.divergences or ()) for decision in decisions],
+        decisions=decisions,
+        groups=relatedness.groups.members,
+        notes=[*notes, *warnings, *as_notes(data_check(stream))],
+    )

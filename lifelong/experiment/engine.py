@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from lifelong.errors import LifelongError, require
 from lifelong.experiment.job import RunJob, RunOutcome
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
+from lifelong.experiment.summaries import read_summary
 from lifelong.settings.arguments import checked
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig

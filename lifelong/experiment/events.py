@@ -18,6 +18,7 @@ from typing import Any
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.metrics import average_forgetting, average_performance
 from lifelong.extras import require_extra
+from lifelong.records.task import TaskRecord
 from lifelong.storage import write_bytes
 
 FOLDER = "tensorboard"
@@ -35,7 +36,7 @@ def check_tensorboard() -> None:
     require_extra("tensorboard", ("tensorboard",), "--tensorboard", "or leave the flag out")
 
 
-def write_events(run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+def write_events(run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
     """Write the events of the tasks that have none yet.
 
     Args:
@@ -71,10 +72,10 @@ def epoch_points(lines: Iterable[dict[str, Any]]) -> list[Point]:
     return points
 
 
-def stream_points(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> list[Point]:
+def stream_points(entries: list[TaskRecord], accuracy: list[list[float]]) -> list[Point]:
     """How the method stands after the last of these tasks."""
     step = len(entries)
-    held = sum(entry["parameters_added"] for entry in entries)
+    held = sum(entry.parameters_added or 0 for entry in entries)
     whole = [("AP", average_performance(accuracy)), ("AF", average_forgetting(accuracy)), ("parameters", float(held))]
     tasks = [(f"accuracy/task-{index + 1:03d}", value) for index, value in enumerate(accuracy[-1])]
     return [(name, step, value) for name, value in whole + tasks]

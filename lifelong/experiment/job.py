@@ -19,11 +19,12 @@ from typing import Any
 
 from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
+from lifelong.experiment.summaries import read_summary
 from lifelong.methods.registry import known_methods
 from lifelong.opening import read_json
 from lifelong.plugins import load_plugin, loaded_plugins
+from lifelong.records.run import RunRecord
 from lifelong.settings.fields import plain
 from lifelong.settings.resolve import RUN_KEYS, flat, resolve
 from lifelong.settings.run import Environment, RunConfig, environment_of
@@ -43,7 +44,7 @@ class RunOutcome:
         crash: the traceback of an error that is a bug of the library or of a plugin; else empty.
     """
 
-    summary: dict[str, Any] | None
+    summary: RunRecord | None
     failure: str = ""
     crash: str = ""
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from lifelong.experiment.job import RunJob, RunOutcome, ended, perform
 from lifelong.experiment.observer import Observer
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import Epoch
 
@@ -136,7 +138,7 @@ class _Teller(Observer):
         """See `Observer.advance`."""
         self._now_and_then("advance", done, total)
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._connection.send(("task_finished", (index, record, accuracy)))
 
@@ -144,7 +146,7 @@ class _Teller(Observer):
         """See `Observer.note`."""
         self._connection.send(("note", (text,)))
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         self._connection.send(("run_finished", (summary,)))
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.training.stages import Epoch
 
 
@@ -62,7 +64,7 @@ class Observer:
             total: of how many.
         """
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """Hear that a task has been learned.
 
         Args:
@@ -74,7 +76,7 @@ class Observer:
     def note(self, text: str) -> None:
         """Something that a person should know."""
 
-    def task_saved(self, run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+    def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
         """Hear that the results after a task are on disk; also when a finished run is opened again.
 
         Args:
@@ -90,5 +92,5 @@ class Observer:
             failure: why, in one line.
         """
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """Hear that the last task has been learned, now or, where no run was started, before."""

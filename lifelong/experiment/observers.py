@@ -20,6 +20,8 @@ from typing import Any
 from lifelong.errors import LifelongError, require
 from lifelong.experiment.events import check_tensorboard, write_events
 from lifelong.experiment.observer import Observer
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.settings.arguments import checked
 from lifelong.settings.sockets import OBSERVERS
 from lifelong.training.stages import Epoch
@@ -31,7 +33,7 @@ class TensorBoard(Observer):
     def __init__(self) -> None:
         check_tensorboard()
 
-    def task_saved(self, run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+    def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
         """See `Observer.task_saved`."""
         write_events(run, entries, accuracy)
 
@@ -55,14 +57,14 @@ class WeightsAndBiases(Observer):
         """See `Observer.epoch`."""
         self._run.log({"task": self._task + 1, f"{event.stage}/loss": event.loss, f"{event.stage}/accuracy": event.accuracy})
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._run.log(_standing(index, record, accuracy))
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         if hasattr(self, "_run"):
-            self._run.summary.update({key: summary[key] for key in ("ap", "af", "parameters")})
+            self._run.summary.update({"ap": summary.ap, "af": summary.af, "parameters": summary.parameters})
             self._run.finish()
 
 
@@ -87,14 +89,15 @@ class MLflow(Observer):
         known = {"loss": event.loss, "accuracy": event.accuracy}
         self._mlflow.log_metrics({f"{event.stage}/{key}": value for key, value in known.items()}, step=self._step)
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._mlflow.log_metrics(_standing(index, record, accuracy), step=index + 1)
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         if hasattr(self, "_run"):
-            self._mlflow.log_metrics({key: float(summary[key]) for key in ("ap", "af", "parameters")})
+            known = {"ap": summary.ap, "af": summary.af, "parameters": summary.parameters}
+            self._mlflow.log_metrics({key: float(value) for key, value in known.items() if value is not None})
             self._mlflow.end_run()
 
 
@@ -109,14 +112,14 @@ def _variable(name: str) -> str:
     return os.environ.get(name) or "lifelong"
 
 
-def _standing(index: int, record: dict[str, Any], accuracy: list[float]) -> dict[str, float]:
+def _standing(index: int, record: TaskRecord, accuracy: list[float]) -> dict[str, float]:
     """How the method stands after a task."""
     known = [value for value in accuracy if value == value]
     return {
         "tasks": float(index + 1),
         "mean accuracy": sum(known) / len(known) if known else 0.0,
-        "parameters added": float(record.get("parameters_added", 0)),
-        "seconds": float(record.get("seconds", 0.0)),
+        "parameters added": float(record.parameters_added or 0),
+        "seconds": float(record.seconds or 0.0),
     }
 
 
@@ -168,7 +171,7 @@ class Observers(Observer):
         """See `Observer.advance`."""
         self._tell("advance", done, total)
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._tell("task_finished", index, record, accuracy)
 
@@ -176,11 +179,11 @@ class Observers(Observer):
         """See `Observer.note`."""
         self._tell("note", text)
 
-    def task_saved(self, run: Path, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
+    def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
         """See `Observer.task_saved`."""
         self._tell("task_saved", run, entries, accuracy)
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         self._tell("run_finished", summary)
 
@@ -228,9 +231,10 @@ def check_observer(name: str) -> None:
         ConformanceError: what is broken.
         LifelongError: there is no such observer, or it lacks a package.
     """
-    entries = [{"name": f"task {index}", "parameters_added": 10, "seconds": 1.0, "decision": None} for index in range(2)]
+    entries = [TaskRecord(name=f"task {index}", classes=["one", "two"], parameters_added=10, seconds=1.0) for index in range(2)]
     accuracy = [[0.5], [0.5, 1.0]]
-    summary = {"ap": 0.75, "af": 0.0, "parameters": 20, "tasks": entries, "accuracy": accuracy}
+    made = {"stream": "made", "method": "finetune", "seed": 0, "ap": 0.75, "af": 0.0, "parameters": 20}
+    summary = RunRecord.model_validate({**made, "tasks": entries, "accuracy": accuracy})
     given = deepcopy((entries, accuracy, summary))
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(2):

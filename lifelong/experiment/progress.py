@@ -11,6 +11,8 @@ from lifelong.errors import one_line
 from lifelong.experiment.console import make_console
 from lifelong.experiment.counting import LINE_EVERY, rest
 from lifelong.experiment.observer import Observer
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.settings.fields import show_default
 from lifelong.training.stages import Epoch
 from lifelong.words import duration
@@ -116,27 +118,27 @@ class ConsoleProgress(Observer):
             self._say(f"  {self._phase}: {text}")
             self._said = now
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         self._end_phase()
         self._phase = ""
         seconds = self._clock() - self._task_began
         self._seconds.append(seconds)
-        decision = record.get("decision")
-        words = [f"task {index + 1} of {self._tasks} done: {record.get('name', '')}"]
+        decision = record.decision
+        words = [f"task {index + 1} of {self._tasks} done: {record.name}"]
         if decision:
-            words.append(decision if record.get("expert") is None else f"{decision}, expert {record['expert']}")
-        if record.get("tuning"):
-            trials, chosen = record["tuning"]["candidates"], record["tuning"]["chosen"]
-            words.append(f"chosen {_words(trials[chosen]['values'])} (candidate {chosen + 1} of {len(trials)})")
+            words.append(decision if record.expert is None else f"{decision}, expert {record.expert}")
+        if record.tuning:
+            trials, chosen = record.tuning.candidates, record.tuning.chosen
+            words.append(f"chosen {_words(record.tuning.choice.chosen_values)} (candidate {chosen + 1} of {len(trials)})")
         words.append(f"accuracy {accuracy[-1]:.3f}" if accuracy else "not evaluated")
         words.append(duration(seconds))
         left = self._tasks - index - 1
         if left and self._live is None:
             words.append(f"about {duration(self._mean_seconds() * left)} left for {left} more")
         self._say(", ".join(words))
-        if record.get("reason"):
-            self._say(f"  {record['reason']}")
+        if record.reason:
+            self._say(f"  {record.reason}")
         if self._live is not None:
             self._index = index + 1
             self._task_began = self._clock()
@@ -151,11 +153,11 @@ class ConsoleProgress(Observer):
         self.close()
         self._say(f"this run has failed, and the others go on: {failure}")
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         """See `Observer.run_finished`."""
         self.close()
         if not self._started:
-            self._say(f"{summary['method']} on {summary['stream']}: finished before, nothing to do")
+            self._say(f"{summary.method} on {summary.stream}: finished before, nothing to do")
         self._started = False
 
     def _begin(self, name: str) -> None:
@@ -260,7 +262,7 @@ class Heartbeat(Observer):
         """See `Observer.run_failed`."""
         self._say(f"this run has failed, and the others go on: {failure}")
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         """See `Observer.task_finished`."""
         now = self._clock()
         self._seconds.append(now - self._task_began)
@@ -302,15 +304,15 @@ class _Lines(Heartbeat):
         self._tasks, self._index = tasks, done
         self._say(f"{tasks} tasks{f', going on after task {done}' if done else ''}")
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         super().task_finished(index, record, accuracy)
         known = f", accuracy {accuracy[-1]:.3f}" if accuracy else ""
-        self._say(f"task {index + 1} of {self._tasks} done: {record.get('name', '')}{known}")
+        self._say(f"task {index + 1} of {self._tasks} done: {record.name}{known}")
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         # Told nothing else, it was finished before, or an engine tells only the end.
         self._say("done" if self._tasks else "finished")
 

@@ -11,26 +11,26 @@
 """
 
 import json
-import math
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lifelong.digests import DIGEST, run_digest, signed
+from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
-from lifelong.json_files import as_lines, read_lines, write_record
+from lifelong.experiment.summaries import SUMMARY, read_summary
+from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.records.renames import renamed_state
 from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_tree, remove, save_tree, sync_folder, write_text
-
-SUMMARY = "summary.json"
 
 WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
 """What a run alone writes into its folder."""
@@ -109,8 +109,8 @@ class RunDirectory:
         summary = self.path / SUMMARY
         try:
             # One that says nothing was learned is written when a run begins.
-            return summary if summary.exists() and read_summary(self.path)["tasks"] else None
-        except (LifelongError, KeyError):
+            return summary if summary.exists() and read_summary(self.path).tasks else None
+        except LifelongError:
             return summary
 
     def drop_parts(self) -> None:
@@ -275,7 +275,7 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        return self._stored(lambda: read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None))
+        return self._stored(lambda: _current(read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None)))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -297,7 +297,7 @@ class RunDirectory:
             LifelongError: it is not there.
         """
         seal = self.seal
-        return read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required)
+        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required))
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
@@ -360,82 +360,10 @@ class RunDirectory:
                 raise LifelongError(f"cannot write {self.previous_file}: {error.strerror}; free space there") from error
         save_tree(self.state_file, kept, seal.owner(self.state_file), made_with)
 
-    def write_results(self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]) -> dict[str, Any]:
-        """Write results.jsonl and summary.json; returns what stands in the second."""
-        self.write_lines(entries, accuracy)
-        return write_record(self.path / SUMMARY, plain(summary))
 
-    def write_lines(self, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> None:
-        """Write results.jsonl."""
-        write_text(self.results, as_lines(_lines(entries, accuracy), self.seal.run))
-
-    def hold_results(
-        self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
-    ) -> tuple[dict[str, Any], list[str]]:
-        """See that results.jsonl and summary.json say what a state says, and write anew what does not.
-
-        Args:
-            entries, accuracy, summary: that of the state.
-
-        Returns:
-            What stands in summary.json, and which of the files were not what had been written.
-        """
-        there, wrong = self.wrong_results(entries, accuracy, summary)
-        if self.results.name in wrong:
-            self.write_lines(entries, accuracy)
-        if there is None or SUMMARY in wrong:
-            there = write_record(self.path / SUMMARY, summary)
-        return there, [f"{line}; rewritten" for line in wrong.values() if line]
-
-    def wrong_results(
-        self, entries: list[dict[str, Any]], accuracy: list[list[float]], summary: dict[str, Any]
-    ) -> tuple[dict[str, Any] | None, dict[str, str]]:
-        """Hold results.jsonl and summary.json against what a state says.
-
-        Returns:
-            What stands in summary.json, if it can be read; and by the file's name, what is wrong with it: nothing more is said of one that
-            is missing, or that was written a task earlier.
-        """
-        wrong: dict[str, str] = {}
-        there: dict[str, Any] | None = None
-        try:
-            there = read_summary(self.path)
-            differs = differing(there, summary)
-            if differs:
-                early = _early(there.get("tasks"), there.get("accuracy"), entries, accuracy)
-                wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
-        except DamagedError:
-            wrong[SUMMARY] = "summary.json was damaged"
-        except LifelongError:
-            wrong[SUMMARY] = ""
-        wanted = _lines(entries, accuracy)
-        lines = read_lines(self.results, self.seal)
-        if not lines.whole:
-            wrong[self.results.name] = "results.jsonl was damaged"
-        elif lines.found != wanted:
-            early = _early(lines.found, [line.get("accuracy") for line in lines.found], entries, accuracy)
-            wrong[self.results.name] = "" if early else "results.jsonl is not what the run's state says"
-        return there, wrong
-
-
-def _early(tasks: Any, rows: Any, entries: list[dict[str, Any]], accuracy: list[list[float]]) -> bool:
-    """Whether results are those of fewer tasks, as a process leaves them that is killed between a state and its results."""
-    try:
-        names = [task["name"] for task in tasks]
-    except (TypeError, KeyError):
-        return False
-    count = len(names)
-    return count < len(entries) and names == [entry["name"] for entry in entries[:count]] and rows == plain(accuracy[:count])
-
-
-def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """Return the keys in which a summary that was read differs from what it ought to be."""
-    return [key for key in dict.fromkeys([*summary, *read]) if key != DIGEST and read.get(key) != summary.get(key)]
-
-
-def _lines(entries: list[dict[str, Any]], accuracy: list[list[float]]) -> list[dict[str, Any]]:
-    """Return the content of results.jsonl, one record per task."""
-    return [json.loads(json.dumps(plain(entry | {"accuracy": row}))) for entry, row in zip(entries, accuracy, strict=True)]
+def _current(stored: Stored) -> Stored:
+    """Return a state under the names of this version."""
+    return replace(stored, tree=renamed_state(stored.tree))
 
 
 def _age(file: Path) -> float:
@@ -457,33 +385,3 @@ def _link(file: Path, place: Path) -> None:
 def _why(error: LifelongError) -> str:
     """Return what is wrong with a file, without what its reader advises."""
     return str(error).removesuffix("; delete it and run again")
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """Return the summary.json of a run directory.
-
-    Raises:
-        DamagedError: it is not as it was written.
-        LifelongError: there is none, or it cannot be read.
-    """
-    file = Path(path) / SUMMARY
-    try:
-        content, checked = read_held(file, "summary")
-    except FileNotFoundError as error:
-        raise LifelongError(f"no summary.json in {path}: not a run directory, or no task is finished yet") from error
-    except DamagedError as error:
-        raise DamagedError(f"{error}; delete it and continue that run to write it again") from error
-    except LifelongError as error:
-        raise LifelongError(f"{error}; delete it and continue that run to write it again") from error
-    return signed(content) if checked else content
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can say it: tuples become lists, NaN and infinities null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

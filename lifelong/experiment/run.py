@@ -23,6 +23,7 @@ from lifelong.experiment.runner import Runner
 from lifelong.experiment.tuning import check_tuning
 from lifelong.methods.registry import known_methods, make_method
 from lifelong.opening import open_regular
+from lifelong.records.run import Content, RunRecord
 from lifelong.relatedness.extractor import Extractor, open_extractor
 from lifelong.settings.resolve import as_begun, config_toml, default_values, flat, resolve
 from lifelong.settings.run import Environment, RunConfig
@@ -37,7 +38,7 @@ from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 
 
-def run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None = None) -> dict[str, Any]:
+def run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None = None) -> RunRecord:
     """Learn a stream from where `out` stands to its end.
 
     Meanwhile the process has the run's number of threads, and takes numbers below the smallest normal float for zero
@@ -50,7 +51,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Observ
         progress: is told what happens; None: nobody.
 
     Returns:
-        The summary, as in summary.json.
+        The summary, as it stands in summary.json.
 
     Raises:
         LifelongError: bad input, another run's directory, missing data, a full disk, a loss that is not finite.
@@ -59,7 +60,7 @@ def run(config: RunConfig, out: Path, environment: Environment, progress: Observ
         return _run(config, out, environment, progress)
 
 
-def _run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None) -> dict[str, Any]:
+def _run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None) -> RunRecord:
     listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
@@ -176,12 +177,12 @@ def _identity(config: RunConfig, stream: Stream, environment: Environment) -> di
     return identity
 
 
-def content_of(stream: Stream) -> dict[str, Any] | None:
+def content_of(stream: Stream) -> Content | None:
     """Return what a stream is made of, whatever the seed draws from it (see `SpecStream.content`); None where it cannot say."""
-    return stream.content() if isinstance(stream, SpecStream) else None
+    return Content.model_validate(stream.content()) if isinstance(stream, SpecStream) else None
 
 
-def origin_of(content: dict[str, Any] | None, identity: Mapping[str, Any]) -> dict[str, Any]:
+def origin_of(content: Content | None, identity: Mapping[str, Any]) -> dict[str, Content | str | None]:
     """Return what a run's summary says of where its numbers come from: by it, runs that differ in their seed alone are known.
 
     Args:

@@ -1,6 +1,5 @@
 """A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,16 +10,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from lifelong import __version__
 from lifelong.data.naming import unique
-from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription, alive
-from lifelong.devices import all_finite
+from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
-from lifelong.errors import DivergedError, LifelongError
+from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves, drop_task
-from lifelong.experiment.derived import derived, of_method, summary_of, to_keep
+from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
 from lifelong.experiment.judging import judged, right_share
+from lifelong.experiment.learning import digest_modules, learn_timed, retire
 from lifelong.experiment.machine import (
     arithmetic,
     machine_name,
@@ -31,13 +31,19 @@ from lifelong.experiment.machine import (
     watch_device_memory,
 )
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.outcome import hold_results, write_results
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
-from lifelong.experiment.taskfree import Shown, judge_task_free
+from lifelong.experiment.summaries import read_summary
+from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
 from lifelong.experiment.tuning import tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
+from lifelong.records.base import plain, said
+from lifelong.records.renames import SCHEMA_VERSION
+from lifelong.records.run import RunRecord, TaskAgnostic
+from lifelong.records.task import TaskRecord, TaskTuning
 from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
@@ -97,14 +103,14 @@ class Runner:
         self.repaired, self.more = list(repaired), dict(more or {})
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[TaskRecord] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
         self.contents: list[Tree] = []
         self.said: set[str] = set()
-        self.kept: dict[str, Any] = {}
+        self.kept: RunRecord | None = None
 
-    def to_end(self) -> dict[str, Any]:
+    def to_end(self) -> RunRecord:
         """Learn the tasks that remain; returns the summary."""
         watch_device_memory(self.device)
         stored, fallen_back = self.directory.recover()
@@ -124,7 +130,7 @@ class Runner:
             # A kill right after a task was saved may have left its stages.
             clear(self.directory.stages(index))
         # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`).
-        if known is not None and done >= len(self.stream) and (known["complete"] or done > len(self.stream)):
+        if known is not None and done >= len(self.stream) and (known.complete or done > len(self.stream)):
             for note in self.repaired:
                 self._note(note)
             judged_anew = done == len(self.stream) and self._judge_unknown()
@@ -146,12 +152,12 @@ class Runner:
             summary = self._write()
         return self._finished(summary)
 
-    def _read_summary(self) -> dict[str, Any] | None:
+    def _read_summary(self) -> RunRecord | None:
         """Return the summary.json of a state that does not keep its own; None unless it is of the same tasks."""
         try:
             found = read_summary(self.directory.path)
-            return found if len(found["tasks"]) == len(self.entries) else None
-        except (LifelongError, KeyError, TypeError):
+            return found if len(found.tasks) == len(self.entries) else None
+        except LifelongError:
             return None
 
     def _changes(self, saved: Tree) -> list[str]:
@@ -159,7 +165,7 @@ class Runner:
         if len(self.entries) >= len(self.stream):
             return []
         # Entries of earlier versions do not say; their state says it of the last one.
-        before = [entry["made_with"] for entry in self.entries if "made_with" in entry] or [saved.get("arithmetic", {})]
+        before = [entry.made_with for entry in self.entries if entry.made_with is not None] or [saved.get("arithmetic", {})]
         notes = [change(*pair) for pair in pairwise([*before, made_with(self.device, self.threads)])]
         # Runs of earlier versions do not say on what they were begun.
         if saved.get("device", self.device.type) != self.device.type:
@@ -167,15 +173,15 @@ class Runner:
             notes.append(f"started on {begun}, continued on {continued}: with other random numbers, so not equal to an uninterrupted run")
         return [note for note in notes if note]
 
-    def _hold(self, summary: dict[str, Any]) -> dict[str, Any]:
+    def _hold(self, summary: RunRecord) -> RunRecord:
         """Return the summary on disk; rewrite it and the results unless they are what the state says."""
         self.kept = summary
-        there, wrong = self.directory.hold_results(self.entries, self.accuracy, summary)
+        there, wrong = hold_results(self.directory, self.entries, self.accuracy, summary)
         for note in wrong:
             self._note(note)
         return there
 
-    def _finished(self, summary: dict[str, Any]) -> dict[str, Any]:
+    def _finished(self, summary: RunRecord) -> RunRecord:
         self._events()
         self.progress.run_finished(summary)
         return summary
@@ -188,15 +194,15 @@ class Runner:
         started = time.perf_counter()
         self.progress.phase("evaluate")
         self._judge(entry)
-        entry["seconds_by_phase"]["evaluate"] = time.perf_counter() - started
-        entry["seconds"] = sum(entry["seconds_by_phase"].values())
+        phases = {**(entry.seconds_by_phase or {}), "evaluate": time.perf_counter() - started}
+        entry.seconds_by_phase, entry.seconds = phases, sum(seconds or 0.0 for seconds in phases.values())
         self.entries.append(entry)
         self.contents.append(self._contents(index))
         self._save()
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
 
-    def _learn(self, index: int, description: TaskDescription) -> dict[str, Any]:
+    def _learn(self, index: int, description: TaskDescription) -> TaskRecord:
         task = self.stream[index].to(self.device)
         context = Context(
             task_index=index,
@@ -216,7 +222,7 @@ class Runner:
         record, tuning = resumed(lambda: self._learned(task, context), self.directory.stages(index), begin_anew)
         retire(task, self.config.method)
         fields = asdict(record)
-        return {
+        entry = {
             "name": task.name,
             "classes": list(task.classes),
             "train": description.train,
@@ -226,8 +232,13 @@ class Runner:
             "seconds_by_phase": fields.pop("seconds"),
             "made_with": made_with(self.device, self.threads),
             **fields,
-            **tuning,
-        }
+        } | ({} if tuning is None else {"tuning": tuning})
+        try:
+            return TaskRecord.model_validate(plain(entry))
+        except ValidationError as error:
+            raise LifelongError(
+                f"the method '{self.config.method}' recorded of task '{task.name}': {said(error)}; correct its LearnRecord"
+            ) from error
 
     def _begin_anew(self, index: int, name: str, reason: str) -> None:
         """Drop what was kept of a task, and go back to before it."""
@@ -242,13 +253,13 @@ class Runner:
         else:
             self._restore_method(saved)
 
-    def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, dict[str, Any]]:
+    def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, TaskTuning | None]:
         """Return what the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
-            return learn_timed(self.method, task, context), {}
+            return learn_timed(self.method, task, context), None
         tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
         self.method = tuned.method
-        return tuned.record, {"tuning": tuned.report}
+        return tuned.record, tuned.report
 
     def _epoch(self, event: Epoch) -> None:
         self.curves.epoch(event)
@@ -270,7 +281,7 @@ class Runner:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
 
-    def _judge(self, newest: dict[str, Any]) -> None:
+    def _judge(self, newest: TaskRecord) -> None:
         """Accuracy on the test images of every task so far, the one of the newest entry included.
 
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
@@ -295,17 +306,17 @@ class Runner:
         self._save()
         return True
 
-    def _completed(self, row: Sequence[float], entries: Sequence[dict[str, Any]]) -> list[float]:
+    def _completed(self, row: Sequence[float], entries: Sequence[TaskRecord]) -> list[float]:
         """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
         full = list(row)
         wanted = [index for index, value in enumerate(row) if math.isnan(value)]
-        total, done = sum(entries[index]["test"] for index in wanted), 0
+        total, done = sum(entries[index].test for index in wanted), 0
         for index in wanted:
             full[index] = self._accuracy(index, entries[index], lambda more, done=done: self.progress.advance(done + more, total))
-            done += entries[index]["test"]
+            done += entries[index].test
         return full
 
-    def _accuracy(self, index: int, entry: dict[str, Any], tell: Callable[[int], None]) -> float:
+    def _accuracy(self, index: int, entry: TaskRecord, tell: Callable[[int], None]) -> float:
         """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
         try:
             test = self._test(index)
@@ -314,7 +325,7 @@ class Runner:
             entry.pop("judged", None)
             return math.nan
         counts = confusion(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent, tell=tell)
-        entry["judged"] = judged(counts)
+        entry.judged = judged(counts)
         return right_share(counts)
 
     def _test(self, index: int) -> Split:
@@ -328,25 +339,25 @@ class Runner:
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        self.kept = plain(self._summary())
+        self.kept = self._summary()
         self.directory.save(self._state(), made_with(self.device, self.threads))
 
     def _state(self) -> Tree:
         return {
             "method": self.method.state_dict(),
-            "entries": self.entries,
+            "entries": [entry.to_dict() for entry in self.entries],
             "accuracy": self.accuracy,
             "digests": self.digests,
             "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
-            "summary": to_keep(self.kept),
+            "summary": to_keep(self.kept or self._summary()),
             **self.more,
         }
 
     def _restore(self, saved: Tree) -> None:
         self._restore_method(saved)
-        self.entries, self.accuracy, self.digests = saved["entries"], saved["accuracy"], saved["digests"]
+        self.entries, self.accuracy, self.digests = entries_of(saved), saved["accuracy"], saved["digests"]
         # A state of an earlier version does not have them.
         self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
 
@@ -357,11 +368,11 @@ class Runner:
     def _all_notes(self) -> list[str]:
         described = [note for description in self.descriptions for note in description.notes]
         # States of earlier versions have no notes of tasks.
-        learned = [note for entry in self.entries for note in entry.get("notes", ())]
+        learned = [note for entry in self.entries for note in entry.notes or ()]
         return list(dict.fromkeys(self.notes + described + learned))
 
-    def _write(self) -> dict[str, Any]:
-        summary = self.directory.write_results(self.entries, self.accuracy, self.kept or plain(self._summary()))
+    def _write(self) -> RunRecord:
+        summary = write_results(self.directory, self.entries, self.accuracy, self.kept or self._summary())
         self._events()
         return summary
 
@@ -369,9 +380,10 @@ class Runner:
         if self.entries:
             self.progress.task_saved(self.directory.path, self.entries, self.accuracy)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self) -> RunRecord:
         settings, numbers = flat(self.config), derived(self.entries, self.accuracy) | of_method(self.method)
-        return {
+        fields = {
+            "schema_version": SCHEMA_VERSION,
             "version": __version__,
             "stream": self.stream.name,
             "stream_fingerprint": self.stream.fingerprint(),
@@ -391,68 +403,28 @@ class Runner:
             "peak_device_memory_bytes": peak_device_memory(self.device),
             "notes": self._all_notes(),
             "complete": len(self.entries) >= len(self.stream),
-        } | self._task_free()
+        }
+        found = self._task_agnostic()
+        return RunRecord.model_validate(plain(fields | ({} if found is None else {"task_agnostic": found})))
 
-    def _task_free(self) -> dict[str, Any]:
-        """How well the learned stream is known without task names; nothing before its end, or where a task's images are not here."""
+    def _task_agnostic(self) -> TaskAgnostic | None:
+        """How well the learned stream is known without task names; None before its end, or where a task's images are not here."""
         if len(self.entries) != len(self.stream):
-            return {}
+            return None
         self.progress.phase("evaluate without task names")
-        classes = [unique(entry["classes"]) for entry in self.entries]
-        several = len({entry["image_size"] for entry in self.entries}) > 1
+        classes = [unique(entry.classes) for entry in self.entries]
+        several = len({entry.side for entry in self.entries}) > 1
         if several and not isinstance(self.stream, InSizes):
-            return {}
-        total = sum(entry["test"] for entry in self.entries)
+            return None
+        total = sum(entry.test for entry in self.entries)
         show = self._shown if several else None
         try:
-            return {"task_free": judge_task_free(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))}
+            return judge_task_agnostic(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))
         except AbsentTaskError:
-            return {}
+            return None
 
     def _shown(self, index: int) -> Shown:
         """Return the test images of a task in the size of every task's."""
         assert isinstance(self.stream, InSizes)
-        sizes = tuple(entry["image_size"] for entry in self.entries)
+        sizes = tuple(entry.side for entry in self.entries)
         return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
-
-
-def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Make a method learn a task; the time that its record does not name is the phase "other".
-
-    Raises:
-        DivergedError: weights that answer for a task are not finite.
-    """
-    started = time.perf_counter()
-    record = method.learn(task, context)
-    for index, learned in enumerate(method.tasks):
-        kept = (tensor for module in method.modules(index) for tensor in module.state_dict().values())
-        if not all_finite(kept):
-            raise DivergedError(
-                f"task '{task.name}': weights that answer for task '{learned.name}' became NaN or infinite,"
-                f" with lr {context.training.lr:g}; lower it and run again",
-                record.epochs,
-            )
-    # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
-    elapsed = time.perf_counter() - started
-    record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
-    return record
-
-
-def retire(task: Task, method: str) -> None:
-    """Let a learned task's images go, and see that the method has kept none of them.
-
-    Raises:
-        RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
-    """
-    if alive(task.retire()):
-        raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
-
-
-def digest_modules(method: Method, task_index: int) -> str:
-    """Return a hash over all parameters and buffers that answer for a task."""
-    digest = hashlib.sha256()
-    for module in method.modules(task_index):
-        for name, tensor in module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """A run as it lies on the disk, with its method ready to answer."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import torch
 from lifelong.data.naming import unique
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError, near_miss
-from lifelong.experiment.derived import summary_of
-from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.derived import entries_of, summary_of
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import digest_file, read_config
 from lifelong.experiment.soundness import restored
+from lifelong.experiment.summaries import read_summary
 from lifelong.methods.method import Method
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.streams.leakage import Learned
@@ -41,11 +45,15 @@ class SavedRun:
     notes: tuple[str, ...] = ()
 
     @property
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[TaskRecord]:
         """What was recorded of each task, in order."""
-        return self.state["entries"]
+        return list(self._entries)
 
-    def summary(self) -> dict[str, Any]:
+    @cached_property
+    def _entries(self) -> list[TaskRecord]:
+        return entries_of(self.state)
+
+    def summary(self) -> RunRecord:
         """Its summary, with all numbers that can be derived derived from its state.
 
         Raises:
@@ -58,11 +66,11 @@ class SavedRun:
     @property
     def names(self) -> list[str]:
         """The names of its tasks, in order; no name twice."""
-        return list(unique([entry["name"] for entry in self.entries]))
+        return list(unique([entry.name for entry in self.entries]))
 
     def classes(self, index: int) -> tuple[str, ...]:
         """Return the names of a task's classes, in label order; no name twice."""
-        return unique(self.entries[index]["classes"])
+        return unique(self.entries[index].classes)
 
     def learned(self, count: int | None = None) -> list[Learned]:
         """Return the first `count` tasks with the content of their images; those of which it is not known are left out."""

@@ -8,153 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from lifelong.errors import DamagedError
+from lifelong.errors import DamagedError, LifelongError
 from lifelong.json_files import read_record
+from lifelong.records.base import Count, Kept, Number, said
+from lifelong.records.renames import SCHEMA_VERSION, renamed
+from lifelong.records.run import RunRecord
 
 T = TypeVar("T")
-
-Number = float | None
-"""A number, or null for one that is not known."""
-
-Share = Annotated[float, Field(ge=0, le=1)] | None
-Count = Annotated[int, Field(ge=0, lt=2**53)]
-
-
-class Kept(BaseModel):
-    """A JSON object: strictly of the kinds that are named, whatever else it holds."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-class Candidate(Kept):
-    """A candidate of a tuned task."""
-
-    values: dict[str, JsonValue]
-    valid_accuracy: Share
-    seconds: Number = None
-    epochs: Count = 0
-
-
-class Tuning(Kept):
-    """What tuning a task came to."""
-
-    candidates: Annotated[list[Candidate], Field(min_length=1)]
-    chosen: Count
-    seconds: Number = None
-    epochs: Count = 0
-
-    @model_validator(mode="after")
-    def _one_is_chosen(self) -> "Tuning":
-        if self.chosen >= len(self.candidates):
-            raise ValueError(f"candidate {self.chosen} of {len(self.candidates)} is chosen")
-        return self
-
-
-class Judged(Kept):
-    """How the test images of a task were answered."""
-
-    recall: list[Share] | None = None
-    confusion: list[list[Count]] | None = None
-    majority: Share = None
-
-
-class LearnedTask(Kept):
-    """A task's record."""
-
-    name: str
-    classes: list[str]
-    train: Count = 0
-    valid: Count = 0
-    test: Count = 0
-    image_size: Annotated[int, Field(ge=1, le=2**20)] | None = None
-    seconds: Number = None
-    seconds_by_phase: dict[str, Number] | None = None
-    decision: str | None = None
-    expert: Count | None = None
-    distances: list[Number] | None = None
-    group_distances: list[Number] | None = None
-    alpha: Number = None
-    beta: Number = None
-    reason: str | None = None
-    frozen: bool | None = None
-    genotype: str | None = None
-    edges: Count = 0
-    undecided_edges: Count = 0
-    epochs: Count | None = None
-    hyperparameters: dict[str, JsonValue] | None = None
-    parameters_added: Count | None = None
-    notes: list[str] | None = None
-    judged: Judged | None = None
-    tuning: Tuning | None = None
-
-    @model_validator(mode="after")
-    def _judged_by_its_classes(self) -> "LearnedTask":
-        found = self.judged or Judged()
-        for rows in ([found.recall], [found.confusion], found.confusion or ()):
-            if any(row is not None and len(row) != len(self.classes) for row in rows):
-                raise ValueError(f"'judged' is not of its {len(self.classes)} classes")
-        return self
-
-
-class TaskFree(Kept):
-    """How well a stream is known without the names of its tasks."""
-
-    by: str | None = None
-    mean_accuracy: Share
-    mean_routing: Share
-
-
-class Content(Kept):
-    """What a stream is made of."""
-
-    definition: str
-    sources: dict[str, str]
-    added: list[str] | None = None
-
-
-class Summary(Kept):
-    """summary.json."""
-
-    stream: str
-    method: str
-    seed: Count
-    tasks: list[LearnedTask]
-    accuracy: list[list[Share]]
-    complete: bool = True
-    version: str | None = None
-    preset: str | None = None
-    stream_fingerprint: str | None = None
-    stream_content: Content | None = None
-    extractor: str | None = None
-    extractor_weights: str | None = None
-    settings: dict[str, JsonValue] | None = None
-    ap: Number = None
-    af: Number = None
-    bwt: Number = None
-    forgetting: Number = None
-    weighted_accuracy: Number = None
-    parameters: Count | None = None
-    memory: dict[str, Count] | None = None
-    seconds: Number = None
-    seconds_by_phase: dict[str, Number] | None = None
-    device: str | None = None
-    precision: str | None = None
-    machine: str | None = None
-    threads: Count | None = None
-    torch: str | None = None
-    peak_memory_bytes: Count | None = None
-    peak_device_memory_bytes: Count | None = None
-    notes: list[str] | None = None
-    task_free: TaskFree | None = None
-    tuning: dict[str, Number] | None = None
-
-    @model_validator(mode="after")
-    def _one_row_for_each_task(self) -> "Summary":
-        if [len(row) for row in self.accuracy] != list(range(1, len(self.tasks) + 1)):
-            raise ValueError(f"'accuracy' is not of {len(self.tasks)} tasks: row i holds those on tasks 0 to i")
-        return self
 
 
 class Identity(Kept):
@@ -197,8 +59,12 @@ class Added(BaseModel):
     content: str = ""
 
 
+class LaterError(LifelongError):
+    """A file is of a form that a later version writes."""
+
+
 Kind = Literal["summary", "identity", "curves", "added"]
-_KINDS: dict[Kind, Any] = {"summary": Summary, "identity": Identity, "curves": Epoch, "added": list[Added]}
+_KINDS: dict[Kind, Any] = {"summary": RunRecord, "identity": Identity, "curves": Epoch, "added": list[Added]}
 
 
 @cache
@@ -218,17 +84,10 @@ def hold(kind: Kind, value: T) -> T:
     try:
         _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ValueError(_said(error)) from None
+        raise ValueError(said(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return value
-
-
-def _said(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    what = first["msg"].removeprefix("Value error, ")
-    return f"'{where}': {what[:1].lower()}{what[1:]}" if where else what[:1].lower() + what[1:]
 
 
 def read_held(file: Path, kind: Kind) -> tuple[dict[str, Any], bool]:
@@ -247,10 +106,26 @@ def read_held(file: Path, kind: Kind) -> tuple[dict[str, Any], bool]:
         LifelongError: it cannot be read.
     """
     record, checked = read_record(file)
+    # Digests are of the record as it was written: new names come after they were checked.
+    record = _of_this_version(file, record) if kind == "summary" else record
     try:
         return hold(kind, record), checked
     except ValueError as error:
         raise DamagedError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+
+
+def _of_this_version(file: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary under the names of this version."""
+    form = record.get("schema_version", 1)
+    if isinstance(form, int) and form > SCHEMA_VERSION:
+        writer = f" ({record['version']})" if isinstance(record.get("version"), str) else ""
+        raise LaterError(
+            f"{file} was written by a later version of lifelong{writer}, in schema {form}; this version reads"
+            f" up to {SCHEMA_VERSION}; update it"
+        )
+    if form == 1:
+        record = {key: value for key, value in record.items() if key != "schema_version"}
+    return renamed("summary", record)
 
 
 def epochs_of(lines: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:

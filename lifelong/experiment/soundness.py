@@ -6,15 +6,19 @@ from typing import Annotated, Any, TypedDict
 import torch
 from annotated_types import Ge, Le
 from jaxtyping import Int64
+from pydantic import ValidationError
 from torch import Tensor
 
 from lifelong.errors import LifelongError
+from lifelong.experiment.derived import entries_of
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.tuning import method_after
 from lifelong.methods.form import MisfitError, hold_tree
 from lifelong.methods.forms import Recorded
 from lifelong.methods.method import Method
 from lifelong.methods.restoring import restore
+from lifelong.records.base import plain, said
+from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 
@@ -24,9 +28,9 @@ Plain = bool | int | float | str | list[Any] | tuple[Any, ...] | dict[str, Any] 
 
 
 class _Judged(TypedDict):
-    recall: list[float]
+    recall: list[float | None]
     confusion: list[list[Count]] | None
-    majority: float
+    majority: float | None
 
 
 class _Candidate(TypedDict):
@@ -57,7 +61,7 @@ class _Entry(TypedDict):
     seconds: Seconds
     decision: str | None
     expert: Count | None
-    distances: list[float]
+    divergences: list[float]
     group_distances: list[float]
     alpha: float | None
     beta: float | None
@@ -103,6 +107,10 @@ def check_state(file: Path | str, state: Tree) -> None:
             for key, value in later.items():
                 hold_tree(LATER[key], value, f"entries/{place}/{key}")
             _check_choice(entry, f"entries/{place}")
+            try:
+                TaskRecord.model_validate(plain(entry))
+            except ValidationError as error:
+                raise MisfitError(f"entries/{place}: {said(error)}") from error
         for key, form in PARTS.items():
             if key in state:
                 hold_tree(form, state[key], key)
@@ -149,9 +157,7 @@ def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: to
     """
     file = directory.checkpoint / "run.safetensors"
     check_state(file, state)
-    entries = state["entries"]
+    entries = entries_of(state)
     method = method_after(config, entries)
-    restore(
-        method, state["method"], device, file, [Recorded(entry["name"], len(entry["classes"]), entry["image_size"]) for entry in entries]
-    )
+    restore(method, state["method"], device, file, [Recorded(entry.name, len(entry.classes), entry.side) for entry in entries])
     return method

@@ -7,12 +7,12 @@ they have the same number of threads). Stopped at any moment, the same sweep pas
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.engine import Engine
 from lifelong.experiment.job import RunJob, RunOutcome
 from lifelong.experiment.observer import Observer
+from lifelong.records.run import RunRecord
 from lifelong.settings.arguments import MOST_WORKERS
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import ENGINES
@@ -29,7 +29,7 @@ class SweepError(LifelongError):
         summaries: of the finished runs, by their position.
     """
 
-    def __init__(self, message: str, summaries: Mapping[int, dict[str, Any]]) -> None:
+    def __init__(self, message: str, summaries: Mapping[int, RunRecord]) -> None:
         super().__init__(message)
         self.summaries = dict(summaries)
 
@@ -51,7 +51,7 @@ def sweep(
     workers: int,
     begin: Callable[[int], Observer],
     engine: str = "local",
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[tuple[int, RunRecord]]:
     """Carry out runs.
 
     Args:
@@ -73,7 +73,7 @@ def sweep(
     place = replace(environment, at_once=max(1, min(workers, len(runs))))
     jobs = [RunJob(config, out, place) for config, out in runs]
     told: dict[int, Observer] = {}
-    finished: dict[int, dict[str, Any]] = {}
+    finished: dict[int, RunRecord] = {}
     failed: dict[int, RunOutcome] = {}
 
     def begun(position: int) -> Observer:

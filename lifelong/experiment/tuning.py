@@ -33,6 +33,9 @@ from lifelong.extras import require_extra
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
+from lifelong.records.base import plain
+from lifelong.records.renames import renamed
+from lifelong.records.task import Candidate, TaskRecord, TaskTuning
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree, remove
 from lifelong.training.examples import evaluate
@@ -68,13 +71,12 @@ class Tuned:
     Attributes:
         method: as the chosen candidate left it.
         record: the chosen candidate's; what the others took is its phase "tune".
-        report: "candidates" (values, valid_accuracy, seconds, epochs of each), "chosen" (which, from 0), and "seconds" and "epochs"
-            of all together.
+        report: all candidates, and which was chosen.
     """
 
     method: Method
     record: LearnRecord
-    report: dict[str, Any]
+    report: TaskTuning
 
 
 def tune_task(
@@ -131,7 +133,7 @@ def method_with(config: RunConfig, values: dict[str, Any]) -> Method:
     return make_method(config.method, config.with_values(values).settings)
 
 
-def method_after(config: RunConfig, entries: list[dict[str, Any]]) -> Method:
+def method_after(config: RunConfig, entries: list[TaskRecord]) -> Method:
     """Return a fresh method as a run continues with it: with the hyper-parameters chosen last, if it is tuned.
 
     Args:
@@ -140,7 +142,9 @@ def method_after(config: RunConfig, entries: list[dict[str, Any]]) -> Method:
     """
     if config.tuning is None or not entries:
         return make_method(config.method, config.settings)
-    return method_with(config, chosen_values(entries[-1]["tuning"]))
+    tuning = entries[-1].tuning
+    assert tuning is not None  # as every entry of a tuned run
+    return method_with(config, dict(tuning.choice.chosen_values))
 
 
 def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
@@ -160,15 +164,6 @@ def check_tuning(config: RunConfig, valid: dict[str, int]) -> None:
     for name, count in valid.items():
         if not count:
             raise LifelongError(f"{config.stream}: task '{name}' has no validation images to tune by; give it some, or run without --grid")
-
-
-def chosen_values(report: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that were chosen for a task.
-
-    Args:
-        report: a `Tuned.report`.
-    """
-    return report["candidates"][report["chosen"]]["values"]
 
 
 def contenders(accuracies: Sequence[float | None], tolerance: float) -> list[int]:
@@ -218,11 +213,12 @@ def _keep(config: RunConfig, trials: list[Trial], chosen: int, stored: Tree, con
     method = method_with(config, trials[chosen].values)
     restore(method, stored["method"], context.device, _state(context.folder, chosen))
     method.attach_extractor(context.extractor)
-    record = LearnRecord(**stored["record"])
+    record = LearnRecord(**renamed("task", stored["record"]))
     seconds, epochs = sum(trial.seconds for trial in trials), sum(trial.epochs for trial in trials)
     record.seconds["tune"] = seconds - sum(record.seconds.values())
     record.hyperparameters = trials[chosen].values | record.hyperparameters
-    report = {"candidates": [asdict(trial) for trial in trials], "chosen": chosen, "seconds": seconds, "epochs": epochs}
+    candidates = [Candidate.model_validate(plain(asdict(trial))) for trial in trials]
+    report = TaskTuning(candidates=candidates, chosen=chosen, seconds=seconds, epochs=epochs)
     return Tuned(method, record, report)
 
 

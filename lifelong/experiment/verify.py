@@ -16,16 +16,19 @@ from lifelong.digests import UNCHECKED
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.continuing import images_of, read_added, repair_added
 from lifelong.experiment.curves import repair_curves
-from lifelong.experiment.derived import summary_of
+from lifelong.experiment.derived import entries_of, summary_of
 from lifelong.experiment.identity import config_of, misfit
 from lifelong.experiment.judging import right_share
+from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import choose_device, made_with, set_threads
-from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.outcome import hold_results, wrong_results
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, read_settings
-from lifelong.experiment.runner import digest_modules
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.summaries import read_summary
 from lifelong.json_files import read_lines, read_record
 from lifelong.methods.registry import known_methods
+from lifelong.records.base import plain
 from lifelong.settings.resolve import config_toml
 from lifelong.settings.run import Environment
 from lifelong.storage import Stored, read_tree, write_text
@@ -196,12 +199,16 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
     """Check what follows from the state: the lists of tasks, the numbers, and the state's own records against its weights."""
     state = stored.tree
     saved = _open(directory)
-    entries, accuracy = state["entries"], state["accuracy"]
+    try:
+        entries, accuracy = entries_of(state), state["accuracy"]
+    except DamagedError as error:
+        yield Checked("checkpoint/run.safetensors", "damaged", _reason(error))
+        return
     if saved is not None:
         for index, entry in enumerate(entries):
             wrong = _wrong_record(saved, index)
             if wrong:
-                yield Checked("checkpoint/run.safetensors", "damaged", f"task '{entry['name']}': {wrong}")
+                yield Checked("checkpoint/run.safetensors", "damaged", f"task '{entry.name}': {wrong}")
         try:
             known = read_added(directory)
             learned = [asdict(task) for task in known if task.name in saved.names]
@@ -220,7 +227,7 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
     if summary is None:
         yield Checked("summary.json", "damaged" if (directory.path / "summary.json").exists() else "missing")
         return
-    wrong_files = directory.wrong_results(entries, accuracy, summary)[1]
+    wrong_files = wrong_results(directory, entries, accuracy, summary)[1]
     for name in ("results.jsonl", "summary.json"):
         file = directory.path / name
         if name in wrong_files:
@@ -248,7 +255,7 @@ def _wrong_record(saved: SavedRun, index: int) -> str:
     digests = saved.state.get("digests") or []
     if index < len(digests) and digest_modules(saved.method, index) != digests[index]:
         return "its weights are not those that were judged"
-    counts = (entry.get("judged") or {}).get("confusion")
+    counts = None if entry.judged is None else entry.judged.confusion
     if counts and not math.isnan(now):
         right, total = sum(row[place] for place, row in enumerate(counts)), sum(map(sum, counts))
         if not math.isclose(right / total, now, abs_tol=1e-9):
@@ -261,17 +268,17 @@ def _judge(saved: SavedRun, environment: Environment) -> Iterator[Judged]:
     flush_denormals()
     sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
     device = choose_device(environment.device)
-    threads = set_threads(environment.threads, max(entry["image_size"] for entry in saved.entries))
+    threads = set_threads(environment.threads, max(entry.side for entry in saved.entries))
     now = made_with(device, threads)
     with exact_float32(device):
         for index, (entry, images) in enumerate(zip(saved.entries, images_of(saved, sources), strict=True)):
             recorded = plain(saved.state["accuracy"][-1][index])
             if images is None:
-                yield Judged(entry["name"], recorded, None, None)
+                yield Judged(entry.name, recorded, None, None)
                 continue
             found = _accuracy(saved, index, *images)
-            near = 0.0 if saved.entries[-1].get("made_with") == now else max(ROUNDING, 2 / entry["test"])
-            yield Judged(entry["name"], recorded, found, None if recorded is None else abs(found - recorded) <= near + 1e-9)
+            near = 0.0 if saved.entries[-1].made_with == now else max(ROUNDING, 2 / entry.test)
+            yield Judged(entry.name, recorded, found, None if recorded is None else abs(found - recorded) <= near + 1e-9)
 
 
 def _accuracy(saved: SavedRun, index: int, stream: Stream, position: int) -> float:
@@ -309,7 +316,7 @@ def _repair(directory: RunDirectory) -> list[str]:
     if saved is not None:
         try:
             done += repair_added(saved)
-            done += directory.hold_results(saved.entries, saved.state["accuracy"], saved.summary())[1]
+            done += hold_results(directory, saved.entries, saved.state["accuracy"], saved.summary())[1]
         except LifelongError:
             pass  # What cannot be repaired is found again by the check that follows.
     return done

@@ -175,7 +175,7 @@ class ByVariant(CellAllocation):
                     "'regularization-searched' does now; delete the folder to start over"
                 )
             return str(genotype(settings.fixed_cell))
-        if newcomer.decision.action == "reuse-cell":
+        if newcomer.decision.decision == "reuse-cell":
             assert nearest is not None
             return newcomer.plans[nearest]
         return searched_cell(newcomer)

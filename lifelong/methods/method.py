@@ -1,6 +1,7 @@
 """The contract of a method: what it receives, what it must answer and what it must save."""
 
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
@@ -95,9 +96,9 @@ class LearnRecord:
     Attributes:
         decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
-        distances: Eq. 4 to each earlier task; empty if none was measured.
+        divergences: Eq. 4 from each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
-        alpha, beta: the thresholds that the distances were compared with.
+        alpha, beta: the thresholds that the group distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
         genotype: the cell of the expert, as text that can be pasted back; None if it has none.
@@ -112,7 +113,7 @@ class LearnRecord:
 
     decision: str | None = None
     expert: int | None = None
-    distances: list[float] = field(default_factory=list)
+    divergences: list[float] = field(default_factory=list)
     group_distances: list[float] = field(default_factory=list)
     alpha: float | None = None
     beta: float | None = None
@@ -126,6 +127,17 @@ class LearnRecord:
     hyperparameters: dict[str, object] = field(default_factory=dict)
     parameters_added: int = 0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def distances(self) -> list[float]:
+        """The former name of `divergences`."""
+        warnings.warn("LearnRecord.distances is now divergences (Eq. 4)", DeprecationWarning, stacklevel=2)
+        return self.divergences
+
+    @distances.setter
+    def distances(self, values: list[float]) -> None:
+        warnings.warn("LearnRecord.distances is now divergences (Eq. 4)", DeprecationWarning, stacklevel=2)
+        self.divergences = values
 
     def trained(self, outcome: FitOutcome, phase: str = "train") -> None:
         """Record the outcome of a fit, and its time under the name of its phase."""

@@ -80,7 +80,7 @@ class PAR(Method[PARSettings]):
         before = self.num_parameters()
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
         decision = self._decide(task, context, record)
-        if decision.action == "reuse-expert":
+        if decision.decision == "reuse-expert":
             group = decision.group
             assert group is not None
             expert = self.experts[group]
@@ -111,8 +111,8 @@ class PAR(Method[PARSettings]):
             decision = self.relatedness.assess(task, self._extractor)
         if decision.warning:
             context.note(decision.warning, record)
-        record.decision, record.reason, record.frozen = decision.action, decision.reason, decision.frozen
-        record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.decision, record.reason, record.frozen = decision.decision, decision.reason, decision.frozen
+        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
         return decision
 
     def _train_head(self, expert: nn.Module, task: Task, context: Context, record: LearnRecord) -> nn.Module:

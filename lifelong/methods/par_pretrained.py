@@ -161,7 +161,7 @@ class PretrainedPAR(Method[PARSettings]):
         if decision.warning:
             context.note(decision.warning, record)
         record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
-        shares = decision.action == "reuse-expert"
+        shares = decision.decision == "reuse-expert"
         group = decision.group if shares and decision.group is not None else len(self.relatedness.groups)
         learned = self._fit(train, valid, tuple(self.relatedness.groups.members[group]) if shares else (), task, context, record)
         if shares:

@@ -23,7 +23,7 @@ FEW = 20
 
 
 def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Sample:
-    """Extract the features that the distances of a task are computed from.
+    """Extract the features that the divergences of a task are computed from.
 
     Args:
         task: the task; no augmentation is applied to its images.

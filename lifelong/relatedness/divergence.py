@@ -80,7 +80,7 @@ def divergences(
     estimate = per_class.mean(0) * len(own.counts)
     if not estimate.isfinite().all():
         raise LifelongError(
-            "the distance to an earlier task is not a finite number: features are NaN or too large; check the extractor's weights"
+            "the divergence from an earlier task is not a finite number: features are NaN or too large; check the extractor's weights"
         )
     return estimate.clamp_min(0) if settings.clamp == "pair" else estimate
 

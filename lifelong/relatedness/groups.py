@@ -22,7 +22,7 @@ from torch import Tensor
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.settings.sockets import ALLOCATIONS
 
-Action = Literal["search", "reuse-cell", "allocate", "reuse-expert"]
+Kind = Literal["search", "reuse-cell", "allocate", "reuse-expert"]
 
 Plain = bool | int | float | str | list[int] | list[float] | None
 """A value of a decision in JSON."""
@@ -53,7 +53,7 @@ def group_divergences(
     """Reduce the divergences of each group's tasks to one (Eq. 5).
 
     Args:
-        divergences: Eq. 4 to each earlier task.
+        divergences: Eq. 4 from each earlier task.
         members: the earlier tasks in each group, none empty; at least one group.
         settings: `group_reduce`.
     """
@@ -67,7 +67,7 @@ def group_distances(
     """Compute the distance to each group, in [0, 1] (Eq. 5-6).
 
     Args:
-        divergences: Eq. 4 to each earlier task.
+        divergences: Eq. 4 from each earlier task.
         members: the earlier tasks in each group, none empty.
         settings: `group_reduce`, `map_before_mean` (Eq. 6 before Eq. 5, as in the authors' code) and `zero_is_far`.
     """
@@ -83,8 +83,8 @@ class Decision:
     """The decision about a task and everything it is based on. Plain values only.
 
     Attributes:
-        action: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell), "search" (new expert, new cell) or "allocate"
-            (new expert, by another allocation than the variant's).
+        decision: "reuse-expert" (join the group), "reuse-cell" (new expert with a known cell), "search" (new expert, new cell) or
+            "allocate" (new expert, by another allocation than the variant's).
         group: the group that is joined or whose cell is reused, else the nearest one; None for the first task, and for a new expert
             if no distance was computed.
         distance: the distance to that group; None without a group or without distances.
@@ -93,14 +93,14 @@ class Decision:
         reason: a line of the decision log, such as ``0.314 ≤ α 0.5 from group 0: shared``.
         samples: training images of the task.
         alpha, beta: the thresholds.
-        divergences: Eq. 4 to each earlier task.
+        divergences: Eq. 4 from each earlier task.
         distances: Eq. 6 of each of them.
         group_distances: Eq. 5-6 to each group.
         largest: Q of each group before the task.
         warning: why the distances may be wrong, and what to do; empty if no reason is known.
     """
 
-    action: Action
+    decision: Kind
     group: int | None
     distance: float | None
     frozen: bool
@@ -171,7 +171,7 @@ class TaskGroups:
         """Decide where a new task belongs, without changing anything.
 
         Args:
-            divergences: Eq. 4 from the new task to each learned one, in the order of their numbers; None if the variant needs none
+            divergences: Eq. 4 of the new task from each learned one, in the order of their numbers; None if the variant needs none
                 (`needs_distances`).
             samples: training images of the new task.
             settings: thresholds, variant and options.
@@ -186,11 +186,11 @@ class TaskGroups:
         divergences = None if divergences is None else self._checked(divergences)
         distances = [] if divergences is None else group_distances(divergences, self.members, settings).tolist()
         choice = self._choose(distances, samples, settings)
-        largest = self.largest[choice.group] if choice.action == "reuse-expert" and choice.group is not None else 0
+        largest = self.largest[choice.group] if choice.decision == "reuse-expert" and choice.group is not None else 0
         frozen = samples < _as_fraction(settings.freeze_ratio) * largest
         small = f", head only ({samples} images < {settings.freeze_ratio:g} × {largest})" if frozen else ""
         return Decision(
-            action=choice.action,
+            decision=choice.decision,
             group=choice.group,
             distance=distances[choice.group] if distances and choice.group is not None else None,
             frozen=frozen,
@@ -209,7 +209,7 @@ class TaskGroups:
         if len(divergences) != self.tasks:
             raise ValueError(f"{len(divergences)} divergences for {self.tasks} learned tasks")
         if not divergences.isfinite().all():
-            raise ValueError(f"the divergence to task {int((~divergences.isfinite()).nonzero()[0])} is not a finite number")
+            raise ValueError(f"the divergence from task {int((~divergences.isfinite()).nonzero()[0])} is not a finite number")
         return divergences.cpu()
 
     def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
@@ -239,7 +239,7 @@ class TaskGroups:
 
 
 class _Choice(NamedTuple):
-    action: Action
+    decision: Kind
     group: int | None
     reason: str
     tiny: bool = False

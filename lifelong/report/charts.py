@@ -6,6 +6,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish, task_ticks
 from lifelong.report.runs import Runs
 from lifelong.report.wording import curve, finite, learned_and_now
@@ -17,7 +19,7 @@ PHASES = 6
 """Phases that get a colour of their own in the bars of time; the shorter ones are added up."""
 
 
-def accuracy_curve(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+def accuracy_curve(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Every task's accuracy, and their mean, after each task of the stream.
 
     Args:
@@ -28,7 +30,7 @@ def accuracy_curve(summary: dict[str, Any], path: Path | None = None, *, theme: 
     Returns:
         The PNG.
     """
-    rows = summary["accuracy"]
+    rows = summary.accuracy
     count = len(rows)
     drawing = figure(8.0, 3.6, theme)
     frame = axes(drawing, (0.7, 0.6, 6.9, 2.6), theme)
@@ -53,7 +55,7 @@ def accuracy_curve(summary: dict[str, Any], path: Path | None = None, *, theme: 
     return finish(drawing, path)
 
 
-def cost(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+def cost(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Draw the cost of each task: parameters, earlier and added, coloured by the decision; and seconds by phase.
 
     Args:
@@ -65,33 +67,33 @@ def cost(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LI
         The PNG.
     """
     drawing = figure(8.0, 6.4, theme)
-    _parameters(axes(drawing, (0.7, 3.85, 5.2, 2.2), theme), summary["tasks"], theme)
-    _seconds(axes(drawing, (0.7, 0.6, 5.2, 2.2), theme), summary["tasks"], theme)
+    _parameters(axes(drawing, (0.7, 3.85, 5.2, 2.2), theme), summary.tasks, theme)
+    _seconds(axes(drawing, (0.7, 0.6, 5.2, 2.2), theme), summary.tasks, theme)
     return finish(drawing, path)
 
 
-def _parameters(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
+def _parameters(frame: "Axes", tasks: list[TaskRecord], theme: Theme) -> None:
     seen = set()
-    scale, unit = (1e6, "millions") if sum(finite(task.get("parameters_added")) or 0.0 for task in tasks) >= 1e6 else (1e3, "thousands")
-    added = [(finite(task.get("parameters_added")) or 0.0) / scale for task in tasks]
+    scale, unit = (1e6, "millions") if sum(finite(task.parameters_added) or 0.0 for task in tasks) >= 1e6 else (1e3, "thousands")
+    added = [(finite(task.parameters_added) or 0.0) / scale for task in tasks]
     held = list(accumulate(added, initial=0.0))[:-1]
     places = range(1, len(tasks) + 1)
     if len(tasks) > 1:
         _bars(frame, held, [0.0] * len(tasks), theme.faint, "held before")
     for place, below, more, task in zip(places, held, added, tasks, strict=True):
-        action = task.get("decision")
-        label = None if action in seen else f"added: {drawable(action)}" if action else "added"
-        frame.bar(place, more, bottom=below, color=theme.decision(action), width=_bar_width(len(tasks)), label=label)
-        seen.add(action)
+        decided = task.decision
+        label = None if decided in seen else f"added: {drawable(decided)}" if decided else "added"
+        frame.bar(place, more, bottom=below, color=theme.decision(decided), width=_bar_width(len(tasks)), label=label)
+        seen.add(decided)
     _task_axis(frame, len(tasks), "task", theme)
     _headings(frame, "Parameters", unit, theme)
     _legend(frame, theme, outside=True)
 
 
-def _seconds(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
+def _seconds(frame: "Axes", tasks: list[TaskRecord], theme: Theme) -> None:
     phases: dict[str, float] = {}
     for task in tasks:
-        for name, seconds in (task.get("seconds_by_phase") or {}).items():
+        for name, seconds in (task.seconds_by_phase or {}).items():
             phases[name] = phases.get(name, 0.0) + (finite(seconds) or 0.0)
     shown = sorted(phases, key=lambda name: -phases[name])
     shown, rest = shown[:PHASES], set(shown[PHASES:])
@@ -100,7 +102,7 @@ def _seconds(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
         members = rest if name is None else {name}
         if not members:
             continue
-        times = [(task.get("seconds_by_phase") or {}).items() for task in tasks]
+        times = [(task.seconds_by_phase or {}).items() for task in tasks]
         heights = [math.fsum(finite(part) or 0.0 for phase, part in items if phase in members) for items in times]
         _bars(frame, heights, bottoms, colour, drawable(name or "the rest"))
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
@@ -111,10 +113,10 @@ def _seconds(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
 
 def compare_curves(runs: list[Runs], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Draw the mean accuracy over the tasks so far, one line per method; the band is the range over seeds."""
-    longest = max((len(summary["accuracy"]) for one in runs for summary in one.summaries), default=0)
+    longest = max((len(summary.accuracy) for one in runs for summary in one.summaries), default=0)
 
     def draw(frame: "Axes", one: Runs, colour: str, index: int) -> None:
-        curves = [curve(summary["accuracy"]) for summary in one.summaries]
+        curves = [curve(summary.accuracy) for summary in one.summaries]
         length = min(map(len, curves))
         steps = range(1, length + 1)
         values = [[line[step] for line in curves if math.isfinite(line[step])] or [math.nan] for step in range(length)]
@@ -145,7 +147,7 @@ def per_task(one: Runs, of: Callable[[float, float], float]) -> list[float | Non
         one: runs of one configuration.
         of: the quantity from (accuracy when learned, accuracy now).
     """
-    both = [zip(*learned_and_now(summary["accuracy"]), strict=True) for summary in one.summaries]
+    both = [zip(*learned_and_now(summary.accuracy), strict=True) for summary in one.summaries]
     values = [[None if first is None or last is None else of(first, last) for first, last in pairs] for pairs in both]
     columns = [[row[task] for row in values if task < len(row)] for task in range(max(map(len, values), default=0))]
     known = [[value for value in column if value is not None] for column in columns]

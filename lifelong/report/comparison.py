@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lifelong.opening import refuse_links
+from lifelong.records.run import RunRecord
 from lifelong.report import figures
 from lifelong.report.charts import per_task
 from lifelong.report.exports import comma_separated, escape_markdown, latex, markdown
@@ -41,7 +41,7 @@ class Section:
     pictures: dict[str, Picture | None]
 
 
-def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
+def write_comparison(out: Path, summaries: list[RunRecord]) -> Path:
     """Write `report.html`, `comparison.csv`, `comparison.md`, `comparison.tex` and figures into a folder.
 
     Methods stand side by side, mean and deviation over seeds; each stream has tables and figures of its own.
@@ -86,7 +86,7 @@ def write_comparison(out: Path, summaries: list[dict[str, Any]]) -> Path:
 
 def _section(stream: str, runs: list[Runs], folder: Path, suffix: str) -> Section:
     """Tables and figures of one stream; the suffix tells its files from those of other streams."""
-    begun = [one for one in runs if all(summary["accuracy"] for summary in one.summaries)]
+    begun = [one for one in runs if all(summary.accuracy for summary in one.summaries)]
     drawn: dict[str, tuple[Callable[..., bytes], list[Runs]]] = {
         "tradeoff": (tradeoff, [one for one in begun if one.complete]),
         "stream": (figures.compare_curves, begun),
@@ -115,7 +115,14 @@ def _as_csv(streams: dict[str, list[Runs]]) -> str:
     """Make one row per method and stream; an empty field is an absent number."""
     headings = ["stream", "method", "complete", "n", "seeds", *(f"{name}_{part}" for name in EXPORTED for part in ("mean", "sd"))]
     rows = [
-        [stream, one.label, one.complete, len(one.summaries), " ".join(str(seed) for seed in one.values("seed")), *_means_and_sds(one)]
+        [
+            stream,
+            one.label,
+            one.complete,
+            len(one.summaries),
+            " ".join(str(summary.seed) for summary in one.summaries),
+            *_means_and_sds(one),
+        ]
         for stream, runs in streams.items()
         for one in runs
     ]
@@ -123,8 +130,14 @@ def _as_csv(streams: dict[str, list[Runs]]) -> str:
 
 
 def _means_and_sds(one: Runs) -> list[float | None]:
-    minutes = [None if (seconds := finite(value)) is None else seconds / 60 for value in one.values("seconds")]
-    columns = {**{name: one.values(name) for name in ("ap", "af", "parameters")}, "minutes": minutes, "memory_bytes": one.memory()}
+    minutes = [None if (seconds := finite(value)) is None else seconds / 60 for value in one.values(lambda summary: summary.seconds)]
+    columns = {
+        "ap": one.values(lambda summary: summary.ap),
+        "af": one.values(lambda summary: summary.af),
+        "parameters": one.values(lambda summary: summary.parameters),
+        "minutes": minutes,
+        "memory_bytes": one.memory(),
+    }
     numbers: list[float | None] = []
     for name in EXPORTED:
         known = [number for value in columns[name] if (number := finite(value)) is not None]
@@ -137,29 +150,34 @@ def _compared(runs: list[Runs]) -> Grid:
         [
             one.label,
             str(len(one.summaries)),
-            spread(one.values("ap"), accuracy),
-            spread(one.values("af"), accuracy),
-            spread(one.values("parameters"), parameters),
-            spread(one.values("seconds"), duration),
+            spread(one.values(lambda summary: summary.ap), accuracy),
+            spread(one.values(lambda summary: summary.af), accuracy),
+            spread(one.values(lambda summary: summary.parameters), parameters),
+            spread(one.values(lambda summary: summary.seconds), duration),
             spread(one.memory(), size),
         ]
         for one in runs
     ]
-    least = {4: "parameters", 5: "seconds"}
-    best = {(row, column) for column, key in {2: "ap", 3: "af", **least}.items() for row in _best(runs, key, most=column not in least)}
+    columns: dict[int, Callable[[RunRecord], float | None]] = {
+        2: lambda summary: summary.ap,
+        3: lambda summary: summary.af,
+        4: lambda summary: summary.parameters,
+        5: lambda summary: summary.seconds,
+    }
+    best = {(row, column) for column, of in columns.items() for row in _best(runs, of, most=column < 4)}
     return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows, best=frozenset(best))
 
 
-def _mean(one: Runs, key: str) -> float | None:
+def _mean(one: Runs, of: Callable[[RunRecord], float | None]) -> float | None:
     """Return the mean over seeds; None if one of them has no such number."""
-    values = [finite(value) for value in one.values(key)]
+    values = [finite(value) for value in one.values(of)]
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def _best(runs: list[Runs], key: str, *, most: bool) -> list[int]:
+def _best(runs: list[Runs], of: Callable[[RunRecord], float | None], *, most: bool) -> list[int]:
     """Return the finished methods with the best mean, several if equal to three digits; none if there is nothing to compare."""
-    means = {index: mean for index, one in enumerate(runs) if one.complete and (mean := _mean(one, key)) is not None}
+    means = {index: mean for index, one in enumerate(runs) if one.complete and (mean := _mean(one, of)) is not None}
     if len(means) < 2:
         return []
     best = (max if most else min)(means.values())
@@ -168,29 +186,32 @@ def _best(runs: list[Runs], key: str, *, most: bool) -> list[int]:
 
 def _sentence(runs: list[Runs]) -> str:
     """Who is the most accurate, by how much, and for how many parameters; empty where there is nothing to compare."""
-    means = sorted(((mean, one) for one in runs if one.complete and (mean := _mean(one, "ap")) is not None), key=lambda pair: -pair[0])
+    means = sorted(
+        ((mean, one) for one in runs if one.complete and (mean := _mean(one, lambda summary: summary.ap)) is not None),
+        key=lambda pair: -pair[0],
+    )
     if len(means) < 2:
         return ""
     (first, best), (second, next_best) = means[:2]
-    held = _mean(best, "parameters")
+    held = _mean(best, lambda summary: summary.parameters)
     words = f"{best.label} has the highest AP, {first:.3f}, {first - second:.3f} above {next_best.label}"
     return words + (f", with {parameters(held)} parameters." if held is not None else ".")
 
 
 def _by_task(runs: list[Runs], of: Callable[[float, float], float]) -> Grid:
     columns = [per_task(one, of) for one in runs]
-    tasks = max((summary["tasks"] for one in runs for summary in one.summaries), key=len, default=[])
+    tasks = max((summary.tasks for one in runs for summary in one.summaries), key=len, default=[])
     rows = [
-        [f"{index + 1} · {clean(task['name'])}", *(accuracy(column[index]) if index < len(column) else ABSENT for column in columns)]
+        [f"{index + 1} · {clean(task.name)}", *(accuracy(column[index]) if index < len(column) else ABSENT for column in columns)]
         for index, task in enumerate(tasks)
     ]
     return Grid(["task", *(one.label for one in runs)], rows)
 
 
 def _compared_phases(runs: list[Runs]) -> Grid:
-    names = list(dict.fromkeys(name for one in runs for summary in one.summaries for name in summary.get("seconds_by_phase") or {}))
+    names = list(dict.fromkeys(name for one in runs for summary in one.summaries for name in summary.seconds_by_phase or {}))
     rows = [
-        [one.label, *(spread([(summary.get("seconds_by_phase") or {}).get(name) for summary in one.summaries], duration) for name in names)]
+        [one.label, *(spread([(summary.seconds_by_phase or {}).get(name) for summary in one.summaries], duration) for name in names)]
         for one in runs
     ]
     return Grid(["method", *map(clean, names)], rows)
@@ -200,13 +221,13 @@ def _listed(runs: list[Runs]) -> Grid:
     rows = [
         [
             one.label,
-            in_words(summary.get("seed")),
-            accuracy(summary.get("ap")),
-            accuracy(summary.get("af")),
-            parameters(summary.get("parameters")),
-            duration(summary.get("seconds")),
+            in_words(summary.seed),
+            accuracy(summary.ap),
+            accuracy(summary.af),
+            parameters(summary.parameters),
+            duration(summary.seconds),
             peak_memory(summary),
-            in_words(summary.get("device")),
+            in_words(summary.device),
         ]
         for one in runs
         for summary in one.summaries

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lifelong.errors import LifelongError
+from lifelong.records.descriptions import StreamDescription, TaskDescribed
 from lifelong.report.canvas import LIGHT
 from lifelong.report.lettering import Face, face
 from lifelong.report.streams import headline, licences, sizes
@@ -70,7 +71,7 @@ MORE = 84
 """Width of the column that counts the classes that are not shown."""
 
 
-def plan(stream: dict[str, Any]) -> list[tuple[int, int]]:
+def plan(stream: StreamDescription) -> list[tuple[int, int]]:
     """Choose for each drawn task how many of its classes to show (the first ones), and how many images of each.
 
     Args:
@@ -81,13 +82,13 @@ def plan(stream: dict[str, Any]) -> list[tuple[int, int]]:
     return [_choose(task, size) for task in tasks[:MOST_TASKS]]
 
 
-def _choose(task: dict[str, Any], size: Size) -> tuple[int, int]:
+def _choose(task: TaskDescribed, size: Size) -> tuple[int, int]:
     shown = min(len(task["classes"]), size.most)
     there = -(-task["test"] // len(task["classes"]))
     return shown, max(1, min(size.each, size.most // shown, there))
 
 
-def _size(tasks: Sequence[dict[str, Any]]) -> Size:
+def _size(tasks: Sequence[TaskDescribed]) -> Size:
     """Choose sizes that fit the tasks: images are slightly smaller if each of their pixels can then be a whole square."""
     size = ROOMY if len(tasks) <= ROOMY_TASKS else TIGHT
     largest = max(task["image_size"] for task in tasks)
@@ -95,7 +96,7 @@ def _size(tasks: Sequence[dict[str, Any]]) -> Size:
     return replace(size, tile=whole, row=size.row - size.tile + whole) if whole >= 0.8 * size.tile else size
 
 
-def contact_sheet(stream: dict[str, Any], images: Iterable[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]], path: Path) -> None:
+def contact_sheet(stream: StreamDescription, images: Iterable[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]], path: Path) -> None:
     """Draw a contact sheet into a PNG file.
 
     Args:
@@ -125,7 +126,7 @@ def check_path(path: Path) -> None:
 class _Sheet:
     """A contact sheet being drawn."""
 
-    def __init__(self, stream: dict[str, Any]) -> None:
+    def __init__(self, stream: StreamDescription) -> None:
         from PIL import Image, ImageDraw
 
         self.tasks = stream["tasks"]
@@ -145,7 +146,7 @@ class _Sheet:
             small = face(12)
             small.draw(self.pen, MARGIN, end + 34 + 20 * index, small.fit(line, width - 2 * MARGIN), LIGHT.muted)
 
-    def _width(self, task: dict[str, Any]) -> int:
+    def _width(self, task: TaskDescribed) -> int:
         """Return the width of a row's images with their text."""
         shown, each = _choose(task, self.size)
         width = shown * (self._group_width(each) + self.size.gap) - self.size.gap
@@ -192,7 +193,7 @@ class _Sheet:
             quiet = face(size.fact)
             quiet.draw(self.pen, left, top + size.tile // 2 + 5, f"+ {len(task['classes']) - shown:,} more", LIGHT.muted)
 
-    def _draw_caption(self, index: int, task: dict[str, Any], top: int) -> None:
+    def _draw_caption(self, index: int, task: TaskDescribed, top: int) -> None:
         size, left = self.size, MARGIN + GUTTER
         bold, quiet, number = face(size.name, "bold"), face(size.fact), face(size.name)
         room = size.caption - 24

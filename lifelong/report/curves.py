@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifelong.digests import run_digest
 from lifelong.errors import LifelongError
 from lifelong.json_files import read_lines, read_record
+from lifelong.records.task import TaskRecord
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish
 from lifelong.report.wording import finite
 from lifelong.storage import Seal
@@ -70,7 +71,7 @@ def _seal(out: Path) -> Seal | None:
     return Seal(run_digest(identity), required=required)
 
 
-def training_curves(epochs: list[dict[str, Any]], tasks: list[dict[str, Any]], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+def training_curves(epochs: list[dict[str, Any]], tasks: list[TaskRecord], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Draw one row per stage with its loss and validation accuracy: one line per task and per candidate of a task.
 
     Args:
@@ -150,12 +151,12 @@ def _finish_axes(frame: "Axes", title: str, theme: Theme) -> None:
     frame.grid(axis="y", color=theme.faint, linewidth=0.6)
 
 
-def _name_tasks(drawing: "Figure", tasks: list[dict[str, Any]], count: int, theme: Theme) -> None:
+def _name_tasks(drawing: "Figure", tasks: list[TaskRecord], count: int, theme: Theme) -> None:
     """Every task's colour; of very many, some."""
     from matplotlib.lines import Line2D
 
     shown = range(count) if count <= FEW else sorted({round(step * (count - 1) / 9) for step in range(10)})
-    names = [f"{index + 1}  {drawable(tasks[index]['name'], 18) if index < len(tasks) else 'under way'}" for index in shown]
+    names = [f"{index + 1}  {drawable(tasks[index].name, 18) if index < len(tasks) else 'under way'}" for index in shown]
     handles = [Line2D([], [], color=_colour(index, count), linewidth=2) for index in shown]
     height = drawing.get_size_inches()[1]
     drawing.legend(

@@ -4,7 +4,7 @@ from lifelong.report.cells import cell_diagram
 from lifelong.report.charts import accuracy_curve, compare_curves, compare_forgetting, compare_tasks, cost
 from lifelong.report.curves import training_curves
 from lifelong.report.groups import task_groups
-from lifelong.report.matrices import accuracy_matrix, distance_heatmap
+from lifelong.report.matrices import accuracy_matrix, divergence_heatmap
 
 __all__ = [
     "accuracy_curve",
@@ -14,7 +14,7 @@ __all__ = [
     "compare_forgetting",
     "compare_tasks",
     "cost",
-    "distance_heatmap",
+    "divergence_heatmap",
     "task_groups",
     "training_curves",
 ]

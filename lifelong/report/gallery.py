@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError, require
+from lifelong.records.run import RunRecord
 from lifelong.registry import Entry, Registry
 from lifelong.report import figures
 from lifelong.report.canvas import LIGHT, Theme, finish
@@ -25,7 +26,7 @@ from lifelong.report.groups import members
 from lifelong.report.page import Picture
 from lifelong.settings.arguments import checked
 
-Summary = dict[str, Any]
+Summary = RunRecord
 Epochs = list[dict[str, Any]]
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,14 @@ class Shown:
 
 
 def _learned(summary: Summary, epochs: Epochs) -> bool:
-    return bool(summary["accuracy"])
+    return bool(summary.accuracy)
 
 
 FIGURES: Registry[ReportFigure] = Registry(
     "figure",
     Entry("accuracy", "lifelong.report.gallery:ACCURACY", "the accuracies as a heat map", ""),
     Entry("stream", "lifelong.report.gallery:STREAM", "the accuracy over the stream", ""),
-    Entry("distances", "lifelong.report.gallery:DISTANCES", "the distances between tasks", ""),
+    Entry("distances", "lifelong.report.gallery:DISTANCES", "the divergences between tasks", ""),
     Entry("groups", "lifelong.report.gallery:GROUPS", "experts with their tasks", ""),
     Entry("curves", "lifelong.report.gallery:CURVES", "training curves", ""),
     Entry("cost", "lifelong.report.gallery:COST", "parameters and seconds of each task", ""),
@@ -94,21 +95,21 @@ STREAM = ReportFigure(
 )
 DISTANCES = ReportFigure(
     "distances",
-    "heat map of the distances from each task to each earlier one, coloured by the thresholds, with each task's decision next to its row",
-    lambda summary, epochs: any(task.get("distances") for task in summary["tasks"]),
-    lambda summary, epochs, path, theme: figures.distance_heatmap(summary, path, theme=theme),
+    "heat map of the divergences of each task from each earlier one, coloured by the thresholds, with each task's decision next to its row",
+    lambda summary, epochs: any(task.divergences for task in summary.tasks),
+    lambda summary, epochs, path, theme: figures.divergence_heatmap(summary, path, theme=theme),
 )
 GROUPS = ReportFigure(
     "groups",
     "experts with their tasks, as listed above",
-    lambda summary, epochs: bool(members(summary["tasks"])),
+    lambda summary, epochs: bool(members(summary.tasks)),
     lambda summary, epochs, path, theme: figures.task_groups(summary, path, theme=theme),
 )
 CURVES = ReportFigure(
     "curves",
     "loss and validation accuracy by epoch, a row for each stage, a line for each task; the numbers are in curves.jsonl",
     lambda summary, epochs: bool(epochs),
-    lambda summary, epochs, path, theme: figures.training_curves(epochs, summary["tasks"], path, theme=theme),
+    lambda summary, epochs, path, theme: figures.training_curves(epochs, summary.tasks, path, theme=theme),
 )
 COST = ReportFigure(
     "cost",
@@ -199,24 +200,26 @@ def made_summary() -> Summary:
             "parameters_added": 100 * index,
             "decision": "search" if index == 0 else "reuse-expert",
             "expert": 0,
-            "distances": [0.1] * index,
+            "divergences": [0.1] * index,
             "group_distances": [0.1] if index else [],
             "alpha": 0.5,
             "beta": 0.75,
         }
         for index in range(3)
     ]
-    accuracy = [[0.9, None, None], [0.8, 0.9, None], [0.8, 0.9, 0.7]]
-    return {
-        "stream": "made",
-        "method": "par",
-        "seed": 0,
-        "tasks": tasks,
-        "accuracy": accuracy,
-        "ap": 0.8,
-        "af": -0.03,
-        "parameters": 500,
-        "parameters_over_time": [300, 400, 500],
-        "seconds": 9.0,
-        "seconds_by_phase": {"train": 9.0},
-    }
+    accuracy = [[0.9], [0.8, 0.9], [0.8, 0.9, 0.7]]
+    return RunRecord.model_validate(
+        {
+            "stream": "made",
+            "method": "par",
+            "seed": 0,
+            "tasks": tasks,
+            "accuracy": accuracy,
+            "ap": 0.8,
+            "af": -0.03,
+            "parameters": 500,
+            "parameters_over_time": [300, 400, 500],
+            "seconds": 9.0,
+            "seconds_by_phase": {"train": 9.0},
+        }
+    )

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.report.canvas import FEW, LIGHT, Theme
 from lifelong.report.lettering import face
 from lifelong.report.shapes import Box, Shape, Words, width, write_shapes
@@ -30,7 +32,7 @@ LETTERS = 9.0
 MEANINGS = {"search": "cell searched", "reuse-cell": "cell reused", "reuse-expert": "expert shared"}
 
 
-def task_groups(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+def task_groups(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Draw the experts with their tasks, coloured by decision, and with their parameters and cells.
 
     Args:
@@ -41,29 +43,29 @@ def task_groups(summary: dict[str, Any], path: Path | None = None, *, theme: The
     Returns:
         The PNG.
     """
-    shapes, down = group_shapes(summary["tasks"], theme)
+    shapes, down = group_shapes(summary.tasks, theme)
     return write_shapes(shapes, (ACROSS, down), theme, path)
 
 
-def members(tasks: list[dict[str, Any]]) -> dict[int, list[int]]:
+def members(tasks: list[TaskRecord]) -> dict[int, list[int]]:
     """Return the positions of each expert's tasks, in the order in which they joined."""
     found: dict[int, list[int]] = {}
     for index, task in enumerate(tasks):
-        if task.get("expert") is not None:
-            found.setdefault(task["expert"], []).append(index)
+        if task.expert is not None:
+            found.setdefault(task.expert, []).append(index)
     return dict(sorted(found.items()))
 
 
-def cells(tasks: list[dict[str, Any]]) -> dict[str, list[int]]:
+def cells(tasks: list[TaskRecord]) -> dict[str, list[int]]:
     """Return the distinct genotypes in order of appearance, each with the tasks whose experts have it."""
     found: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
-        if task.get("genotype"):
-            found.setdefault(task["genotype"], []).append(index)
+        if task.genotype:
+            found.setdefault(task.genotype, []).append(index)
     return found
 
 
-def group_shapes(tasks: list[dict[str, Any]], theme: Theme) -> tuple[list[Shape], float]:
+def group_shapes(tasks: list[TaskRecord], theme: Theme) -> tuple[list[Shape], float]:
     """Make the shapes, and return them with their height in inches."""
     numbers = {text: number for number, text in enumerate(cells(tasks), 1)}
     shapes: list[Shape] = [Words(GAP, 0.22, "Experts and their tasks", 11.0, theme.ink)]
@@ -80,10 +82,10 @@ def group_shapes(tasks: list[dict[str, Any]], theme: Theme) -> tuple[list[Shape]
     return [*shapes, *(_moved(shape, GAP, top) for shape in legend)], top + (CHIP + GAP if legend else 0.0)
 
 
-def _expert(expert: int, group: list[int], tasks: list[dict[str, Any]], numbers: dict[str, int], theme: Theme) -> list[Any]:
+def _expert(expert: int, group: list[int], tasks: list[TaskRecord], numbers: dict[str, int], theme: Theme) -> list[Any]:
     """Make the box of one expert, the frame first, from the origin."""
-    added = parameters(sum(tasks[index].get("parameters_added") or 0 for index in group))
-    cell = numbers.get(tasks[group[0]].get("genotype") or "")
+    added = parameters(sum(tasks[index].parameters_added or 0 for index in group))
+    cell = numbers.get(tasks[group[0]].genotype or "")
     name, about = f"expert {expert}", f"{added}, cell {cell}" if cell else added
     chips, left, top = [], GAP, HEADER
     across = GAP + width(name, 10.0, "bold") + 0.08 + width(about, LETTERS) + GAP
@@ -103,20 +105,20 @@ def _expert(expert: int, group: list[int], tasks: list[dict[str, Any]], numbers:
     return [frame, title, more, *chips]
 
 
-def _label(index: int, tasks: list[dict[str, Any]]) -> str:
+def _label(index: int, tasks: list[TaskRecord]) -> str:
     """Return a task's number, with its name if there is room for all names."""
     if len(tasks) > FEW:
         return str(index + 1)
-    return f"{index + 1}  {face(100).fit(tasks[index].get('name', ''), round(NAME / (LETTERS / 72) * 100))}"
+    return f"{index + 1}  {face(100).fit(tasks[index].name, round(NAME / (LETTERS / 72) * 100))}"
 
 
-def _legend(tasks: list[dict[str, Any]], theme: Theme) -> list[Any]:
+def _legend(tasks: list[TaskRecord], theme: Theme) -> list[Any]:
     """Make the legend of the colours in use, from the origin."""
     shapes, left = [], 0.0
-    for action, words in MEANINGS.items():
-        if any(kind(task) == action for task in tasks):
+    for decided, words in MEANINGS.items():
+        if any(kind(task) == decided for task in tasks):
             size = width(words, LETTERS) + 0.18
-            shapes.append(Box(left + size / 2, CHIP / 2, size, CHIP, words, LETTERS, theme.muted, theme.decision(action), theme.paper))
+            shapes.append(Box(left + size / 2, CHIP / 2, size, CHIP, words, LETTERS, theme.muted, theme.decision(decided), theme.paper))
             left += size + GAP
     return shapes
 

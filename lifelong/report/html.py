@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.opening import refuse_links
+from lifelong.records.run import RunRecord, TuningCost
+from lifelong.records.task import Judged, TaskRecord
 from lifelong.report import figures
 from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
@@ -20,7 +22,6 @@ from lifelong.report.wording import (
     accuracy,
     clean,
     decision,
-    distance,
     duration,
     finite,
     learned_and_now,
@@ -30,6 +31,7 @@ from lifelong.report.wording import (
     sentence,
     short,
     size,
+    three_digits,
     without_names,
 )
 
@@ -43,7 +45,7 @@ NEAR = 10
 """The most distances to earlier tasks that are listed for one task."""
 
 
-def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence[Mistake] | None] = ()) -> Path:
+def write_report(out: Path, summary: RunRecord, mistakes: Sequence[Sequence[Mistake] | None] = ()) -> Path:
     """Write `out/report.html` and the figures in `out/figures`.
 
     Args:
@@ -59,23 +61,20 @@ def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence
     """
     folder = Path(out) / "figures"
     refuse_links(Path(out), ("report.html", "figures"))
-    tasks = summary["tasks"]
+    tasks = summary.tasks
     return write_page(
         Path(out) / "report.html",
         "report.html.j2",
-        title=f"{clean(summary['stream'])}, learned with {clean(summary['method'])}",
-        subtitle=f"preset {clean(summary.get('preset'))}, seed {summary['seed']}, {len(tasks)} tasks",
-        complete=summary.get("complete", True),
+        title=f"{clean(summary.stream)}, learned with {clean(summary.method)}",
+        subtitle=f"preset {clean(summary.preset)}, seed {summary.seed}, {len(tasks)} tasks",
+        complete=summary.complete,
         sentence=sentence(summary),
         numbers=_numbers(summary),
-        memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.get("memory") or {}).items()),
+        memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.memory or {}).items()),
         without_names=without_names(summary),
-        notes=[clean(note) for note in summary.get("notes") or []],
+        notes=[clean(note) for note in summary.notes or []],
         overview=_overview(summary),
-        tasks=[
-            _task(index, task, tasks) | {"mistakes": tiles_of(index, mistakes, task.get("classes") or [])}
-            for index, task in enumerate(tasks)
-        ],
+        tasks=[_task(index, task, tasks) | {"mistakes": tiles_of(index, mistakes, task.classes)} for index, task in enumerate(tasks)],
         pictures=draw_figures(folder, summary, read_curves(out)),
         experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
         few=len(tasks) <= FEW,
@@ -85,81 +84,81 @@ def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence
         phases=_phases(summary),
         pictured=any(found is not None for found in mistakes),
         pictures_command=f"lifelong report {shlex.quote(str(out))}",
-        settings=folded(clean(summary["method"]), summary.get("settings") or {}),
+        settings=folded(clean(summary.method), summary.settings or {}),
         command=f"lifelong run --config {shlex.quote(str(Path(out) / 'config.toml'))} --out {shlex.quote(f'{out}-again')}",
         environment=_environment(summary),
     )
 
 
-def _numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _numbers(summary: RunRecord) -> list[tuple[str, str]]:
     return [
-        ("AP", accuracy(summary.get("ap"))),
-        ("AF", accuracy(summary.get("af"))),
-        ("BWT", accuracy(summary.get("bwt"))),
-        ("Forgetting", accuracy(summary.get("forgetting"))),
-        ("By images", accuracy(summary.get("weighted_accuracy"))),
-        ("Parameters", parameters(summary.get("parameters"))),
-        ("Time", duration(summary.get("seconds"))),
-        ("Memory", size(sum((summary.get("memory") or {}).values()))),
+        ("AP", accuracy(summary.ap)),
+        ("AF", accuracy(summary.af)),
+        ("BWT", accuracy(summary.bwt)),
+        ("Forgetting", accuracy(summary.forgetting)),
+        ("By images", accuracy(summary.weighted_accuracy)),
+        ("Parameters", parameters(summary.parameters)),
+        ("Time", duration(summary.seconds)),
+        ("Memory", size(sum((summary.memory or {}).values()))),
     ]
 
 
-def _overview(summary: dict[str, Any]) -> Grid:
-    learned, now = learned_and_now(summary["accuracy"])
-    decides, reasons = (any(task.get(key) for task in summary["tasks"]) for key in ("decision", "reason"))
+def _overview(summary: RunRecord) -> Grid:
+    learned, now = learned_and_now(summary.accuracy)
+    decides, reasons = (any(getattr(task, key) for task in summary.tasks) for key in ("decision", "reason"))
     rows = [
         [
-            f"{index + 1} · {short(task['name'], NAME)}",
+            f"{index + 1} · {short(task.name, NAME)}",
             *([decision(task).replace("→ expert", "→")] if decides else []),
-            *([clean(task.get("reason") or ABSENT)] if reasons else []),
-            duration(task.get("seconds")),
-            parameters(task.get("parameters_added")),
+            *([clean(task.reason or ABSENT)] if reasons else []),
+            duration(task.seconds),
+            parameters(task.parameters_added),
             accuracy(learned[index]),
             accuracy(now[index]),
         ]
-        for index, task in enumerate(summary["tasks"])
+        for index, task in enumerate(summary.tasks)
     ]
     words = [*(["decision → expert"] if decides else []), *(["why"] if reasons else [])]
     return Grid(["task", *words, "time", "added", "learned", "now"], rows, tuple(words))
 
 
-def _task(index: int, task: dict[str, Any], tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    known = sorted((value, other) for other, item in enumerate(task.get("distances") or []) if (value := finite(item)) is not None)
-    chosen = ", ".join(f"{clean(key)} {in_words(value)}" for key, value in (task.get("hyperparameters") or {}).items())
-    phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.get("seconds_by_phase") or {}).items() if seconds)
+def _task(index: int, task: TaskRecord, tasks: list[TaskRecord]) -> dict[str, Any]:
+    known = sorted((value, other) for other, item in enumerate(task.divergences or []) if (value := finite(item)) is not None)
+    chosen = ", ".join(f"{clean(key)} {in_words(value)}" for key, value in (task.hyperparameters or {}).items())
+    phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.seconds_by_phase or {}).items() if seconds)
     parts = [
-        f"{task.get('train', ABSENT)} / {task.get('valid', ABSENT)} / {task.get('test', ABSENT)} images (train / valid / test)",
-        f"{task.get('epochs', ABSENT)} epochs",
-        duration(task.get("seconds")) + (f" ({phases})" if phases else ""),
-        f"{parameters(task.get('parameters_added'))} parameters added",
+        f"{task.train} / {task.valid} / {task.test} images (train / valid / test)",
+        f"{in_words(task.epochs)} epochs",
+        duration(task.seconds) + (f" ({phases})" if phases else ""),
+        f"{parameters(task.parameters_added)} parameters added",
         *([f"chosen: {chosen}"] if chosen else []),
     ]
-    kind = task.get("decision")
+    kind = task.decision
     return {
-        "name": clean(task["name"]),
+        "name": clean(task.name),
         "kind": kind if kind in ("search", "reuse-cell", "reuse-expert") else "undecided",
         "decision": decision(task) if kind else "trained",
-        "reason": clean(task.get("reason") or ""),
-        "groups": ", ".join(distance(value) for value in task.get("group_distances") or []),
+        "reason": clean(task.reason or ""),
+        "groups": ", ".join(three_digits(value) for value in task.group_distances or []),
         "scale": _scale(task),
         "cost": "; ".join(parts) + ".",
-        "candidates": Grid(*candidate_rows(task)) if task.get("tuning") else None,
-        "majority": accuracy((task.get("judged") or {}).get("majority")),
+        "candidates": Grid(*candidate_rows(task.tuning)) if task.tuning is not None else None,
+        "majority": accuracy(None if task.judged is None else task.judged.majority),
         "answers": _answers(task),
-        "classes": [clean(name) for name in task.get("classes") or []],
-        "distances": Grid(
-            ["to task, nearest first", "distance"],
-            [[f"{other + 1} · {clean(tasks[other]['name'])}", distance(value)] for value, other in known[:NEAR]],
+        "classes": [clean(name) for name in task.classes],
+        "divergences": Grid(
+            ["from task, nearest first", "divergence"],
+            [[f"{other + 1} · {clean(tasks[other].name)}", three_digits(value)] for value, other in known[:NEAR]],
         )
         if known
         else None,
     }
 
 
-def _answers(task: dict[str, Any]) -> Grid | None:
+def _answers(task: TaskRecord) -> Grid | None:
     """Describe how a task's test images are classified now: recall per class, and the confusion matrix if there are few classes."""
-    found, names = task.get("judged") or {}, [clean(name) for name in task.get("classes") or []]
-    recall, counts = found.get("recall"), found.get("confusion")
+    found, names = task.judged or Judged(), [clean(name) for name in task.classes]
+    recall, counts = found.recall, found.confusion
     if not recall or len(recall) != len(names):
         return None
     taken = counts if counts and len(names) <= FEW_CLASSES else [[]] * len(names)
@@ -168,9 +167,9 @@ def _answers(task: dict[str, Any]) -> Grid | None:
     return Grid(["class", "recall", *columns], rows)
 
 
-def _scale(task: dict[str, Any]) -> dict[str, Any] | None:
+def _scale(task: TaskRecord) -> dict[str, Any] | None:
     """Return the positions of groups and thresholds between 0 and 1, in percent."""
-    alpha, beta = finite(task.get("alpha")), finite(task.get("beta"))
+    alpha, beta = finite(task.alpha), finite(task.beta)
     if nearest(task) is None or alpha is None or beta is None:
         return None
     edges = [0.0, _percent(alpha), max(_percent(alpha), _percent(beta)), 100.0]
@@ -183,7 +182,7 @@ def _scale(task: dict[str, Any]) -> dict[str, Any] | None:
             {"left": low, "width": round(high - low, 2), "colour": colour}
             for low, high, colour in zip(edges, edges[1:], colours, strict=False)
         ],
-        "groups": [_percent(value) for item in task["group_distances"] if (value := finite(item)) is not None],
+        "groups": [_percent(value) for item in task.group_distances or () if (value := finite(item)) is not None],
         "marks": [{"place": place, "words": words} for place, words in apart],
     }
 
@@ -192,37 +191,37 @@ def _percent(share: float) -> float:
     return round(100 * min(max(share, 0.0), 1.0), 2)
 
 
-def _cells(folder: Path, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _cells(folder: Path, tasks: list[TaskRecord]) -> list[dict[str, Any]]:
     """Return the distinct cells in order of appearance, with the tasks whose experts have them."""
     found = []
     for number, (text, users) in enumerate(cells(tasks).items(), 1):
         path = folder / f"cell-{number:02d}.png"
         picture = Picture.draw(path, lambda path, theme, text=text: figures.cell_diagram(text, path, theme=theme))
-        names = ", ".join(f"{user + 1} · {clean(tasks[user]['name'])}" for user in users)
+        names = ", ".join(f"{user + 1} · {clean(tasks[user].name)}" for user in users)
         found.append({"title": f"Cell {number}", "users": names, "text": text, "picture": picture})
     return found
 
 
-def _phases(summary: dict[str, Any]) -> Grid:
-    phases = {name: finite(seconds) or 0.0 for name, seconds in (summary.get("seconds_by_phase") or {}).items()}
+def _phases(summary: RunRecord) -> Grid:
+    phases = {name: finite(seconds) or 0.0 for name, seconds in (summary.seconds_by_phase or {}).items()}
     total = sum(phases.values())
     rows = [[clean(name), duration(seconds), f"{seconds / total:.0%}" if total else ABSENT] for name, seconds in phases.items()]
     return Grid(["phase", "time", "share"], rows)
 
 
-def _tuning_cost(summary: dict[str, Any]) -> str:
-    cost = summary.get("tuning") or {}
-    return f"{cost.get('candidates', 0)} candidates, {cost.get('epochs', 0)} epochs, {duration(cost.get('seconds'))}"
+def _tuning_cost(summary: RunRecord) -> str:
+    cost = summary.tuning or TuningCost()
+    return f"{cost.candidates} candidates, {cost.epochs} epochs, {duration(cost.seconds)}"
 
 
-def _environment(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _environment(summary: RunRecord) -> list[tuple[str, str]]:
     return [
-        ("lifelong", in_words(summary.get("version"))),
-        ("PyTorch", in_words(summary.get("torch"))),
-        ("device", in_words(summary.get("device"))),
-        ("machine", in_words(summary.get("machine"))),
-        ("threads", in_words(summary.get("threads"))),
+        ("lifelong", in_words(summary.version)),
+        ("PyTorch", in_words(summary.torch)),
+        ("device", in_words(summary.device)),
+        ("machine", in_words(summary.machine)),
+        ("threads", in_words(summary.threads)),
         ("peak memory", peak_memory(summary)),
-        ("feature extractor", in_words(summary.get("extractor"))),
-        ("images of the stream (checksum)", in_words(summary.get("stream_fingerprint"))),
+        ("feature extractor", in_words(summary.extractor)),
+        ("images of the stream (checksum)", in_words(summary.stream_fingerprint)),
     ]

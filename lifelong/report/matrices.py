@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lifelong.records.distances import Decided, DistancesRecord
+from lifelong.records.run import RunRecord
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish, readable_on, task_ticks
 from lifelong.report.wording import decision, finite, kind, threshold_words
 
@@ -27,7 +29,7 @@ FARTHEST = 100.0
 """From this Eq. 4 on the colour does not deepen."""
 
 
-def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+def accuracy_matrix(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
     """Draw the accuracies r_ij as a heat map: one row per task learned, one column per task evaluated.
 
     Args:
@@ -41,9 +43,9 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
-    rows = [[finite(value) for value in row] for row in summary["accuracy"]]
+    rows = [[finite(value) for value in row] for row in summary.accuracy]
     digits = 3 if len(rows) <= 12 else 2
-    drawing, frame, right = _square(summary["tasks"], theme)
+    drawing, frame, right = _square([task.name for task in summary.tasks], theme)
     _draw(frame, rows, lambda row, value: colormaps["cividis"](value), lambda value: f"{value:.{digits}f}", theme)
     frame.set_xlabel("accuracy on task", color=theme.muted, fontsize=9, fontfamily=FONT)
     frame.set_title("Accuracy after each task", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
@@ -55,54 +57,62 @@ def accuracy_matrix(summary: dict[str, Any], path: Path | None = None, *, theme:
     return finish(drawing, path)
 
 
-def distance_heatmap(result: dict[str, Any], path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
-    """Draw the distances from each task to every earlier one, coloured by threshold, next to the decisions.
+def divergence_heatmap(result: DistancesRecord | RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:
+    """Draw the divergences of each task from every earlier one, coloured by threshold, next to the decisions.
 
     Args:
-        result: of `lifelong.experiment.distances`, or the summary of one run.
+        result: of `lifelong.distances`, or of one run.
         path: where to write the PNG; None: nowhere.
         theme: the colours.
 
     Returns:
         The PNG.
     """
-    tasks, rows, thresholds = _distances(result)
-    drawing, frame, _ = _square(tasks, theme)
+    names, decided, rows, thresholds = _divergences(result)
+    drawing, frame, _ = _square(names, theme)
     # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
     _draw(frame, rows, lambda row, value: _shade(value, *thresholds[row]), _compact, theme)
     frame.set_xlabel(
-        "distance to task" + (" (numbers: Eq. 4)" if len(tasks) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
+        "divergence from task" + (" (numbers: Eq. 4)" if len(names) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
     )
-    frame.set_title("Distances and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
-    _decisions(frame, tasks, theme)
+    frame.set_title("Divergences and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
+    _decisions(frame, decided, theme)
     _band_legend(drawing, frame, thresholds, theme)
     return finish(drawing, path)
 
 
-def _distances(result: dict[str, Any]) -> tuple[list[dict[str, Any]], Rows, list[tuple[float, float]]]:
-    """Extract the records of the tasks, the lower triangle of Eq. 4, and each task's thresholds from a summary or from `distances`."""
-    if "raw" in result:
-        decisions = result.get("decisions") or [{}] * len(result["tasks"])
-        tasks = [{**record, "name": name} for name, record in zip(result["tasks"], decisions, strict=True)]
-        rows = [list(row[:index]) for index, row in enumerate(result["raw"])]
-        records = [result | record for record in decisions]
+def _divergences(result: DistancesRecord | RunRecord) -> tuple[list[str], list[Decided], Rows, list[tuple[float, float]]]:
+    """Extract names, decisions, the lower triangle of Eq. 4, and each task's thresholds."""
+    decided: list[Decided] = []
+    if isinstance(result, RunRecord):
+        names, last = [task.name for task in result.tasks], DEFAULT_THRESHOLDS
+        rows = [list(task.divergences or []) for task in result.tasks]
+        decided += result.tasks
     else:
-        tasks = result["tasks"]
-        rows = [list(task.get("distances") or []) for task in tasks]
-        records = tasks
-    return tasks, [[finite(value) for value in row] for row in rows], _thresholds(records)
+        names, last = result.tasks, _threshold_pair(result.alpha, result.beta, DEFAULT_THRESHOLDS)
+        rows = [list(row[:index]) for index, row in enumerate(result.divergences)]
+        decided += result.decisions
+    return names, decided, [[finite(value) for value in row] for row in rows], _thresholds(decided, last)
 
 
-def _thresholds(records: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """Return the thresholds of each task: a tuned run may choose them per task. A task without thresholds gets the next one's."""
+def _thresholds(records: list[Decided], last: tuple[float, float]) -> list[tuple[float, float]]:
+    """Return the thresholds of each task: a tuned run may choose them per task. A task without thresholds gets the next one's.
+
+    Args:
+        records: of the tasks.
+        last: of those behind which no task has any.
+    """
     found: list[tuple[float, float]] = []
-    last = DEFAULT_THRESHOLDS
     for record in reversed(records):
-        known = (finite(record.get("alpha")), finite(record.get("beta")))
-        alpha, beta = (value if own is None else own for own, value in zip(known, last, strict=True))
-        last = (alpha, max(alpha, beta))
+        last = _threshold_pair(record.alpha, record.beta, last)
         found.append(last)
     return found[::-1]
+
+
+def _threshold_pair(alpha: float | None, beta: float | None, usual: tuple[float, float]) -> tuple[float, float]:
+    """Return the thresholds, the usual ones where there is none."""
+    low, high = (value if own is None else own for own, value in zip((finite(alpha), finite(beta)), usual, strict=True))
+    return low, max(low, high)
 
 
 def _mapped(value: float) -> float:
@@ -137,10 +147,10 @@ def _shade(value: float, alpha: float, beta: float) -> Colour:
     return red, green, blue, 1.0
 
 
-def _square(tasks: list[dict[str, Any]], theme: Theme) -> "tuple[Figure, Axes, float]":
+def _square(tasks: list[str], theme: Theme) -> "tuple[Figure, Axes, float]":
     """Make a figure with square cells, task by task, and return the x in inches where its right margin starts."""
     count = max(len(tasks), 1)
-    names = [_label(index, task) for index, task in enumerate(tasks)] if count <= FEW else [str(index + 1) for index in range(count)]
+    names = [_label(index, name) for index, name in enumerate(tasks)] if count <= FEW else [str(index + 1) for index in range(count)]
     left = 0.3 + NAME_WIDTH * max(map(len, names), default=0)
     side = count * (0.52 if count <= 12 else 0.4) if count <= FEW else 7.0
     drawing = figure(left + side + 2.4, side + 1.6, theme)
@@ -155,8 +165,8 @@ def _square(tasks: list[dict[str, Any]], theme: Theme) -> "tuple[Figure, Axes, f
     return drawing, frame, left + side + 0.2
 
 
-def _label(index: int, task: dict[str, Any]) -> str:
-    return f"{drawable(task.get('name', ''))}  {index + 1}"
+def _label(index: int, name: str) -> str:
+    return f"{drawable(name)}  {index + 1}"
 
 
 def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], form: Callable[[float], str], theme: Theme) -> None:
@@ -183,7 +193,7 @@ def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], for
 
 
 def _compact(value: float) -> str:
-    """Write a distance in about four characters."""
+    """Write a divergence in about four characters."""
     magnitude = abs(value)
     return (
         f"{value:.2f}"
@@ -196,7 +206,7 @@ def _compact(value: float) -> str:
     )
 
 
-def _decisions(frame: "Axes", tasks: list[dict[str, Any]], theme: Theme) -> None:
+def _decisions(frame: "Axes", tasks: list[Decided], theme: Theme) -> None:
     """Draw a coloured mark for each row's decision, with words if there is room."""
     from matplotlib.patches import Rectangle
 

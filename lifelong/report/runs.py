@@ -5,12 +5,16 @@ A run is identified by its summary: method, settings, and checksums of its image
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lifelong.errors import LifelongError
+from lifelong.records.base import plain
+from lifelong.records.run import Content, RunRecord
 from lifelong.report.wording import clean
+
+T = TypeVar("T")
 
 NOT_A_SETTING = ("stream", "method", "seed", "preset")
 
@@ -28,23 +32,23 @@ class Runs:
     """
 
     label: str
-    summaries: tuple[dict[str, Any], ...]
+    summaries: tuple[RunRecord, ...]
 
     @property
     def complete(self) -> bool:
         """Whether every run has learned its whole stream."""
-        return all(summary.get("complete", True) for summary in self.summaries)
+        return all(summary.complete for summary in self.summaries)
 
-    def values(self, key: str) -> list[Any]:
-        """One entry of every summary."""
-        return [summary.get(key) for summary in self.summaries]
+    def values(self, of: Callable[[RunRecord], T]) -> list[T]:
+        """Return a quantity of every summary."""
+        return [of(summary) for summary in self.summaries]
 
     def memory(self) -> list[int]:
         """Bytes kept besides parameters, all kinds together, of every run."""
-        return [sum((summary.get("memory") or {}).values()) for summary in self.summaries]
+        return [sum((summary.memory or {}).values()) for summary in self.summaries]
 
 
-def group(summaries: list[dict[str, Any]]) -> list[Runs]:
+def group(summaries: list[RunRecord]) -> list[Runs]:
     """Group runs by configuration, in order of first appearance; no group has a seed twice.
 
     Args:
@@ -63,7 +67,7 @@ def group(summaries: list[dict[str, Any]]) -> list[Runs]:
     return [Runs(_label(traits[positions[0]], everyone), tuple(summaries[at] for at in positions)) for positions in found.values()]
 
 
-def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
+def by_stream(summaries: list[RunRecord]) -> dict[str, list[Runs]]:
     """Group runs by stream, then by configuration: numbers of different streams are not comparable.
 
     Args:
@@ -76,7 +80,7 @@ def by_stream(summaries: list[dict[str, Any]]) -> dict[str, list[Runs]]:
     return {name: group([summary for summary, own in zip(summaries, names, strict=True) if own == name]) for name in dict.fromkeys(names)}
 
 
-def stream_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
+def stream_names(summaries: Sequence[RunRecord]) -> list[str]:
     """Name the stream of each summary: its clean name, and what distinguishes streams of one name with different images.
 
     Two runs learned one stream if it was made from the same definition and images (`SpecStream.content`). Runs of versions that did not
@@ -99,7 +103,7 @@ def stream_names(summaries: Sequence[dict[str, Any]]) -> list[str]:
     return result
 
 
-def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
+def check_distinct(runs: Mapping[str, RunRecord]) -> None:
     """Check that no run is repeated: a copy is not a second seed.
 
     Args:
@@ -110,62 +114,62 @@ def check_distinct(runs: Mapping[str, dict[str, Any]]) -> None:
     """
     seen: dict[str, str] = {}
     for name, summary in runs.items():
-        what = json.dumps([summary.get(key) for key in ("settings", "seed", "stream_fingerprint", "tasks", "accuracy")], default=str)
+        parts = (summary.settings, summary.seed, summary.stream_fingerprint, summary.tasks, summary.accuracy)
+        what = json.dumps([plain(part) for part in parts])
         other = seen.setdefault(what, name)
         if other != name:
             raise LifelongError(
-                f"{other} and {name} are the same run ({clean(summary['method'])}, seed {summary['seed']}, with equal times): "
+                f"{other} and {name} are the same run ({clean(summary.method)}, seed {summary.seed}, with equal times): "
                 "a copy is not a second seed; leave one out"
             )
 
 
-def _one_stream(known: Sequence[dict[str, Any]], summary: dict[str, Any]) -> bool:
+def _one_stream(known: Sequence[RunRecord], summary: RunRecord) -> bool:
     """Tell whether a run learned the same stream as others."""
-    if known[0]["stream"] != summary["stream"]:
+    if known[0].stream != summary.stream:
         return False
-    mine, theirs = summary.get("stream_content"), [other["stream_content"] for other in known if other.get("stream_content")]
+    mine, theirs = summary.stream_content, [other.stream_content for other in known if other.stream_content]
     if mine and theirs:
         return all(_same_content(mine, other) for other in theirs)
     if mine or theirs:
-        return any(other.get("stream_fingerprint") == summary.get("stream_fingerprint") for other in known)
+        return any(other.stream_fingerprint == summary.stream_fingerprint for other in known)
     return not any(_other_images(other, summary) for other in known)
 
 
-def _same_content(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _same_content(one: Content, other: Content) -> bool:
     """Tell whether two streams have the same definition, and the same images from common sources."""
-    sources = other["sources"]
-    return one["definition"] == other["definition"] and all(sources.get(name, what) == what for name, what in one["sources"].items())
+    return one.definition == other.definition and all(other.sources.get(name, what) == what for name, what in one.sources.items())
 
 
-def _other_images(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _other_images(one: RunRecord, other: RunRecord) -> bool:
     """Tell whether two runs of one stream and seed learned different images, other than by adding tasks."""
-    grown = one.get("complete") and other.get("complete") and len(one["tasks"]) != len(other["tasks"])
-    prints = {summary["stream_fingerprint"] for summary in (one, other) if summary.get("stream_fingerprint")}
-    return len(prints) > 1 and one.get("seed") == other.get("seed") and not grown
+    grown = one.complete and other.complete and len(one.tasks) != len(other.tasks)
+    prints = {summary.stream_fingerprint for summary in (one, other) if summary.stream_fingerprint}
+    return len(prints) > 1 and one.seed == other.seed and not grown
 
 
-def _told_apart(own: Sequence[dict[str, Any]], alike: Sequence[Sequence[dict[str, Any]]]) -> str:
+def _told_apart(own: Sequence[RunRecord], alike: Sequence[Sequence[RunRecord]]) -> str:
     """Return what distinguishes a stream from others of its name: its location, else the checksum of its images."""
-    places = [(runs[0].get("settings") or {}).get("stream") for runs in alike]
-    place = (own[0].get("settings") or {}).get("stream")
+    places = [(runs[0].settings or {}).get("stream") for runs in alike]
+    place = (own[0].settings or {}).get("stream")
     if place and Counter(places)[place] == 1:
         return clean(place)
-    return f"images {str(own[0].get('stream_fingerprint'))[:8]}"
+    return f"images {str(own[0].stream_fingerprint)[:8]}"
 
 
-def _traits(summary: dict[str, Any]) -> dict[str, Any]:
+def _traits(summary: RunRecord) -> dict[str, Any]:
     """Everything that tells configurations apart, but the seed."""
-    settings = {key: value for key, value in (summary.get("settings") or {}).items() if key not in NOT_A_SETTING}
+    settings = {key: value for key, value in (summary.settings or {}).items() if key not in NOT_A_SETTING}
     learned = {
-        "weights": summary.get("extractor_weights"),
-        "added": (summary.get("stream_content") or {}).get("added", []),
+        "weights": summary.extractor_weights,
+        "added": None if summary.stream_content is None else summary.stream_content.added,
     }
-    return {**{key: summary.get(key) for key in ("method", "preset")}, **settings, **{key: what for key, what in learned.items() if what}}
+    return {"method": summary.method, "preset": summary.preset, **settings, **{key: what for key, what in learned.items() if what}}
 
 
-def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _told_by_length(traits: list[dict[str, Any]], summaries: list[RunRecord]) -> list[dict[str, Any]]:
     """Add the number of tasks to the traits if otherwise equal finished runs differ in it: tasks were added to one."""
-    lengths = [len(summary["tasks"]) if summary.get("complete", True) else None for summary in summaries]
+    lengths = [len(summary.tasks) if summary.complete else None for summary in summaries]
     by_key: dict[str, set[int]] = {}
     bare = [{key: value for key, value in own.items() if key != "added"} for own in traits]
     for own, length in zip(bare, lengths, strict=True):
@@ -176,23 +180,21 @@ def _told_by_length(traits: list[dict[str, Any]], summaries: list[dict[str, Any]
     ]
 
 
-def _told_by(trait: str, traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _told_by(trait: str, traits: list[dict[str, Any]], summaries: list[RunRecord]) -> list[dict[str, Any]]:
     """Add a trait where it distinguishes runs of one seed that are equal in all others."""
     values: dict[str, set[Any]] = {}
     for own, summary in zip(traits, summaries, strict=True):
-        values.setdefault(_key({**own, "seed": summary.get("seed")}), set()).add(summary.get(trait))
-    torn = {
-        _key(own) for own, summary in zip(traits, summaries, strict=True) if len(values[_key({**own, "seed": summary.get("seed")})]) > 1
-    }
-    return [{**own, trait: summary.get(trait)} if _key(own) in torn else own for own, summary in zip(traits, summaries, strict=True)]
+        values.setdefault(_key({**own, "seed": summary.seed}), set()).add(getattr(summary, trait))
+    torn = {_key(own) for own, summary in zip(traits, summaries, strict=True) if len(values[_key({**own, "seed": summary.seed})]) > 1}
+    return [{**own, trait: getattr(summary, trait)} if _key(own) in torn else own for own, summary in zip(traits, summaries, strict=True)]
 
 
-def _counted(traits: list[dict[str, Any]], summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _counted(traits: list[dict[str, Any]], summaries: list[RunRecord]) -> list[dict[str, Any]]:
     """Add a number to the traits where a seed is repeated and nothing distinguishes its runs."""
     seen: Counter[str] = Counter()
     result = []
     for own, summary in zip(traits, summaries, strict=True):
-        key = _key({**own, "seed": summary.get("seed")})
+        key = _key({**own, "seed": summary.seed})
         seen[key] += 1
         result.append(own if seen[key] == 1 else {**own, "again": seen[key]})
     return result

@@ -1,12 +1,12 @@
 """What a stream holds, in words and as a table. Names from data are plain text there, never markup."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lifelong.records.descriptions import StreamDescription, TaskDescribed
 from lifelong.report.wording import clean, short
 from lifelong.words import counted
 
@@ -21,12 +21,12 @@ FIRST_NAMES = 10
 SPLITS = ("train", "valid", "test")
 
 
-def sizes(*tasks: dict[str, Any]) -> str:
+def sizes(*tasks: TaskDescribed) -> str:
     """Sum the images of tasks in each split: ``4,000 train · 1,000 valid · 2,000 test``."""
     return " · ".join(f"{sum(task[split] for task in tasks):,} {split}" for split in SPLITS)
 
 
-def headline(stream: dict[str, Any]) -> str:
+def headline(stream: StreamDescription) -> str:
     """Seed, tasks, classes (one that several tasks have counts once) and pixels of the whole stream."""
     tasks = stream["tasks"]
     classes = {(task["source"], name) for task in tasks for name in task["classes"]}
@@ -37,7 +37,7 @@ def headline(stream: dict[str, Any]) -> str:
     return " · ".join([f"seed {stream['seed']}", counted(len(tasks), "task"), known, f"{pixels} pixels"])
 
 
-def licences(stream: dict[str, Any]) -> list[str]:
+def licences(stream: StreamDescription) -> list[str]:
     """Return one line per licence of the images, with its sources."""
     sources: dict[str, list[str]] = {}
     for source, licence in {task["source"]: task["licence"] for task in stream["tasks"]}.items():
@@ -52,7 +52,7 @@ def class_names(classes: Sequence[str]) -> str:
     return ", ".join(short(name, NAME) for name in shown) + (f", … and {more} more" if more else "")
 
 
-def stream_table(stream: dict[str, Any]) -> Table:
+def stream_table(stream: StreamDescription) -> Table:
     """Make a table with one row per task; values that all tasks share are in the title instead of a column."""
     tasks = stream["tasks"]
     several = {key: len({task[key] for task in tasks}) > 1 for key in ("source", "image_size")}
@@ -77,7 +77,7 @@ def stream_table(stream: dict[str, Any]) -> Table:
     return table
 
 
-def notes(stream: dict[str, Any]) -> list[str]:
+def notes(stream: StreamDescription) -> list[str]:
     """Return each note once, with the tasks that it applies to."""
     tasks: dict[str, list[str]] = {}
     for task in stream["tasks"]:

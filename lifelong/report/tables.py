@@ -6,6 +6,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.report.page import Grid
 from lifelong.report.runs import group
 from lifelong.report.tuning import chosen_rows
@@ -15,7 +18,6 @@ from lifelong.report.wording import (
     against_thresholds,
     clean,
     decision,
-    distance,
     duration,
     kind,
     learned_and_now,
@@ -23,6 +25,7 @@ from lifelong.report.wording import (
     short,
     size,
     spread,
+    three_digits,
     threshold_words,
 )
 
@@ -30,15 +33,15 @@ NAME = 28
 """The longest name that is shown whole in a terminal."""
 
 MATRIX = 10
-"""The most tasks whose distances are printed as a matrix; beyond, each task's nearest ones."""
+"""The most tasks whose divergences are printed as a matrix; beyond, each task's nearest ones."""
 
 
-def task_table(summary: dict[str, Any]) -> Table:
+def task_table(summary: RunRecord) -> Table:
     """One row a task: what was decided, against which thresholds, what it cost, how well it was and is known."""
-    tasks = summary["tasks"]
-    learned, now = learned_and_now(summary["accuracy"])
+    tasks = summary.tasks
+    learned, now = learned_and_now(summary.accuracy)
     decides = any(kind(task) for task in tasks)
-    table = _table(f"{summary['stream']}, {summary['method']}, seed {summary['seed']}{_thresholds(tasks)}")
+    table = _table(f"{summary.stream}, {summary.method}, seed {summary.seed}{_thresholds(tasks)}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if decides:
@@ -48,17 +51,17 @@ def task_table(summary: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for index, task in enumerate(tasks):
         decided = [Text(decision(task).replace("→ expert", "→")), against_thresholds(task, values=False)] if decides else []
-        cost = [duration(task.get("seconds")), parameters(task.get("parameters_added"))]
-        table.add_row(str(index + 1), _name(task["name"]), *decided, *cost, accuracy(learned[index]), accuracy(now[index]))
+        cost = [duration(task.seconds), parameters(task.parameters_added)]
+        table.add_row(str(index + 1), _name(task.name), *decided, *cost, accuracy(learned[index]), accuracy(now[index]))
     return table
 
 
-def result_table(summary: dict[str, Any]) -> Table:
+def result_table(summary: RunRecord) -> Table:
     """Make a one-row table of a run's result."""
-    return comparison_table([summary], title=None if summary.get("complete", True) else "unfinished")
+    return comparison_table([summary], title=None if summary.complete else "unfinished")
 
 
-def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = None) -> Table:
+def comparison_table(summaries: list[RunRecord], *, title: str | None = None) -> Table:
     """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time."""
     runs = group(summaries)
     table = _table(title)
@@ -73,16 +76,16 @@ def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = Non
         table.add_row(
             Text(name),
             *seeds,
-            spread(one.values("ap"), accuracy),
-            spread(one.values("af"), accuracy),
-            spread(one.values("parameters"), parameters),
+            spread(one.values(lambda summary: summary.ap), accuracy),
+            spread(one.values(lambda summary: summary.af), accuracy),
+            spread(one.values(lambda summary: summary.parameters), parameters),
             spread(one.memory(), size),
-            spread(one.values("seconds"), duration),
+            spread(one.values(lambda summary: summary.seconds), duration),
         )
     return table
 
 
-def tuning_table(summary: dict[str, Any]) -> Table:
+def tuning_table(summary: RunRecord) -> Table:
     """Make a table of what was chosen for each task of a tuned run."""
     headings, rows = chosen_rows(summary)
     table = _table("chosen by validation")
@@ -104,15 +107,19 @@ def grid_table(title: str, grid: Grid) -> Table:
     return table
 
 
-def distance_table(result: dict[str, Any]) -> Table:
-    """Make a table of the distances of Eq. 4 from each task to every earlier one.
+def divergence_table(result: DistancesRecord | RunRecord) -> Table:
+    """Make a table of the divergences (Eq. 4) of each task from every earlier one.
 
     Args:
-        result: of `lifelong.experiment.distances`, or what a run gives of the same form.
+        result: of `lifelong.distances`, or of a run.
     """
-    names, rows = result["tasks"], result["raw"]
+    if isinstance(result, RunRecord):
+        names = [task.name for task in result.tasks]
+        rows = [task.divergences or [None] * index for index, task in enumerate(result.tasks)]
+    else:
+        names, rows = result.tasks, result.divergences
     few = len(names) <= MATRIX
-    table = _table(f"{result['stream']}, seed {result['seed']}, extractor {result.get('extractor') or ABSENT}: distances")
+    table = _table(f"{result.stream}, seed {result.seed}, extractor {result.extractor or ABSENT}: divergences")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if few:
@@ -122,13 +129,13 @@ def distance_table(result: dict[str, Any]) -> Table:
         table.add_column("nearest tasks", overflow="fold")
     for index, name in enumerate(names):
         row = list(rows[index][:index])
-        cells = [distance(value) for value in row] if few else [_nearest_tasks(row)]
+        cells = [three_digits(value) for value in row] if few else [_nearest_tasks(row)]
         cells += [""] * (len(names) - 1 - len(cells)) if few else []
         table.add_row(str(index + 1), _name(name), *cells)
     return table
 
 
-def decision_table(result: dict[str, Any]) -> Table:
+def decision_table(result: DistancesRecord) -> Table:
     """Make a table of the decisions: for each task the nearest group, the threshold compared with, and the decision.
 
     Args:
@@ -139,22 +146,22 @@ def decision_table(result: dict[str, Any]) -> Table:
     table.add_column("task", overflow="fold")
     table.add_column("nearest group", no_wrap=True)
     table.add_column("decision")
-    for index, (name, record) in enumerate(zip(result["tasks"], result["decisions"], strict=True)):
+    for index, (name, record) in enumerate(zip(result.tasks, result.decisions, strict=True)):
         table.add_row(str(index + 1), _name(name), against_thresholds(record), Text(decision(record)))
     return table
 
 
-def _thresholds(tasks: list[dict[str, Any]]) -> str:
+def _thresholds(tasks: list[TaskRecord]) -> str:
     """Describe the thresholds, if any task has some."""
-    held = [task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None]
+    held = [(task.alpha, task.beta) for task in tasks if task.alpha is not None and task.beta is not None]
     if not held:
         return ""
-    return f" (α {threshold_words(task['alpha'] for task in held)}, β {threshold_words(task['beta'] for task in held)})"
+    return f" (α {threshold_words(alpha for alpha, _ in held)}, β {threshold_words(beta for _, beta in held)})"
 
 
 def _nearest_tasks(row: list[Any]) -> str:
     near = sorted((value, index) for index, value in enumerate(row) if value is not None)[:3]
-    return ", ".join(f"{index + 1}: {distance(value)}" for value, index in near)
+    return ", ".join(f"{index + 1}: {three_digits(value)}" for value, index in near)
 
 
 def _name(name: str) -> Text:

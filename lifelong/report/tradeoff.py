@@ -2,11 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifelong.records.run import RunRecord
 from lifelong.report.canvas import FONT, LIGHT, Theme, axes, drawable, figure, finish
 from lifelong.report.runs import Runs
 from lifelong.report.wording import finite
@@ -60,7 +61,7 @@ def tradeoff(runs: Sequence[Runs], path: Path | None = None, *, theme: Theme = L
         The PNG.
     """
     drawing = figure(11.2, 4.6, theme)
-    size, minutes = points(runs, "parameters", 1.0), points(runs, "seconds", 60.0)
+    size, minutes = points(runs, lambda summary: summary.parameters, 1.0), points(runs, lambda summary: summary.seconds, 60.0)
     unit, name = (
         (1e6, "millions of parameters") if max((point.x for point in size), default=0.0) >= 1e6 else (1e3, "thousands of parameters")
     )
@@ -70,17 +71,17 @@ def tradeoff(runs: Sequence[Runs], path: Path | None = None, *, theme: Theme = L
     return finish(drawing, path)
 
 
-def points(runs: Sequence[Runs], across: str, unit: float) -> list[Point]:
+def points(runs: Sequence[Runs], across: Callable[[RunRecord], float | None], unit: float) -> list[Point]:
     """Compute the points of a panel.
 
     Args:
         runs: of one stream.
-        across: the entry of a summary that goes across.
+        across: the quantity of a run that goes across.
         unit: what it is divided by.
     """
     found = []
     for index, one in enumerate(runs):
-        both = [(finite(summary.get(across)), finite(summary.get("ap"))) for summary in one.summaries]
+        both = [(finite(across(summary)), finite(summary.ap)) for summary in one.summaries]
         known = [(x / unit, y) for x, y in both if x is not None and y is not None]
         if one.complete and known:
             (x, x_sd), (y, y_sd) = (_mean_and_sd([pair[part] for pair in known]) for part in (0, 1))

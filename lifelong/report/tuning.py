@@ -2,57 +2,56 @@
 
 from typing import Any
 
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskTuning
 from lifelong.report.wording import accuracy, clean, duration, finite
 from lifelong.settings.fields import show_default
 
 
-def tuned(summary: dict[str, Any]) -> bool:
+def tuned(summary: RunRecord) -> bool:
     """Tell whether hyper-parameters were tuned task by task."""
-    return "grid" in (summary.get("settings") or {})
+    return "grid" in (summary.settings or {})
 
 
-def chosen_rows(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def chosen_rows(summary: RunRecord) -> tuple[list[str], list[list[str]]]:
     """Headings and one row a task: the chosen values, their validation accuracy, and what all candidates cost.
 
     Args:
         summary: of a tuned run.
     """
-    reports = [(index, task, task["tuning"]) for index, task in enumerate(summary["tasks"]) if task.get("tuning")]
-    keys = list(reports[0][2]["candidates"][0]["values"]) if reports else []
-    rows = []
-    for index, task, report in reports:
-        trial = report["candidates"][report["chosen"]]
-        rows.append(
-            [
-                f"{index + 1} · {clean(task['name'])}",
-                *(value(trial["values"][key]) for key in keys),
-                accuracy(trial["valid_accuracy"]),
-                f"{report['chosen'] + 1} of {len(report['candidates'])}",
-                str(report["epochs"]),
-                duration(report["seconds"]),
-            ]
-        )
+    reports = [(index, task, task.tuning) for index, task in enumerate(summary.tasks) if task.tuning is not None]
+    keys = list(reports[0][2].candidates[0].chosen_values) if reports else []
+    rows = [
+        [
+            f"{index + 1} · {clean(task.name)}",
+            *(value(report.choice.chosen_values[key]) for key in keys),
+            accuracy(report.choice.valid_accuracy),
+            f"{report.chosen + 1} of {len(report.candidates)}",
+            str(report.epochs),
+            duration(report.seconds),
+        ]
+        for index, task, report in reports
+    ]
     return ["task", *map(clean, keys), "validation", "candidate", "epochs of all", "time of all"], rows
 
 
-def candidate_rows(task: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def candidate_rows(tuning: TaskTuning) -> tuple[list[str], list[list[str]]]:
     """Headings and one row a candidate of a task.
 
     Args:
-        task: of a tuned run.
+        tuning: of the task.
     """
-    trials = task["tuning"]["candidates"]
     rows = [
         [
-            f"{index + 1}{', chosen' if index == task['tuning']['chosen'] else ''}",
-            *map(value, trial["values"].values()),
-            accuracy(trial["valid_accuracy"]) if finite(trial["valid_accuracy"]) is not None else "diverged",
-            str(trial["epochs"]),
-            duration(trial["seconds"]),
+            f"{index + 1}{', chosen' if index == tuning.chosen else ''}",
+            *map(value, trial.chosen_values.values()),
+            accuracy(trial.valid_accuracy) if finite(trial.valid_accuracy) is not None else "diverged",
+            str(trial.epochs),
+            duration(trial.seconds),
         ]
-        for index, trial in enumerate(trials)
+        for index, trial in enumerate(tuning.candidates)
     ]
-    return ["candidate", *map(clean, trials[0]["values"]), "validation", "epochs", "time"], rows
+    return ["candidate", *map(clean, tuning.candidates[0].chosen_values), "validation", "epochs", "time"], rows
 
 
 def value(given: Any) -> str:

@@ -3,9 +3,12 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from lifelong.records.distances import Decided
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.words import counted
 from lifelong.words import duration as in_words
 
@@ -42,10 +45,10 @@ def parameters(value: Any) -> str:
     return f"{number / 1e3:.1f} k" if number < 999_950 else f"{number / 1e6:.3f} M"
 
 
-def peak_memory(summary: Mapping[str, Any]) -> str:
+def peak_memory(summary: RunRecord) -> str:
     """Write the peak memory of a run's process, and on a GPU if it was measured: ``1.20 GB; 310.0 MB on the GPU``."""
-    device = summary.get("peak_device_memory_bytes")
-    return size(summary.get("peak_memory_bytes")) + ("" if device is None else f"; {size(device)} on the GPU")
+    device = summary.peak_device_memory_bytes
+    return size(summary.peak_memory_bytes) + ("" if device is None else f"; {size(device)} on the GPU")
 
 
 def size(value: Any) -> str:
@@ -69,8 +72,8 @@ def duration(value: Any) -> str:
     return in_words(number)
 
 
-def distance(value: Any) -> str:
-    """Write a distance with about three digits, so that 0.312 and 48.1 are equally readable."""
+def three_digits(value: Any) -> str:
+    """Write a divergence or a distance with about three digits, so that 0.312 and 48.1 are equally readable."""
     number = finite(value)
     if number is None:
         return ABSENT
@@ -97,26 +100,26 @@ def short(text: Any, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
-def nearest(task: dict[str, Any]) -> float | None:
+def nearest(task: Decided) -> float | None:
     """Return the distance (Eq. 6) to the nearest group of a task's record; None if none was measured."""
-    return min((number for value in task.get("group_distances") or [] if (number := finite(value)) is not None), default=None)
+    return min((number for value in task.group_distances or [] if (number := finite(value)) is not None), default=None)
 
 
-def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
+def against_thresholds(task: Decided, *, values: bool = True) -> str:
     """Write the distance to the nearest group next to its threshold.
 
     Args:
         task: a task's record, or a decision.
         values: ``0.312 ≤ α 0.5``; without, ``0.312 ≤ α``.
     """
-    value, alpha, beta = nearest(task), finite(task.get("alpha")), finite(task.get("beta"))
+    value, alpha, beta = nearest(task), finite(task.alpha), finite(task.beta)
     if value is None:
         return ABSENT
     if alpha is not None and value <= alpha:
-        return f"{distance(value)} ≤ α" + (f" {alpha:g}" if values else "")
+        return f"{three_digits(value)} ≤ α" + (f" {alpha:g}" if values else "")
     if beta is not None:
-        return f"{distance(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
-    return distance(value)
+        return f"{three_digits(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
+    return three_digits(value)
 
 
 def threshold_words(values: Iterable[float]) -> str:
@@ -125,48 +128,48 @@ def threshold_words(values: Iterable[float]) -> str:
     return f"{found[0]:g}" + (f" to {found[-1]:g}" if len(found) > 1 else "")
 
 
-def kind(record: dict[str, Any]) -> str | None:
+def kind(record: Decided) -> str | None:
     """ "search", "reuse-cell", "reuse-expert", or None: of a task's record, or of a decision without a run."""
-    return record.get("decision") or record.get("action")
+    return record.decision
 
 
-def decision(record: dict[str, Any]) -> str:
+def decision(record: Decided) -> str:
     """Describe the decision for a task and its expert (without a run: its group); a dash without a decision."""
     decided = kind(record)
     if decided is None:
         return ABSENT
-    words = clean(decided) + (", frozen" if record.get("frozen") else "")
-    if record.get("expert") is not None:
-        return f"{words} → expert {record['expert']}"
-    return words if decided == "search" or record.get("group") is None else f"{words} of group {record['group']}"
+    words = clean(decided) + (", frozen" if record.frozen else "")
+    if isinstance(record, TaskRecord):
+        return words if record.expert is None else f"{words} → expert {record.expert}"
+    return words if decided == "search" or record.group is None else f"{words} of group {record.group}"
 
 
-def learned_and_now(rows: list[list[float]]) -> tuple[list[float | None], list[float | None]]:
+def learned_and_now(rows: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[float | None]]:
     """Extract each task's accuracy when just learned, and at the end, from the accuracies after each task."""
     learned = [finite(row[index]) for index, row in enumerate(rows)]
     return learned, [finite(value) for value in rows[-1]] if rows else []
 
 
-def sentence(summary: dict[str, Any]) -> str:
+def sentence(summary: RunRecord) -> str:
     """Summarize in one sentence what a run has learned.
 
     Args:
         summary: of any method; finished, unfinished, or before its first task.
     """
-    tasks = summary["tasks"]
+    tasks = summary.tasks
     if not tasks:
         return "Nothing has been learned yet."
-    experts = {task["expert"] for task in tasks if task.get("expert") is not None}
-    by = [*([counted(len(experts), "expert")] if experts else []), f"{parameters(summary.get('parameters'))} parameters"]
+    experts = {task.expert for task in tasks if task.expert is not None}
+    by = [*([counted(len(experts), "expert")] if experts else []), f"{parameters(summary.parameters)} parameters"]
     begin = f"{counted(len(tasks), 'task')} learned {'' if summary.get('complete', True) else 'so far '}with {' and '.join(by)}"
     decided, known = _decided(tasks), _known(summary)
     return begin + (f": {decided}" if decided else "") + (f"; {known}" if known else "") + "."
 
 
-def _decided(tasks: list[dict[str, Any]]) -> str:
+def _decided(tasks: list[TaskRecord]) -> str:
     """Count the cells searched and reused, and the tasks that share an expert; empty without decisions."""
     number = Counter(map(kind, tasks))
-    cells = [(number[action], word) for action, word in (("search", "searched"), ("reuse-cell", "reused")) if number[action]]
+    cells = [(number[decided], word) for decided, word in (("search", "searched"), ("reuse-cell", "reused")) if number[decided]]
     parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
     edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
     if undecided:
@@ -176,13 +179,13 @@ def _decided(tasks: list[dict[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def _known(summary: dict[str, Any]) -> str:
+def _known(summary: RunRecord) -> str:
     """Describe the final accuracy and forgetting; empty if nothing was evaluated."""
-    right, change = finite(summary.get("ap")), finite(summary.get("af"))
+    right, change = finite(summary.ap), finite(summary.af)
     if right is None:
         return ""
     known = f"{100 * right:.1f} % correct on average"
-    pairs = zip(*learned_and_now(summary["accuracy"]), strict=True)
+    pairs = zip(*learned_and_now(summary.accuracy), strict=True)
     changes = [now - first for first, now in pairs if first is not None and now is not None]
     if len(changes) < 2 or change is None:
         return known
@@ -194,18 +197,18 @@ def _known(summary: dict[str, Any]) -> str:
     return f"{known}, {-100 * change:.1f} points forgotten on average"
 
 
-def without_names(summary: dict[str, Any]) -> str:
+def without_names(summary: RunRecord) -> str:
     """Describe the accuracy without task names; empty for an unfinished run."""
-    found = summary.get("task_free")
-    if not found:
+    found = summary.task_agnostic
+    if found is None:
         return ""
-    share, routed = accuracy(found["mean_accuracy"]), percent(found["mean_routing"])
-    way = " (by head confidence; this method has no task inference of its own)" if found.get("by") == "confidence" else ""
-    strange = f"; {percent(found['mean_strange'])} are flagged as unlike anything learned" if "mean_strange" in found else ""
+    share, routed = accuracy(found.mean_accuracy), percent(found.mean_routing)
+    way = " (by head confidence; this method has no task inference of its own)" if found.by == "confidence" else ""
+    strange = "" if found.mean_strange is None else f"; {percent(found.mean_strange)} are flagged as unlike anything learned"
     found_task = f"the task is identified correctly for {routed} of the test images{way}"
     return f"Without task names: accuracy {share}, mean over tasks; {found_task}{strange}."
 
 
-def curve(rows: list[list[float | None]]) -> list[float]:
+def curve(rows: Sequence[Sequence[float | None]]) -> list[float]:
     """Return the mean accuracy over the tasks so far, after each task; NaN if that of a task is unknown."""
     return [statistics.fmean(math.nan if (known := finite(value)) is None else known for value in row) for row in rows]

@@ -1,12 +1,14 @@
 """The paper's number, ours and the difference, for each row, stream and quantity of a table."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lifelong.errors import LifelongError
+from lifelong.records.run import RunRecord
 from lifelong.reproduction.paper import PaperRow, PaperStream, PaperTable
 from lifelong.reproduction.plan import Choice, Job
 from lifelong.reproduction.runs import Outcome
@@ -124,27 +126,28 @@ def _cell(row: PaperRow, stream: PaperStream, run_as: str, quantity: str, jobs: 
         tuple(measured(summary, quantity) for summary in summaries),
         tuple(job.folder for job in done),
         tuple(job.seed for job in done),
-        sum(float(summary["seconds"]) for summary in summaries) / 60,
-        tuple(dict.fromkeys(f"{summary['machine']}, {summary['device']}" for summary in summaries)),
+        sum(summary.seconds or 0.0 for summary in summaries) / 60,
+        tuple(dict.fromkeys(f"{summary.machine}, {summary.device}" for summary in summaries)),
         missing,
     )
 
 
-def measured(summary: dict[str, Any], quantity: str) -> float:
+def measured(summary: RunRecord, quantity: str) -> float:
     """Return a quantity of a finished run, in the units of the tables.
 
     Args:
         summary: of the run.
         quantity: "ap", "af", "m" or "t".
     """
-    if quantity == "m":
-        return summary["parameters"] / 1e6
-    return learning_seconds(summary) / 3600 if quantity == "t" else float(summary[quantity])
+    if quantity == "t":
+        return learning_seconds(summary) / 3600
+    found = {"m": summary.parameters, "ap": summary.ap, "af": summary.af}[quantity]
+    return math.nan if found is None else found / 1e6 if quantity == "m" else found
 
 
-def learning_seconds(summary: dict[str, Any]) -> float:
+def learning_seconds(summary: RunRecord) -> float:
     """Return what learning took; judging all tasks after each is the measurement's time, not the method's."""
-    return sum(seconds for phase, seconds in summary["seconds_by_phase"].items() if phase != "evaluate")
+    return sum(seconds or 0.0 for phase, seconds in (summary.seconds_by_phase or {}).items() if phase != "evaluate")
 
 
 def check_tolerance(tolerance: float) -> float:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from lifelong import api
 from lifelong.errors import LifelongError, MissingDataError
@@ -12,10 +13,13 @@ from lifelong.experiment.distances import distances
 from lifelong.experiment.progress import Heartbeat
 from lifelong.json_files import read_record, write_record
 from lifelong.methods.registry import known_methods
+from lifelong.records.base import said
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.renames import renamed
 from lifelong.report.exports import comma_separated
-from lifelong.report.matrices import distance_heatmap
+from lifelong.report.matrices import divergence_heatmap
 from lifelong.report.page import Grid, Picture
-from lifelong.report.wording import ABSENT, against_thresholds, decision, distance
+from lifelong.report.wording import ABSENT, against_thresholds, decision, three_digits
 from lifelong.reproduction.grids import MISSING
 from lifelong.reproduction.paper import PaperStream
 from lifelong.reproduction.plan import Choice, check_names, sources_of
@@ -64,7 +68,7 @@ class Measured:
     stream: PaperStream
     seed: int
     config: RunConfig
-    result: dict[str, Any] | None
+    result: DistancesRecord | None
     missing: str | None
 
 
@@ -96,11 +100,11 @@ def _measure(stream: PaperStream, seed: int, choice: Choice, out: Path, environm
     except MissingDataError as error:
         say(f"missing: {stream.label}: {error}")
         return Measured(stream, seed, config, None, f"no images of {error.source}")
-    write_record(file, {"settings": flat(config), **result})
+    write_record(file, {"settings": flat(config), **result.to_dict()})
     return Measured(stream, seed, config, result, None)
 
 
-def _read(file: Path, config: RunConfig) -> dict[str, Any]:
+def _read(file: Path, config: RunConfig) -> DistancesRecord:
     try:
         result, _ = read_record(file)
     except (OSError, LifelongError) as error:
@@ -108,7 +112,10 @@ def _read(file: Path, config: RunConfig) -> dict[str, Any]:
     wanted = json.loads(json.dumps(flat(config)))
     if result.get("settings") != wanted:
         raise LifelongError(f"{file} holds the distances of other settings; choose another --out, or delete it")
-    return result
+    try:
+        return DistancesRecord.model_validate(renamed("distances", result))
+    except ValidationError as error:
+        raise LifelongError(f"cannot read {file}: {said(error)}; delete it") from error
 
 
 def shown(map_: Map, measured: Sequence[Measured], folder: Path) -> list[Part]:
@@ -121,29 +128,29 @@ def _part(map_: Map, one: Measured, folder: Path) -> Part:
     if result is None:
         return Part(title, text=MISSING)
     file = folder / f"{map_.name}-{one.stream.name}-seed{one.seed}.png"
-    picture = Picture.draw(file, lambda path, theme: distance_heatmap(result, path, theme=theme))
-    text = f"{result['stream']}: the last task lies at {distance(first_to_last(result))} (Eq. 4) from the first."
-    return Part(title, _groups(result), picture, f"heat map of the distances between the tasks of {one.stream.label}", text)
+    picture = Picture.draw(file, lambda path, theme: divergence_heatmap(result, path, theme=theme))
+    text = f"{result.stream}: the last task's divergence from the first is {three_digits(first_to_last(result))} (Eq. 4)."
+    return Part(title, _groups(result), picture, f"heat map of the divergences between the tasks of {one.stream.label}", text)
 
 
-def _groups(result: dict[str, Any]) -> Grid:
+def _groups(result: DistancesRecord) -> Grid:
     """Return one row per group: its tasks in the order in which they joined it, and how near the last of them was."""
     rows = []
-    for number, members in enumerate(result["groups"]):
-        names = ", ".join(f"{member + 1} · {result['tasks'][member]}" for member in members)
-        last = result["decisions"][members[-1]]
+    for number, members in enumerate(result.groups or ()):
+        names = ", ".join(f"{member + 1} · {result.tasks[member]}" for member in members)
+        last = result.decisions[members[-1]]
         rows.append([str(number), names, decision(last), against_thresholds(last) if members[-1] else ABSENT])
     return Grid(["group", "tasks", "the last one", "its nearest group"], rows, words=("tasks", "the last one"))
 
 
-def first_to_last(result: dict[str, Any]) -> float | None:
-    """Return the distance (Eq. 4) from the last task to the first; None for a single task."""
-    rows = result["raw"]
+def first_to_last(result: DistancesRecord) -> float | None:
+    """Return the divergence (Eq. 4) of the last task from the first; None for a single task."""
+    rows = result.divergences
     return rows[-1][0] if len(rows) > 1 else None
 
 
 def as_csv(measured: Sequence[Measured], scale: str) -> str:
-    """Return one row per task: its group, and its distances to the first and to the nearest earlier task."""
+    """Return one row per task: its group, and its divergences from the first and from the nearest earlier task."""
     headings = (
         "stream",
         "stream_run",
@@ -153,8 +160,8 @@ def as_csv(measured: Sequence[Measured], scale: str) -> str:
         "name",
         "group",
         "decision",
-        "to_first",
-        "to_nearest",
+        "divergence_from_first",
+        "divergence_from_nearest",
         "nearest",
         "missing",
     )
@@ -164,11 +171,13 @@ def as_csv(measured: Sequence[Measured], scale: str) -> str:
         if one.result is None:
             rows.append((*head, *[None] * 7, one.missing))
             continue
-        groups = {member: number for number, members in enumerate(one.result["groups"]) for member in members}
-        for index, name in enumerate(one.result["tasks"]):
-            earlier = one.result["raw"][index][:index]
-            near = min(range(index), key=earlier.__getitem__, default=None)
-            nearest = (None, None) if near is None else (earlier[near], one.result["tasks"][near])
-            action = one.result["decisions"][index]["action"]
-            rows.append((*head, index + 1, name, groups[index], action, earlier[0] if earlier else None, *nearest, None))
+        groups = {member: number for number, members in enumerate(one.result.groups or ()) for member in members}
+        for index, name in enumerate(one.result.tasks):
+            earlier = one.result.divergences[index][:index]
+            near = min(
+                (place for place, value in enumerate(earlier) if value is not None), key=lambda place: earlier[place] or 0.0, default=None
+            )
+            nearest = (None, None) if near is None else (earlier[near], one.result.tasks[near])
+            decided = one.result.decisions[index].decision
+            rows.append((*head, index + 1, name, groups[index], decided, earlier[0] if earlier else None, *nearest, None))
     return comma_separated(headings, rows)

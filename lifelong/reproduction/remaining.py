@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from lifelong.data.task import TaskDescription
 from lifelong.experiment.progress import QUIET, Heartbeat
+from lifelong.records.run import RunRecord
 from lifelong.reproduction.plan import Job
 from lifelong.words import duration
 
@@ -32,12 +32,12 @@ class Times:
         """Its run begins."""
         self._began[job.folder] = self._clock()
 
-    def end(self, job: Job, summary: dict[str, Any]) -> float:
+    def end(self, job: Job, summary: RunRecord) -> float:
         """Its run has ended, now or long ago; returns the seconds by which it counts: all that it took, however often it was stopped."""
         # The summary's are those of its tasks, without the reading of images.
-        seconds = max(summary["seconds"], self._spent(job))
+        seconds = max(summary.seconds or 0.0, self._spent(job))
         self._began.pop(job.folder, None)
-        pixels = sum(task["train"] * task["image_size"] ** 2 for task in summary["tasks"])
+        pixels = sum(task.train * (task.image_size or 0) ** 2 for task in summary.tasks)
         self._alike.setdefault((job.row, job.stream), []).append(seconds)
         for key in _scaled(job):
             self._by_pixels.setdefault(key, []).append((seconds, pixels))
@@ -88,7 +88,7 @@ def _scaled(job: Job) -> tuple[Key, ...]:
 
 def pixels_of(tasks: Iterable[TaskDescription]) -> list[float]:
     """Of each task the pixels that are learned from: the work of one epoch."""
-    return [float(task.train * task.image_size**2) for task in tasks]
+    return [float(task.train * (task.image_size or 0) ** 2) for task in tasks]
 
 
 class RunHeartbeat(Heartbeat):

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lifelong.data.sources import Sources
 from lifelong.errors import DamagedError, LifelongError, MissingDataError
@@ -16,6 +15,7 @@ from lifelong.experiment.machine import choose_device, machine_name
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.sweep import sweep
 from lifelong.opening import parse_json, read_text, refuse_links
+from lifelong.records.run import RunRecord
 from lifelong.reproduction.commit import commit
 from lifelong.reproduction.plan import Job
 from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
@@ -36,11 +36,11 @@ class Outcome:
         missing: by the stream's name, why it could not be run.
     """
 
-    summaries: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    summaries: dict[Path, RunRecord] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def finished(job: Job, out: Path) -> dict[str, Any] | None:
+def finished(job: Job, out: Path) -> RunRecord | None:
     """Return the summary of a run that is finished; None: it is not. No data are read.
 
     Raises:
@@ -54,17 +54,17 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     except DamagedError:
         return None  # Running it again repairs it, or says why that is impossible.
     wanted = json.loads(json.dumps(flat(job.config)))
-    stored_settings = default_values(job.config) | summary.get("settings", {})
+    stored_settings = default_values(job.config) | (summary.settings or {})
     for key, value in wanted.items():
         stored = stored_settings.get(key)
         # "auto" has become what it means.
         if value not in (stored, "auto"):
             raise LifelongError(f"{folder} holds a run with {key} = {stored!r}, not {value!r}; choose another --out, or delete that folder")
-    if stored_settings.get("variant") == "regularization" and any(task.get("decision") == "search" for task in summary["tasks"]):
+    if stored_settings.get("variant") == "regularization" and any(task.decision == "search" for task in summary.tasks):
         raise LifelongError(
             f"{folder} holds a run whose cell was searched, as earlier versions did there; choose another --out, or delete it"
         )
-    return summary if summary.get("complete") else None
+    return summary if summary.complete else None
 
 
 def find_finished(jobs: Sequence[Job], out: Path, outcome: Outcome) -> None:
@@ -110,7 +110,7 @@ def run_all(
     here = machine_name(choose_device(environment.device))
     for job in jobs:
         # What another machine took says nothing of this one.
-        if (summary := outcome.summaries.get(job.folder)) is not None and summary.get("machine") == here:
+        if (summary := outcome.summaries.get(job.folder)) is not None and summary.machine == here:
             times.end(job, summary)
 
     def begin(position: int) -> Observer:
@@ -125,7 +125,7 @@ def run_all(
     for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin, engine):
         job = ready[position]
         outcome.summaries[job.folder] = summary
-        say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary['ap']:.3f}, {duration(times.end(job, summary))}")
+        say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary.ap:.3f}, {duration(times.end(job, summary))}")
 
 
 def _with_images(

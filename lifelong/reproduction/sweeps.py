@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lifelong.records.run import RunRecord
 from lifelong.report.exports import comma_separated
 from lifelong.report.page import Grid, Picture
 from lifelong.report.thresholds import Curve, threshold_curves
 from lifelong.report.wording import ABSENT, accuracy, duration, parameters, spread
-from lifelong.reproduction.cells import learning_seconds
+from lifelong.reproduction.cells import learning_seconds, measured
 from lifelong.reproduction.grids import MISSING
 from lifelong.reproduction.plan import Choice, Job, check_names, job
 from lifelong.reproduction.runs import Outcome
@@ -84,35 +84,35 @@ def shown(sweep: Sweep, jobs: Sequence[Job], outcome: Outcome, folder: Path) -> 
     return Part(jobs[0].config.stream, grid, picture, f"AP, parameters, experts and learning time over {sweep.symbol}")
 
 
-def _finished_at(value: float, sweep: Sweep, jobs: Sequence[Job], outcome: Outcome) -> list[dict[str, Any]]:
+def _finished_at(value: float, sweep: Sweep, jobs: Sequence[Job], outcome: Outcome) -> list[RunRecord]:
     there = [one for one in jobs if getattr(one.config.settings, sweep.setting) == value]
     return [outcome.summaries[one.folder] for one in there if one.folder in outcome.summaries]
 
 
-def experts(summary: dict[str, Any]) -> int:
+def experts(summary: RunRecord) -> int:
     """How many experts a run of PAR ended with."""
-    return len({task["expert"] for task in summary["tasks"]})
+    return len({task.expert for task in summary.tasks})
 
 
-def _curves(runs: Sequence[Sequence[dict[str, Any]]]) -> list[Curve]:
+def _curves(runs: Sequence[Sequence[RunRecord]]) -> list[Curve]:
     return [
-        Curve("AP", [[summary["ap"] for summary in summaries] for summaries in runs]),
-        Curve("parameters (thousands)", [[summary["parameters"] / 1e3 for summary in summaries] for summaries in runs]),
+        Curve("AP", [[measured(summary, "ap") for summary in summaries] for summaries in runs]),
+        Curve("parameters (thousands)", [[1e3 * measured(summary, "m") for summary in summaries] for summaries in runs]),
         Curve("experts", [[float(experts(summary)) for summary in summaries] for summaries in runs]),
         Curve("learning time (minutes)", [[learning_seconds(summary) / 60 for summary in summaries] for summaries in runs]),
     ]
 
 
-def _texts(summaries: Sequence[dict[str, Any]]) -> list[str]:
+def _texts(summaries: Sequence[RunRecord]) -> list[str]:
     if not summaries:
         return ["0", MISSING, *[ABSENT] * 4]
     number = f"{statistics.fmean(experts(summary) for summary in summaries):.1f}"
     return [
         str(len(summaries)),
-        spread([summary["ap"] for summary in summaries], accuracy),
-        spread([summary["af"] for summary in summaries], accuracy),
+        spread([summary.ap for summary in summaries], accuracy),
+        spread([summary.af for summary in summaries], accuracy),
         number,
-        spread([summary["parameters"] for summary in summaries], parameters),
+        spread([summary.parameters for summary in summaries], parameters),
         spread([learning_seconds(summary) for summary in summaries], duration),
     ]
 
@@ -124,6 +124,6 @@ def as_csv(jobs: Sequence[Job], outcome: Outcome, scale: str) -> str:
     for one in jobs:
         settings = one.config.settings
         found = outcome.summaries.get(one.folder)
-        numbers = (None,) * 5 if found is None else (found["ap"], found["af"], experts(found), found["parameters"], learning_seconds(found))
+        numbers = (None,) * 5 if found is None else (found.ap, found.af, experts(found), found.parameters, learning_seconds(found))
         rows.append((settings.alpha, settings.beta, one.seed, one.config.stream, scale, *numbers))
     return comma_separated(headings, rows)

@@ -26,7 +26,7 @@ class RelatednessSettings(ExtractorSettings):
         "prototype-kl", "measure of how far a task is from each earlier one (Eq. 2-4)", tunable=False
     )
     feature_split: Literal["valid", "train", "both"] = setting(
-        "valid", "split whose features give prototypes and distances (not stated in the paper; authors' code: valid)"
+        "valid", "split whose features give prototypes and divergences (not stated in the paper; authors' code: valid)"
     )
     leave_one_out: bool = setting(
         False, "leave each sample out of its own prototype in Eq. 2 (less biased for small tasks; not in the paper)"
@@ -41,8 +41,8 @@ class RelatednessSettings(ExtractorSettings):
         "where to clamp Eq. 4 at zero: the sum for a pair of tasks, each class before the sum (authors' code), or only the group mean",
     )
     zero_is_far: bool = setting(False, "treat a distance of exactly zero as the largest, 1 (authors' code)")
-    map_before_mean: bool = setting(False, "apply Eq. 6 to each task's distance before the mean of Eq. 5 (authors' code)")
-    group_reduce: Literal["mean", "max", "min"] = setting("mean", "how the task distances of a group are combined (Eq. 5: mean)")
+    map_before_mean: bool = setting(False, "apply Eq. 6 to each task's divergence before the mean of Eq. 5 (authors' code)")
+    group_reduce: Literal["mean", "max", "min"] = setting("mean", "how the divergences from a group's tasks are combined (Eq. 5: mean)")
 
 
 @dataclass(frozen=True, kw_only=True)

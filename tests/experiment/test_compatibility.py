@@ -14,7 +14,7 @@ from lifelong.experiment.results import read_summary
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
 from lifelong.methods.registry import METHODS
-from tests.resaved import change_record
+from tests.resaved import change_record, under_old_names
 
 STORED = Path(__file__).parent / "stored"
 RUNS = sorted(folder.name for folder in STORED.iterdir())
@@ -102,3 +102,70 @@ def test_what_cannot_be_read_names_what_can(stored, form, words):
             use()
     with pytest.raises(LifelongError, match=words):
         lifelong.run(config=place / "config.toml", out=place, device="cpu", progress=False)
+
+
+OLD = {
+    "stream": "digits?tasks=3&train_per_class=4&valid_per_class=2&test_per_class=2",
+    "method": "par",
+    "preset": "quick",
+    "epochs": 1,
+    "search_epochs": 1,
+    "init_channels": 2,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of PAR that nothing interrupted."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    lifelong.run(**OLD, out=out, progress=False)
+    return out
+
+
+def certain(summary) -> list:
+    """What a run found out, without times."""
+    tasks = [(task.name, task.decision, task.expert, task.divergences, task.group_distances, task.reason) for task in summary.tasks]
+    return [summary.ap, summary.accuracy, summary.parameters, summary.task_agnostic, tasks]
+
+
+def test_an_interrupted_run_under_old_names_goes_on(straight, tmp_path):
+    class Stopped(lifelong.Observer):
+        def task_started(self, index, name):
+            if index == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lifelong.run(**OLD, out=tmp_path, progress=Stopped())
+    under_old_names(tmp_path)
+    assert '"distances": [' in (tmp_path / "results.jsonl").read_text()
+    assert lifelong.verify(tmp_path).sound
+    summary = lifelong.run(**OLD, out=tmp_path, progress=False)
+    assert certain(summary) == certain(read_summary(straight))
+    assert len(summary.tasks[2].divergences) == 2
+    assert not any("damaged" in note or "rewritten" in note for note in summary.notes)
+    for file in ("results.jsonl", "summary.json"):
+        assert '"divergences": [' in (tmp_path / file).read_text()
+        assert '"distances": [' not in (tmp_path / file).read_text()
+
+
+def test_a_finished_run_under_old_names_is_only_read(straight, tmp_path):
+    place = under_old_names(Path(shutil.copytree(straight, tmp_path / "run")))
+    files = [place / "summary.json", place / "results.jsonl", place / "checkpoint" / "run.safetensors"]
+    before = [file.read_bytes() for file in files]
+    assert b'"task_free"' in before[0]
+    wanted = certain(read_summary(straight))
+    assert certain(lifelong.run(**OLD, out=place, progress=False)) == wanted
+    assert certain(api.finished([place], out=tmp_path / "compared")[0]) == wanted
+    assert certain(open_run(place).summary()) == wanted
+    assert lifelong.verify(place).sound
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_candidate_kept_under_old_names_is_read():
+    """Of a tuned task that was interrupted: its record is a `LearnRecord` as it was saved."""
+    from lifelong.methods.method import LearnRecord
+    from lifelong.records.renames import renamed
+
+    assert LearnRecord(**renamed("task", {"distances": [1.5], "group_distances": [0.9]})).divergences == [1.5]

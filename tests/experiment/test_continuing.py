@@ -79,10 +79,10 @@ def test_the_task_is_learned_and_the_others_stay(place):
     assert [task["name"] for task in summary["tasks"]] == ["a", "b", "a-again", "bars"]
     assert summary["tasks"][:3] == before["tasks"]
     assert summary["tasks"][3]["decision"] == "search"
-    assert len(summary["tasks"][3]["distances"]) == 3
+    assert len(summary["tasks"][3]["divergences"]) == 3
     assert summary["accuracy"][3][:3] == before["accuracy"][2]  # a new expert: nothing else changed
     assert summary["accuracy"][3][3] > 0.9
-    assert summary["task_free"]["routing"][3] > 0.9
+    assert summary["task_agnostic"]["routing"][3] > 0.9
     assert len((place / "par" / "results.jsonl").read_text().splitlines()) == 4
     answers = Learner.load(place / "par").predict(place / "bars" / "left")
     assert sum((answer.task, answer.label) == ("bars", "left") for answer in answers) >= 27
@@ -112,7 +112,7 @@ def test_a_second_task_and_the_first_command(place, learned):
     images_of_bars(place / "more", seed=5)
     summary = learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")
     assert [task["name"] for task in summary["tasks"]][3:] == ["bars", "bars 2"]
-    distances = summary["tasks"][4]["distances"]
+    distances = summary["tasks"][4]["divergences"]
     assert min(distances) == distances[3]  # by the prototypes of the task that was added before
     assert len(summary["accuracy"][4]) == 5
     # The command that made the run still only reads it.
@@ -208,7 +208,7 @@ def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
     par = learn_more(place / "par", bars(place), HERE)
     assert par["accuracy"][3][:3] == par["accuracy"][2]
     assert par["ap"] == pytest.approx(sum(par["accuracy"][3]) / 4)
-    assert "task_free" not in par
+    assert "task_agnostic" not in par
     assert any("no such stream" in note for note in par["notes"])
     finetune = learn_more(place / "finetune", bars(place), HERE)
     assert finetune["accuracy"][3][:3] == [None, None, None]
@@ -228,7 +228,7 @@ def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
     images_of_bars(place / "more", seed=5)
     later = learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")
     assert not any("not here" in note for note in later["notes"])
-    assert len(later["task_free"]["accuracy"]) == 5
+    assert len(later["task_agnostic"]["accuracy"]) == 5
 
 
 def test_what_was_not_judged_is_judged_with_the_next_task(place, monkeypatch):

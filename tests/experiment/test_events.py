@@ -9,12 +9,13 @@ import pytest
 from lifelong.errors import LifelongError
 from lifelong.experiment import events
 from lifelong.experiment.run import run
+from lifelong.records.task import TaskRecord
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
 from tests.experiment.kill_driver import STREAM
 
-ENTRIES = [{"parameters_added": 100}, {"parameters_added": 10}]
+ENTRIES = [TaskRecord(name=name, classes=[], parameters_added=added) for name, added in (("a", 100), ("b", 10))]
 ACCURACY = [[0.8], [0.5, 0.75]]
 
 

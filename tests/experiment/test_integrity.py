@@ -12,6 +12,7 @@ import torch
 import lifelong
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment import runner
 from lifelong.experiment.compare import read_summaries
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
@@ -323,7 +324,7 @@ FORGED = {
     "method": "par",
     "version": "9",
     "tasks": [],
-    "task_free": {"routing": [1.0, 1.0]},
+    "task_agnostic": {"routing": [1.0, 1.0]},
     "invented": 1,
 }
 
@@ -338,7 +339,7 @@ def test_a_forged_summary_is_not_believed(base, tmp_path, key):
     change_record(out / "summary.json", **{key: FORGED[key]})
     assert not lifelong.verify(out).sound
     # One that contradicts itself is refused as it is read.
-    malformed = {"tasks": "is not of 0 tasks", "task_free": "field required"}
+    malformed = {"tasks": "is not of 0 tasks", "task_agnostic": "field required"}
     shown = malformed.get(key, r"summary\.json is not what the run's state says")
     with pytest.raises(LifelongError, match=shown):
         read_summaries([out])
@@ -419,14 +420,14 @@ def test_a_configuration_that_was_edited_is_not_used(base, tmp_path):
 def test_results_of_a_task_earlier_are_no_damage(base, tmp_path, monkeypatch):
     """Killed between the state and what is written from it: made up for without a word."""
     out = tmp_path / "run"
-    write = RunDirectory.write_results
+    write = runner.write_results
 
-    def killed(self, entries, *rest):
+    def killed(directory, entries, *rest):
         if len(entries) == 2:
             raise KeyboardInterrupt
-        return write(self, entries, *rest)
+        return write(directory, entries, *rest)
 
-    monkeypatch.setattr(RunDirectory, "write_results", killed)
+    monkeypatch.setattr(runner, "write_results", killed)
     with pytest.raises(KeyboardInterrupt):
         run(config(base), out, HERE)
     monkeypatch.undo()

@@ -8,6 +8,7 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.progress import ConsoleProgress, Heartbeat
 from lifelong.training.stages import Epoch
 from lifelong.words import duration
+from tests.report.made import record, run
 
 
 class Clock:
@@ -36,9 +37,9 @@ def play(progress, clock, *, seconds=1.0, epochs=3):
                     if phase != "distances":
                         progress.epoch(Epoch(phase, epoch, epochs, 0.5 / epoch, 0.8))
             progress.phase("evaluate")
-            record = {"name": name, "decision": "search", "expert": 0, "reason": "nothing is near"}
-            progress.task_finished(index, record, [0.75, 0.9][: index + 1])
-        progress.run_finished({"ap": 0.8})
+            told = record(name=name, decision="search", expert=0, reason="nothing is near")
+            progress.task_finished(index, told, [0.75, 0.9][: index + 1])
+        progress.run_finished(run(ap=0.8))
 
 
 def plain(clock, **options):
@@ -115,7 +116,7 @@ def test_a_stage_that_changes_within_a_phase_is_reported_apart(clock):
         for epoch in (1, 2):
             clock.now += 1
             progress.epoch(Epoch(stage, epoch, 2, 1.0, 0.5))
-    progress.task_finished(0, {"name": "a"}, [0.5])
+    progress.task_finished(0, record(name="a"), [0.5])
     assert [line.strip().split(":")[0] for line in file.getvalue().splitlines()[2:4]] == ["first", "second"]
 
 
@@ -130,7 +131,7 @@ def test_a_run_that_was_finished_before_says_so(clock):
     file = io.StringIO()
     progress = ConsoleProgress(Console(file=file), clock=clock)
     for _ in range(2):
-        progress.run_finished({"method": "lwf", "stream": "digits"})
+        progress.run_finished(run(method="lwf", stream="digits"))
     assert file.getvalue() == "lwf on digits: finished before, nothing to do\n" * 2
 
 
@@ -150,7 +151,7 @@ def test_on_a_terminal_the_bars_say_task_epoch_loss_and_time_left(clock):
     progress.run_started("digits", "par", 3, 0)
     progress.task_started(0, "one")
     clock.now = 60.0
-    progress.task_finished(0, {"name": "one"}, [0.9])
+    progress.task_finished(0, record(name="one"), [0.9])
     progress.task_started(1, "[red]two")
     progress.phase("train")
     clock.now = 70.0
@@ -215,7 +216,7 @@ def test_runs_at_once_say_a_line_now_and_then_within_a_task(clock):
         for epoch in (1, 2, 3):
             clock.now += 6.0
             lines.epoch(Epoch("train", epoch, 3, 0.5, 0.25))
-        lines.task_finished(index, {"name": name}, [0.75])
+        lines.task_finished(index, record(name=name), [0.75])
     assert file.getvalue().splitlines() == [
         "lwf, seed 1: 3 tasks",
         "lwf, seed 1: task 1 of 3, train: epoch 2 of 3, loss 0.500, accuracy 0.250, 6 s left",

@@ -22,7 +22,7 @@ def test_second_draws_join_the_first(here: Environment) -> None:
     found = distances(str(EXAMPLES / "real-mnist-again.toml"), 0, PARSettings(), here)
     assert found["tasks"] == ["cifar10-a", "mnist", "dtd", "fashion", "cifar10-b", "mnist-b"]
     assert found["groups"] == [[0, 4], [1, 5], [2], [3]]
-    raw = found["raw"]
+    raw = found["divergences"]
     assert raw[4][0] < 0.5
     assert raw[5][1] < 0.5
     others = [value for task, row in enumerate(raw) for earlier, value in enumerate(row) if (task, earlier) not in {(4, 0), (5, 1)}]

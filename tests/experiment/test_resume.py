@@ -33,7 +33,7 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
         killed = load_tree(folder / "checkpoint/run.safetensors")
         assert same(killed["method"], straight["method"])
         assert killed["accuracy"] == straight["accuracy"]
-        decided = ("name", "decision", "expert", "distances", "group_distances", "genotype", "epochs", "hyperparameters")
+        decided = ("name", "decision", "expert", "divergences", "group_distances", "genotype", "epochs", "hyperparameters")
         for ours, theirs in zip(killed["entries"], straight["entries"], strict=True):
             assert {key: ours[key] for key in decided} == {key: theirs[key] for key in decided}
             assert candidates(ours) == candidates(theirs)

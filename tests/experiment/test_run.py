@@ -18,12 +18,13 @@ from lifelong.data.task import RetiredTaskError, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
+from lifelong.experiment.learning import retire
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import RunDirectory, plain, read_summary
+from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.runner import retire
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
+from lifelong.records.base import plain
 from lifelong.report.html import write_report
 from lifelong.report.wording import sentence
 from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
@@ -78,7 +79,7 @@ def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> 
     assert summary["bwt"] == pytest.approx(1.5 * summary["af"])  # three tasks, of which AF counts the last as 0
     assert summary["forgetting"] >= -summary["bwt"] - 1e-9
     assert [task["decision"] for task in summary["tasks"]] == ["search", "search", "reuse-expert"]
-    assert [len(task["distances"]) for task in summary["tasks"]] == [0, 1, 2]
+    assert [len(task["divergences"]) for task in summary["tasks"]] == [0, 1, 2]
     assert summary["parameters"] == sum(task["parameters_added"] for task in summary["tasks"])
     assert summary["memory"]["prototypes"] > 0
     assert summary["seconds"] == pytest.approx(sum(task["seconds"] for task in summary["tasks"]))
@@ -381,8 +382,8 @@ def test_distances_are_those_of_a_run(stream: str, tmp_path: Path) -> None:
     asked = config(stream, "par")
     measured = distances(stream, 0, asked.settings, HERE)
     summary = run(asked, tmp_path / "run", HERE)
-    assert measured["raw"] == [task["distances"] for task in summary["tasks"]]
-    assert [d["action"] for d in measured["decisions"]] == [task["decision"] for task in summary["tasks"]]
+    assert measured["divergences"] == [task["divergences"] for task in summary["tasks"]]
+    assert [d["decision"] for d in measured["decisions"]] == [task["decision"] for task in summary["tasks"]]
     assert measured["groups"] == [[0, 2], [1]]
 
 
@@ -411,7 +412,7 @@ def test_killed_between_the_last_save_and_the_last_write(stream: str, tmp_path: 
     out = tmp_path / "run"
     summary = run(config(stream), out, HERE)
     earlier = summary | {"complete": False, "tasks": summary["tasks"][:2], "accuracy": summary["accuracy"][:2]}
-    (out / "summary.json").write_text(json.dumps(earlier))
+    (out / "summary.json").write_text(json.dumps(earlier.to_dict()))
     (out / "results.jsonl").write_text("")
     left = out / "checkpoint/stages/task-002"
     left.mkdir(parents=True)

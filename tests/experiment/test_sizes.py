@@ -13,7 +13,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.taskfree import Shown, answer, confidence, recognize
+from lifelong.experiment.task_agnostic import Shown, answer, confidence, recognize
 from lifelong.learner import Learner
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import LearnedTask, Recognized
@@ -64,7 +64,7 @@ def test_an_answer_is_that_of_the_run_in_the_task_s_own_size(learned, index, nam
 
 
 def test_without_a_name_as_the_run_was_judged(learned):
-    learner, free = Learner.load(learned / "run", device="cpu", threads=1), read_summary(learned / "run")["task_free"]
+    learner, free = Learner.load(learned / "run", device="cpu", threads=1), read_summary(learned / "run")["task_agnostic"]
     for index, name in enumerate(("small", "large")):
         found = [answer.task == name for answer in learner.predict(learned / name)]
         assert sum(found) / len(found) == pytest.approx(free["routing"][index])

@@ -23,6 +23,8 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.sweep import SweepError, sweep
 from lifelong.plugins import load_plugin
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import OBSERVERS
@@ -65,10 +67,10 @@ class Told(Observer):
     def epoch(self, event: Epoch) -> None:
         self.words.append((f"epoch of {self.label}", event.stage))
 
-    def task_finished(self, index: int, record: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
         self.words.append((self.label, record["name"]))
 
-    def run_finished(self, summary: dict[str, Any]) -> None:
+    def run_finished(self, summary: RunRecord) -> None:
         self.words.append((self.label, "finished"))
 
 

@@ -126,9 +126,9 @@ def tensors(value: Any) -> list[Tensor]:
 def assert_alike(records: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     """The same decisions, by the same distances: the CPU takes some of the products for them in float32."""
     for record, other in zip(records, others, strict=True):
-        for key in ("distances", "group_distances"):
+        for key in ("divergences", "group_distances"):
             assert record[key] == pytest.approx(other[key], rel=1e-5)
-        assert record == other | {key: record[key] for key in ("distances", "group_distances")}
+        assert record == other | {key: record[key] for key in ("divergences", "group_distances")}
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

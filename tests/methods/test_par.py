@@ -53,7 +53,7 @@ def test_related_tasks_share_and_far_ones_do_not() -> None:
     assert [r.decision for r in records] == ["search", "search", "reuse-expert"]
     assert [r.expert for r in records] == [0, 1, 0]
     assert method.relatedness.groups.members == [[0, 2], [1]]
-    assert len(records[2].distances) == 2
+    assert len(records[2].divergences) == 2
     assert records[2].group_distances[0] <= 0.5 < records[2].group_distances[1]
     assert records[1].parameters_added == records[1].parameters_added > records[2].parameters_added == 3 * 16 + 3
 

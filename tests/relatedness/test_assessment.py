@@ -30,7 +30,7 @@ def make_task(seed, classes=2, family=0, **sizes):
 
 
 def place(relatedness, decision):
-    if decision.action == "reuse-expert":
+    if decision.decision == "reuse-expert":
         relatedness.groups.join(decision.group, decision.samples)
     else:
         relatedness.groups.open(decision.samples)
@@ -50,7 +50,7 @@ TASKS = [(1, 2, 0), (2, 3, 5), (3, 2, 0), (4, 3, 5), (5, 2, 9)]
 def test_tasks_of_a_family_share_a_group():
     relatedness = Relatedness(PARSettings())
     decisions = run(relatedness, [make_task(*task) for task in TASKS])
-    assert [decision.action for decision in decisions] == ["search", "search", "reuse-expert", "reuse-expert", "search"]
+    assert [decision.decision for decision in decisions] == ["search", "search", "reuse-expert", "reuse-expert", "search"]
     assert relatedness.groups.members == [[0, 2], [1, 3], [4]]
     assert relatedness.groups.largest == [40, 40, 40]
 
@@ -107,7 +107,7 @@ def test_variants_without_distances_need_no_extractor():
     assert not relatedness.needed
     for task in TASKS[:2]:
         decision = relatedness.assess(make_task(*task), None)
-        assert (decision.action, decision.divergences) == ("search", ())
+        assert (decision.decision, decision.divergences) == ("search", ())
         place(relatedness, decision)
     assert relatedness.groups.members == [[0], [1]]
     assert len(relatedness.bank) == 0
@@ -133,9 +133,9 @@ def test_where_a_class_has_few_images_all_of_the_task_are_measured(each):
         return run(relatedness, [make_task(seed, 10, family, **few) for seed, family in ((1, 0), (2, 0), (3, 5))])
 
     paper, ours = decided(), decided(few_images=20)
-    assert [decision.action for decision in paper] == ["search"] * 3
+    assert [decision.decision for decision in paper] == ["search"] * 3
     assert all("--few-images 20" in decision.warning for decision in paper)
-    assert [decision.action for decision in ours] == ["search", "reuse-expert", "search"]
+    assert [decision.decision for decision in ours] == ["search", "reuse-expert", "search"]
     assert not any(decision.warning for decision in ours)
     assert ours[1].reason.endswith(f"shared; measured by all its images: {each // 5} of a class were few")
 

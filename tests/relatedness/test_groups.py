@@ -55,8 +55,8 @@ def test_a_group_at_0_3_and_3_0():
     assert group_distances(divergences, members, PAPER).item() == pytest.approx(0.963, abs=5e-4)
     assert group_distances(divergences, members, AUTHORS).item() == pytest.approx(0.649, abs=5e-4)
     made = groups([100, 100])
-    assert decide(made, (0.3, 3.0)).action == "search"
-    assert decide(made, (0.3, 3.0), settings=AUTHORS).action == "reuse-cell"
+    assert decide(made, (0.3, 3.0)).decision == "search"
+    assert decide(made, (0.3, 3.0), settings=AUTHORS).decision == "reuse-cell"
 
 
 def test_group_reductions():
@@ -77,23 +77,23 @@ def test_negative_estimates_lower_a_mean_but_never_a_distance_below_zero():
 def test_zero_is_far_only_for_the_authors_code():
     assert decide(groups([100]), (0.0,)).distance == 0
     far = decide(groups([100]), (0.0,), settings=AUTHORS)
-    assert (far.action, far.distance, far.distances) == ("search", 1.0, (1.0,))
+    assert (far.decision, far.distance, far.distances) == ("search", 1.0, (1.0,))
     assert decide(groups([100, 100]), (0.0, 0.2), settings=AUTHORS).distance == pytest.approx(0.6)
 
 
 def test_the_first_task_is_searched_whatever_its_size():
     for settings in (PAPER, AUTHORS):
         decision = TaskGroups().decide(row(), 10, settings)
-        assert (decision.action, decision.group, decision.distance, decision.frozen) == ("search", None, None, False)
+        assert (decision.decision, decision.group, decision.distance, decision.frozen) == ("search", None, None, False)
 
 
 @pytest.mark.parametrize(
-    ("distance", "action"),
+    ("distance", "wanted"),
     [(0.0, "reuse-expert"), (0.5, "reuse-expert"), (0.5000001, "reuse-cell"), (0.75, "reuse-cell"), (0.7500001, "search"), (4.0, "search")],
 )
-def test_thresholds(distance, action):
+def test_thresholds(distance, wanted):
     decision = decide(groups([100], [100]), (50.0, distance))
-    assert decision.action == action
+    assert decision.decision == wanted
     assert decision.group == 1
 
 
@@ -118,12 +118,12 @@ def test_frozen_strictly_below_the_ratio(samples, largest, paper, authors):
 def test_tiny_tasks_of_the_authors_code():
     made = groups([5000], [200], [250])
     joined = decide(made, (4.0, 0.6, 3.0), 25, AUTHORS)
-    assert (joined.action, joined.group, joined.tiny, joined.frozen) == ("reuse-expert", 2, True, True)
+    assert (joined.decision, joined.group, joined.tiny, joined.frozen) == ("reuse-expert", 2, True, True)
     assert decide(made, (2.0, 0.6, 3.0), 25, AUTHORS).group == 0
-    assert decide(made, (4.0, 0.6, 3.0), 26, AUTHORS).action == "reuse-cell"
-    assert decide(made, (4.0, 0.6, 3.0), 25).action == "reuse-cell"  # the paper has no such rule
+    assert decide(made, (4.0, 0.6, 3.0), 26, AUTHORS).decision == "reuse-cell"
+    assert decide(made, (4.0, 0.6, 3.0), 25).decision == "reuse-cell"  # the paper has no such rule
     small = decide(groups([200], [249]), (0.6, 0.9), 25, AUTHORS)
-    assert (small.action, small.tiny) == ("reuse-cell", False)  # no ample expert: the usual rule
+    assert (small.decision, small.tiny) == ("reuse-cell", False)  # no ample expert: the usual rule
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_tiny_tasks_of_the_authors_code():
 def test_variants_of_table_5(variant, near, middle, far, first):
     settings = replace(PAPER, variant=variant, tiny_task=5)
     made = groups([100])
-    assert [decide(made, (distance,), settings=settings).action for distance in (0.3, 0.6, 5.0)] == [near, middle, far]
-    assert TaskGroups().decide(row(), 100, settings).action == first
+    assert [decide(made, (distance,), settings=settings).decision for distance in (0.3, 0.6, 5.0)] == [near, middle, far]
+    assert TaskGroups().decide(row(), 100, settings).decision == first
     if not needs_distances(settings):
         blind = made.decide(None, 100, settings)
-        assert (blind.action, blind.distance, blind.divergences) == (far, None, ())
+        assert (blind.decision, blind.distance, blind.divergences) == (far, None, ())
     else:
         with pytest.raises(ValueError, match="decides by distances"):
             made.decide(None, 100, settings)
-    tiny = decide(made, (5.0,), 5, settings).action
+    tiny = decide(made, (5.0,), 5, settings).decision
     assert tiny == ("reuse-expert" if settings.shares != "never" else far)
 
 
@@ -163,7 +163,7 @@ def test_only_variants_without_thresholds_need_no_distances():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_decides_nothing(bad):
-    with pytest.raises(ValueError, match="divergence to task 1 is not a finite number"):
+    with pytest.raises(ValueError, match="divergence from task 1 is not a finite number"):
         decide(groups([100, 100]), (0.1, bad))
 
 
@@ -203,7 +203,7 @@ def test_reasons(distances, samples, settings, words):
 def test_a_decision_holds_everything_and_goes_through_json():
     decision = decide(groups([10, 2000], [30]), (0.2, 0.4, 9.0), 150)
     assert json.loads(json.dumps(decision.as_dict())) == {
-        "action": "reuse-expert", "group": 0, "distance": pytest.approx(0.3), "frozen": True, "tiny": False, "reason": decision.reason,
+        "decision": "reuse-expert", "group": 0, "distance": pytest.approx(0.3), "frozen": True, "tiny": False, "reason": decision.reason,
         "samples": 150, "alpha": 0.5, "beta": 0.75, "divergences": [0.2, 0.4, 9.0], "distances": [0.2, 0.4, pytest.approx(1.0)],
         "group_distances": [pytest.approx(0.3), pytest.approx(1.0)], "largest": [2000, 30], "warning": "",
     }  # fmt: skip

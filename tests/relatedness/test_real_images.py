@@ -67,7 +67,7 @@ def test_the_paper_thresholds_separate_real_tasks(drawn, weights_file, fixed):
     groups = TaskGroups()
     for row in range(len(names)):
         decision = groups.decide(values[row, :row].double(), 300, settings)
-        if decision.action == "reuse-expert" and decision.group is not None:
+        if decision.decision == "reuse-expert" and decision.group is not None:
             groups.join(decision.group, 300)
         else:
             groups.open(300)

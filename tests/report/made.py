@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from lifelong.networks.genotype import DARTS_V1, DARTS_V2, Genotype
+from lifelong.records.distances import DistancesRecord
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 
 NASTY = [
     '<script>alert("x")</script>',
@@ -30,7 +33,7 @@ def summary(
     names: list[str] | None = None,
     cells: bool = True,
     **settings: Any,
-) -> dict[str, Any]:
+) -> RunRecord:
     """A summary as the runner writes it.
 
     Args:
@@ -56,47 +59,49 @@ def summary(
     for record in records:
         for phase, seconds in record["seconds_by_phase"].items():
             phases[phase] = phases.get(phase, 0.0) + seconds
-    return {
-        "version": "0.1.0",
-        "stream": "digits",
-        "stream_fingerprint": "0123456789abcdef",
-        "method": method,
-        "preset": "quick",
-        "seed": seed,
-        "settings": {
+    return RunRecord.model_validate(
+        {
+            "version": "0.1.0",
             "stream": "digits",
+            "stream_fingerprint": "0123456789abcdef",
             "method": method,
-            "seed": seed,
             "preset": "quick",
-            "epochs": 30,
-            "weight_decay_grid": [],
-            **settings,
-        },
-        "ap": float(np.mean(accuracy[-1])) if tasks else None,
-        "af": float(np.mean([now - accuracy[j][j] for j, now in enumerate(accuracy[-1])])) if tasks else None,
-        "bwt": -0.0321 if tasks > 1 else None,
-        "forgetting": 0.0432 if tasks > 1 else None,
-        "weighted_accuracy": 0.7654 if tasks else None,
-        "parameters": sum(record["parameters_added"] for record in records),
-        "seconds": sum(phases.values()),
-        "seconds_by_phase": phases,
-        "memory": {"prototypes": 20480 * tasks, "teacher logits": 0},
-        "accuracy": accuracy,
-        "tasks": records,
-        "device": "cpu",
-        "machine": "Some CPU <8 cores>",
-        "threads": 2,
-        "torch": "2.13.0",
-        "peak_memory_bytes": 812_000_000,
-        "extractor": "pixels" if decides else None,
-        "notes": ["relatedness by raw pixels & nothing else"],
-        "complete": complete,
-    }
+            "seed": seed,
+            "settings": {
+                "stream": "digits",
+                "method": method,
+                "seed": seed,
+                "preset": "quick",
+                "epochs": 30,
+                "weight_decay_grid": [],
+                **settings,
+            },
+            "ap": float(np.mean(accuracy[-1])) if tasks else None,
+            "af": float(np.mean([now - accuracy[j][j] for j, now in enumerate(accuracy[-1])])) if tasks else None,
+            "bwt": -0.0321 if tasks > 1 else None,
+            "forgetting": 0.0432 if tasks > 1 else None,
+            "weighted_accuracy": 0.7654 if tasks else None,
+            "parameters": sum(record["parameters_added"] for record in records),
+            "seconds": sum(phases.values()),
+            "seconds_by_phase": phases,
+            "memory": {"prototypes": 20480 * tasks, "teacher logits": 0},
+            "accuracy": accuracy,
+            "tasks": records,
+            "device": "cpu",
+            "machine": "Some CPU <8 cores>",
+            "threads": 2,
+            "torch": "2.13.0",
+            "peak_memory_bytes": 812_000_000,
+            "extractor": "pixels" if decides else None,
+            "notes": ["relatedness by raw pixels & nothing else"],
+            "complete": complete,
+        }
+    )
 
 
 def _record(index: int, name: str, decides: bool, random: np.random.Generator) -> dict[str, Any]:
-    distances = [float(value) for value in random.gamma(2.0, 0.6, index)] if decides else []
-    groups = [min(value, 1 - math.exp(-2 * value)) for value in distances]
+    divergences = [float(value) for value in random.gamma(2.0, 0.6, index)] if decides else []
+    groups = [min(value, 1 - math.exp(-2 * value)) for value in divergences]
     near = min(groups, default=1.0)
     decision = "reuse-expert" if near <= 0.5 else "reuse-cell" if near <= 0.75 else "search"
     seconds = {
@@ -113,7 +118,7 @@ def _record(index: int, name: str, decides: bool, random: np.random.Generator) -
         "test": 200,
         "decision": decision if decides else None,
         "expert": None,
-        "distances": distances,
+        "divergences": divergences,
         "group_distances": groups,
         "alpha": 0.5 if decides else None,
         "beta": 0.75 if decides else None,
@@ -129,7 +134,17 @@ def _record(index: int, name: str, decides: bool, random: np.random.Generator) -
     }
 
 
-def many(tasks: int = 100, experts: int = 60, names: list[str] | None = None) -> dict[str, Any]:
+def record(**values: Any) -> TaskRecord:
+    """A task's record that says no more than this, and a name."""
+    return TaskRecord.model_validate({"name": "task", "classes": [], **values})
+
+
+def run(**values: Any) -> RunRecord:
+    """A summary that says no more than this, and what every one does."""
+    return RunRecord.model_validate({"stream": "digits", "method": "par", "seed": 0, "tasks": [], "accuracy": [], **values})
+
+
+def many(tasks: int = 100, experts: int = 60, names: list[str] | None = None) -> RunRecord:
     """A summary of a long stream: as many different cells as experts, and tasks that join them in turn."""
     made = summary(tasks, names=names)
     for index, record in enumerate(made["tasks"]):
@@ -158,22 +173,24 @@ def curves(tasks: int, epochs: int = 60, stages: tuple[str, ...] = ("search", "t
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
-def distances(tasks: int = 6, names: list[str] | None = None) -> dict[str, Any]:
+def distances(tasks: int = 6, names: list[str] | None = None) -> DistancesRecord:
     """What `lifelong.experiment.distances` returns."""
     made = summary(tasks, names=names)
-    return {
-        "stream": made["stream"],
-        "seed": 0,
-        "tasks": [record["name"] for record in made["tasks"]],
-        "raw": [record["distances"] + [None] * (tasks - index) for index, record in enumerate(made["tasks"])],
-        "decisions": [_decision(record) for record in made["tasks"]],
-        "extractor": "pixels",
-        "alpha": 0.5,
-        "beta": 0.75,
-    }
+    return DistancesRecord.model_validate(
+        {
+            "stream": made["stream"],
+            "seed": 0,
+            "tasks": [record["name"] for record in made["tasks"]],
+            "divergences": [record["divergences"] + [None] * (tasks - index) for index, record in enumerate(made["tasks"])],
+            "decisions": [_decision(record) for record in made["tasks"]],
+            "extractor": "pixels",
+            "alpha": 0.5,
+            "beta": 0.75,
+        }
+    )
 
 
-def _decision(record: dict[str, Any]) -> dict[str, Any]:
+def _decision(record: TaskRecord) -> dict[str, Any]:
     """As `lifelong.relatedness.groups.Decision.as_dict` gives it."""
     kept = {key: record[key] for key in ("group_distances", "alpha", "beta", "reason", "frozen")}
-    return kept | {"action": record["decision"], "group": record["expert"], "divergences": record["distances"]}
+    return kept | {"decision": record["decision"], "group": record["expert"], "divergences": record["divergences"]}

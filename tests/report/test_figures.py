@@ -17,8 +17,9 @@ from lifelong.report.groups import ACROSS, group_shapes, members
 from lifelong.report.matrices import _mapped, _shade
 from lifelong.report.runs import group
 from lifelong.report.shapes import Box, width
+from tests.report.made import record
 
-ONE_RUN = [figures.accuracy_matrix, figures.distance_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
+ONE_RUN = [figures.accuracy_matrix, figures.divergence_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
 
 
 def overlap(one, other):
@@ -57,7 +58,7 @@ def test_figures_of_a_method_that_decides_nothing(draw, make_summary):
 
 
 def test_heatmap_of_distances_without_a_run(make_distances):
-    opened(figures.distance_heatmap(make_distances(6)))
+    opened(figures.divergence_heatmap(make_distances(6)))
 
 
 def test_a_theme_changes_the_paper(make_summary):
@@ -151,13 +152,13 @@ def test_the_same_figure_gives_the_same_bytes(make_summary, tmp_path):
 
 
 def test_members_in_the_order_in_which_they_joined():
-    tasks = [{"expert": 0}, {"expert": 2}, {"expert": 0}, {"expert": None}, {"expert": 1}, {}, {"expert": 2}]
+    tasks = [*(record(expert=expert) for expert in (0, 2, 0, None, 1)), record(), record(expert=2)]
     assert members(tasks) == {0: [0, 2], 1: [4], 2: [1, 6]}
 
 
 @pytest.mark.parametrize("experts", [1, 60])
 def test_every_task_stands_in_its_expert_s_box(experts):
-    tasks = [{"name": "w" * 90, "expert": index % experts, "decision": "search", "parameters_added": 1290} for index in range(100)]
+    tasks = [record(name="w" * 90, expert=index % experts, decision="search", parameters_added=1290) for index in range(100)]
     shapes, down = group_shapes(tasks, LIGHT)
     boxes = [shape for shape in shapes if isinstance(shape, Box)]
     frames = [box for box in boxes if not box.words]

@@ -10,6 +10,7 @@ from lifelong.report.canvas import LIGHT
 from lifelong.report.comparison import write_comparison
 from lifelong.report.html import _scale, write_report
 from tests.report import made
+from tests.report.made import record
 
 VOID = {"meta", "link", "br", "hr", "img", "source", "input"}
 
@@ -162,7 +163,7 @@ def test_unfinished_in_its_first_task(make_summary, tmp_path):
 
 def test_absent_numbers_are_dashes(make_summary, tmp_path):
     summary = make_summary(2, cells=False) | {"ap": float("nan"), "af": None, "peak_memory_bytes": None, "extractor": None}
-    summary["tasks"][1] |= {"distances": [None], "group_distances": [None]}
+    summary["tasks"][1] |= {"divergences": [None], "group_distances": [None]}
     report(tmp_path, summary)
 
 
@@ -176,7 +177,7 @@ def test_a_method_that_decides_nothing(make_summary, tmp_path):
 
 @pytest.mark.parametrize("thresholds", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.52), (2.0, 3.0)])
 def test_thresholds_at_the_edges_stay_on_the_scale(thresholds):
-    scale = _scale({"alpha": thresholds[0], "beta": thresholds[1], "group_distances": [-0.1, 0.4, 1.3]})
+    scale = _scale(record(alpha=thresholds[0], beta=thresholds[1], group_distances=[-0.1, 0.4, 1.3]))
     assert scale is not None
     assert scale["groups"] == [0.0, 40.0, 100.0]
     assert sum(band["width"] for band in scale["bands"]) == pytest.approx(100)

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lifelong.report.tables import comparison_table, decision_table, distance_table, result_table, task_table
+from lifelong.report.tables import comparison_table, decision_table, divergence_table, result_table, task_table
 
 
 def shown(table, width: int = 200) -> str:
@@ -25,7 +25,7 @@ def test_task_table_shows_decisions_and_accuracies(make_summary):
 
 def test_names_are_never_markup(make_summary, make_distances, nasty):
     result = make_distances(8, nasty)
-    for table in (task_table(make_summary(8, names=nasty)), distance_table(result), decision_table(result)):
+    for table in (task_table(make_summary(8, names=nasty)), divergence_table(result), decision_table(result)):
         text = shown(table)
         assert "[bold red]zebra[/bold red]" in text
         assert "\x1b[31m" not in text
@@ -62,20 +62,20 @@ def test_result_of_no_task_yet(make_summary):
 @pytest.mark.parametrize("tasks", [1, 6, 100])
 def test_distances_of_few_and_many_tasks(make_distances, tasks):
     result = make_distances(tasks)
-    text = shown(distance_table(result))
+    text = shown(divergence_table(result))
     assert f"task-{tasks - 1}" in text
-    last = [value for value in result["raw"][-1] if value is not None]
+    last = [value for value in result["divergences"][-1] if value is not None]
     if last:
         assert f"{min(last):.3f}" in text
 
 
 def test_distances_of_decisions_without_a_run(make_distances):
     result = make_distances(2)
-    result["decisions"][1] |= {"action": "reuse-cell", "group": 0, "group_distances": [0.7]}
+    result["decisions"][1] |= {"decision": "reuse-cell", "group": 0, "group_distances": [0.7]}
     line = next(line for line in shown(decision_table(result)).splitlines() if "task-1" in line)
     assert "0.700 ≤ β 0.75" in line
     assert "reuse-cell of group 0" in line
-    result["decisions"][1] |= {"action": "search", "group_distances": [0.8]}
+    result["decisions"][1] |= {"decision": "search", "group_distances": [0.8]}
     line = next(line for line in shown(decision_table(result)).splitlines() if "task-1" in line)
     assert line.split()[-1] == "search"
 
@@ -85,7 +85,7 @@ def test_eighty_columns_are_enough(make_summary, make_distances):
     names = [f"some-name-{index:02d}" for index in range(8)]
     for table in (
         task_table(make_summary(8, names=names)),
-        distance_table(make_distances(8, names)),
+        divergence_table(make_distances(8, names)),
         decision_table(make_distances(8, names)),
     ):
         text = shown(table, width=80)

@@ -19,7 +19,7 @@ def test_points_are_means_with_deviations(make_summary):
     values = ((0.4, 1000, 60.0), (0.6, 3000, 180.0))
     runs = [make_summary(2, method="a", seed=seed) | {"ap": ap, "parameters": m, "seconds": s} for seed, (ap, m, s) in enumerate(values)]
     runs += [make_summary(2, method="b") | {"ap": None}, make_summary(2, method="c", complete=False)]
-    (point,) = points(group(runs), "seconds", 60.0)
+    (point,) = points(group(runs), lambda summary: summary.seconds, 60.0)
     assert (point.label, point.x, point.y) == ("a", 2.0, pytest.approx(0.5))
     assert (point.x_sd, point.y_sd) == (pytest.approx(2**0.5), pytest.approx(0.02**0.5))
 

@@ -31,7 +31,7 @@ def test_what_was_chosen(make_summary) -> None:
         ["0.1", "true", "0.900", "1 of 2", "21", "1 min 02 s"],
         ["0.01", "true", "0.750", "2 of 2", "21", "1 min 02 s"],
     ]
-    assert candidate_rows(tuned(make_summary)["tasks"][1])[1] == [
+    assert candidate_rows(tuned(make_summary).tasks[1].tuning)[1] == [
         ["1", "0.1", "true", "diverged", "1", "1.00 s"],
         ["2, chosen", "0.01", "true", "0.750", "20", "1 min 01 s"],
     ]

@@ -2,7 +2,9 @@ import math
 
 import pytest
 
+from lifelong.records.task import TaskRecord
 from lifelong.report import wording
+from tests.report.made import record, run
 
 
 @pytest.mark.parametrize(
@@ -14,9 +16,9 @@ def test_accuracy_has_three_digits(value, text):
 
 
 def test_peak_memory():
-    assert wording.peak_memory({}) == "–"
-    assert wording.peak_memory({"peak_memory_bytes": 812_000_000, "peak_device_memory_bytes": None}) == "812.0 MB"
-    assert wording.peak_memory({"peak_memory_bytes": 1_200_000_000, "peak_device_memory_bytes": 0}) == "1.20 GB; 0 B on the GPU"
+    assert wording.peak_memory(run()) == "–"
+    assert wording.peak_memory(run(peak_memory_bytes=812_000_000, peak_device_memory_bytes=None)) == "812.0 MB"
+    assert wording.peak_memory(run(peak_memory_bytes=1_200_000_000, peak_device_memory_bytes=0)) == "1.20 GB; 0 B on the GPU"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_size(value, text):
 
 @pytest.mark.parametrize(("value", "text"), [(0.3121, "0.312"), (48.06, "48.1"), (1234.5, "1234"), (-0.05, "-0.050"), (None, "–")])
 def test_distance(value, text):
-    assert wording.distance(value) == text
+    assert wording.three_digits(value) == text
 
 
 def test_spread_is_mean_and_sample_deviation():
@@ -79,12 +81,12 @@ def test_clean_leaves_nothing_that_a_terminal_acts_on():
     ],
 )
 def test_against_thresholds(groups, text):
-    assert wording.against_thresholds({"group_distances": groups, "alpha": 0.5, "beta": 0.75}) == text
+    assert wording.against_thresholds(record(group_distances=groups, alpha=0.5, beta=0.75)) == text
 
 
 def test_decision_names_the_expert():
-    assert wording.decision({"decision": "reuse-expert", "expert": 0, "frozen": True}) == "reuse-expert, frozen → expert 0"
-    assert wording.decision({"decision": None, "expert": 3}) == "–"
+    assert wording.decision(record(decision="reuse-expert", expert=0, frozen=True)) == "reuse-expert, frozen → expert 0"
+    assert wording.decision(record(decision=None, expert=3)) == "–"
 
 
 def test_curve_and_ends_of_the_accuracies():
@@ -97,14 +99,14 @@ def test_curve_and_ends_of_the_accuracies():
 
 def test_without_task_names():
     found = {"mean_accuracy": 0.6123, "mean_routing": 0.8}
-    line = wording.without_names({"task_free": found})
+    line = wording.without_names(run(task_agnostic=found))
     assert "accuracy 0.612" in line
     assert "identified correctly for 80 % of the test images" in line
-    assert wording.without_names({}) == ""
+    assert wording.without_names(run()) == ""
 
 
-def task(decision: str | None = None, expert: int | None = None) -> dict:
-    return {"decision": decision, "expert": expert}
+def task(decision: str | None = None, expert: int | None = None) -> TaskRecord:
+    return record(decision=decision, expert=expert)
 
 
 PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-expert", 0)]
@@ -158,4 +160,4 @@ PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-
     ],
 )
 def test_one_sentence(tasks, rows, more, words):
-    assert wording.sentence({"tasks": tasks, "accuracy": rows, "parameters": 93_800, **more}) == words
+    assert wording.sentence(run(tasks=tasks, accuracy=rows, parameters=93_800, **more)) == words

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from lifelong.data.task import TaskDescription
+from lifelong.records.run import RunRecord
 from lifelong.reproduction import remaining
 from lifelong.reproduction.plan import Choice, Job, job
 from lifelong.reproduction.remaining import RunHeartbeat, Times, pixels_of
 from lifelong.training.stages import Epoch
+from tests.report.made import record, run
 
 
 class Clock:
@@ -28,9 +30,10 @@ def made(choice: Choice, method: str, stream: str = "cifar100-10", seed: int = 0
     return job(row or method, method, method, stream, seed, choice, differing)
 
 
-def took(seconds: float, *train: int) -> dict[str, Any]:
+def took(seconds: float, *train: int) -> RunRecord:
     """A summary: tasks of so many images, of one pixel."""
-    return {"seconds": seconds, "tasks": [{"train": images, "image_size": 1} for images in train]}
+    tasks = [record(train=images, image_size=1) for images in train]
+    return run(seconds=seconds, tasks=tasks, accuracy=[[None] * row for row in range(1, len(train) + 1)])
 
 
 def test_a_method_is_judged_by_its_own_runs(tiny, clock):
@@ -104,7 +107,7 @@ def test_a_long_run_says_how_far_it_is(clock):
         beat.epoch(Epoch("train", epoch, 4, 0.5, 0.25))
     assert said == ["  task 1 of 3, train: epoch 2 of 4, loss 0.500, accuracy 0.250, 30 s left"]
     clock.now = 60.0
-    beat.task_finished(0, {}, [0.5])
+    beat.task_finished(0, record(), [0.5])
     beat.task_started(1, "two")
     beat.phase("evaluate")
     clock.now = 70.0

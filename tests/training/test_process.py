@@ -28,6 +28,7 @@ from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS
 from lifelong.methods.regularizers import Distillation
+from lifelong.records.task import TaskRecord
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
@@ -229,7 +230,7 @@ class Asking(Observer):
     def __init__(self, *calls: Callable[[], object]) -> None:
         self.calls, self.found = calls, []
 
-    def task_finished(self, index: int, entry: dict[str, Any], accuracy: list[float]) -> None:
+    def task_finished(self, index: int, entry: TaskRecord, accuracy: list[float]) -> None:
         if not self.found:
             self.found = [in_thread(call)[0] for call in self.calls]
 

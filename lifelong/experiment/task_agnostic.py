@@ -7,7 +7,7 @@ as far as it lies above chance (Hendrycks & Gimpel, ICLR 2017), divided by the s
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -16,13 +16,15 @@ from torch import Tensor
 from lifelong.data.task import Split
 from lifelong.devices import exact
 from lifelong.methods.method import Method, Recognized
+from lifelong.records.base import plain
+from lifelong.records.run import TaskAgnostic
 from lifelong.training.examples import evaluation_batch
 
 Inference = Literal["auto", "method", "confidence"]
 """How a task is found: by the method's own way, by the confidence of its heads, or by the first of these that it has."""
 
 
-class TaskFree(NamedTuple):
+class Answers(NamedTuple):
     """What images are taken for.
 
     Attributes:
@@ -125,7 +127,7 @@ def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
     return stacked / stacked.sum(dim=1, keepdim=True)
 
 
-def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> TaskFree:
+def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> Answers:
     """Return what images are taken for: each is answered by its most likely task.
 
     Args:
@@ -138,16 +140,16 @@ def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) 
     for task in tasks.unique().tolist():
         rows = tasks == task
         labels[rows] = method.logits(shown.of(task)[rows], task).argmax(dim=1)
-    return TaskFree(tasks, labels)
+    return Answers(tasks, labels)
 
 
-def judge_task_free(
+def judge_task_agnostic(
     method: Method,
     test_split: Callable[[int], Split],
     classes: Sequence[Sequence[str]],
     show: Callable[[int], Shown] | None = None,
     tell: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
+) -> TaskAgnostic:
     """Judge by the test images of every task, in batches of one task, without the task's name.
 
     Args:
@@ -158,10 +160,8 @@ def judge_task_free(
         tell: is told now and then how many images are done.
 
     Returns:
-        ``by``: "method" or "confidence", how tasks were found; ``routing``: for each task the share of its test images that are taken for
-        its own; ``accuracy``: the share whose class is named rightly by the task that was taken, also where that is another task with a
-        class of this name; ``strange``: the share that is taken for unlike anything learned, if the method can tell; and the means
-        of these over tasks, ``mean_routing``, ``mean_accuracy``, ``mean_strange``.
+        The means are over tasks. A class is named rightly also where another task with a class of this name was taken; "strange" is the
+        share taken for unlike anything learned, if the method can tell.
     """
     names = sorted({name for task in classes for name in task})
     judged: dict[str, list[float]] = {"routing": [], "accuracy": []}
@@ -192,7 +192,8 @@ def judge_task_free(
         judged["accuracy"].append(float(exact(table[tasks, labels] == wanted).mean()))
         if told.strangeness is not None:
             judged.setdefault("strange", []).append(float(exact(strange).mean()))
-    return {"by": by} | judged | {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
+    means = {f"mean_{key}": sum(values) / len(values) for key, values in judged.items()}
+    return TaskAgnostic.model_validate(plain({"by": by} | judged | means))
 
 
 def _found(method: Method, images: Shown) -> Int64[Tensor, "n 3"]:

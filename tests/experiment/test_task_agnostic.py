@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.data.task import Normalization, Split
-from lifelong.experiment.taskfree import answer, confidence, judge_task_free, recognize
+from lifelong.experiment.task_agnostic import answer, confidence, judge_task_agnostic, recognize
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import LearnedTask
 from lifelong.settings.baselines import FinetuneSettings
@@ -51,7 +51,7 @@ TESTS = [
 
 
 def test_by_hand() -> None:
-    found = judge_task_free(knowing(Knowing), TESTS.__getitem__, CLASSES)
+    found = judge_task_agnostic(knowing(Knowing), TESTS.__getitem__, CLASSES)
     assert found["by"] == "method"
     assert found["routing"] == [0.5, 1.0, 0.75]
     # Of the first task the cat is named rightly by itself and by the second task.
@@ -65,7 +65,7 @@ def test_a_method_that_cannot_tell() -> None:
     """Its heads do: all are as sure as each other of a class they have, which says less where there are more classes."""
     method = knowing(Unknowing)
     assert recognize(method, TESTS[0].images, "method").probabilities is None
-    found = judge_task_free(method, TESTS.__getitem__, CLASSES)
+    found = judge_task_agnostic(method, TESTS.__getitem__, CLASSES)
     assert found["by"] == "confidence"
     e = 2.718281828459045
     two, three = (e / (e + 1) - 1 / 2) * 2, (e / (e + 2) - 1 / 3) / (2 / 3)
@@ -90,7 +90,7 @@ def test_strange_images_are_counted() -> None:
         def strangeness(self, images):
             return images[:, 0, 0, 1].float() * 1.5
 
-    found = judge_task_free(knowing(Wary), TESTS.__getitem__, CLASSES)
+    found = judge_task_agnostic(knowing(Wary), TESTS.__getitem__, CLASSES)
     assert found["strange"] == [0.5, 0.5, 0.75]
     assert found["mean_strange"] == pytest.approx(7 / 12)
 

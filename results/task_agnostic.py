@@ -1,6 +1,6 @@
 """How well runs do without task names, and how many images of sources that they never learned they flag.
 
-    python results/task_free.py TABLE.csv RUN_DIR [RUN_DIR ...] --unlike ADDRESS [ADDRESS ...] [--data DIR] [--weights FILE]
+    python results/task_agnostic.py TABLE.csv RUN_DIR [RUN_DIR ...] --unlike ADDRESS [ADDRESS ...] [--data DIR] [--weights FILE]
 
 One row a run and source: from its summary the accuracy with and without task names, the share of images that find their task, and the share
 of known images that are flagged (5 % by calibration on validation images); and of 500 test images of the source the share that is flagged,
@@ -54,16 +54,16 @@ def row(run: Path, source: str, sources: Sources, weights: Path | None) -> dict[
     held = len(opened.labels("test"))
     chosen = torch.randperm(held, generator=torch.Generator().manual_seed(0))[:IMAGES]
     found = learner.predict(opened.images("test", chosen, learner.image_size))
-    free = summary["task_free"]
+    free = summary.task_agnostic
     return {
-        "stream": summary["stream"],
-        "method": summary["method"],
-        "seed": summary["seed"],
-        "ap": f"{summary['ap']:.4f}",
-        "task_free_ap": f"{free['mean_accuracy']:.4f}",
-        "routing": f"{free['mean_routing']:.4f}",
-        "routing_by_task": " ".join(f"{share:.3f}" for share in free["routing"]),
-        "known_flagged": f"{free['mean_strange']:.4f}",
+        "stream": summary.stream,
+        "method": summary.method,
+        "seed": summary.seed,
+        "ap": f"{summary.ap:.4f}",
+        "task_agnostic_ap": f"{free.mean_accuracy:.4f}",
+        "routing": f"{free.mean_routing:.4f}",
+        "routing_by_task": " ".join(f"{share:.3f}" for share in free.routing),
+        "known_flagged": f"{free.mean_strange:.4f}",
         "unlike": source,
         "images": len(chosen),
         "unlike_flagged": f"{sum(bool(answer.strange) for answer in found) / len(found):.4f}",

@@ -1,0 +1,1 @@
+"""What stands in the files of a run, typed: written by the runner, read by reports, comparisons, reproduction and `Learner`."""

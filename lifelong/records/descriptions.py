@@ -1,0 +1,80 @@
+"""What the listing functions return: plain dicts for JSON, whose keys a type checker knows."""
+
+from typing import TypedDict
+
+
+class Named(TypedDict):
+    """A known stream."""
+
+    name: str
+    text: str
+
+
+class Checksums(TypedDict):
+    """Checksums of what a stream drew and from which labels, and whether they are recorded for these data."""
+
+    labels: str
+    draws: str
+    verdict: str
+
+
+class TaskDescribed(TypedDict):
+    """A task of a stream, as `lifelong.data.task.TaskDescription` has it."""
+
+    name: str
+    source: str
+    classes: list[str]
+    train: int
+    valid: int
+    test: int
+    image_size: int
+    transform: str
+    notes: list[str]
+    licence: str
+
+
+class StreamDescription(TypedDict):
+    """What `lifelong.describe_stream` returns."""
+
+    name: str
+    seed: int
+    fingerprint: str
+    checksum: Checksums
+    check: list[str]
+    tasks: list[TaskDescribed]
+
+
+class MethodListed(TypedDict):
+    """A registered method."""
+
+    name: str
+    summary: str
+    source: str
+
+
+class SettingDescribed(TypedDict):
+    """A setting of a method or of training; its default is of the setting's own type."""
+
+    name: str
+    flag: str
+    accepts: str
+    default: object
+    help: str
+
+
+class MethodDescription(MethodListed):
+    """What `lifelong.describe_method` returns."""
+
+    settings: list[SettingDescribed]
+    training: list[SettingDescribed]
+
+
+class Exported(TypedDict):
+    """What `lifelong.export` returns."""
+
+    file: str
+    task: str
+    classes: list[str]
+    image_size: int
+    largest_difference: float
+    notes: list[str]
