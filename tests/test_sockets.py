@@ -392,7 +392,7 @@ class Stops(InTurn):
 class Invents(InTurn):
     def run(self, jobs, workers, begin):
         for position, outcome in super().run(jobs, workers, begin):
-            yield position, lifelong.RunOutcome({"accuracy": [[1.0]], "parameters": 0}) if outcome.summary else outcome
+            yield position, lifelong.RunOutcome(outcome.summary.model_copy(update={"parameters": 0})) if outcome.summary else outcome
 
 
 class Silent(InTurn):

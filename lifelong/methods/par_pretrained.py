@@ -160,7 +160,7 @@ class PretrainedPAR(Method[PARSettings]):
             decision = self.relatedness.assess(task, self.frozen.extractor if self.relatedness.needed else None)
         if decision.warning:
             context.note(decision.warning, record)
-        record.distances, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
         shares = decision.decision == "reuse-expert"
         group = decision.group if shares and decision.group is not None else len(self.relatedness.groups)
         learned = self._fit(train, valid, tuple(self.relatedness.groups.members[group]) if shares else (), task, context, record)
