@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: of the command line; None: those of this process.
 
     Returns:
-        The exit code: 1 if a benchmark failed, 2 if there is none of that name.
+        The exit code: 1 if a benchmark failed, 2 if there is no benchmark of that name.
     """
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["gpu"]:

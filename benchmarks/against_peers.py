@@ -72,7 +72,7 @@ class Side:
             raise
 
     def turn(self) -> dict[str, Any]:
-        """Let it go on to the end of the next task, or to its own end after the last one; what it says then."""
+        """Let it continue to the end of the next task, or of the program after the last one, and return its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()

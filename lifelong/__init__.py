@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lifelong.relatedness.extractor import check_extractor, register_extractor
     from lifelong.relatedness.measures import Measure, check_measure, register_measure
     from lifelong.report.gallery import check_figure, register_figure
+    from lifelong.reporting import write_report
     from lifelong.settings.run import Environment
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _PUBLIC = {
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
+    "write_report": "lifelong.reporting",
     "Verification": "lifelong.experiment.verify",
     "export": "lifelong.exports",
     "Learner": "lifelong.learner",
@@ -115,6 +117,7 @@ __all__ = [
     "run",
     "tune",
     "verify",
+    "write_report",
 ]
 
 

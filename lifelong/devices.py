@@ -1,4 +1,4 @@
-"""What devices differ in that a computation must know of: Apple's GPUs (mps) have no float64."""
+"""Differences between devices that computations must respect: Apple's GPUs (mps) have no float64."""
 
 from collections.abc import Iterable
 
@@ -16,17 +16,17 @@ def widest(device: torch.device) -> torch.dtype:
 
 
 def exact_device(device: torch.device | str) -> torch.device:
-    """Where to compute in float64 what lies on a device: there, or else on the CPU."""
+    """Return where to compute in float64 with tensors of a device: there, or else on the CPU."""
     place = torch.device(device)
     return torch.device("cpu") if place.type in WITHOUT_FLOAT64 else place
 
 
 def exact(tensor: Shaped[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-    """Return a tensor in float64: where it is, or on the CPU where its device has none. (That is a copy for which the host waits.)"""
+    """Return a tensor in float64: on its device, or on the CPU if the device has no float64 (then the host waits for a copy)."""
     return tensor.to(exact_device(tensor.device)).double()
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no number among tensors of one device is NaN or infinite; integers always are. The host waits for the device once."""
+    """Return whether all numbers in tensors of one device are finite; integers always are. The host waits for the device once."""
     found = [tensor.detach().isfinite().all() for tensor in tensors if tensor.is_floating_point()]
     return not found or bool(torch.stack(found).all())

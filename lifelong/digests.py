@@ -1,8 +1,8 @@
-"""Digests by which a file is known to be as it was written.
+"""Digests that show whether a file is still as it was written.
 
-A record (a JSON object) carries the digest of its content under the key "digest". What belongs to a run carries also whose it is: the
-digest of the run's identity goes into that of each of its lines and files. A digest finds damage and mix-ups; it is no signature, and
-who forges a file can forge its digest: numbers that follow from others are derived again instead.
+A record (a JSON object) carries the digest of its content under the key "digest". The digests of a run's lines and files include the
+digest of the run's identity, so that files of two runs cannot be mixed up. A digest detects damage and mix-ups. It is not a signature:
+anyone who forges a file can also forge its digest, so numbers that follow from others are derived again instead of trusted.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ UNCHECKED = "written before files carried digests; not checked"
 
 
 def digest_of(value: Any, owner: str = "") -> str:
-    """Return the digest of what JSON can say, whatever the order of its keys and its white space.
+    """Return the digest of a JSON value, regardless of the order of its keys and of white space.
 
     Args:
         value: plain values.
@@ -36,13 +36,13 @@ def digest_of(value: Any, owner: str = "") -> str:
 
 
 def signed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
-    """Return a record with its digest at its end; one that it has is replaced."""
+    """Return a record with its digest as the last key; an existing digest is replaced."""
     content = {key: value for key, value in record.items() if key != DIGEST}
     return content | {DIGEST: digest_of(content, owner)}
 
 
 def fits(record: Mapping[str, Any], owner: str = "") -> bool | None:
-    """Whether a record is as it was written; None: it carries no digest."""
+    """Return whether a record is as it was written; None: it carries no digest."""
     if DIGEST not in record:
         return None
     return record[DIGEST] == digest_of({key: value for key, value in record.items() if key != DIGEST}, owner)

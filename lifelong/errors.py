@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class ConformanceError(AssertionError):
-    """Something of one's own (a method, a measure, ...) does not keep the contract of its kind."""
+    """A user's extension (a method, a measure, ...) breaks the contract of its kind."""
 
 
 def require(holds: bool, broken: str) -> None:
@@ -15,7 +15,7 @@ def require(holds: bool, broken: str) -> None:
 
 
 def one_line(text: str) -> str:
-    """Text that may come from data, on one line: line ends become spaces, what else a terminal would act on question marks."""
+    """Put text that may come from data on one line: line ends become spaces, other control characters question marks."""
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
@@ -36,7 +36,7 @@ class LifelongError(Exception):
 
 
 def of_system(error: OSError) -> LifelongError:
-    """Turn what the system says of a file into one line: for names that are too long, folders that may not be entered, disks that fail."""
+    """Turn a system error about a file into one line: names that are too long, folders without permission, failing disks."""
     name = str(error.filename or "")
     place = name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
     return LifelongError(f"{place or 'a file'}: {error.strerror or error}; give another path, or make this one readable")
@@ -59,11 +59,11 @@ class DivergedError(LifelongError):
 
 
 class DamagedError(LifelongError):
-    """A file of ours is not as it was written: its content does not fit the digest that it carries, or cannot be read at all."""
+    """A file of a run is not as it was written: its content does not match its digest, or cannot be read at all."""
 
 
 class ForeignError(DamagedError):
-    """A file of ours is whole, and belongs to another run or to another place of this one."""
+    """A file of a run is intact, but belongs to another run or to another place in this one."""
 
 
 class MissingDataError(LifelongError):

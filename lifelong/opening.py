@@ -1,10 +1,10 @@
-"""Open what somebody else may have put there: regular files only, of a bounded size, and no links where we write or delete.
+"""Open files that may come from others: only regular files of a bounded size, and no links where we write or delete.
 
-A folder of images or of a run can come from a stranger. A pipe in it would be waited for, a device never ends, and a link may lead to
-either, or out of the folder. Everything of that kind is read through here. Links to regular files are followed where only reading is
-done: people link their data sets.
+A folder of images or of a run can come from an untrusted source. Reading a pipe in it would block, a device never ends, and a link may
+lead to either, or out of the folder. Everything of that kind is read through this module. For reading, links to regular files are
+followed, because people link their data sets.
 
-What cannot be read raises an `OSError` whose `strerror` says why in words, as that of a missing file does.
+What cannot be read raises an `OSError` whose `strerror` says why in words, as for a missing file.
 """
 
 import errno
@@ -48,7 +48,7 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
     except ValueError as error:  # a NUL, or half a character
         raise OSError(errno.EINVAL, "its name holds a character that no file's name has", str(path)) from error
     try:
-        # And again what was opened: another process may have put something else there meanwhile.
+        # And again after opening: another process may have replaced the file meanwhile.
         _check(os.fstat(descriptor).st_mode, path)
         return os.fdopen(descriptor, "rb")
     except BaseException:
@@ -57,7 +57,7 @@ def open_regular(path: os.PathLike[str] | str) -> BufferedReader:
 
 
 def unusable_name(name: str) -> str:
-    """Why no file can have a name, in a few words; empty where one can."""
+    """Return why no file can have this name, in a few words; empty if one can."""
     if "\0" in name:
         return "holds a NUL character"
     try:
@@ -77,7 +77,7 @@ def _check(mode: int, path: os.PathLike[str] | str) -> None:
 
 
 def check_regular(path: os.PathLike[str] | str) -> None:
-    """See that a library that opens files by their paths gets a regular one.
+    """Check that a path is a regular file, for libraries that open files by their paths.
 
     Raises:
         OSError: as `open_regular`.
@@ -86,7 +86,7 @@ def check_regular(path: os.PathLike[str] | str) -> None:
 
 
 def check_replaceable(path: os.PathLike[str] | str) -> None:
-    """See that what a new file would take the place of is a file, a link or nothing: root could replace `/dev/null`.
+    """Check that a new file would replace a file, a link or nothing: root could replace `/dev/null`.
 
     Raises:
         OSError: it is a folder, a pipe, a device or a socket.
@@ -114,7 +114,7 @@ def read_bytes(path: os.PathLike[str] | str, most: int) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"larger than {most // 2**20} MB", str(path))
         content = file.read(size + 1) or b""
-        # It grows while it is read, or is one of the kernel's, which say 0 and may never end.
+        # It grows while it is read, or is a kernel file, which reports 0 bytes and may never end.
         while len(content) > size and len(content) <= most and (more := file.read(_PIECE)):
             content += more
     if len(content) > most:
@@ -138,7 +138,7 @@ def read_toml(path: os.PathLike[str] | str) -> dict[str, Any]:
 
     Raises:
         OSError: as `read_bytes`.
-        ValueError: it is no TOML, is nested too deeply, or has an integer of more than 64 bits, which TOML does not have.
+        ValueError: it is not valid TOML, is nested too deeply, or has an integer of more than 64 bits, which TOML does not allow.
     """
     return parse_toml(read_text(path, MOST_SETTINGS))
 
@@ -189,13 +189,13 @@ def parse_json(text: str) -> Any:
 
 
 def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
-    """See that nothing that is written to or deleted in a folder is a link: it would be done where the link leads.
+    """Check that nothing that we write or delete in a folder is a link, because we would then change its target.
 
-    The folder itself may be one: it was named by the person who works in it.
+    The folder itself may be a link, because the user named it.
 
     Args:
-        folder: where one writes.
-        names: of the files and folders in it that are ours; those that are not there are passed over.
+        folder: where we write.
+        names: our files and folders in it; missing ones are skipped.
 
     Raises:
         LifelongError: one of them, or something in one of the folders, is a link, or a folder cannot be read.
@@ -211,6 +211,6 @@ def refuse_links(folder: Path, names: tuple[str, ...]) -> None:
                 with os.scandir(path) as found:
                     waiting += [entry.path for entry in found]
         except FileNotFoundError:
-            continue  # not there, or taken away meanwhile
+            continue  # missing, or deleted meanwhile
         except OSError as error:
             raise LifelongError(f"cannot look into {path}: {error.strerror}; make it readable, or choose another folder") from error

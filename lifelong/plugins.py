@@ -1,4 +1,4 @@
-"""What lives outside this package: in a file that is named, or in an installed package that announces it."""
+"""Load extensions from outside this package: from a named file, or from installed packages with an entry point."""
 
 import importlib
 import logging
@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 
 @cache
 def load_installed() -> None:
-    """Import what installed packages announce, once; one that fails is named in a warning, and does not stop the others."""
+    """Import the plugins of installed packages, once; one that fails is reported in a warning and does not stop the others."""
     for point in [point for group in GROUPS for point in entry_points(group=group)]:
         try:
             found = point.load()
             if callable(found) and not isinstance(found, type):
                 found()
-        except Exception as error:  # another's code may fail in every way
+        except Exception as error:  # a plugin's code may fail in any way
             package = point.dist.name if point.dist is not None else "an unknown package"
             log.warning("the plugins of '%s' (entry point '%s') cannot be loaded: %s", package, point.name, " ".join(str(error).split()))
 
 
 def load_plugin(file: Path) -> None:
-    """Import a Python file that registers something; the second time nothing happens.
+    """Import a Python file that registers something; a second call does nothing.
 
-    It is imported by its name from its folder, so that a process that is started by this one finds it, too.
+    The file is imported by its name from its folder, so that child processes find it, too.
 
     Raises:
         LifelongError: there is no such file, another module has its name, or it fails.

@@ -1,7 +1,7 @@
-"""Things of one kind by name: those of this library, of a file that is named, and of installed packages.
+"""Register things of one kind by name: those of this library, of a plugin file, and of installed packages.
 
-Whatever can be exchanged (a measure, a regularizer, a network, an extractor) stands in a registry. A setting that names one is declared
-with its registry, so that the check of its value, the help and the near miss all come from there:
+Everything exchangeable (a measure, a regularizer, a network, an extractor) is in a registry. A setting that names one is declared with
+its registry, which checks the value, writes the help and suggests the nearest name:
 
     measure: Annotated[str, MEASURES] = setting("prototype-kl", "...")
 """
@@ -53,10 +53,10 @@ class Registry(Generic[Item], Mapping[str, Item]):
         self._entries = {entry.name: entry for entry in built_in}
 
     def register(self, name: str, item: Item, *, summary: str = "", source: str = "") -> None:
-        """Make something known by its name.
+        """Register something under a name.
 
         Raises:
-            LifelongError: the name is taken, or is none.
+            LifelongError: the name is taken or invalid.
         """
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
             raise LifelongError(f"{self.kind} {name!r}: its name must be letters, digits, '-' and '_', such as 'my-{self.kind}'")
@@ -68,7 +68,7 @@ class Registry(Generic[Item], Mapping[str, Item]):
         """Return what is registered under a name, with its summary and source.
 
         Raises:
-            LifelongError: nothing is.
+            LifelongError: nothing has this name.
         """
         if name not in self._entries:
             load_installed()
@@ -78,7 +78,7 @@ class Registry(Generic[Item], Mapping[str, Item]):
         return self._entries[name]
 
     def built_in(self, name: str) -> bool:
-        """Whether it is one of this library."""
+        """Return whether a name belongs to this library."""
         return isinstance(self.entry(name).item, str)
 
     def __getitem__(self, name: str) -> Item:

@@ -1,11 +1,12 @@
 """Files that are whole or absent, and trees of tensors and plain values in one safe file.
 
-A file is written beside its place, synced to the disk and renamed, so that a process killed at any moment leaves the old file
-or the new one, never half of one. A tree (nested dicts, lists and tuples of tensors, numbers, strings, booleans and None) is
-stored as one safetensors file whose header carries the structure as JSON: nothing that is read can run code.
+A file is written under a temporary name next to its final one, synced to the disk and renamed, so that a process killed at any moment
+leaves the old file or the new one, never half of one. A tree (nested dicts, lists and tuples of tensors, numbers, strings, booleans and
+None) is stored as one safetensors file whose header carries the structure as JSON: nothing that is read can run code.
 
-What is read is held against the digest that it carries (`lifelong.digests`). Of a tree there are two, both in the header: that of the
-tensors' bytes ("body"), and that of all before them ("digest": the header's length and the header itself, with zeros in its place).
+Every file that is read is checked against the digest that it carries (`lifelong.digests`). A tree has two, both in the header: one of
+the tensors' bytes ("body"), and one of everything before them ("digest": the header's length and the header, with zeros in place of the
+digest).
 """
 
 import errno
@@ -63,9 +64,9 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Create or replace `path` in one step: `write` fills a temporary file beside it, which is synced and renamed.
+    """Create or replace `path` in one step: `write` fills a temporary file next to it, which is synced and renamed.
 
-    Who may read it is as the process has it of any new file (its umask).
+    Its permissions follow the umask of the process.
 
     Raises:
         LifelongError: the folder cannot be written to, or the disk is full; the old file is still there.
@@ -103,7 +104,7 @@ def remove(path: Path) -> None:
 
 
 def beside(path: Path) -> Path:
-    """Return a name for a temporary file beside a file, which nobody else has."""
+    """Return a unique name for a temporary file next to a file."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
@@ -118,7 +119,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Create or replace a UTF-8 text file in one step (see `write_file`); of a file's name that is no text, what is none is replaced."""
+    """Create or replace a UTF-8 text file in one step (see `write_file`); characters that UTF-8 cannot encode become question marks."""
     write_bytes(path, text.encode(errors="replace"))
 
 
@@ -141,7 +142,7 @@ class Seal:
         root: the folder below which places are told apart.
         made_with: what computes: recorded in each file.
         required: whether a file without a digest is refused; if not, it may be one of an earlier version.
-        say: is told what a person should know of what was read.
+        say: called with notes about files that were read.
     """
 
     run: str = ""
@@ -213,7 +214,7 @@ def save_tree(path: Path, tree: Tree, owner: str = "", made_with: Mapping[str, s
 
 
 def load_tree(path: Path, device: torch.device | str = "cpu") -> Tree:
-    """Read what `save_tree` stored, whoever's it is.
+    """Read what `save_tree` stored, regardless of its owner.
 
     Raises:
         LifelongError: the file is missing, damaged, or not one of ours.
@@ -222,18 +223,18 @@ def load_tree(path: Path, device: torch.device | str = "cpu") -> Tree:
 
 
 def read_tree(path: Path, device: torch.device | str = "cpu", owner: str | None = None, *, required: bool = False) -> Stored:
-    """Read what `save_tree` stored, and see that it is that.
+    """Read what `save_tree` stored, and check its digest and its owner.
 
     Args:
         path: of the file.
-        device: where its tensors shall be.
-        owner: whose it must be; None: anybody's.
+        device: where to put its tensors.
+        owner: the required owner; None: any.
         required: whether a file without a digest is refused.
 
     Raises:
-        ForeignError: it is another's.
-        DamagedError: it is not as it was written, or not one of ours.
-        LifelongError: there is none, or it cannot be read.
+        ForeignError: it belongs to another owner.
+        DamagedError: it is not as it was written, or not a tree file.
+        LifelongError: it does not exist or cannot be read.
     """
     with _readable(path):
         with open_regular(path) as file:

@@ -1,4 +1,4 @@
-"""A person's photographs, as they come: odd names, odd formats, a file that is no image."""
+"""A person's photographs, as they come: odd names, odd formats, a file that is not an image."""
 
 import io
 from pathlib import Path
@@ -36,7 +36,7 @@ def make_photographs(folder: Path, per_class: int = 24) -> Path:
 
 
 def awkward(place: Path) -> None:
-    """Usable files of every awkward kind, a broken one, an animation, and what is no image at all."""
+    """Usable files of every awkward kind, a broken one, an animation, and files that are not images at all."""
     picture(1001, 3).convert("L").save(place / "grey.png")
     picture(1002, 3).convert("CMYK").save(place / "cmyk.jpg")
     picture(1003, 3, (1, 1)).save(place / "one pixel.png")

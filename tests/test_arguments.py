@@ -1,4 +1,4 @@
-"""Every public function checks what it is given, as the command line does: one line, and nothing is begun."""
+"""Every public function checks what it is given, as the command line does: one line, and nothing starts."""
 
 import inspect
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def test_a_wrong_argument_is_one_line(call, line, tmp_path, monkeypatch):
         call()
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir()), "nothing is begun"
+    assert not list(tmp_path.iterdir()), "nothing starts"
 
 
 def test_every_public_function_is_checked():

@@ -274,7 +274,7 @@ def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
     assert said.err.endswith(f"{folder}: Passed over as no images: 1 .txt.\n")
     assert main(["predict", str(par), str(folder)]) == 0
     assert "unusable (truncated)" in capsys.readouterr().out
-    Path(os.fsdecode(os.fsencode(folder) + b"/\xff7.png")).write_bytes(b"x")  # a name that is no text
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff7.png")).write_bytes(b"x")  # a name that is not text
     assert main(["predict", str(par), str(folder)]) == 0
     assert "\N{REPLACEMENT CHARACTER}" in capsys.readouterr().out
     # A file that was asked for by name is missed, unless it may be.

@@ -1,4 +1,4 @@
-"""Pipes, devices, sockets and links under the names of files: one line, at once, wherever a stranger can put one."""
+"""Pipes, devices, sockets and links under the names of files: a one-line error, at once, wherever untrusted files can contain one."""
 
 import os
 import socket

@@ -23,7 +23,7 @@ from lifelong.training.denormals import flush_denormals
 
 PARTS = {
     "parity": "every method: trained on the CPU and on the device, eagerly and replayed",
-    "steps": "steps a second of an expert's training, in every form, next to plain loops",
+    "steps": "training steps per second of an expert, in every variant, compared with plain loops",
     "phases": "an epoch of a search, an epoch of a distillation, the distances of a task",
     "card": "how near a training step is to what the card's memory allows",
     "candidates": "candidates of one shape: in turn, on streams of their own, stacked in one network",

@@ -33,7 +33,7 @@ from lifelong.training.step_runner import StepRunner, cuda_waits
 
 TASKS, IMAGES = 2, 8
 SMALL = {"init_channels": 4, "search_epochs": 2, "extractor": "pixels", "gate_channels": 4}
-"""Settings that make a method small, as far as it has them."""
+"""Settings that make a method small; each applies to the methods that have it."""
 
 
 def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:

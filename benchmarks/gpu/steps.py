@@ -1,4 +1,4 @@
-"""Part 2: how many steps a second an expert trains, in every form, next to plain PyTorch loops.
+"""Part 2: training steps per second of an expert, in every variant, compared with plain PyTorch loops.
 
 Ours is `lifelong.training.fit` on a task of made images, validation left out: eager and recorded, in every precision, with maps in either
 memory order, compiled. Plain loops train the same network of ordinary modules (`plain_cells.py`) with PyTorch's own SGD in two ways: with
@@ -54,7 +54,7 @@ FORMS: list[tuple[str, Precision, bool, str | None]] = [
 
 
 def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:
-    """Add a row for every form: seconds of a step, and images a second in the detail."""
+    """Add one row per variant: milliseconds per step, with images per second in the detail."""
     examples = made_examples(scale, device)
     about = f"DARTS_V2, C={scale.channels}, {scale.size}x{scale.size}, batch {scale.batch}"
 

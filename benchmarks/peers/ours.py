@@ -53,7 +53,7 @@ class MadeStream:
         return [TaskDescription(task.name, "made", task.classes, job.train, job.valid, job.test, job.size) for task in self]
 
     def prepare(self) -> None:
-        """Nothing is to be done: the images are made when they are asked for."""
+        """Do nothing: images are made on request."""
 
     def fingerprint(self) -> str:
         """Run the job."""

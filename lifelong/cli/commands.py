@@ -282,7 +282,7 @@ def distances(
 
 
 def own_process() -> None:
-    """Let this process keep freed memory for the next step. Only a command may: it owns its process, a library call does not."""
+    """Let this process keep freed memory for the next step. Only commands do this: they own their process, a library call does not."""
     from lifelong.training.malloc import keep_freed_memory
 
     keep_freed_memory()

@@ -118,7 +118,7 @@ def make_flags(only: Iterable[str] | None = None, methods: Iterable[str] | None 
         methods: names of the methods whose hyper-parameters to have; None: all.
     """
     wanted = None if only is None else set(only)
-    # What belongs to the methods that were asked for stands before what every method has.
+    # Settings of the requested methods come before those of every method.
     training = Group("Training (every method)", sort_key=3 + len(known_methods()) if methods else 1)
     fields = [_field(name, {"training": item}, training) for name, item in settings_of(TrainingSettings).items() if wanted is None]
     for name, items in owners(methods).items():

@@ -1,4 +1,4 @@
-"""The help of the commands that take hyper-parameters: those of the methods on the command line, not of all."""
+"""Help for commands that take hyper-parameters: shows the settings of the methods on the command line only."""
 
 import inspect
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""From a command line to an exit code: 0 done, 1 damaged (verify), 2 bad input (one line), 130 and 143 stopped by Ctrl-C and SIGTERM."""
+"""Run a command line and return its exit code.
+
+0: done; 1: damaged (verify); 2: bad input (one line); 130 and 143: stopped by Ctrl-C and SIGTERM.
+"""
 
 import importlib
 import os
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads any more, and the interpreter's last flush must not fail either.
+        # The reader is gone, and the interpreter's last flush must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:

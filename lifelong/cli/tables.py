@@ -74,6 +74,16 @@ def print_export(console: Console, made: dict[str, Any]) -> None:
     _print_place(console, "model", Path(made["file"]))
 
 
+def print_report(console: Console, made: dict[str, Any]) -> None:
+    """Print where the report is, and for which tasks it has no pictures of mistakes."""
+    from lifelong.report.wording import clean
+
+    absent = [clean(name) for name, count in zip(made["tasks"], made["mistakes"], strict=True) if count is None]
+    if absent:
+        _say(console, f"no pictures of mistakes for {', '.join(absent)}: the images cannot be read (see --data)")
+    _print_place(console, "report", Path(made["report"]))
+
+
 def print_verification(console: Console, found: dict[str, Any]) -> None:
     """Print the condition of each file, what was evaluated again, what was repaired, and the verdict."""
     from lifelong.report.wording import clean

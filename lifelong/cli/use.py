@@ -1,4 +1,4 @@
-"""The commands that use a run: predict, learn one more task, export, verify."""
+"""The commands that use a run: predict, learn one more task, export, report, verify."""
 
 import sys
 from dataclasses import asdict
@@ -124,6 +124,24 @@ def export(
     show(write_export(run, task, format=format, out=out), as_json, tables.print_export)
 
 
+@app.command(usage="Usage: lifelong report RUN [FLAGS]")
+def report(
+    run: RunArgument,
+    /,
+    *,
+    data: DataFlag = None,
+    device: DeviceFlag = "auto",
+    download: DownloadFlag = False,
+    skip_broken: SkipBrokenFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the report of a run again, with pictures of its worst mistakes if the images can be read."""
+    from lifelong.reporting import write_report
+
+    found = write_report(run, data=data, device=device, download=download, skip_broken=skip_broken)
+    show(found, as_json, tables.print_report)
+
+
 @app.command(usage="Usage: lifelong verify RUN [FLAGS]")
 def verify(
     run: RunArgument,
@@ -134,7 +152,7 @@ def verify(
     ] = False,
     repair: Annotated[
         bool,
-        run_flag("put the last good state in place, write anew what follows from it, and drop what is computed again"),
+        run_flag("restore the last good state, rewrite the files that follow from it, and drop what can be computed again"),
         Parameter(negative="", show_default=False),
     ] = False,
     data: DataFlag = None,

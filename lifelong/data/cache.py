@@ -1,7 +1,7 @@
 """Decoded images kept on the disk, so that no image is decoded twice and no more of them is read than asked for.
 
-Each image has a digest beside it, of its pixels, its place and the set it is of, which is checked whenever it is read. What is damaged
-is dropped, with a warning in the log, and made again.
+Each image is stored with a digest of its pixels, its position and its data set, which is checked at every read. Damaged images are
+dropped, with a warning in the log, and decoded again.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ class Cache:
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
-        """Return what was found out about the images of a set: lists of a position and three texts; None where that is not remembered.
+        """Return the findings about the images of a set: lists of a position and three texts; None if they are not remembered.
 
         Args:
             name: what the file is called by, besides its key.
@@ -123,12 +123,12 @@ class Cache:
             return None  # not as this version writes it
 
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
-        """Remember what was found out of a set; see `findings`."""
+        """Remember the findings about a set; see `findings`."""
         path = self._place("problems", name, [key, count], "json")
         self._write(lambda: write_record(path, {"of": path.name, "found": found}))
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
-        """See that files have passed a check, for which those that have not are taken; remembered as `digests` are.
+        """Run a check on the files that have not passed it before; results are remembered as for `digests`.
 
         Args:
             files: the files.
@@ -203,7 +203,7 @@ def _mark(file: Path) -> list[int]:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """Return a JSON file of the cache; None where there is none that is as it was written: what it says is found out again."""
+    """Return a JSON file of the cache; None if it is missing or damaged: its content is then determined again."""
     try:
         record, checked = read_record(path)
     except FileNotFoundError:
@@ -255,7 +255,7 @@ def _fill(path: Path, name: str, shape: tuple[int, ...], pieces: Iterator[UInt8[
 
 
 def _read(path: Path, shape: tuple[int, int, int, int], rows: np.ndarray) -> np.ndarray | None:
-    """Return some of the images of a cache file; None where there is no file of this shape, or one of the images is not what was written.
+    """Return some of the images of a cache file; None if there is no file of this shape, or one of the images is damaged.
 
     Read, not mapped: of a mapped file the pages that were touched count as this process's memory, task by task more of them.
     """
@@ -288,7 +288,7 @@ def _in_file_order(rows: np.ndarray, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _numbers(path: Path, count: int) -> np.ndarray | None:
-    """Return the numbers of a cache file; None where there is no whole file of so many."""
+    """Return the numbers of a cache file; None if there is no complete file with this many."""
     if not path.exists():
         return None
     try:

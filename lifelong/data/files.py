@@ -235,7 +235,7 @@ def _walk(folder: Path, found: list[Path], passed: Counter[str]) -> None:
     for name in inner:
         try:
             _walk(folder / name, found, passed)
-        except LifelongError:  # may not be read: one such folder is no reason to look at none
+        except LifelongError:  # one unreadable folder must not hide the others
             passed["folders that cannot be read"] += 1
 
 

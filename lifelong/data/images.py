@@ -127,7 +127,7 @@ def _for_each(count: int, work: Callable[[int], str]) -> tuple[dict[int, str], d
 
 
 class _Strict:
-    """How many are decoding just now, and what the program had told Pillow before the first of them."""
+    """The number of threads that are decoding, and Pillow's setting before the first of them."""
 
     lock = threading.Lock()
     inside = 0
@@ -177,7 +177,7 @@ def _reasons() -> Generator[None]:
         raise UnusableError("too many pixels") from error
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes make the decoders fail in every way there is
+    except Exception as error:  # damaged bytes make decoders fail in any way
         reason = " ".join(str(error).split())
         raise UnusableError("truncated" if "truncated" in reason.lower() else f"broken: {reason or type(error).__name__}") from error
 
@@ -202,7 +202,7 @@ def _decoded(encoded: bytes, held: ExitStack) -> tuple[np.ndarray, str]:
     with _opened(encoded) as opened:
         stored = _stored(opened)
         if opened.width * opened.height > _MOST_PIXELS or not DECODING.fits(_cost(opened, stored)):
-            raise UnusableError("too many pixels")  # as Pillow says where the program has not switched that off
+            raise UnusableError("too many pixels")  # as Pillow reports unless the program has switched it off
         # A phone's MPO is a photograph with previews or a second view behind it, no film.
         if opened.format != "MPO" and getattr(opened, "is_animated", False):
             raise UnusableError(f"{getattr(opened, 'n_frames', 'several')} frames")

@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Augmentation, Split, Task, alive
 from lifelong.errors import ConformanceError, LifelongError
+from lifelong.methods.frozen_network import FrozenNetwork
 from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
 from lifelong.networks.library import ModuleLibrary
 from lifelong.relatedness.extractor import Extractor, open_extractor
@@ -227,7 +229,7 @@ def _modules(value: object) -> Iterator[nn.Module]:
     """Yield every module that an object holds, including those in plain containers."""
     if isinstance(value, nn.Module):
         yield value
-    elif isinstance(value, Method | ModuleLibrary):
+    elif isinstance(value, Method | ModuleLibrary | FrozenNetwork) or (is_dataclass(value) and not isinstance(value, type)):
         for item in vars(value).values():
             yield from _modules(item)
     elif isinstance(value, (list, tuple)):

@@ -176,6 +176,28 @@ class _RanPAC(_Pretrained):
     moments: NotRequired[list[Float64[Tensor, "m c"]]]
 
 
+class _Mixture(TypedDict):
+    own: Annotated[float, Ge(0), Le(1)]
+    related: Annotated[float, Ge(0), Le(1)]
+    adapted: Annotated[float, Ge(0), Le(1)]
+
+
+class _Classifiers(TypedDict):
+    own: Weights
+    related: Weights | None
+    earlier: list[Count]
+    adapted: Weights | None
+    mixture: _Mixture
+
+
+class _PretrainedPAR(_State):
+    extractor: str
+    network: Weights | None
+    seed: Count
+    learned: list[_Classifiers]
+    relatedness: _Relatedness
+
+
 class Recorded(NamedTuple):
     """What a run's record says of a task: its name, its number of classes, and height and width of its images in pixels."""
 
@@ -196,7 +218,8 @@ def check_form(name: str, state: Tree) -> None:
     """
     if name not in FORMS:
         return
-    hold_tree(FORMS[name], state, "method")
+    pretrained = name == "par" and isinstance(state, dict) and "learned" in state
+    hold_tree(_PretrainedPAR if pretrained else FORMS[name], state, "method")
     tasks = len(state["tasks"])
     # MNTDP's paths end at heads that tasks may share.
     of_paths = FORMS[name] is _MNTDP
@@ -215,13 +238,17 @@ def check_form(name: str, state: Tree) -> None:
     if state.get("quadratic") is not None:
         importance, anchor = state["quadratic"].values()
         _require(len(importance) == len(anchor), f"method/quadratic: {len(importance)} weights of {len(anchor)}")
-    if "network" in state:
+    if "bank" in state:
         _check_pretrained(state, state["tasks"])
     if "relatedness" in state:
         _check_relatedness(state["relatedness"], state["tasks"])
     for at, widths in enumerate(state.get("widths", [])):
         fits = len(widths) == len(state["library"]) and all(w <= len(pool) for w, pool in zip(widths, state["library"], strict=True))
         _require(fits, f"method/widths/{at}: {widths} of the modules there are")
+    for at, one in enumerate(state.get("learned", [])):
+        where, earlier = f"method/learned/{at}", one["earlier"]
+        _require(all(place < at for place in earlier), f"{where}: it reads tasks {earlier}, which are not earlier")
+        _require((one["related"] is None) == (not earlier), f"{where}: not what reads tasks {earlier}")
     for at, earlier in enumerate(state.get("similar", [])):
         _require(all(one < at for one in earlier), f"method/similar/{at}: task {at} is similar to earlier ones alone, not to {earlier}")
 
@@ -318,7 +345,7 @@ def _require(holds: bool, message: str) -> None:
 
 EACH_TASK = {
     *("heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"),
-    *("bank", "recognition", "scales"),
+    *("bank", "recognition", "scales", "learned"),
 }
 """Parts with an entry for every task."""
 

@@ -7,13 +7,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import IMAGENET, Normalization, Split, Task
-from lifelong.errors import LifelongError
+from lifelong.data.task import IMAGENET, Split, Task
+from lifelong.methods.frozen_network import FrozenNetwork
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.networks.frozen import freeze
-from lifelong.networks.pretrained import FrozenFeatures
 from lifelong.relatedness.bank import PrototypeBank, prototypes
-from lifelong.relatedness.extractor import NetworkExtractor, open_extractor
 from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.pretrained import PretrainedSettings
 from lifelong.storage import Tree
@@ -34,13 +32,13 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         self.heads = nn.ModuleList()
         self.bank = PrototypeBank()
         self.recognition = Recognition()
-        self._frozen: NetworkExtractor | None = None
+        self._frozen: FrozenNetwork | None = None
 
     @property
-    def network(self) -> nn.Module:
-        """The frozen network with its input size and stages."""
+    def frozen(self) -> FrozenNetwork:
+        """The frozen network, which is there once a task has been learned."""
         assert self._frozen is not None, "no task has been learned"
-        return self._frozen.network
+        return self._frozen
 
     def extractor(self) -> tuple[str, str] | None:
         """Return the extractor named by the settings; None once the network is part of the state."""
@@ -48,28 +46,24 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the network and the task's head."""
-        return self.network, self.heads[task_index]
+        return self.frozen.module, self.heads[task_index]
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Apply the task's head to the frozen features of prepared images."""
-        return self.heads[task_index](self.network(_renormalized(inputs, self.tasks[task_index].normalization)))
+        return self.heads[task_index](self.frozen.features_of(inputs, self.tasks[task_index].normalization))
 
     def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Compute the logits of a task's classes; see `Method.logits`."""
         with torch.no_grad():
-            return self.heads[task_index](self.features(images))
-
-    def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Compute the frozen features of images, with ImageNet's normalization whatever the task's is."""
-        assert self._frozen is not None, "no task has been learned"
-        return self._frozen.features(images, IMAGENET)
+            return self.heads[task_index](self.frozen.features(images))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Compute the features of the task's images once, and fit a head to them."""
         before, record = self.num_parameters(), LearnRecord(frozen=True)
         with context.timed("features", record):
             if self._frozen is None:
-                self._open(context)
+                opened = context.extractor(self.settings.extractor, "task")
+                self._frozen = FrozenNetwork(opened, self.settings.feature_size, self.stages, context.device)
             train, valid = self._rows(task.train, task), self._rows(task.valid, task)
         with context.timed("head", record):
             head = self.fit_head(train, valid, task, context, record)
@@ -104,8 +98,7 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
 
     def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
         """Compute task probabilities and strangeness from the distances to all class means."""
-        assert self._frozen is not None, "no task has been learned"
-        squares = self.recognition.squared_distances(images, self.bank, self._frozen)
+        squares = self.recognition.squared_distances(images, self.bank, self.frozen.extractor)
         return Recognized(
             self.recognition.probabilities(squares).to(images.device), self.recognition.strangeness(squares).to(images.device)
         )
@@ -124,10 +117,9 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, heads, class means and spreads."""
-        return {
+        network = {"extractor": self.settings.extractor, "network": None} if self._frozen is None else self._frozen.state()
+        return network | {
             "tasks": self._tasks_state(),
-            "extractor": self.settings.extractor if self._frozen is None else self._frozen.name,
-            "network": None if self._frozen is None else self._bare().state_dict(),
             "heads": [head.state_dict() for head in self.heads],
             "bank": self.bank.state(),
             "recognition": self.recognition.state(),
@@ -141,47 +133,16 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         self.heads = nn.ModuleList()
         if state["network"] is None:
             return
-        opened = open_extractor(state["extractor"], device=device, saved=state["network"])
-        self._keep(opened.name, opened.network, opened.digest, torch.device(device))
+        self._frozen = FrozenNetwork.from_state(state, self.settings.feature_size, self.stages, device)
         for index, (task, weights) in enumerate(zip(self.tasks, state["heads"], strict=True)):
             head = self.make_head(self.bank[index].means.shape[1], task.classes).to(device)
             head.load_state_dict(weights)
             freeze(head)
             self.heads.append(head)
 
-    def _open(self, context: Context) -> None:
-        """Take the network from its extractor."""
-        found = context.extractor(self.settings.extractor, "task")
-        self._keep(found.name, found.network, found.digest, context.device)
-
-    def _keep(self, name: str, network: nn.Module, digest: str, device: torch.device) -> None:
-        size = None if self.settings.feature_size == "task" else int(self.settings.feature_size)
-        try:
-            sized = FrozenFeatures(network, size, self.stages(network))
-        except ValueError as error:
-            raise LifelongError(f"feature_stages: the extractor '{name}' has {error}") from error
-        freeze(sized)
-        self._frozen = NetworkExtractor(name, sized, digest, feature_input="resized", device=device)
-
     def stages(self, network: nn.Module) -> tuple[str, ...]:
         """Return the stages whose averaged maps are the features; none: the network's own output."""
         return self.settings.feature_stages
 
-    def _bare(self) -> nn.Module:
-        """Return the network as its extractor makes it."""
-        sized = self.network
-        assert isinstance(sized, FrozenFeatures)
-        return sized.network
-
     def _rows(self, split: Split, task: Task) -> Rows:
-        return exact_rows(self.features(split.images), split.labels, len(task.classes))
-
-
-def _renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Float[Tensor, "n 3 h w"]:
-    """Turn images with a task's normalization into images with ImageNet's."""
-    if given == IMAGENET:
-        return inputs
-    triples = list(zip(given.mean, given.std, IMAGENET.mean, IMAGENET.std, strict=True))
-    scale = inputs.new_tensor([std / wanted for _, std, _, wanted in triples]).view(3, 1, 1)
-    shift = inputs.new_tensor([(mean - center) / wanted for mean, _, center, wanted in triples]).view(3, 1, 1)
-    return inputs * scale + shift
+        return exact_rows(self.frozen.features(split.images), split.labels, len(task.classes))

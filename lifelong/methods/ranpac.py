@@ -64,7 +64,7 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
     def _shares(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"]:
         """Return how the softmax over the classes of all tasks divides among the tasks."""
         with torch.no_grad():
-            features = self.features(images)
+            features = self.frozen.features(images)
             scores = [head(features) for head in self.heads]
             shares = torch.cat(scores, dim=1).softmax(dim=1).split([part.shape[1] for part in scores], dim=1)
             return torch.stack([share.sum(dim=1) for share in shares], dim=1)
@@ -82,7 +82,8 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
     def _head(self, inputs: int, weight: Float64[Tensor, "m c"], scale: float) -> nn.Module:
         """Return the head of a solution; the scale makes the softmax of its scores fit the validation labels."""
         head = self.make_head(inputs, weight.shape[1])
-        assert isinstance(head, nn.Sequential) and isinstance(head[1], nn.Linear)
+        assert isinstance(head, nn.Sequential)
+        assert isinstance(head[1], nn.Linear)
         with torch.no_grad():
             head[1].weight.copy_(scale * weight.T)
         return head

@@ -23,6 +23,7 @@ from lifelong.settings.baselines import (
     LwFSettings,
     MASSettings,
 )
+from lifelong.settings.defaults import SETTINGS
 from lifelong.settings.fields import check, settings_of
 from lifelong.settings.growing import (
     ExpertGateSettings,
@@ -77,6 +78,7 @@ def register(entry: MethodEntry) -> None:
     if entry.name in METHODS:
         raise ValueError(f"a method named '{entry.name}' is registered already")
     METHODS[entry.name] = entry
+    SETTINGS[entry.name] = entry.settings
 
 
 # `object`, not `type[Method]`: a wrong class gets a message of its own.
@@ -174,7 +176,7 @@ def make_method(name: str, settings: object = None) -> "Method":
 def _built_in() -> Iterator[MethodEntry]:
     yield MethodEntry(
         "par",
-        "lifelong.methods.par:PAR",
+        "lifelong.methods.par_pretrained:make_par",
         PARSettings,
         "share an expert by distillation, reuse its cell, or search a new one, by the task's distance to what was learned",
         "Wang et al., CVPR 2023, arXiv 2304.05288",

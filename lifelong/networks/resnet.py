@@ -4,7 +4,7 @@ Source: He et al., ResNet (CVPR 2016); the light one: Veniat et al., MNTDP (ICLR
 resolution halves. Both end in globally averaged features; heads are the methods'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -111,9 +111,11 @@ class ImageNetResNet18(nn.Module):
 
     def pooled(self, images: Float[Tensor, "n 3 h w"], stages: Sequence[str]) -> Float[Tensor, "n d"]:
         """Compute the averaged maps after some of the `stages`, in the network's order, side by side."""
-        x, found = self.maxpool(self.relu(self.bn1(self.conv1(images)))), []
+        return torch.cat([maps.mean(dim=(2, 3)) for stage, maps in self.maps(images) if stage in stages], dim=1)
+
+    def maps(self, images: Float[Tensor, "n 3 h w"]) -> Iterator[tuple[str, Float[Tensor, "n c _h _w"]]]:
+        """Yield the maps after each stage, with its name."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in self.stages:
             x = getattr(self, stage)(x)
-            if stage in stages:
-                found.append(x.mean(dim=(2, 3)))
-        return torch.cat(found, dim=1)
+            yield stage, x

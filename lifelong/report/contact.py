@@ -1,4 +1,4 @@
-"""The contact sheet of a stream: one row a task, and of each class what its evaluation images look like."""
+"""Draw the contact sheet of a stream: one row per task, with evaluation images of each class."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -100,8 +100,8 @@ def contact_sheet(stream: dict[str, Any], images: Iterable[Sequence[Sequence[UIn
 
     Args:
         stream: what `lifelong.api.describe_stream` says of it.
-        images: for each task that is drawn, for each class that is shown, as many images as `plan` says or fewer. They are asked for one
-            task at a time, and nothing of a task is kept.
+        images: for each task that is drawn, for each class that is shown, as many images as `plan` says or fewer. They are requested
+            one task at a time, and none are kept.
         path: the file; its name must end in ``.png``.
 
     Raises:

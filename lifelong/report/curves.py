@@ -38,7 +38,7 @@ def read_curves(out: Path) -> list[dict[str, Any]]:
     """Read the epochs of a run from its `curves.jsonl`; none if the file does not exist.
 
     Raises:
-        LifelongError: the file cannot be read, or is none of ours.
+        LifelongError: the file cannot be read, or is not a file of curves.
     """
     file = Path(out) / "curves.jsonl"
     lines = read_lines(file, _seal(Path(out))).found

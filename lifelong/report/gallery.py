@@ -1,14 +1,14 @@
-"""The figures of a run's report: one list, to which a person adds.
+"""The figures of a run's report: one list, which users can extend.
 
-A figure has a name, under which its PNG and SVG stand in `figures/`, a part of the page, and words that say what is to be seen. One of
-your own is a function from a run's summary to a figure of matplotlib:
+A figure has a name, which is also that of its PNG and SVG in `figures/`, a part of the page, and a description of what it shows. A figure
+of your own is a function from a run's summary to a figure of matplotlib:
 
     def draw(summary):
         figure = matplotlib.figure.Figure()
         ...
-        return figure                               # None: there is nothing to be seen in this run
+        return figure                               # None: this run has nothing to show
 
-    lifelong.register_figure("mine", draw, "what is to be seen")
+    lifelong.register_figure("mine", draw, "what it shows")
 """
 
 import logging
@@ -37,10 +37,10 @@ class ReportFigure:
 
     Attributes:
         part: of the page: "accuracy", "distances", "groups", "curves", "cost" or "more".
-        words: what is to be seen, for those who do not see it.
+        words: what it shows, for screen readers.
         fits: whether a run has what it shows.
         draw: from a summary and the lines of curves.jsonl to a PNG; if a path is given, it is written there, with an SVG next to it.
-        wide: it may be scrolled sideways.
+        wide: whether it may scroll sideways.
     """
 
     part: str
@@ -80,8 +80,8 @@ FIGURES: Registry[ReportFigure] = Registry(
 
 ACCURACY = ReportFigure(
     "accuracy",
-    "heat map of the accuracy: a row after each task learned, a column for each task judged; the last row is the column now of the table"
-    " above",
+    "heat map of the accuracy: one row after each task learned, one column per task evaluated; the last row equals the column 'now' of the"
+    " table above",
     _learned,
     lambda summary, epochs, path, theme: figures.accuracy_matrix(summary, path, theme=theme),
     wide=False,
@@ -121,7 +121,7 @@ COST = ReportFigure(
 def draw_figures(folder: Path, summary: Summary, epochs: Epochs) -> dict[str, list[Shown]]:
     """Draw every registered figure that a run has something for, into a folder, by parts of the page.
 
-    One of somebody else's that fails is left out with a warning: it does not cost the report.
+    A user's figure that fails is left out with a warning, so that the report is still written.
     """
     shown: dict[str, list[Shown]] = {part: [] for part in ("accuracy", "distances", "groups", "curves", "cost", "more")}
     for name, one in FIGURES.items():
@@ -129,7 +129,7 @@ def draw_figures(folder: Path, summary: Summary, epochs: Epochs) -> dict[str, li
             if one.fits(summary, epochs):
                 picture = Picture.draw(folder / f"{name}.png", lambda path, theme, one=one: one.draw(summary, epochs, path, theme) or b"")
                 shown[one.part].append(Shown(picture, one.words, one.wide))
-        except Exception as error:  # another's code may fail in every way
+        except Exception as error:  # a user's code may fail in any way
             if FIGURES.built_in(name):
                 raise
             log.warning("the figure '%s' cannot be drawn: %s", name, " ".join(str(error).split()))
@@ -142,11 +142,11 @@ def register_figure(name: str, draw: Callable[..., Any], words: str) -> None:
 
     Args:
         name: letters, digits, dashes and underscores; of its files, too.
-        draw: from a run's summary to a `matplotlib.figure.Figure`; None where there is nothing to be seen.
-        words: what is to be seen, for those who do not see it.
+        draw: from a run's summary to a `matplotlib.figure.Figure`; None if there is nothing to show.
+        words: what it shows, for screen readers.
 
     Raises:
-        LifelongError: the name is taken or is none.
+        LifelongError: the name is taken or invalid.
     """
     drawn: dict[int, Any] = {}
 

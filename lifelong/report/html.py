@@ -1,6 +1,7 @@
 """The report of a run as one page."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from lifelong.opening import refuse_links
 from lifelong.report import figures
 from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
+from lifelong.report.folding import folded
 from lifelong.report.gallery import draw_figures
 from lifelong.report.groups import cells, members
+from lifelong.report.mistakes import Mistake, tiles_of
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
@@ -40,12 +43,13 @@ NEAR = 10
 """The most distances to earlier tasks that are listed for one task."""
 
 
-def write_report(out: Path, summary: dict[str, Any]) -> Path:
+def write_report(out: Path, summary: dict[str, Any], mistakes: Sequence[Sequence[Mistake] | None] = ()) -> Path:
     """Write `out/report.html` and the figures in `out/figures`.
 
     Args:
         out: the run directory.
         summary: of a finished or unfinished run, as in its summary.json.
+        mistakes: the worst ones on each task, the worst first; None where the images cannot be read.
 
     Returns:
         The page.
@@ -68,7 +72,10 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         without_names=without_names(summary),
         notes=[clean(note) for note in summary.get("notes") or []],
         overview=_overview(summary),
-        tasks=[_task(index, task, tasks) for index, task in enumerate(tasks)],
+        tasks=[
+            _task(index, task, tasks) | {"mistakes": tiles_of(index, mistakes, task.get("classes") or [])}
+            for index, task in enumerate(tasks)
+        ],
         pictures=draw_figures(folder, summary, read_curves(out)),
         experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
         few=len(tasks) <= FEW,
@@ -76,7 +83,9 @@ def write_report(out: Path, summary: dict[str, Any]) -> Path:
         tuning=Grid(*chosen_rows(summary)) if tuned(summary) else None,
         tuning_cost=_tuning_cost(summary),
         phases=_phases(summary),
-        settings=[(clean(key), in_words(value)) for key, value in (summary.get("settings") or {}).items()],
+        pictured=any(found is not None for found in mistakes),
+        pictures_command=f"lifelong report {shlex.quote(str(out))}",
+        settings=folded(clean(summary["method"]), summary.get("settings") or {}),
         command=f"lifelong run --config {shlex.quote(str(Path(out) / 'config.toml'))} --out {shlex.quote(f'{out}-again')}",
         environment=_environment(summary),
     )

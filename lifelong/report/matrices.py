@@ -120,7 +120,7 @@ def _shade(value: float, alpha: float, beta: float) -> Colour:
 
     Args:
         value: Eq. 4.
-        alpha, beta: what Eq. 6 of it is held against.
+        alpha, beta: the thresholds for its Eq. 6.
     """
     from matplotlib.colors import to_rgb
 

@@ -73,7 +73,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     Args:
         path: of the page.
         template: its name in `templates`.
-        values: whatever the template names; each is escaped, but drawings.
+        values: the values that the template uses; all except drawings are escaped.
 
     Raises:
         LifelongError: the file cannot be written.

@@ -38,7 +38,7 @@ def headline(stream: dict[str, Any]) -> str:
 
 
 def licences(stream: dict[str, Any]) -> list[str]:
-    """Under which terms the images are given: a line for each licence, with its sources."""
+    """Return one line per licence of the images, with its sources."""
     sources: dict[str, list[str]] = {}
     for source, licence in {task["source"]: task["licence"] for task in stream["tasks"]}.items():
         sources.setdefault(clean(licence), []).append(clean(source))
@@ -53,7 +53,7 @@ def class_names(classes: Sequence[str]) -> str:
 
 
 def stream_table(stream: dict[str, Any]) -> Table:
-    """One row a task; what is the same for all tasks stands in no column but above."""
+    """Make a table with one row per task; values that all tasks share are in the title instead of a column."""
     tasks = stream["tasks"]
     several = {key: len({task[key] for task in tasks}) > 1 for key in ("source", "image_size")}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=len(tasks) > 1)
@@ -78,7 +78,7 @@ def stream_table(stream: dict[str, Any]) -> Table:
 
 
 def notes(stream: dict[str, Any]) -> list[str]:
-    """Each note once, with the tasks that it holds for."""
+    """Return each note once, with the tasks that it applies to."""
     tasks: dict[str, list[str]] = {}
     for task in stream["tasks"]:
         for note in task["notes"]:

@@ -1,4 +1,4 @@
-"""What accuracy costs: AP against the number of parameters, and against minutes, a point for each method."""
+"""Plot AP against the number of parameters and against minutes, one point per method."""
 
 import math
 import statistics
@@ -202,12 +202,12 @@ def place_labels(
         bars: left, bottom, right and top of lines that are not covered either.
 
     Returns:
-        The box of each label. Where there is no free place at all, the one that covers least.
+        The box of each label. If there is no free place, the one that covers least.
     """
     marks: list[Box] = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]
     marks += [(left, bottom - 1, right, top + 1) for left, bottom, right, top in bars]
     taken: dict[int, Box] = {}
-    # The most crowded first: who has the most neighbours has the fewest places to choose from.
+    # The most crowded points first: they have the fewest free places.
     crowd = [sum(math.dist(one, other) < 60 for other in points) for one in points]
     for index in sorted(range(len(sizes)), key=lambda number: -crowd[number]):
         best, least = None, math.inf

@@ -23,7 +23,7 @@ Verdict = Literal["agrees", "differs"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A number of the paper beside ours.
+    """A number of the paper and ours.
 
     Attributes:
         row: of the table.
@@ -36,7 +36,7 @@ class Cell:
         seeds: theirs.
         minutes: of all of them together.
         machines: on which they ran.
-        missing: why there are none, or fewer than was asked for; None: nothing is missing.
+        missing: why there are none, or fewer than requested; None: nothing is missing.
     """
 
     row: PaperRow
@@ -151,7 +151,7 @@ def check_tolerance(tolerance: float) -> float:
     """Check a tolerance.
 
     Raises:
-        LifelongError: it is none.
+        LifelongError: it is not in [0, 1).
     """
     if not 0 <= tolerance < 1:
         raise LifelongError(f"--tolerance {tolerance}: expected a number from 0 up to 1")

@@ -1,4 +1,4 @@
-"""Which code made a number."""
+"""Find the version of the code that produced a number."""
 
 import subprocess
 from functools import cache
@@ -17,14 +17,14 @@ def commit(below: Path = HERE) -> str:
         below: the folder whose changes count; by default the library's own.
     """
     if _git("ls-files", "--error-unmatch", str(HERE / "errors.py")) is None:
-        # Installed, perhaps below somebody else's repository.
+        # The installed package may lie inside another repository.
         return f"lifelong-{__version__}"
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", str(below))
     return f"{_git('rev-parse', '--short=12', 'HEAD')}{'-dirty' if changed else ''}"
 
 
 def _git(*words: str) -> str | None:
-    """Return what git says; None where it refuses, or is not there."""
+    """Return the output of git; None if it fails or is not installed."""
     try:
         done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: what lies near what, by distances alone; nothing is trained."""
+"""Make Figures 5 and 6: which tasks are similar, by distances alone; nothing is trained."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ class Measured:
 
 
 def measure_all(map_: Map, choice: Choice, out: Path, environment: Environment, say: Callable[[str], None]) -> list[Measured]:
-    """Measure each stream at each seed; what was measured before is read.
+    """Measure each stream at each seed; earlier measurements are read from their files.
 
     Raises:
         LifelongError: a filter names what the figure does not have, a folder holds other distances, weights are missing.
@@ -112,7 +112,7 @@ def _read(file: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def shown(map_: Map, measured: Sequence[Measured], folder: Path) -> list[Part]:
-    """For each stream and seed its heat map and what follows from it: the groups, and how far the last task lies from the first."""
+    """Return for each stream and seed its heat map, the groups, and the distance from the last task to the first."""
     return [_part(map_, one, folder) for one in measured]
 
 

@@ -1,4 +1,4 @@
-"""The cells of a table as a reader sees them, and as a file for a program."""
+"""Format the cells of a table for readers, and as a CSV file."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,11 +15,11 @@ COLUMNS = (
     *("table", "row", "method", "stream", "stream_run", "quantity", "paper", "ours", "sd", "n", "seeds", "difference", "verdict"),
     *("scale", "minutes", "missing", "paper_backbone", "note"),
 )
-"""Of the CSV file of a table: a row a cell."""
+"""The columns of a table's CSV file, which has one row per cell."""
 
 
 def by_stream(cells: Sequence[Cell], scale: Scale, tolerance: float) -> list[tuple[str, Grid]]:
-    """For each stream a title and its table: a row a method; for each quantity the paper's number, ours and the difference.
+    """Return a title and a table for each stream: one row per method, with the paper's number, ours and the difference for each quantity.
 
     Args:
         cells: of a table.
@@ -49,7 +49,7 @@ def _grid(cells: Sequence[Cell], scale: Scale, tolerance: float) -> Grid:
 
 
 def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
-    """Return the paper's number, ours, and the difference. What the paper does not print is a dash; what we lack is called missing."""
+    """Return the paper's number, ours, and the difference. A number missing in the paper is a dash; one of ours is called missing."""
     form = form_of(cell)
     paper = ABSENT if cell.paper is None else form(cell.paper)
     if cell.mean is None:
@@ -62,7 +62,7 @@ def _texts(cell: Cell, scale: Scale, tolerance: float) -> list[str]:
 
 
 def form_of(cell: Cell) -> Callable[[float], str]:
-    """How a cell's numbers are written: with three digits, or four where the paper prints four, and for hours, which are short here."""
+    """Return the format of a cell's numbers: three digits; four if the paper prints four, and for the (few) hours."""
     printed = 0 if cell.paper is None else len(f"{cell.paper:.4f}".rstrip("0").partition(".")[2])
     digits = 4 if cell.quantity == "t" else max(3, printed)
 
@@ -80,7 +80,7 @@ def signed(value: float, form: Callable[[float], str]) -> str:
 
 
 def notes(cells: Sequence[Cell]) -> list[str]:
-    """Return what to know of the rows, and why what is missing is: each once."""
+    """Return notes on the rows, and the reasons for missing numbers, each once."""
     remarks = [f"{cell.row.label}: {cell.row.note}." for cell in cells if cell.row.note is not None]
     gaps = [f"Missing, {cell.stream.label}: {cell.missing}." for cell in cells if cell.missing is not None]
     return list(dict.fromkeys([*remarks, *gaps]))

@@ -1,6 +1,6 @@
-"""The ledger: a CSV file with one row for each number that was made, by which command, at which commit, where, and in how many minutes.
+"""The ledger: a CSV file with one row per number, with its command, commit, machine and minutes.
 
-Rows are only added. A number that stands there already (the same table, row, stream, quantity, scale, seeds and commit) is not added again.
+Rows are only added. A number that it already contains (the same table, row, stream, quantity, scale, seeds and commit) is not added again.
 """
 
 import csv
@@ -26,12 +26,12 @@ KEY = ("table", "row", "stream", "quantity", "scale", "seeds", "commit")
 
 
 def add_rows(path: Path, table: str, cells: Sequence[Cell], scale: Scale, command: str, out: Path, tolerance: float) -> int:
-    """Add what is not there yet; the file is replaced in one step.
+    """Add the rows that it does not have yet; the file is replaced in one step.
 
     Args:
-        path: of the ledger; made if it is not there.
+        path: of the ledger; created if it does not exist.
         table: such as "table1".
-        cells: those without a number of ours are passed over.
+        cells: those without a number of ours are skipped.
         scale: at which they were made.
         command: by which.
         out: the folder of the runs, which knows their commits.
@@ -41,7 +41,7 @@ def add_rows(path: Path, table: str, cells: Sequence[Cell], scale: Scale, comman
         How many rows were added.
 
     Raises:
-        LifelongError: the file cannot be read or written, or is no ledger.
+        LifelongError: the file cannot be read or written, or is not a ledger.
     """
     old = read(path)
     known = {tuple(row[key] for key in KEY) for row in old}
@@ -60,7 +60,7 @@ def read(path: Path) -> list[dict[str, str]]:
     """Return the rows of a ledger; none if there is no such file.
 
     Raises:
-        LifelongError: it cannot be read, or is no ledger.
+        LifelongError: it cannot be read, or is not a ledger.
     """
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""One call makes a table or a figure of the paper: plan, run what is not finished, write what there is."""
+"""Make a table or a figure of the paper: plan the runs, run those that are not finished, and write the results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ class Made:
 
     Attributes:
         name: such as "table1".
-        said: what its numbers may be taken for.
+        said: what its numbers can be used for.
         grids: its tables, each with a title.
         notes: what to know.
-        page: the file that a person opens.
+        page: the HTML file.
         cells: of a table; none of a figure.
-        ledger_rows: how many rows were added to the ledger; None: there is none.
+        ledger_rows: number of rows added to the ledger; None: no ledger was given.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Made:
 
 
 def default_out(choice: Choice) -> Path:
-    """Return the folder for what names none. All tables of a scale share it, and so the runs that they have in common."""
+    """Return the default folder. All tables of a scale share it, and thus also their common runs."""
     return Path("runs") / f"reproduction-{choice.scale.name}"
 
 
@@ -86,10 +86,10 @@ def make(
 
     Args:
         what: one of `WHAT`.
-        choice: the scale, the seeds and what of it.
-        out: the folder of the runs, and of what is written.
+        choice: the scale, the seeds, and which rows and streams.
+        out: the folder for the runs and the output files.
         environment: where data, weights and the device are.
-        say: is given a line about what happens.
+        say: called with a line of progress.
         tolerance: for AP and AF at the paper's scale; see `Cell.verdict`.
         ledger: to which rows are added; only tables have numbers of the paper.
         workers: how many runs are under way at once.
@@ -111,10 +111,10 @@ def make(
 
 
 def check_what(what: str) -> None:
-    """See that it can be made.
+    """Check that a table or figure of this name exists.
 
     Raises:
-        LifelongError: it cannot.
+        LifelongError: it does not.
     """
     if what not in WHAT:
         raise LifelongError(f"cannot reproduce '{clean(what)}'{near_miss(what, WHAT)}")
@@ -137,7 +137,7 @@ def _table(
     try:
         run_all(jobs, out, environment, say, outcome, workers, engine)
     finally:
-        # Also of what was stopped, the numbers that are there.
+        # Stopped runs leave their finished numbers, too.
         cells = cells_of(table, choice, jobs, outcome)
         shown, notes = grids.by_stream(cells, choice.scale, tolerance), grids.notes(cells)
         said = claim(choice.scale, tolerance)
@@ -157,7 +157,7 @@ def _sweep(
         run_all(jobs, out, environment, say, outcome, workers, engine)
     finally:
         part = sweeps.shown(sweep, jobs, outcome, out / "figures")
-        said = f"Scale {choice.scale.name}, {choice.scale.about}. The paper's figure has a direction, no numbers to hold these against."
+        said = f"Scale {choice.scale.name}, {choice.scale.about}. The paper's figure shows a trend, not numbers to compare with."
         notes = [f"Missing: {reason}" for reason in outcome.missing.values()]
         csv = sweeps.as_csv(jobs, outcome, choice.scale.name)
         write_all(out, sweep.name, sweep.title, choice.scale, said, [part], notes, csv)
@@ -178,7 +178,7 @@ def _map(map_: distances.Map, choice: Choice, out: Path, environment: Environmen
 
 
 def command(what: str, choice: Choice) -> str:
-    """Return the command that makes it, without the places of this machine."""
+    """Return the command that makes it, without paths of this machine."""
     words = ["lifelong", "reproduce", what, "--scale", choice.scale.name, "--seeds", ",".join(map(str, choice.seeds))]
     for flag, names in (("--methods", choice.methods), ("--streams", choice.streams), ("--without", choice.without)):
         words += [flag, ",".join(names)] if names else []

@@ -1,7 +1,7 @@
 """The paper's tables as data: every printed number, with the method and the stream it belongs to.
 
-The files in `tables/` hold the numbers exactly as they are printed. A row names the method that this library runs for it, and what the
-paper's own row differs in: an AlexNet where the others have the light ResNet-18, or a remark.
+The files in `tables/` hold the numbers exactly as they are printed. A row names the method that this library runs for it, and how the
+paper's row differs: an AlexNet instead of the light ResNet-18, or a remark.
 
 Source: Wang et al., CVPR 2023, Tables 1 to 5.
 """
@@ -40,8 +40,8 @@ class PaperRow:
         label: the paper's name of the method.
         method: this library's.
         variant: of PAR; None: the method as it is.
-        backbone: the paper's network, where it is not that of the other rows.
-        note: what to know before the row is compared.
+        backbone: the paper's network, if it differs from the other rows.
+        note: what to know before comparing the row.
         numbers: by quantity, then by the stream's name; None where nothing is printed.
     """
 

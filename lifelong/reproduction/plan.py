@@ -21,14 +21,14 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a table or figure is made.
+    """The part of a table or figure to make.
 
     Attributes:
         scale: at which scale.
         seeds: a run for each.
         methods: rows by the name of their method, with its variant if any ("par", "par-fixed"); none: all.
         streams: by name or by the paper's label; none: all.
-        without: sources whose tasks are left out of every stream that has some.
+        without: sources whose tasks are left out of every stream.
     """
 
     scale: Scale
@@ -57,10 +57,10 @@ class Choice:
 
 
 def check_names(flag: str, names: Iterable[str], known: Iterable[str], where: str) -> None:
-    """See that a filter names only what there is.
+    """Check that a filter contains only known names.
 
     Raises:
-        LifelongError: it names something else.
+        LifelongError: it contains another name.
     """
     known = set(known)
     for name in names:
@@ -74,7 +74,7 @@ class Job:
 
     Attributes:
         row: the row's key, such as "par-fixed".
-        label: what a person calls it: the paper's name of the row.
+        label: the paper's name of the row.
         stream: the stream's name, whole.
         seed: random seed.
         config: everything else.
@@ -119,7 +119,7 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
     without = tuple(source for source in choice.without if source in sources_of(stream))
     scale = choice.scale
     values = {**scale.values(method, stream), **differing}
-    # A setting that only other methods have is passed over, as in a comparison.
+    # Settings that only other methods have are ignored, as in a comparison.
     config = api.configured(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(known_methods()), **values)
     place = "-".join([stream, *(["without", *without] if without else [])])
     return Job(row, label, stream, seed, config, Path(place) / f"{row}-seed{seed}")
@@ -140,7 +140,7 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     """Return the seeds, each once.
 
     Raises:
-        LifelongError: there is none, or one twice.
+        LifelongError: there are none, or one is repeated.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise LifelongError(f"--seeds {','.join(map(str, seeds))}: give at least one, and none twice")

@@ -1,4 +1,4 @@
-"""How long the runs that remain will take: methods differ so much in what they cost that each is judged by its own runs alone."""
+"""Estimate the time of the remaining runs: costs differ so much between methods that each is estimated from its own runs alone."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ class Times:
     in the same variant, by the pixels that are learned from.
 
     Args:
-        workers: how many runs go on at once.
+        workers: number of parallel runs.
         clock: gives seconds; for tests.
     """
 

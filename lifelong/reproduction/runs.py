@@ -1,6 +1,6 @@
-"""Running what a table needs: one run after the other, what is finished passed over, what lacks its images counted as missing.
+"""Run what a table needs: one run after another, skipping finished runs; runs without images count as missing.
 
-Beside the runs, `commits.jsonl` says by which commit of the library each was begun and gone on with: a line a start.
+Next to the runs, `commits.jsonl` records the commit of the library with which each run was started or continued, one line per start.
 """
 
 import json
@@ -29,7 +29,7 @@ COMMITS = "commits.jsonl"
 
 @dataclass
 class Outcome:
-    """What has come of the runs so far.
+    """The results of the runs so far.
 
     Attributes:
         summaries: of the finished ones, by job folder.
@@ -52,7 +52,7 @@ def finished(job: Job, out: Path) -> dict[str, Any] | None:
     try:
         summary = known_summary(folder)
     except DamagedError:
-        return None  # To be run again, which repairs it or says why not.
+        return None  # Running it again repairs it, or says why that is impossible.
     wanted = json.loads(json.dumps(flat(job.config)))
     stored_settings = default_values(job.config) | summary.get("settings", {})
     for key, value in wanted.items():
@@ -93,7 +93,7 @@ def run_all(
         jobs: in the order in which they are run.
         out: the folder of the reproduction.
         environment: where data, weights and the device are.
-        say: is given a line about what happens.
+        say: called with a line of progress.
         outcome: what is finished (see `find_finished`); is filled, run by run.
         workers: how many are under way at once.
         engine: name of the engine that carries them out; see `lifelong.experiment.engine`.
@@ -144,7 +144,7 @@ def _with_images(
                 absent.add(key)
                 if job.stream not in outcome.missing:
                     say(f"missing: {job.config.stream}: {error}")
-                # Without the places of this machine: it goes into tables.
+                # Without paths of this machine, because it appears in tables.
                 outcome.missing.setdefault(job.stream, f"no images of {error.source}")
     return [job for job in jobs if (job.config.stream, job.seed) in pixels], pixels
 
@@ -153,7 +153,7 @@ def _note_commit(out: Path, job: Job) -> None:
     out.mkdir(parents=True, exist_ok=True)
     refuse_links(out, (COMMITS,))
     with (out / COMMITS).open("a", encoding="utf-8") as file:
-        # On a line of its own, also behind one that a kill has cut off.
+        # On its own line, even after a line that a kill has truncated.
         file.write("\n" + json.dumps({"run": str(job.folder), "commit": commit()}) + "\n")
 
 
@@ -175,7 +175,7 @@ def commits_of(out: Path, folders: Sequence[Path]) -> list[str]:
         try:
             record = parse_json(line)
         except ValueError:
-            # Killed while it was written: that run had not begun.
+            # Killed while the line was written: that run had not started.
             continue
         if isinstance(record, dict) and isinstance(record.get("run"), str) and record["run"] in wanted:
             found[str(record.get("commit"))] = None

@@ -1,7 +1,7 @@
-"""At which scale a table is made: which images, which settings. A scale is one file, and its name stands in every row that it makes.
+"""Scales at which a table is made: which images and which settings. A scale is one file, and every row of the results has its name.
 
-`paper` is the paper's: whole streams, the preset `paper`. All others are reduced, for a machine without a GPU; what comes out of them is
-no reproduction of the paper's numbers, and never said to be.
+`paper` is the scale of the paper: whole streams, with the preset `paper`. All others are reduced, for machines without a GPU; their
+results are not a reproduction of the paper's numbers, and never called one.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import MOST_SETTINGS, parse_toml, read_text
 
 FULL = "paper"
-"""The one scale whose numbers are held against the paper's."""
+"""The only scale whose numbers are compared with the paper's."""
 
 SCALES = (FULL, "small", "tiny")
 _KEYS = ("about", "preset", "streams", "settings", "method", "stream", "distances")
@@ -46,7 +46,7 @@ class Scale:
 
     @property
     def full(self) -> bool:
-        """Whether its numbers may be held against the paper's."""
+        """Whether its numbers may be compared with the paper's."""
         return self.name == FULL
 
     def stream(self, name: str, without: tuple[str, ...] = (), *, measured: bool = False) -> str:
@@ -76,10 +76,10 @@ def read_scale(name: str) -> Scale:
     """Return a scale by its name, or from a file of one's own.
 
     Args:
-        name: one of `SCALES`, or the path of a file that ends in `.toml`; such a scale is called as the file.
+        name: one of `SCALES`, or the path of a file that ends in `.toml`; such a scale is named after its file.
 
     Raises:
-        LifelongError: there is no such scale, or its file is none.
+        LifelongError: there is no such scale, or the file does not define one.
     """
     if name.endswith(".toml"):
         path = Path(name)

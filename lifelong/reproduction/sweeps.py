@@ -27,7 +27,7 @@ class Sweep:
         name: "figure3" or "figure4".
         setting: "alpha" or "beta".
         symbol: its letter.
-        values: where PAR is run; the paper's figure shows curves, this is where we look at them.
+        values: thresholds at which PAR runs; the paper's figure shows curves.
         title: what the figure shows.
     """
 

@@ -1,4 +1,4 @@
-"""What `lifelong reproduce` leaves: each table and figure as CSV, Markdown, LaTeX and a page."""
+"""Write the files of `lifelong reproduce`: each table and figure as CSV, Markdown, LaTeX and a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from lifelong.storage import write_text
 
 @dataclass(frozen=True)
 class Part:
-    """A section of what is written.
+    """A section of the output.
 
     Attributes:
         title: its heading.
         grid: its table, if any.
         picture: its figure, if any; for the page alone.
-        words: of the figure, for who cannot see it.
+        words: what the figure shows, for screen readers.
         text: a paragraph, or nothing.
     """
 
@@ -30,12 +30,12 @@ class Part:
 
 
 def claim(scale: Scale, tolerance: float) -> str:
-    """Say what the numbers may be taken for."""
+    """State what the numbers can be used for."""
     if not scale.full:
-        return f"Scale {scale.name}, {scale.about}: no reproduction of the paper's numbers. Differences are shown, nothing is claimed."
+        return f"Scale {scale.name}, {scale.about}: not a reproduction of the paper's numbers. Differences are shown for orientation only."
     return (
-        f"Scale paper, {scale.about}. AP and AF agree where they differ by at most {tolerance:g} either way, parameters by at most 5 %."
-        " Nothing is said of a stream without some of its tasks."
+        f"Scale paper, {scale.about}. AP and AF agree if they differ by at most {tolerance:g}, parameters if they differ by at most 5 %."
+        " Streams with missing tasks get no verdict."
     )
 
 
@@ -47,7 +47,7 @@ def write_all(out: Path, name: str, title: str, scale: Scale, said: str, parts: 
         name: such as "table1".
         title: what it is about.
         scale: at which it was made.
-        said: what its numbers may be taken for; see `claim`.
+        said: what its numbers can be used for; see `claim`.
         parts: its sections.
         notes: below them.
         csv: the text of its CSV file.

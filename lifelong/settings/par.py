@@ -7,6 +7,7 @@ from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
+from lifelong.settings.pretrained import ExpertSettings
 from lifelong.settings.sockets import MEASURES, REGULARIZERS
 
 Variant = Literal[
@@ -71,7 +72,7 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PARSettings(RelatednessSettings, SearchSettings):
+class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     """Hyper-parameters of PAR (Wang et al., CVPR 2023). Defaults are the paper's; the preset `authors-code` switches the rest."""
 
     alpha: Annotated[float, Ge(0)] = setting(0.5, "largest distance at which a task joins a group and shares its expert")

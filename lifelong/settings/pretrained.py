@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from lifelong.settings.base import setting
 from lifelong.settings.sockets import EXTRACTORS
@@ -63,3 +63,24 @@ class RanPACSettings(RefitSettings):
         "statistics that the ridge regression uses: the task's own, so that no earlier answer changes, or those of all tasks (paper)",
         tunable=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertSettings:
+    """What PAR's experts are made of."""
+
+    expert: Literal["cells", "head", "adapter"] = setting(
+        "cells",
+        "kind of expert: a network of cells (paper); a head on the frozen pretrained network of `extractor`; or such a head and, where "
+        "it is not accurate enough, low-rank adapters in the network's last stage",
+        tunable=False,
+    )
+    feature_size: FeatureSize = setting(
+        "task",
+        "side in pixels to which images are resized for the experts head and adapter; task: the task's image size",
+        tunable=False,
+    )
+    enough_accuracy: Annotated[float, Ge(0), Le(1)] = setting(
+        0.8, "validation accuracy of a head from which no adapter is tried (expert adapter)"
+    )
+    adapter_rank: Annotated[int, Ge(1)] = setting(8, "rank of the adapters (expert adapter)", tunable=False)

@@ -45,7 +45,7 @@ OBSERVERS: Registry[Any] = Registry(
     Entry("wandb", "lifelong.experiment.observers:WeightsAndBiases", "a run of Weights & Biases", ""),
     Entry("mlflow", "lifelong.experiment.observers:MLflow", "a run of MLflow", ""),
 )
-"""Who is told how far a run has come; see `lifelong.experiment.observers`."""
+"""Observers that receive the progress of a run; see `lifelong.experiment.observers`."""
 
 ENGINES: Registry[Any] = Registry(
     "engine",

@@ -114,7 +114,7 @@ class SpecStream:
                 *(len(drawn.rows[split]) for split in SPLITS),
                 image_size=drawn.spec.image_size,
                 transform=str(drawn.spec.transform),
-                # What is to be said of a source is said once, where it first appears.
+                # Notes on a source appear once, with the first task that uses it.
                 notes=(*(drawn.source.notes if first[drawn.spec.source] == index else ()), *drawn.notes),
                 licence=drawn.source.licence,
             )

@@ -39,13 +39,13 @@ class TaskSpec:
         name: unique within its stream.
         source: the name of an image source, or the address of the user's own (`folder:DIR`, `parquet:DIR`, ...).
         classes: names or ids in label order; a number k: k classes drawn by the stream's seed; None: all, in the source's order.
-        train_per_class: training images per class; None: all that no other task of the stream asks for.
+        train_per_class: training images per class; None: all that no other task of the stream requests.
         valid_per_class: validation images per class, disjoint from every task's training images; from the source's own validation
-            split, where None means all that no other task asks for, else from its train split.
+            split, where None means all that no other task requests, otherwise from its train split.
         valid_fraction: instead, the part of a class's training and validation images together that is for validation; only where
             the source has no validation split of its own.
-        test_per_class: test images per class, fewer if fewer exist; None: all that no other task asks for.
-        overlap: whether its images may also be drawn by other tasks; train, valid and test stay apart all the same.
+        test_per_class: test images per class, fewer if fewer exist; None: all that no other task requests.
+        overlap: whether other tasks may also draw its images; train, valid and test images stay disjoint in any case.
         transform: applied to every image.
         image_size: height and width in pixels.
         normalization: None: by the statistics of its own training images.

@@ -5,6 +5,7 @@ All of it is computed in float64 (on the CPU where a device has none), and is a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -134,6 +135,10 @@ class Linear:
         """Compute logits."""
         return features @ self.weight + self.bias
 
+    def scaled(self, scale: float) -> "Linear":
+        """Return a classifier with logits `scale` times as large."""
+        return Linear(scale * self.weight, scale * self.bias)
+
 
 def logistic(rows: Rows, penalty: float, start: Linear | None = None) -> Linear:
     """Fit a multinomial logistic regression on standardized features by L-BFGS.
@@ -181,21 +186,26 @@ def _descend(rows: Rows, mean: Tensor, deviation: Tensor, penalty: float, start:
     return weight.detach(), bias.detach()
 
 
-def choose_logistic(train: Rows, valid: Rows, penalties: Sequence[float]) -> tuple[float, Linear]:
-    """Fit logistic regressions from the strongest penalty to weaker ones, and keep the most accurate on validation images.
+def choose_logistic(
+    train: Rows, valid: Rows, penalties: Sequence[float], by: Literal["accuracy", "loss"] = "accuracy"
+) -> tuple[float, Linear]:
+    """Fit logistic regressions from the strongest penalty to weaker ones, and keep the best on validation images.
 
     Args:
         train, valid: in float64; see `to_judge`.
         penalties: at least one, strongest first; the stronger wins ties.
+        by: what is best: the largest accuracy, or the least mean cross-entropy.
     """
-    best: tuple[int, float, Linear] | None = None
+    best: tuple[float, float, Linear] | None = None
     fitted, worse = None, 0
     for penalty in penalties:
         fitted = logistic(train, penalty, fitted)
-        right = int((fitted(valid.features).argmax(dim=1) == valid.labels).sum())
-        worse = 0 if best is None or right > best[0] else worse + 1
-        if best is None or right > best[0]:
-            best = right, penalty, fitted
+        answers = fitted(valid.features)
+        right = (answers.argmax(dim=1) == valid.labels).sum()
+        value = right.item() if by == "accuracy" else -functional.cross_entropy(answers, valid.labels).item()
+        worse = 0 if best is None or value > best[0] else worse + 1
+        if best is None or value > best[0]:
+            best = value, penalty, fitted
         elif worse >= PATIENCE:
             break
     assert best is not None

@@ -85,7 +85,7 @@ def test_a_class_may_be_called_train(sources, tmp_path):
     put(tmp_path / "data" / "things", "train/1.png", "plane/1.png")
     assert sources.open("folder:things").classes == ("plane", "train")
     put(tmp_path / "data" / "screens", "dev/1.png", "prod/1.png", "test/1.png")
-    assert sources.open("folder:screens").classes == ("dev", "prod", "test"), "without train, and beside another"
+    assert sources.open("folder:screens").classes == ("dev", "prod", "test"), "without train, and next to another"
 
 
 def test_pictures_in_folders_of_splits_are_no_classes(sources, tmp_path):

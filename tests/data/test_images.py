@@ -331,7 +331,7 @@ def test_deep_values_are_read_right_or_it_is_said(encoded, wanted, remark):
 
 
 def test_no_other_format_is_tried(monkeypatch):
-    """EPS would start Ghostscript, ICNS and PSD are no photographs."""
+    """EPS would start Ghostscript; ICNS and PSD are not photographs."""
     asked = []
     known = Image.open
     monkeypatch.setattr(Image, "open", lambda file, formats: asked.append(formats) or known(file, formats=formats))

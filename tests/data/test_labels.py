@@ -100,7 +100,7 @@ def test_the_facts(data_folder):
 
 
 def test_two_classes_of_one_name_stay_two(tmp_path):
-    """ImageNet has two cranes and two mailots: a bird and a machine are no one class, wherever names are keys."""
+    """ImageNet has two cranes and two mailots: a bird and a machine are not one class, wherever names are keys."""
     names = ["crane", "dog", "crane", "fox"]
     content = [png(each) for each in numbered(48)]
     for split, part in (("train", content[:40]), ("test", content[40:])):

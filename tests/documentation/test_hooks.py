@@ -72,7 +72,7 @@ def test_settings_come_from_the_code() -> None:
 
 
 def test_the_page_of_par_has_the_presets_of_the_code() -> None:
-    """Made anew by `python docs/hooks/preset_table.py`."""
+    """Rewritten by `python docs/hooks/preset_table.py`."""
     made = hook("preset_table")
     page = made.PAGE.read_text(encoding="utf-8")
     assert made.filled(page) == page

@@ -1,4 +1,4 @@
-"""Joint: textbook training on all tasks at once, anew at every task, from images that are counted."""
+"""Joint: textbook training on all tasks at once, restarted at every task, from images that are counted."""
 
 from dataclasses import replace
 

@@ -74,7 +74,7 @@ def test_how_sure_the_search_is_stands_beside_what_it_found():
 
 
 def test_nothing_of_earlier_tasks_changes(monkeypatch):
-    """Over tasks that reuse, adapt, adapt what was adapted and begin anew; weights and batch-norm statistics too."""
+    """Over tasks that reuse, adapt, adapt an adapted variant, and start a new one; weights and batch-norm statistics too."""
     method = grow()
     (_,) = learn(method, made_task())
     kept, logits = [], []

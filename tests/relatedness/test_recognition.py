@@ -70,7 +70,7 @@ def clouds(colour, n, seed):
 
 
 def test_clouds_of_two_colours_and_a_third():
-    """Nearly all images find their task, about 5 % of them are strange, and all of another colour are."""
+    """Nearly all images find their task; about 5 % of them are flagged as unlike anything learned, and all images of another colour."""
     extractor, bank, recognition = PixelExtractor(), PrototypeBank(), Recognition()
     colours = [(200, 40, 40), (40, 200, 40)]
     for task, colour in enumerate(colours):

@@ -41,7 +41,7 @@ def summary(
         decides: whether the method measures distances and decides.
         names: of the tasks; repeated where there are too few.
         cells: whether the records hold genotypes, whose diagrams take long to draw.
-        settings: hyper-parameters beside those of every summary.
+        settings: hyper-parameters in addition to those of every summary.
     """
     random = np.random.default_rng([seed, *method.encode()])
     first = random.uniform(0.6, 0.95, tasks)

@@ -118,6 +118,9 @@ def test_bands_meet_at_the_thresholds():
     assert blue[2] > blue[0]
     assert orange[0] > orange[2]
     assert min(pale) > 0.6
+    # Eq. 6 of both is nearly 1, and yet far is darker than near by half of the scale.
+    near, far = _shade(1.5, 0.5, 0.75), _shade(62.0, 0.5, 0.75)
+    assert near[1] - far[1] > 0.5
     assert _mapped(0.3) == 0.3
     assert _mapped(3.0) == pytest.approx(0.99752, abs=1e-5)
     assert _mapped(-0.2) == 0.0

@@ -121,6 +121,13 @@ def test_drawings_take_the_page_s_colours(make_summary, tmp_path):
         assert len(re.findall(rf"--{name}: #", text)) >= 2
 
 
+def test_a_long_word_never_widens_a_page(make_summary, tmp_path):
+    """A heading on a narrow screen, such as a stream's address, wraps wherever it must: every element inherits the rule."""
+    report(tmp_path, make_summary(1, cells=False))
+    (body,) = re.findall(r"^body \{(.*)\}$", (tmp_path / "report.html").read_text(), re.MULTILINE)
+    assert "overflow-wrap: break-word;" in body
+
+
 def test_nasty_names_are_text(make_summary, nasty, tmp_path):
     summary = make_summary(8, names=nasty, cells=False) | {"stream": '<b onclick="x">', "machine": "<i>", "notes": ["<u>&amp;"]}
     summary["tasks"][2]["decision"] = '"><img src=x onerror=alert(1)>'

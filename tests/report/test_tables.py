@@ -81,7 +81,7 @@ def test_distances_of_decisions_without_a_run(make_distances):
 
 
 def test_eighty_columns_are_enough(make_summary, make_distances):
-    """Names of up to a dozen letters stand on one line, whole, beside every number."""
+    """Names of up to a dozen letters fit on one line with every number."""
     names = [f"some-name-{index:02d}" for index in range(8)]
     for table in (
         task_table(make_summary(8, names=names)),

@@ -59,7 +59,7 @@ def test_a_table_stopped_and_continued(tiny, place, tmp_path):
     for ending in ("md", "tex", "html"):
         text = (tmp_path / f"table5.{ending}").read_text()
         assert "0.853" in text
-        assert "no reproduction of the paper" in text
+        assert "not a reproduction of the paper" in text
 
     # Finished runs need no images: there are none here.
     second = times(tmp_path)

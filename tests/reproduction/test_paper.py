@@ -58,7 +58,7 @@ def test_a_number_as_printed(table, row, stream, quantity, number):
 
 @pytest.mark.parametrize(("table", "rows", "columns", "numbers"), [("table1", 11, 12, 125), ("table2", 4, 1, 4), ("table3", 12, 4, 40)])
 def test_whole_tables(table, rows, columns, numbers):
-    """Counted on the page: rows, columns of numbers, and numbers that are no dash."""
+    """Counted on the page: rows, columns of numbers, and numbers, without dashes."""
     found = paper_table(table)
     cells = [row.number(stream.name, quantity) for row in found.rows for stream in found.streams for quantity in found.quantities]
     assert len(found.rows) == rows

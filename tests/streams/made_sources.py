@@ -34,7 +34,7 @@ def holdings(name: str, classes: Sequence[str], per_class: dict[str, int]) -> So
 
 
 def sources(data: Path) -> Sources:
-    """Opens what is in a folder, with a cache beside it."""
+    """Opens what is in a folder, with a cache next to it."""
     return Sources(data, cache=data / "cache")
 
 

@@ -164,7 +164,7 @@ def write_list(folder: Path, rows: list[tuple[str, str, int, int]]) -> Path:
 
 @pytest.fixture
 def listed(tmp_path) -> SourceLabels:
-    """The labels of a whole CelebA, and a list beside it: 96 and 11 images for each task."""
+    """The labels of a whole CelebA, and a list next to it: 96 and 11 images for each task."""
     labels = np.random.default_rng(1).integers(0, 2, ALL_IMAGES)
     numbers = 1 + np.random.default_rng(2).permutation(ALL_IMAGES)[:1070]
     rows = [

@@ -159,7 +159,7 @@ def test_miniimagenet_20_on_made_images(tmp_path, per_class, sizes):
 
 
 def test_miniimagenet_20_where_train_valid_and_test_hold_other_classes(tmp_path):
-    """The few-shot form, 64, 16 and 20 classes in three files without names: they are put together and cut anew."""
+    """The few-shot form, 64, 16 and 20 classes in three files without names: they are merged and divided again."""
     start = 0
     for split, low, high in (("train", 0, 64), ("validation", 64, 80), ("test", 80, 100)):
         labels = np.random.default_rng(0).permutation(np.repeat(np.arange(low, high), 10))

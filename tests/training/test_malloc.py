@@ -50,7 +50,7 @@ def told(script: str, mode: str) -> int:
 
 @ONLY_GLIBC
 def test_freed_memory_is_used_again():
-    """A step of 40 MB tensors maps hardly a page anew, where by default it maps all of them."""
+    """A step of 40 MB tensors maps hardly any new page; by default it maps all of them again."""
     default = told(COUNT_FAULTS, "default")
     assert default > 10_000
     assert told(COUNT_FAULTS, "keep") < default / 20

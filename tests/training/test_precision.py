@@ -204,7 +204,7 @@ def test_parts_are_compiled_and_left_as_they_were(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_precision_stands_in_the_run_and_old_runs_have_the_default(tmp_path: Path) -> None:
-    """A run that was begun before there was a precision is continued; one in another precision is another run."""
+    """A run that was started before precision was a setting is continued; one in another precision is another run."""
     out = tmp_path / "run"
     small = {"preset": "quick", "epochs": 1, "init_channels": 4, "progress": False, "device": "cpu"}
     first = lifelong.run("digits?tasks=1", "finetune", out=out, **small)

@@ -138,6 +138,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "register_figure": lambda run, out, listener: lifelong.register_figure("own" if listener is False else "?", print, "nothing"),
     "check_figure": lambda run, out, listener: lifelong.check_figure("accuracy" if listener is False else "none"),
     "verify": lambda run, out, listener: lifelong.verify(run if listener is False else run.parent / "new"),
+    "write_report": lambda run, out, listener: lifelong.write_report(
+        shutil.copytree(run if listener is False else run.parent / "new", out)
+    ),
     "Learner.load": lambda run, out, listener: learner(run if listener is False else run.parent / "new"),
     "Learner.predict": lambda run, out, listener: learner(run).predict(IMAGES if listener is False else IMAGES[:, :, :5]),
     "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
@@ -160,7 +163,7 @@ DATA = {
     "Verification",
     "__version__",
 }
-"""Public names that are no calls: errors, and what holds data; the calls of a learner stand among `CALLS`."""
+"""Public names that are not calls: errors and data classes; the calls of a learner are in `CALLS`."""
 
 
 def test_every_public_call_is_here():

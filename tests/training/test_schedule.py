@@ -13,7 +13,7 @@ from lifelong.training.optimizer import SGD
 from lifelong.training.schedule import Schedule
 
 # Epoch by epoch: the validation accuracy after it, and the rate of the next one. Patience 1: the second epoch in a row without a
-# better accuracy cuts the rate by a half, and counting starts anew; an epoch without validation counts for nothing; 0.01 is the least.
+# better accuracy cuts the rate by a half, and counting restarts; an epoch without validation counts for nothing; 0.01 is the least.
 PLATEAU = [
     (0.5, 0.08),
     (0.5, 0.08),  # no better: 1

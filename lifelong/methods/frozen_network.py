@@ -1,0 +1,71 @@
+"""The frozen pretrained network that a run keeps: it answers without the file that its weights came from."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from lifelong.data.task import IMAGENET, Normalization
+from lifelong.errors import LifelongError
+from lifelong.networks.frozen import freeze
+from lifelong.networks.pretrained import FrozenFeatures
+from lifelong.relatedness.extractor import Extractor, NetworkExtractor, open_extractor
+from lifelong.settings.pretrained import FeatureSize
+from lifelong.storage import Tree
+
+Stages = Callable[[nn.Module], Sequence[str]]
+
+
+class FrozenNetwork:
+    """A frozen network with the size its images are resized to, and the stages whose averaged maps are its features.
+
+    Args:
+        opened: the extractor whose network it is.
+        size: side in pixels, or "task" for images as they are.
+        stages: gives the stages for a network; none: its own output.
+        device: where it computes.
+
+    Attributes:
+        name: of the extractor.
+        module: the network with its input size and stages.
+
+    Raises:
+        LifelongError: the network has no such stage.
+    """
+
+    def __init__(self, opened: Extractor, size: FeatureSize, stages: Stages, device: torch.device | str) -> None:
+        self.name = opened.name
+        try:
+            self.module = FrozenFeatures(opened.network, None if size == "task" else int(size), stages(opened.network))
+        except ValueError as error:
+            raise LifelongError(f"feature_stages: the extractor '{opened.name}' has {error}") from error
+        freeze(self.module)
+        self.extractor = NetworkExtractor(opened.name, self.module, opened.digest, feature_input="resized", device=device)
+
+    def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Compute features of images, with ImageNet's normalization whatever their task's is."""
+        return self.extractor.features(images, IMAGENET)
+
+    def features_of(self, inputs: Float[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
+        """Compute features of images that were prepared with a task's normalization."""
+        return self.module(renormalized(inputs, normalization))
+
+    def state(self) -> Tree:
+        """Return the extractor's name and the weights of the network."""
+        return {"extractor": self.name, "network": self.module.network.state_dict()}
+
+    @classmethod
+    def from_state(cls, state: Tree, size: FeatureSize, stages: Stages, device: torch.device | str) -> "FrozenNetwork":
+        """Restore what `state` returned, on a device."""
+        return cls(open_extractor(state["extractor"], device=device, saved=state["network"]), size, stages, device)
+
+
+def renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Float[Tensor, "n 3 h w"]:
+    """Turn images with some normalization into images with ImageNet's."""
+    if given == IMAGENET:
+        return inputs
+    triples = list(zip(given.mean, given.std, IMAGENET.mean, IMAGENET.std, strict=True))
+    scale = inputs.new_tensor([std / wanted for _, std, _, wanted in triples]).view(3, 1, 1)
+    shift = inputs.new_tensor([(mean - center) / wanted for mean, _, center, wanted in triples]).view(3, 1, 1)
+    return inputs * scale + shift
