@@ -24,19 +24,14 @@ from lifelong.training.process import alone
 
 
 @checked
-def write_report(
-    run: Place,
-    *,
-    environment: Environment | None = None,
-    **options: Unpack[EnvironmentOptions],
-) -> dict[str, Any]:
+def write_report(run: Place, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> dict[str, Any]:
     """Write the report of a run again, with pictures of the worst mistakes on each task's test images.
 
     The test images are classified once more; the run itself stays as it is.
 
     Args:
         run: directory of a run that has learned at least one task.
-        environment: where the images and the device are; see `Environment`.
+        environment: where the images and the device are; by default `Environment()`.
         options: fields of the `Environment`; they override those of `environment`.
 
     Returns:
@@ -46,8 +41,8 @@ def write_report(
     Raises:
         LifelongError: the folder holds no run, or its files are damaged or cannot be written.
     """
+    place = environment_of("write_report", environment, options)
     with alone("report"):
-        place = environment_of("write_report", environment, options)
         saved = open_run(Path(run), choose_device(place.device))
         mistakes = list(_mistakes(saved, place))
         page = write_page(Path(run), saved.summary(), mistakes)

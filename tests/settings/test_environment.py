@@ -53,9 +53,10 @@ def test_keywords_override_the_object():
         lambda given: lifelong.open_stream("digits", **given),
         lambda given: api.describe_stream("digits", **given),
         lambda given: api.preview_stream("digits", "none.png", **given),
+        lambda given: lifelong.write_report("runs/none", **given),
         lambda given: lifelong.Learner.load("runs/none", **given),
     ],
-    ids=["run", "tune", "compare", "distances", "learn", "verify", "open_stream", "describe_stream", "preview_stream", "Learner.load"],
+    ids=lambda call: call.__code__.co_names[-1],
 )
 def test_every_function_takes_it(call, tmp_path, monkeypatch):
     """A field's wrong value and a misspelled field are one line in each, and nothing is begun."""
