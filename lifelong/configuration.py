@@ -33,7 +33,7 @@ def configure(
         stream: name of a stream, or path of its TOML file.
         method: name of a registered method; by default "par".
         seed: random seed; by default 0.
-        preset: "paper" (default), "authors-code" or "quick".
+        preset: "paper" (default), "authors-code", "quick" or "practical".
         config: a flat TOML file with any of these and of the hyper-parameters.
         compared: methods that run with the same hyper-parameters; those that only they have are ignored.
         hyper_parameters: settings of the method and of training by name, such as ``epochs=10``; also those of tuning (see `tune`).

@@ -17,6 +17,11 @@
     a fixed cell, so that all networks have the same width and their sizes and accuracies are comparable; methods that gate units or
     grow by blocks use a narrow ResNet-18.
 
+``practical``
+    For your own images: PAR's decision on top of a pretrained network. Tasks get a head in closed form on its frozen features, read
+    what related tasks answer, and get adapters where a head is not accurate enough; seconds a task on a laptop. It needs the network's
+    weights. The other methods are trained as under ``paper``, and the classifiers on frozen features see images of the same size.
+
 There is no run file for S_long, which uses the row of S-. Streams not named here, including your own, use the defaults.
 
 A preset names the class that declares a setting, and applies to every method whose settings derive from that class. Training settings
@@ -36,6 +41,7 @@ from lifelong.settings.baselines import (
 from lifelong.settings.fields import settings_of
 from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings, PNNSettings
 from lifelong.settings.par import PARSettings, SearchSettings
+from lifelong.settings.pretrained import PretrainedSettings
 from lifelong.settings.run import Preset
 from lifelong.settings.training import TrainingSettings
 
@@ -79,6 +85,11 @@ PRESETS: dict[Preset, Values] = {
         HATSettings: {"backbone": "light-resnet18", "stem_pool": True},
         GrowingSettings: {"init_channels": 16, "stem_pool": True},
         LearnToGrowSettings: {"search_epochs": 10, "search_lr": 0.05},
+    },
+    "practical": {
+        PretrainedSettings: {"feature_size": "64"},
+        # A short training: adapters start as the frozen network.
+        PARSettings: {"expert": "adapter", "feature_size": "64", "epochs": 15, "batch_size": 32, "lr": 0.02, "patience": 0},
     },
 }
 
@@ -137,6 +148,8 @@ STREAM_PRESETS: dict[Preset, dict[str, Values]] = {
         "miniimagenet-20": _MINI,
     },
     "quick": {},
+    # Raw pixels, since there is no network for images of 8 x 8.
+    "practical": {"digits": {PretrainedSettings: {"feature_size": "task"}, PARSettings: {"expert": "head", "feature_size": "task"}}},
 }
 """What a preset sets on a particular stream, overriding what it sets on all. Source: the authors' run files, `par2.sh`."""
 
@@ -144,6 +157,7 @@ ABOUT: dict[Preset, str] = {
     "paper": "the paper's text, completed by the authors' run settings",
     "authors-code": "what the authors' public code does where it differs from the paper",
     "quick": "small and short, for a laptop",
+    "practical": "PAR's decision on top of a pretrained network, for your own images",
 }
 """One line per preset, for help texts."""
 
@@ -158,7 +172,7 @@ def preset_values(preset: Preset | None, stream: str, settings: type[Any], metho
         method: settings class of the method being trained, whose rows may set training settings.
     """
     name, chosen = stream.partition("?")[0], preset or DEFAULT
-    own = preset in (None, "quick") and (":" in name or name.endswith(".toml"))
+    own = preset in (None, "quick", "practical") and (":" in name or name.endswith(".toml"))
     layers = (PRESETS[chosen], OWN_IMAGES if own else {}, STREAM_PRESETS[chosen].get(name, {}))
     known = settings_of(settings)
     return {

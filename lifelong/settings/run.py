@@ -15,7 +15,7 @@ from lifelong.settings.sockets import OBSERVERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TuningSettings
 
-Preset = Literal["paper", "authors-code", "quick"]
+Preset = Literal["paper", "authors-code", "quick", "practical"]
 
 
 @dataclass(frozen=True, kw_only=True)
