@@ -14,6 +14,7 @@ from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
 from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings, SGFSettings
 from lifelong.settings.par import PARSettings, Variant
+from lifelong.settings.pretrained import LinearProbeSettings, PretrainedSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 
 
@@ -21,8 +22,12 @@ def small_settings(name: str, **changes):
     """Settings of a registered method that make it small."""
     settings = METHODS[name].settings
     small = {"init_channels": 4} if issubclass(settings, BackboneSettings | GrowingSettings | PARSettings) else {}
-    if issubclass(settings, ExtractorSettings):
+    if issubclass(settings, ExtractorSettings | PretrainedSettings):
         small |= {"extractor": "pixels"}
+    if issubclass(settings, LinearProbeSettings):
+        small |= {"probe_penalties": (1.0, 0.1)}
+    if issubclass(settings, RanPACSettings):
+        small |= {"random_features": 60}
     if issubclass(settings, PARSettings | LearnToGrowSettings):
         small |= {"search_epochs": 3}
     if issubclass(settings, SGFSettings):
