@@ -134,6 +134,10 @@ class Linear:
         """Compute logits."""
         return features @ self.weight + self.bias
 
+    def scaled(self, factor: float) -> "Linear":
+        """Return the classifier whose logits are a factor times these."""
+        return Linear(factor * self.weight, factor * self.bias)
+
 
 def logistic(rows: Rows, penalty: float, start: Linear | None = None) -> Linear:
     """Fit a multinomial logistic regression on standardized features by L-BFGS.
