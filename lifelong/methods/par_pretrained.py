@@ -266,7 +266,7 @@ class PretrainedPAR(Method[PARSettings]):
     def _projection(self, inputs: int) -> RandomFeatures:
         """Return the random features, drawn once."""
         if self._random is None:
-            self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed)
+            self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed).to(self.frozen.extractor.device)
         return self._random
 
     def memory(self) -> dict[str, int]:
