@@ -30,6 +30,7 @@ from lifelong.networks.frozen import freeze
 from lifelong.networks.pretrained import RandomFeatures, Staged
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
+from lifelong.relatedness.groups import Decision
 from lifelong.settings.par import PARSettings
 from lifelong.storage import Tree
 from lifelong.training.closed_form import Rows, choose_logistic, exact_rows, logistic, to_judge
@@ -126,7 +127,7 @@ class PretrainedPAR(Method[PARSettings]):
             columns.append(answer.softmax(dim=1))
         return torch.cat(columns, dim=1)
 
-    def _maps(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
+    def _maps(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c _h _w"]:
         """Compute the maps before the network's last stage."""
         sized = self.frozen.module
         network = sized.network
@@ -171,8 +172,8 @@ class PretrainedPAR(Method[PARSettings]):
         self.learned.append(learned)
         self._remember(task)
         record.decision = "adapter" if learned.adapted is not None else "reuse-expert" if learned.related is not None else "head"
-        record.expert, near = group, decision.reason.rpartition(":")[0]
-        record.reason = f"{near}; {record.reason}" if near else record.reason
+        record.expert = group
+        record.reason = "; ".join(filter(None, (_nearness(decision, shares=shares), record.reason)))
         record.parameters_added = self.num_parameters() - before
         return record
 
@@ -209,6 +210,8 @@ class PretrainedPAR(Method[PARSettings]):
             record.reason += f" < {self.settings.enough_accuracy:.0%}; {better:.0%} with adapters: "
             kept = bool(found.adapted) and better > accuracy
             record.reason += "kept" if kept else "dropped"
+            record.frozen = not kept
+            record.hyperparameters["valid_accuracy"] = better if kept else accuracy
             mixture, adapted = (found, adapted) if kept else (mixture, None)
         if not mixture.related:
             related, earlier = None, ()
@@ -227,7 +230,7 @@ class PretrainedPAR(Method[PARSettings]):
         if not earlier:
             return None, None
         read = lambda images, features: self._read(images, features, earlier)  # noqa: E731
-        rows = [Rows(part.mapped(read), part.rows.labels, part.rows.classes) for part in (train, valid)]
+        rows = [exact_rows(part.mapped(read), part.rows.labels, part.rows.classes) for part in (train, valid)]
         fitted_on, judges = to_judge(*rows)
         penalty, tried = choose_logistic(fitted_on, judges, PENALTIES, by="loss")
         whole = logistic(rows[0].with_rows(rows[1]), penalty)
@@ -245,7 +248,6 @@ class PretrainedPAR(Method[PARSettings]):
         examples = Examples(maps[0], train.rows.labels.to(context.device), maps[1], task.valid.labels)
         outcome = fit_selected(network, examples, network, context.training, context.stage("train"))
         record.trained(outcome)
-        record.frozen = False
         return network, exact(batched(network, maps[1])).log_softmax(dim=1)
 
     def _adapted(self, classifier: nn.Linear, device: torch.device | str) -> nn.Sequential:
@@ -262,7 +264,7 @@ class PretrainedPAR(Method[PARSettings]):
     def _projection(self, inputs: int) -> RandomFeatures:
         """Return the random features, drawn once."""
         if self._random is None:
-            self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed)
+            self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed).to(self.frozen.extractor.device)
         return self._random
 
     def memory(self) -> dict[str, int]:
@@ -329,6 +331,14 @@ class _Part:
 def _stages(network: nn.Module) -> tuple[str, ...]:
     """Return all stages of a network; none for one that names none."""
     return tuple(network.stages) if isinstance(network, Staged) else ()
+
+
+def _nearness(decision: Decision, *, shares: bool) -> str:
+    """Say how near the nearest group is; cells, and the distance at which they are reused, have no part in it."""
+    if shares or not decision.group_distances:
+        return decision.reason.rpartition(":")[0]
+    nearest = min(range(len(decision.group_distances)), key=decision.group_distances.__getitem__)
+    return f"{decision.group_distances[nearest]:.3f} > α {decision.alpha:g} from group {nearest}"
 
 
 def _accuracy(mixture: Mixture, answers: Sequence[Tensor | None], labels: Tensor) -> float:

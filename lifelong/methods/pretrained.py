@@ -65,11 +65,12 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
                 opened = context.extractor(self.settings.extractor, "task")
                 self._frozen = FrozenNetwork(opened, self.settings.feature_size, self.stages, context.device)
             train, valid = self._rows(task.train, task), self._rows(task.valid, task)
+            own = prototypes(train.features, train.labels, train.classes)
+            self.bank.check(own)
         with context.timed("head", record):
             head = self.fit_head(train, valid, task, context, record)
             freeze(head.to(device=context.device, dtype=torch.get_default_dtype()))
         self.heads.append(head)
-        own = prototypes(train.features, train.labels, train.classes)
         self.recognition.spreads.append(measure_spread(train.features, train.labels, own, IMAGENET))
         self.bank.add(own)
         self._remember(task)

@@ -90,7 +90,7 @@ class RandomFeatures(nn.Module):
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n m"]:
         """Project features."""
-        return torch.relu(features @ self.projection.to(features.dtype))
+        return torch.relu(features @ self.projection.to(features))
 
 
 class CosineHead(nn.Module):

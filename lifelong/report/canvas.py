@@ -53,7 +53,9 @@ class Theme:
 
     def decision(self, kind: str | None) -> str:
         """Return the colour of a decision."""
-        return {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert}.get(kind or "", self.none)
+        # No run has cells as well as heads and adapters.
+        colours = {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert, "head": self.cell, "adapter": self.search}
+        return colours.get(kind or "", self.none)
 
 
 LIGHT = Theme(

@@ -29,7 +29,13 @@ NAME = 1.5
 LETTERS = 9.0
 """Points of a task's letters."""
 
-MEANINGS = {"search": "cell searched", "reuse-cell": "cell reused", "reuse-expert": "expert shared"}
+MEANINGS = {
+    "search": "cell searched",
+    "reuse-cell": "cell reused",
+    "reuse-expert": "expert shared",
+    "head": "head on frozen features",
+    "adapter": "adapters trained",
+}
 
 
 def task_groups(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:

@@ -13,7 +13,7 @@ from lifelong.report.canvas import FEW
 from lifelong.report.curves import read_curves
 from lifelong.report.folding import folded
 from lifelong.report.gallery import draw_figures
-from lifelong.report.groups import cells, members
+from lifelong.report.groups import MEANINGS, cells, members
 from lifelong.report.mistakes import Mistake, tiles_of
 from lifelong.report.page import Grid, Picture, in_words, write_page
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
@@ -136,7 +136,7 @@ def _task(index: int, task: TaskRecord, tasks: list[TaskRecord]) -> dict[str, An
     kind = task.decision
     return {
         "name": clean(task.name),
-        "kind": kind if kind in ("search", "reuse-cell", "reuse-expert") else "undecided",
+        "kind": kind if kind in MEANINGS else "undecided",
         "decision": decision(task) if kind else "trained",
         "reason": clean(task.reason or ""),
         "groups": ", ".join(three_digits(value) for value in task.group_distances or []),

@@ -129,7 +129,7 @@ def threshold_words(values: Iterable[float]) -> str:
 
 
 def kind(record: Decided) -> str | None:
-    """ "search", "reuse-cell", "reuse-expert", or None: of a task's record, or of a decision without a run."""
+    """ "search", "reuse-cell", "reuse-expert", "head", "adapter", or None: of a task's record, or of a decision without a run."""
     return record.decision
 
 
@@ -138,7 +138,8 @@ def decision(record: Decided) -> str:
     decided = kind(record)
     if decided is None:
         return ABSENT
-    words = clean(decided) + (", frozen" if record.frozen else "")
+    # A head is always fitted to frozen features.
+    words = clean(decided) + (", frozen" if record.frozen and decided != "head" else "")
     if isinstance(record, TaskRecord):
         return words if record.expert is None else f"{words} → expert {record.expert}"
     return words if decided == "search" or record.group is None else f"{words} of group {record.group}"
@@ -174,6 +175,10 @@ def _decided(tasks: list[TaskRecord]) -> str:
     edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
     if undecided:
         parts[0] += f" ({undecided} of {edges} edges undecided)"
+    kinds = [(number[action], words) for action, words in (("head", "on frozen features"), ("adapter", "with adapters"))]
+    parts += [
+        f"{count} {words}" if parts or index else f"{counted(count, 'head')} {words}" for index, (count, words) in enumerate(kinds) if count
+    ]
     if shared := number["reuse-expert"]:
         parts.append(f"{counted(shared, 'task')} {'shares' if shared == 1 else 'share'} an earlier expert")
     return ", ".join(parts)

@@ -54,7 +54,9 @@ TOLERANCE = 0.0101
 
 def measure(method: str, seed: int, out: Path) -> dict[str, str]:
     """A row of the table."""
-    settings = replace(small_settings(method), **{"init_channels": 8, **SETTINGS.get(method, {})})
+    small = small_settings(method)
+    width = {"init_channels": 8} if hasattr(small, "init_channels") else {}
+    settings = replace(small, **width | SETTINGS.get(method, {}))
     training = TRAININGS.get(method, TRAINING)
     config = RunConfig(stream=str(HERE / "golden.toml"), method=method, seed=seed, preset="paper", training=training, settings=settings)
     with float64():

@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from lifelong.methods import conformance
 from lifelong.methods.conformance import ConformanceError, check_method
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Recognized
 from lifelong.methods.registry import METHODS, make_method
+from lifelong.networks.resnet import ImageNetResNet18
+from lifelong.relatedness.extractor import open_extractor
 from lifelong.settings.baselines import BackboneSettings, FinetuneSettings
 from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.growing import GrowingSettings, LearnToGrowSettings, SGFSettings
 from lifelong.settings.par import PARSettings, Variant
+from lifelong.settings.pretrained import LinearProbeSettings, PretrainedSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 
 
@@ -21,8 +25,12 @@ def small_settings(name: str, **changes):
     """Settings of a registered method that make it small."""
     settings = METHODS[name].settings
     small = {"init_channels": 4} if issubclass(settings, BackboneSettings | GrowingSettings | PARSettings) else {}
-    if issubclass(settings, ExtractorSettings):
+    if issubclass(settings, ExtractorSettings | PretrainedSettings):
         small |= {"extractor": "pixels"}
+    if issubclass(settings, LinearProbeSettings):
+        small |= {"probe_penalties": (1.0, 0.1)}
+    if issubclass(settings, RanPACSettings):
+        small |= {"random_features": 60}
     if issubclass(settings, PARSettings | LearnToGrowSettings):
         small |= {"search_epochs": 3}
     if issubclass(settings, SGFSettings):
@@ -33,6 +41,23 @@ def small_settings(name: str, **changes):
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_registered_methods_keep_the_contract(name: str) -> None:
     check_method(lambda: make_method(name, small_settings(name)))
+
+
+def test_par_with_heads_keeps_it_too() -> None:
+    """Related or not: with a wide alpha every task reads the answers for the earlier ones."""
+    check_method(lambda: make_method("par", small_settings("par", expert="head", alpha=10.0)))
+
+
+def test_par_with_adapters_keeps_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    weights = ImageNetResNet18("layer3").state_dict()
+    monkeypatch.setattr(conformance, "_open_extractor", lambda name, policy: open_extractor("resnet18", saved=weights))
+    settings = small_settings("par", expert="adapter", extractor="resnet18", enough_accuracy=1.0, adapter_rank=2)
+    check_method(lambda: make_method("par", settings))
+
+
+def test_ranpac_with_common_statistics_keeps_it_too() -> None:
+    check_method(lambda: make_method("ranpac", small_settings("ranpac", statistics="common")))
 
 
 @pytest.mark.slow

@@ -28,6 +28,8 @@ def others(item: Setting) -> list[Any]:
         tried = [item.default + 1]
     elif kind is float:
         tried = [item.default / 2, item.default + 0.5]
+    elif kind is tuple:
+        tried = [item.default[1:]]
     else:
         raise TypeError(f"no other value known of {item.name}: {item.hint}")
     accepted = []
@@ -47,9 +49,9 @@ def context(index: int, name: str) -> Context:
     return Context(task_index=index, task_name=name, training=training, seed=0, device=torch.device("cpu"), open_extractor=opened)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_state_and_answers_do_not_depend_on_tunable_settings(name: str) -> None:
-    method = make_method(name, small_settings(name))
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in sorted(METHODS)), ("par", {"expert": "head"})])
+def test_state_and_answers_do_not_depend_on_tunable_settings(name: str, options: dict[str, Any]) -> None:
+    method = make_method(name, small_settings(name, **options))
     first, second = made_task("first", kind=1, train=8), made_task("second", kind=2, train=8)
     images = first.test.images
     method.learn(first, context(0, "first"))
@@ -58,12 +60,12 @@ def test_state_and_answers_do_not_depend_on_tunable_settings(name: str) -> None:
     together = {}
     for item in tunable:
         for value in others(item):
-            changed = make_method(name, small_settings(name, **{item.name: value}))
+            changed = make_method(name, small_settings(name, **options, **{item.name: value}))
             changed.load_state_dict(state)
             assert torch.equal(changed.logits(images, 0), answers), (item.name, value)
             assert changed.memory() == method.memory(), (item.name, value)
             together[item.name] = value
-    changed = make_method(name, small_settings(name, **together))
+    changed = make_method(name, small_settings(name, **options, **together))
     changed.load_state_dict(state)
     changed.learn(second, context(1, "second"))
     assert changed.logits(images, 1).shape == (len(images), 3)

@@ -1,0 +1,227 @@
+"""PAR with heads and adapters: what it decides, what a related task's answers bring, and that adapters stay only where they help."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lifelong.data.augment import normalize
+from lifelong.data.task import IMAGENET, Augmentation, Task
+from lifelong.errors import LifelongError
+from lifelong.methods import par_pretrained
+from lifelong.methods.method import LearnRecord
+from lifelong.methods.mixed_head import SHARES, Mixture, choose_mixture
+from lifelong.methods.par import PAR
+from lifelong.methods.par_pretrained import PretrainedPAR, make_par
+from lifelong.settings.par import PARSettings
+from lifelong.storage import load_tree, save_tree
+from tests.made import made_split, made_task
+from tests.methods.test_floors import context, learn
+
+HEADS = PARSettings(extractor="pixels", expert="head")
+ADAPTERS = PARSettings(extractor="resnet18", expert="adapter", enough_accuracy=1.0, adapter_rank=2)
+
+
+NOISE = 180.0
+"""Of a pixel, beside patterns of up to 255."""
+
+
+@pytest.fixture(autouse=True)
+def _few_random_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(par_pretrained, "RANDOM_FEATURES", 60)
+
+
+def noisy(kind: int, seed: int, train: int, valid: int = 20, flip: bool = False) -> Task:
+    """A task in which a pixel says little: few images of a class do not show its pattern."""
+    sizes = {"train": train, "valid": valid, "test": 40}
+
+    def load(split: str) -> Any:
+        return made_split(4, sizes[split], 10 * seed + list(sizes).index(split), kind=kind, noise=NOISE)
+
+    return Task(f"{kind}-{seed}", list("abcd"), load, augmentation=Augmentation(crop=0, flip=flip))
+
+
+def accuracy(method: PretrainedPAR, task: Task, index: int) -> float:
+    return (method.logits(task.test.images, index).argmax(dim=1) == task.test.labels).float().mean().item()
+
+
+def test_the_kind_of_expert_chooses_the_class() -> None:
+    assert isinstance(make_par(replace(HEADS, expert="cells")), PAR)
+    assert isinstance(make_par(HEADS), PretrainedPAR)
+
+
+def returning() -> list[Task]:
+    """A task, another one, and the first again with few images."""
+    return [noisy(0, 1, train=40), noisy(5, 2, train=40), noisy(0, 3, train=1)]
+
+
+def test_a_task_that_returns_with_few_images_reads_the_earlier_answers_and_gains() -> None:
+    related, alone, stream = make_par(HEADS), make_par(replace(HEADS, alpha=0.0)), returning()
+    records = learn(related, stream)
+    learn(alone, stream)
+    assert [record.decision for record in records] == ["head", "head", "reuse-expert"]
+    assert [record.expert for record in records] == [0, 1, 0]
+    assert related.learned[2].earlier == (0,)
+    assert records[2].reason.endswith("reads the answers for 0-1")
+    assert related.relatedness.groups.members == [[0, 2], [1]]
+    assert accuracy(related, stream[2], 2) > accuracy(alone, stream[2], 2) + 0.1
+    assert accuracy(related, stream[0], 0) == accuracy(alone, stream[0], 0)
+
+
+def test_answers_that_do_not_help_are_not_read() -> None:
+    """A task that has nothing to do with the first joins its group here: it costs no parameter of such a classifier."""
+    method = make_par(replace(HEADS, alpha=10.0))
+    records = learn(method, [noisy(0, 1, train=40), noisy(5, 2, train=40)])
+    assert records[1].expert == 0
+    assert records[1].decision == "head"
+    assert method.learned[1].mixture.related == 0
+    assert (method.learned[1].related, method.learned[1].earlier) == (None, ())
+
+
+def slowly(method: PretrainedPAR, images: Tensor, index: int) -> Tensor:
+    """The answer of the heads, written out."""
+    learned, features = method.learned[index], normalize(images, IMAGENET).flatten(1)
+
+    def own(place: int) -> Tensor:
+        head = method.learned[place].own
+        drawn = torch.randn(192, 60, generator=torch.Generator().manual_seed(method.seed))
+        scores = (features @ drawn).clamp_min(0) @ head.ridge.weight.T
+        return (scores.log_softmax(1) + (features @ head.logistic.weight.T + head.logistic.bias).log_softmax(1)) / 2
+
+    answer = learned.mixture.own * own(index)
+    if learned.related is not None:
+        read = torch.cat([own(place).softmax(1) for place in learned.earlier], dim=1)
+        answer = answer + learned.mixture.related * (read @ learned.related.weight.T + learned.related.bias).log_softmax(1)
+    return answer
+
+
+def test_the_answer_is_the_written_out_mixture() -> None:
+    method, stream = make_par(HEADS), returning()
+    learn(method, stream)
+    for index in range(3):
+        images = stream[index].test.images
+        torch.testing.assert_close(method.logits(images, index), slowly(method, images, index), rtol=1e-3, atol=1e-3)
+
+
+def test_mirrored_images_are_learned_too_where_the_task_may_be_flipped() -> None:
+    """Then a head is fitted to twice as many images, and a task of mirrored images is answered about as well."""
+    plain, flipped = make_par(HEADS), make_par(HEADS)
+    learn(plain, [noisy(0, 1, train=30)])
+    learn(flipped, [noisy(0, 1, train=30, flip=True)])
+    mirrored = noisy(0, 1, train=30)
+    images, labels = mirrored.test.images.flip(3), mirrored.test.labels
+    right = [(method.logits(images, 0).argmax(1) == labels).float().mean().item() for method in (plain, flipped)]
+    assert right[1] > right[0] + 0.1
+
+
+@pytest.mark.parametrize("which", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mixture_has_the_least_cross_entropy(which: tuple[bool, bool], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (40,), generator=generator)
+    parts = [
+        (torch.randn(40, 3, generator=generator, dtype=torch.float64) + sharp * functional.one_hot(labels, 3)).log_softmax(1)
+        for sharp in (1.0, 1.2, 0.8)
+    ]
+    own, related, adapted = parts[0], parts[1] if which[0] else None, parts[2] if which[1] else None
+    best, least = None, float("inf")
+    for a in SHARES if which[0] else (0.0,):
+        for b in SHARES if which[1] else (0.0,):
+            if a + b <= 1:
+                mixed = (1 - a - b) * own + a * parts[1] + b * parts[2]
+                loss = functional.cross_entropy(mixed, labels).item()
+                if loss < least:
+                    best, least = Mixture(1 - a - b, a, b), loss
+    found = choose_mixture(own, related, adapted, labels)
+    assert found == best
+    mixed = found.mixed([own if found.own else None, related if found.related else None, adapted if found.adapted else None])
+    assert functional.cross_entropy(mixed, labels).item() == pytest.approx(least)
+
+
+def test_the_own_classifier_wins_ties() -> None:
+    same = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(1)
+    assert choose_mixture(same, same, same, torch.arange(9) % 3) == Mixture(1.0, 0.0, 0.0)
+
+
+def test_adapters_need_a_network_with_stages() -> None:
+    with pytest.raises(LifelongError, match=r"^--expert adapter needs the extractor 'resnet18', not 'pixels'; use --expert head$"):
+        learn(make_par(replace(ADAPTERS, extractor="pixels")), [made_task()])
+
+
+def hard() -> list[Task]:
+    """Tasks of noise, on which a head is not right everywhere."""
+    return [noisy(0, 1, train=4, valid=4), noisy(5, 2, train=4, valid=4)]
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *, right: bool) -> None:
+    """Let the training of adapters end in answers that are right, or wrong, on all validation images."""
+    train = PretrainedPAR._train_adapters
+
+    def trained(self: PretrainedPAR, train_part: Any, valid: Any, task: Task, context: Any, record: LearnRecord) -> Any:
+        network, _ = train(self, train_part, valid, task, context, record)
+        labels = task.valid.labels if right else (task.valid.labels + 1) % 4
+        return network, (5.0 * functional.one_hot(labels, 4).double()).log_softmax(1)
+
+    monkeypatch.setattr(PretrainedPAR, "_train_adapters", trained)
+
+
+def trainings(method: PretrainedPAR, tasks: Sequence[Task]) -> list[LearnRecord]:
+    return [method.learn(task, context(index)) for index, task in enumerate(tasks)]
+
+
+def test_adapters_that_are_better_are_kept_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, right=True)
+    method, (task, other) = make_par(ADAPTERS), hard()
+    (record,) = trainings(method, [task])
+    assert record.decision == "adapter"
+    assert not record.frozen
+    assert record.epochs == 2
+    assert "< 100%; 100% with adapters: kept" in record.reason
+    assert method.learned[0].mixture.adapted > 0
+    before = method.logits(task.test.images, 0)
+    network = {name: tensor.clone() for name, tensor in method.frozen.module.state_dict().items()}
+    method.learn(other, context(1))
+    assert torch.equal(method.logits(task.test.images, 0), before)
+    assert all(torch.equal(tensor, network[name]) for name, tensor in method.frozen.module.state_dict().items())
+
+
+def test_adapters_that_are_not_better_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, right=False)
+    method, plain, (task, _) = make_par(ADAPTERS), make_par(replace(ADAPTERS, expert="head")), hard()
+    (record,) = trainings(method, [task])
+    trainings(plain, [task])
+    assert record.decision == "head"
+    assert record.reason.endswith("with adapters: dropped")
+    assert method.learned[0].adapted is None
+    assert method.num_parameters() == plain.num_parameters()
+    assert torch.equal(method.logits(task.test.images, 0), plain.logits(task.test.images, 0))
+
+
+def test_no_adapters_where_the_head_is_enough_or_nothing_judges_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PretrainedPAR, "_train_adapters", lambda *given: pytest.fail("adapters were trained"))
+    task = noisy(0, 1, train=4, valid=4)
+    learn(make_par(replace(ADAPTERS, enough_accuracy=0.0)), [task])
+    learn(make_par(replace(ADAPTERS, feature_split="train")), [noisy(0, 1, train=4, valid=0)])
+
+
+def test_heads_and_adapters_go_through_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a task whose classifier reads the answers of one with adapters."""
+    judged(monkeypatch, right=True)
+    method, again = (make_par(replace(ADAPTERS, alpha=10.0)) for _ in range(2))
+    trainings(method, [noisy(0, 1, train=20, valid=4)])
+    monkeypatch.setattr(par_pretrained, "choose_mixture", lambda own, related, adapted, labels: Mixture(0.5, 0.5, 0.0))
+    (record,) = (method.learn(noisy(0, 3, train=2, valid=4), context(1)),)
+    assert record.decision == "reuse-expert"
+    save_tree(tmp_path / "state", method.state_dict())
+    again.load_state_dict(load_tree(tmp_path / "state"))
+    images = made_task().test.images
+    for index in range(2):
+        assert torch.equal(again.logits(images, index), method.logits(images, index))
+    assert again.num_parameters() == method.num_parameters()
+    assert again.extractor() is None
+    assert {id(module) for module in method.modules(0)} < {id(module) for module in method.modules(1)}
