@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from lifelong.data.augment import between
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError
 from lifelong.networks.frozen import freeze
@@ -65,7 +66,5 @@ def renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Floa
     """Turn images with some normalization into images with ImageNet's."""
     if given == IMAGENET:
         return inputs
-    triples = list(zip(given.mean, given.std, IMAGENET.mean, IMAGENET.std, strict=True))
-    scale = inputs.new_tensor([std / wanted for _, std, _, wanted in triples]).view(3, 1, 1)
-    shift = inputs.new_tensor([(mean - center) / wanted for mean, _, center, wanted in triples]).view(3, 1, 1)
+    scale, shift = (inputs.new_tensor(values).view(3, 1, 1) for values in between(given, IMAGENET))
     return inputs * scale + shift
