@@ -1,6 +1,8 @@
-"""Differences between devices that computations must respect: Apple's GPUs (mps) have no float64."""
+"""Differences between devices that computations must respect: Apple's GPUs (mps) have no float64; and the processor's name."""
 
+import platform
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float64, Shaped
@@ -30,3 +32,15 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Return whether all numbers in tensors of one device are finite; integers always are. The host waits for the device once."""
     found = [tensor.detach().isfinite().all() for tensor in tensors if tensor.is_floating_point()]
     return not found or bool(torch.stack(found).all())
+
+
+def processor_name() -> str:
+    """Return the processor's model, such as "AMD EPYC"."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
+        ]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

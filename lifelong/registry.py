@@ -102,21 +102,25 @@ class Registry(Generic[Item], Mapping[str, Item]):
         return self._entries[name]
 
     def built_in(self, name: str) -> bool:
-        """Return whether a name belongs to this library."""
-        return isinstance(self.entry(name).item, str)
+        """Return whether a name belongs to this library, and not to a family or a plugin."""
+        return self._of_family(name) is None and isinstance(self.entry(name).item, str)
+
+    def _of_family(self, name: str) -> tuple[str, str] | None:
+        """Split "timm:resnet18" into the function of its family and the name there; None for other names."""
+        prefix, _, member = name.partition(":")
+        return (self.families[prefix], member) if member and prefix in self.families else None
 
     def __getitem__(self, name: str) -> Item:
-        prefix, _, member = name.partition(":")
-        if member and prefix in self.families:
-            return _imported(self.families[prefix])(member)
+        found = self._of_family(name)
+        if found is not None:
+            return _imported(found[0])(found[1])
         item = self.entry(name).item
         return _imported(item) if isinstance(item, str) else item
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
-        prefix, _, member = name.partition(":")
-        return name in self._entries or (bool(member) and prefix in self.families) or name in list(self)
+        return name in self._entries or self._of_family(name) is not None or name in list(self)
 
     def __iter__(self) -> Iterator[str]:
         load_installed()

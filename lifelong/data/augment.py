@@ -96,6 +96,13 @@ def normalize(images: UInt8[Tensor, "b 3 h w"], normalization: Normalization) ->
     return torch.addcmul(shift, images.to(scale.dtype, memory_format=order_of_images(images.device)), scale)
 
 
+def between(given: Normalization, wanted: Normalization) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return scale and shift of each channel that turn one normalization into another: x * scale + shift."""
+    pairs = list(zip(given.mean, given.std, wanted.mean, wanted.std, strict=True))
+    scale = tuple(std / other for _, std, _, other in pairs)
+    return scale, tuple((mean - center) / other for mean, _, center, other in pairs)
+
+
 def order_of_images(device: torch.device) -> torch.memory_format:
     """Return the memory format of prepared images: channels last on a CPU, elsewhere unchanged."""
     return torch.channels_last if device.type == "cpu" else torch.preserve_format

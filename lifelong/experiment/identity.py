@@ -17,7 +17,7 @@ STATE_VERSION = 2
 READS = {2: "0.1"}
 """The forms that this version reads, each with the first version of the library that wrote it."""
 
-OF_IMAGES = ("stream images", "extractor weights")
+OF_IMAGES = ("stream images", "extractor weights", "extractor digest")
 """The keys of an identity that are checksums of what a run was given."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lifelong import __version__
+from lifelong.devices import processor_name
 from lifelong.errors import LifelongError
 from lifelong.settings.device import ACCELERATORS, Device, parse_device
 
@@ -75,18 +76,6 @@ def threads_of_environment() -> int | None:
     """How many threads the variable OMP_NUM_THREADS allows; None where it does not say, or nothing that is a number above 0."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if re.fullmatch(r"0*[1-9][0-9]{0,3}", first) else None
-
-
-def processor_name() -> str:
-    """Return the processor's model, such as "AMD EPYC"."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
 
 
 def arithmetic(device: torch.device, threads: int) -> dict[str, str]:

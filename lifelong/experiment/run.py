@@ -37,6 +37,9 @@ from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
 
+READ_FROM_FILE = ("resnet18", "squeezenet")
+"""The extractors that a run knows by the file of their weights; others by the weights themselves."""
+
 
 def run(config: RunConfig, out: Path, environment: Environment, progress: Observer | None = None) -> RunRecord:
     """Learn a stream from where `out` stands to its end.
@@ -172,7 +175,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
 def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
     """Return what must be equal for a run to be continued."""
     identity = {"version": STATE_VERSION, RECORDED: __version__} | flat(config) | {"stream images": stream.fingerprint()}
-    if getattr(config.settings, "extractor", None) == "resnet18" and environment.weights is not None:
+    if getattr(config.settings, "extractor", None) in READ_FROM_FILE and environment.weights is not None:
         identity["extractor weights"] = digest_file(environment.weights)
     return identity
 

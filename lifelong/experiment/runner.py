@@ -13,6 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from lifelong import __version__
+from lifelong.data.feature_cache import keeping
 from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
@@ -190,10 +191,12 @@ class Runner:
         description = self.descriptions[index]
         self.progress.task_started(index, description.name)
         self.curves.task(index)
-        entry = self._learn(index, description)
-        started = time.perf_counter()
-        self.progress.phase("evaluate")
-        self._judge(entry)
+        # The splits of a task are looked at again and again: by other methods, seeds and settings, and after each later task.
+        with keeping():
+            entry = self._learn(index, description)
+            started = time.perf_counter()
+            self.progress.phase("evaluate")
+            self._judge(entry)
         phases = {**(entry.seconds_by_phase or {}), "evaluate": time.perf_counter() - started}
         entry.seconds_by_phase, entry.seconds = phases, sum(seconds or 0.0 for seconds in phases.values())
         self.entries.append(entry)

@@ -29,6 +29,7 @@ class Identity(Kept):
     library: str | None = None
     stream_images: Annotated[str | None, Field(alias="stream images")] = None
     extractor_weights: Annotated[str | None, Field(alias="extractor weights")] = None
+    extractor_digest: Annotated[str | None, Field(alias="extractor digest")] = None
 
     @model_validator(mode="after")
     def _knows_its_images(self) -> "Identity":

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from lifelong.data.augment import between
+from lifelong.data.feature_cache import kept
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError
 from lifelong.networks.frozen import freeze
@@ -15,6 +17,19 @@ from lifelong.settings.pretrained import FeatureSize
 from lifelong.storage import Tree
 
 Stages = Callable[[nn.Module], Sequence[str]]
+
+
+class KeptExtractor(NetworkExtractor):
+    """The features of a frozen network with its size and stages; runs keep them on the disk (`lifelong.data.feature_cache`)."""
+
+    @torch.no_grad()
+    def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
+        """See `Extractor.features`. Pixels, which have no weights, are quicker computed than read."""
+        compute = lambda: super(KeptExtractor, self).features(images, normalization)  # noqa: E731
+        network = self.network
+        if not self.digest or not isinstance(network, FrozenFeatures):
+            return compute()
+        return kept(images, [self.name, self.digest, network.size, *network.stages], self.device, compute)
 
 
 class FrozenNetwork:
@@ -41,7 +56,7 @@ class FrozenNetwork:
         except ValueError as error:
             raise LifelongError(f"feature_stages: the extractor '{opened.name}' has {error}") from error
         freeze(self.module)
-        self.extractor = NetworkExtractor(opened.name, self.module, opened.digest, feature_input="resized", device=device)
+        self.extractor = KeptExtractor(opened.name, self.module, opened.digest, feature_input="resized", device=device)
 
     def features(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Compute features of images, with ImageNet's normalization whatever their task's is."""
@@ -65,7 +80,5 @@ def renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Floa
     """Turn images with some normalization into images with ImageNet's."""
     if given == IMAGENET:
         return inputs
-    triples = list(zip(given.mean, given.std, IMAGENET.mean, IMAGENET.std, strict=True))
-    scale = inputs.new_tensor([std / wanted for _, std, _, wanted in triples]).view(3, 1, 1)
-    shift = inputs.new_tensor([(mean - center) / wanted for mean, _, center, wanted in triples]).view(3, 1, 1)
+    scale, shift = (inputs.new_tensor(values).view(3, 1, 1) for values in between(given, IMAGENET))
     return inputs * scale + shift

@@ -58,6 +58,11 @@ class FrozenFeatures(nn.Module):
         self.size = size
         self.stages = tuple(stages)
 
+    @property
+    def computes_on(self) -> int | None:
+        """Side in pixels of the images that the network itself computes on; None: of those that are given."""
+        return getattr(self.network, "size", None) or self.size
+
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Compute the features of normalized images."""
         images = self.resized(images)

@@ -1,8 +1,9 @@
 """Frozen feature extractors, on whose features distances between tasks are measured. They are never trained and never predict.
 
 `resnet18` is the paper's: a ResNet-18 trained on ImageNet, pooled to 512 features (256 if its weights end at layer3). `pixels` needs no
-weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable. Add
-others with `register_extractor`.
+weights: the normalized pixels themselves; images larger than 32 x 32 are averaged down to that, so that distances stay affordable.
+`squeezenet` is a small network whose weights come from a file. Networks of a file or of other libraries are named by a prefix, such as
+`timm:NAME` (`lifelong.relatedness.families`); add others with `register_extractor`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from lifelong.data.augment import normalize, order_of_images
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError, require
 from lifelong.networks.pretrained import FrozenFeatures, Pixels
-from lifelong.relatedness.weights import digest, load_resnet18, saved_resnet18
+from lifelong.relatedness.weights import RESNET18, SQUEEZENET, digest, load_as, load_resnet18, read, saved_network
 from lifelong.settings.arguments import checked
 from lifelong.settings.sockets import EXTRACTORS
 
@@ -80,7 +81,7 @@ def open_extractor(
 
     Args:
         name: of a registered extractor.
-        weights: safetensors file for "resnet18"; others ignore it.
+        weights: safetensors file with the network's weights; "pixels" and "file:..." ignore it.
         download: fetch the weights from the hub if no file is given.
         feature_input: "task": images at their size with their task's normalization; "imagenet": resized to 224 x 224, with ImageNet's.
         device: device to compute on.
@@ -96,8 +97,22 @@ def open_resnet18(
     *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None
 ) -> Extractor:
     """Open the ResNet-18 with ImageNet weights; see `open_extractor`."""
-    network, checksum = load_resnet18(weights, download=download) if saved is None else saved_resnet18(saved)
+    network, checksum = load_resnet18(weights, download=download) if saved is None else saved_network(RESNET18, saved)
     return NetworkExtractor("resnet18", network, checksum, feature_input=feature_input, device=device)
+
+
+def open_squeezenet(
+    *, weights: Path | None, download: bool, feature_input: str, device: torch.device | str, saved: Mapping[str, Tensor] | None = None
+) -> Extractor:
+    """Open SqueezeNet 1.1 with the weights of a file; see `open_extractor`. No hub has them as safetensors."""
+    remedy = f"give the weights of {SQUEEZENET.label} as safetensors with --weights"
+    if saved is not None:
+        network, checksum = saved_network(SQUEEZENET, saved)
+    elif weights is None:
+        raise LifelongError(f"the extractor 'squeezenet' needs ImageNet weights, which it cannot download: {remedy} FILE")
+    else:
+        network, checksum = load_as(SQUEEZENET, read(weights, remedy), weights, remedy)
+    return NetworkExtractor("squeezenet", network, checksum, feature_input=feature_input, device=device)
 
 
 def open_pixels(
@@ -197,13 +212,12 @@ class NetworkExtractor:
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self.dim: int | None = getattr(network, "feature_dim", None)
         self.normalization = None if feature_input == "task" else IMAGENET
-        self.size: int | None = getattr(network, "size", None)
+        self.size: int | None = getattr(network, "computes_on", None) or getattr(network, "size", None)
 
     @torch.no_grad()
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`."""
-        height, width = (self.size, self.size) if self.size is not None else images.shape[2:]
-        chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
+        chunks = images.split(max(1, CHUNK_PIXELS // self._pixels(images)))
         how = self.normalization or normalization
         return torch.cat([self.network(normalize(chunk.to(self.device), how)) for chunk in chunks])
 
@@ -214,9 +228,13 @@ class NetworkExtractor:
             # It replaces every other.
             return [self.features(images, self.normalization)] * len(normalizations)
         pixels = SMALL_CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS
-        chunks = images.split(max(1, pixels // (images.shape[2] * images.shape[3] * len(normalizations))))
+        chunks = images.split(max(1, pixels // (self._pixels(images) * len(normalizations))))
         found = [self._forward_each(chunk.to(self.device), normalizations) for chunk in chunks]
         return list(torch.cat(found, dim=1))
+
+    def _pixels(self, images: UInt8[Tensor, "n 3 h w"]) -> int:
+        """Return of how many pixels the network computes on one image."""
+        return self.size**2 if self.size is not None else images.shape[2] * images.shape[3]
 
     def _forward_each(self, images: UInt8[Tensor, "b 3 h w"], normalizations: Sequence[Normalization]) -> Float[Tensor, "t b d"]:
         prepared = torch.cat([normalize(images, normalization) for normalization in normalizations])  # (t * b, 3, h, w)

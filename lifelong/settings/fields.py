@@ -115,7 +115,8 @@ def check(hint: Any, value: Any) -> Any:
 
     Args:
         hint: the type; may be `Annotated` with bounds.
-        value: the value to check. Integers count as numbers, lists as tuples, and NumPy values as Python values.
+        value: the value to check. Integers count as numbers, and as the choice that is written so; lists count as tuples, and NumPy values
+            as Python values.
 
     Returns:
         The value, converted to the type.
@@ -131,6 +132,8 @@ def check(hint: Any, value: Any) -> Any:
         if value in registry:
             return value
         raise ValueError("expected " + expected(hint) + _suggestion(value, registry))
+    if get_origin(hint) is Literal and type(value) is int and str(value) in get_args(hint):
+        return str(value)
     if isinstance(value, str) and not value.isascii() and _torn(value):
         raise ValueError("expected valid UTF-8; rename the file")
     if isinstance(value, int) and value not in INTEGERS:

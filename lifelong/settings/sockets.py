@@ -73,5 +73,12 @@ EXTRACTORS: Registry[Any] = Registry(
     Entry("auto", "lifelong.relatedness.extractor:open_resnet18", "pixels for the stream 'digits', else resnet18", ""),
     Entry("resnet18", "lifelong.relatedness.extractor:open_resnet18", "a ResNet-18 trained on ImageNet", "Wang et al., CVPR 2023"),
     Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels, without weights", ""),
+    Entry("squeezenet", "lifelong.relatedness.extractor:open_squeezenet", "a SqueezeNet 1.1 trained on ImageNet", "Iandola et al., 2016"),
+    families={
+        "file": "lifelong.relatedness.families:of_file",
+        "timm": "lifelong.relatedness.families:of_timm",
+        "torchvision": "lifelong.relatedness.families:of_torchvision",
+        "hf": "lifelong.relatedness.families:of_hf",
+    },
 )
 """Frozen features on which distances are measured; see `lifelong.relatedness.extractor`."""

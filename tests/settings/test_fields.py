@@ -13,6 +13,7 @@ WHOLE = Annotated[int, Ge(1), Le(20)]
 SHARE = Annotated[float, Ge(0), Lt(1)]
 LIST = tuple[Annotated[float, Ge(0)], ...]
 CHOICE = Literal["pair", "class"]
+SIZE = Literal["task", "1", "64"]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,9 @@ CHOICE = Literal["pair", "class"]
         (LIST, [0.1, 1], (0.1, 1.0)),
         (LIST, (0.1,), (0.1,)),
         (CHOICE, "class", "class"),
+        (SIZE, 64, "64"),
+        (SIZE, "64", "64"),
+        (SIZE, "task", "task"),
         (bool, False, False),
         (str, "x", "x"),
     ],
@@ -40,6 +44,10 @@ def test_accepted_values_come_back_in_their_type(hint, value, kept):
     ("hint", "value"),
     [
         (WHOLE, 0),
+        (SIZE, 65),
+        (SIZE, 64.0),
+        (SIZE, True),
+        (SIZE, "064"),
         (WHOLE, 21),
         (WHOLE, "10"),
         (WHOLE, "ten"),
