@@ -99,6 +99,8 @@ def _thresholds(records: list[dict[str, Any]]) -> list[tuple[float, float]]:
     last = DEFAULT_THRESHOLDS
     for record in reversed(records):
         known = (finite(record.get("alpha")), finite(record.get("beta")))
+        # Where there are no cells to reuse, there is no beta: nothing lies between the two.
+        known = (known[0], known[0] if known[1] is None else known[1])
         alpha, beta = (value if own is None else own for own, value in zip(known, last, strict=True))
         last = (alpha, max(alpha, beta))
         found.append(last)
@@ -220,14 +222,15 @@ def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float,
 
     alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS
     alphas, betas = (threshold_words(each) for each in zip(*(thresholds or [DEFAULT_THRESHOLDS]), strict=True))
+    without_cells = all(alpha == beta for alpha, beta in thresholds or [DEFAULT_THRESHOLDS])
+    far = "> α: far, an expert of its own" if without_cells else "> β: far, a cell is searched"
     bands = [
         Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
         Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
-        Patch(
-            facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta),
-            label="> β: far, a cell is searched (darker: farther)",
-        ),
+        Patch(facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta), label=f"{far} (darker: farther)"),
     ]
+    if without_cells:
+        del bands[1]
     height = drawing.get_size_inches()[1]
     box = frame.get_position()
     drawing.legend(

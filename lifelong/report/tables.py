@@ -146,10 +146,9 @@ def decision_table(result: dict[str, Any]) -> Table:
 
 def _thresholds(tasks: list[dict[str, Any]]) -> str:
     """Describe the thresholds, if any task has some."""
-    held = [task for task in tasks if task.get("alpha") is not None and task.get("beta") is not None]
-    if not held:
-        return ""
-    return f" (α {threshold_words(task['alpha'] for task in held)}, β {threshold_words(task['beta'] for task in held)})"
+    held = {name: [task[key] for task in tasks if task.get(key) is not None] for name, key in (("α", "alpha"), ("β", "beta"))}
+    words = ", ".join(f"{name} {threshold_words(values)}" for name, values in held.items() if values)
+    return f" ({words})" if words else ""
 
 
 def _nearest_tasks(row: list[Any]) -> str:

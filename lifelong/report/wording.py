@@ -117,7 +117,7 @@ def against_thresholds(task: dict[str, Any], *, values: bool = True) -> str:
         return f"{distance(value)} ≤ α" + (f" {alpha:g}" if values else "")
     if beta is not None:
         return f"{distance(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
-    return distance(value)
+    return distance(value) + ("" if alpha is None else " > α" + (f" {alpha:g}" if values else ""))
 
 
 def threshold_words(values: Iterable[float]) -> str:
@@ -179,7 +179,9 @@ def _decided(tasks: list[dict[str, Any]]) -> str:
     if undecided:
         parts[0] += f" ({undecided} of {edges} edges undecided)"
     kinds = [(number[action], words) for action, words in (("head", "on frozen features"), ("adapter", "with adapters"))]
-    parts += [f"{count} {words}" if parts or index else f"{counted(count, 'head')} {words}" for index, (count, words) in enumerate(kinds) if count]
+    parts += [
+        f"{count} {words}" if parts or index else f"{counted(count, 'head')} {words}" for index, (count, words) in enumerate(kinds) if count
+    ]
     if shared := number["reuse-expert"]:
         parts.append(f"{counted(shared, 'task')} {'shares' if shared == 1 else 'share'} an earlier expert")
     return ", ".join(parts)
