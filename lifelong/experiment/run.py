@@ -158,7 +158,8 @@ def resolve_extractor(settings: Any, stream: str) -> tuple[Any, list[str]]:
     if getattr(settings, "extractor", None) != "auto":
         return settings, []
     name = "pixels" if stream.partition("?")[0] == "digits" else "resnet18"
-    notes = ["relatedness by raw pixels: the default of the stream 'digits', which needs no weights"] if name == "pixels" else []
+    what = "relatedness by" if hasattr(settings, "measure") or hasattr(settings, "feature_input") else "features are"
+    notes = [f"{what} raw pixels: the default of the stream 'digits', which needs no weights"] if name == "pixels" else []
     return replace(settings, extractor=name), notes
 
 

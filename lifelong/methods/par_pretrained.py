@@ -152,7 +152,7 @@ class PretrainedPAR(Method[PARSettings]):
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure the task, decide, and give it a head, related heads to read, or adapters."""
-        before, record = self.num_parameters(), LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta, frozen=True)
+        before, record = self.num_parameters(), LearnRecord(alpha=self.settings.alpha, frozen=True)
         with context.timed("features", record):
             self._open(context)
             train = _Part(self.frozen, task.train, len(task.classes), flip=task.augmentation.flip)

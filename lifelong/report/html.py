@@ -170,11 +170,13 @@ def _answers(task: TaskRecord) -> Grid | None:
 def _scale(task: TaskRecord) -> dict[str, Any] | None:
     """Return the positions of groups and thresholds between 0 and 1, in percent."""
     alpha, beta = finite(task.alpha), finite(task.beta)
-    if nearest(task) is None or alpha is None or beta is None:
+    if nearest(task) is None or alpha is None:
         return None
-    edges = [0.0, _percent(alpha), max(_percent(alpha), _percent(beta)), 100.0]
+    # Without cells there is no beta.
+    further = [] if beta is None else [(max(_percent(alpha), _percent(beta)), f"β {beta:g}")]
+    marks: list[tuple[float, str]] = [(0.0, "0"), (_percent(alpha), f"α {alpha:g}"), *further, (100.0, "1")]
+    edges = [place for place, _ in marks]
     colours = ("expert", "cell", "search")
-    marks: list[tuple[float, str]] = [(0.0, "0"), (edges[1], f"α {alpha:g}"), (edges[2], f"β {beta:g}"), (100.0, "1")]
     # Marks that would run into one another: the first one stays.
     apart = [mark for index, mark in enumerate(marks) if all(abs(mark[0] - other[0]) > 9 for other in marks[:index])]
     return {

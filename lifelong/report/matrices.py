@@ -110,8 +110,9 @@ def _thresholds(records: list[Decided], last: tuple[float, float]) -> list[tuple
 
 
 def _threshold_pair(alpha: float | None, beta: float | None, usual: tuple[float, float]) -> tuple[float, float]:
-    """Return the thresholds, the usual ones where there is none."""
-    low, high = (value if own is None else own for own, value in zip((finite(alpha), finite(beta)), usual, strict=True))
+    """Return the thresholds, the usual ones where there is none; without cells to reuse there is no beta, and nothing lies between."""
+    known = (finite(alpha), finite(alpha) if finite(beta) is None else finite(beta))
+    low, high = (value if own is None else own for own, value in zip(known, usual, strict=True))
     return low, max(low, high)
 
 
@@ -230,14 +231,15 @@ def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float,
 
     alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS
     alphas, betas = (threshold_words(each) for each in zip(*(thresholds or [DEFAULT_THRESHOLDS]), strict=True))
+    without_cells = all(alpha == beta for alpha, beta in thresholds or [DEFAULT_THRESHOLDS])
+    far = "> α: far, an expert of its own" if without_cells else "> β: far, a cell is searched"
     bands = [
         Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
         Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
-        Patch(
-            facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta),
-            label="> β: far, a cell is searched (darker: farther)",
-        ),
+        Patch(facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta), label=f"{far} (darker: farther)"),
     ]
+    if without_cells:
+        del bands[1]
     height = drawing.get_size_inches()[1]
     box = frame.get_position()
     drawing.legend(

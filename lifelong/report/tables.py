@@ -153,10 +153,10 @@ def decision_table(result: DistancesRecord) -> Table:
 
 def _thresholds(tasks: list[TaskRecord]) -> str:
     """Describe the thresholds, if any task has some."""
-    held = [(task.alpha, task.beta) for task in tasks if task.alpha is not None and task.beta is not None]
-    if not held:
-        return ""
-    return f" (α {threshold_words(alpha for alpha, _ in held)}, β {threshold_words(beta for _, beta in held)})"
+    values = {"α": [task.alpha for task in tasks], "β": [task.beta for task in tasks]}
+    held = {name: [value for value in found if value is not None] for name, found in values.items()}
+    words = ", ".join(f"{name} {threshold_words(found)}" for name, found in held.items() if found)
+    return f" ({words})" if words else ""
 
 
 def _nearest_tasks(row: list[Any]) -> str:

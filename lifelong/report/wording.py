@@ -119,7 +119,7 @@ def against_thresholds(task: Decided, *, values: bool = True) -> str:
         return f"{three_digits(value)} ≤ α" + (f" {alpha:g}" if values else "")
     if beta is not None:
         return f"{three_digits(value)} {'≤' if value <= beta else '>'} β" + (f" {beta:g}" if values else "")
-    return three_digits(value)
+    return three_digits(value) + ("" if alpha is None else " > α" + (f" {alpha:g}" if values else ""))
 
 
 def threshold_words(values: Iterable[float]) -> str:
