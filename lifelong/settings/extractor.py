@@ -13,8 +13,8 @@ class ExtractorSettings:
 
     extractor: Annotated[str, EXTRACTORS] = setting(
         "auto",
-        "frozen feature extractor: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
-        "auto: pixels for the stream 'digits', else resnet18",
+        "frozen feature extractor: ImageNet ResNet-18 or SqueezeNet (need --weights; --download for the ResNet-18), raw pixels, a file "
+        "of weights, or a network of timm, torchvision or the Hugging Face hub; auto: pixels for the stream 'digits', else resnet18",
         tunable=False,
     )
     feature_input: Literal["task", "imagenet"] = setting(

@@ -17,7 +17,8 @@ class PretrainedSettings:
 
     extractor: Annotated[str, EXTRACTORS] = setting(
         "auto",
-        "pretrained network whose frozen features are classified: ImageNet ResNet-18 (needs --weights or --download) or raw pixels; "
+        "pretrained network whose frozen features are classified: ImageNet ResNet-18 or SqueezeNet (need --weights; --download for the "
+        "ResNet-18), raw pixels, a file of weights, or a network of timm, torchvision or the Hugging Face hub; "
         "auto: pixels for the stream 'digits', else resnet18",
         tunable=False,
     )
