@@ -136,6 +136,8 @@ class Summary(Kept):
     forgetting: Number = None
     weighted_accuracy: Number = None
     parameters: Count | None = None
+    parameters_frozen: Count | None = None
+    bytes: Count | None = None
     memory: dict[str, Count] | None = None
     seconds: Number = None
     seconds_by_phase: dict[str, Number] | None = None

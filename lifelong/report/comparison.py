@@ -11,12 +11,12 @@ from lifelong.report import figures
 from lifelong.report.charts import per_task
 from lifelong.report.exports import comma_separated, escape_markdown, latex, markdown
 from lifelong.report.page import Grid, Picture, in_words, write_page
-from lifelong.report.runs import Runs, by_stream
+from lifelong.report.runs import Runs, by_stream, on_pretrained
 from lifelong.report.tradeoff import tradeoff
 from lifelong.report.wording import ABSENT, accuracy, clean, duration, finite, parameters, peak_memory, size, spread
 from lifelong.storage import write_text
 
-EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes")
+EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes", "trained", "bytes")
 """The quantities of comparison.csv, each with its mean and its standard deviation."""
 
 
@@ -124,7 +124,8 @@ def _as_csv(streams: dict[str, list[Runs]]) -> str:
 
 def _means_and_sds(one: Runs) -> list[float | None]:
     minutes = [None if (seconds := finite(value)) is None else seconds / 60 for value in one.values("seconds")]
-    columns = {**{name: one.values(name) for name in ("ap", "af", "parameters")}, "minutes": minutes, "memory_bytes": one.memory()}
+    columns = {name: one.values(name) for name in ("ap", "af", "parameters", "bytes")}
+    columns |= {"minutes": minutes, "memory_bytes": one.memory(), "trained": one.trained()}
     numbers: list[float | None] = []
     for name in EXPORTED:
         known = [number for value in columns[name] if (number := finite(value)) is not None]
@@ -133,6 +134,7 @@ def _means_and_sds(one: Runs) -> list[float | None]:
 
 
 def _compared(runs: list[Runs]) -> Grid:
+    pretrained = on_pretrained(runs)
     rows = [
         [
             one.label,
@@ -142,12 +144,14 @@ def _compared(runs: list[Runs]) -> Grid:
             spread(one.values("parameters"), parameters),
             spread(one.values("seconds"), duration),
             spread(one.memory(), size),
+            *([spread(one.trained(), parameters), spread(one.values("bytes"), size)] if pretrained else []),
         ]
         for one in runs
     ]
     least = {4: "parameters", 5: "seconds"}
     best = {(row, column) for column, key in {2: "ap", 3: "af", **least}.items() for row in _best(runs, key, most=column not in least)}
-    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows, best=frozenset(best))
+    more = ["trained", "bytes"] if pretrained else []
+    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory", *more], rows, best=frozenset(best))
 
 
 def _mean(one: Runs, key: str) -> float | None:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.report.page import Grid
-from lifelong.report.runs import group
+from lifelong.report.runs import group, on_pretrained
 from lifelong.report.tuning import chosen_rows
 from lifelong.report.wording import (
     ABSENT,
@@ -59,13 +59,17 @@ def result_table(summary: dict[str, Any]) -> Table:
 
 
 def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = None) -> Table:
-    """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time."""
+    """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time.
+
+    Beside a pretrained network also the parameters without it, and the bytes of everything.
+    """
     runs = group(summaries)
     table = _table(title)
     table.add_column("method", overflow="fold")
     if any(len(one.summaries) > 1 for one in runs):
         table.add_column("seeds", justify="right")
-    for heading in ("AP", "AF", "parameters", "memory", "time"):
+    pretrained = on_pretrained(runs)
+    for heading in ("AP", "AF", "parameters", *(("trained",) if pretrained else ()), "memory", *(("bytes",) if pretrained else ()), "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in runs:
         name = one.label if one.complete else f"{one.label}, unfinished"
@@ -76,7 +80,9 @@ def comparison_table(summaries: list[dict[str, Any]], *, title: str | None = Non
             spread(one.values("ap"), accuracy),
             spread(one.values("af"), accuracy),
             spread(one.values("parameters"), parameters),
+            *([spread(one.trained(), parameters)] if pretrained else []),
             spread(one.memory(), size),
+            *([spread(one.values("bytes"), size)] if pretrained else []),
             spread(one.values("seconds"), duration),
         )
     return table
