@@ -79,7 +79,12 @@ def tuning_cost(entries: Sequence[TaskRecord]) -> TuningCost | None:
 # `Any`: as of `derived`.
 def of_method(method: Method) -> dict[str, Any]:
     """Return the numbers that follow from the method as it was saved."""
-    return {"parameters": method.num_parameters(), "memory": method.memory()}
+    return {
+        "parameters": method.num_parameters(),
+        "parameters_frozen": method.frozen_parameters(),
+        "memory": method.memory(),
+        "bytes": method.bytes_in_all(),
+    }
 
 
 def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None) -> RunRecord | None:

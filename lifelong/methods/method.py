@@ -298,6 +298,16 @@ class Method(ABC, Generic[SettingsT]):
         """Count the paper's M: distinct parameters needed to answer for all tasks seen, without buffers."""
         return count_parameters(module for task in range(len(self.tasks)) for module in self.modules(task))
 
+    def frozen_parameters(self) -> int:
+        """Count the parameters in M that a pretrained network brought along and no task trains; 0 unless a method overrides it."""
+        return 0
+
+    def bytes_in_all(self) -> int:
+        """Count the bytes of the parameters in M, the frozen network among them, and of all that is kept besides."""
+        modules = (module for task in range(len(self.tasks)) for module in self.modules(task))
+        distinct = {id(p): p.nbytes for module in modules for p in module.parameters()}
+        return sum(distinct.values()) + sum(self.memory().values())
+
     def _remember(self, task: Task) -> None:
         """Record the task as learned."""
         self.tasks.append(LearnedTask(task.name, len(task.classes), task.normalization))

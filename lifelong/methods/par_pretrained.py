@@ -22,7 +22,7 @@ from lifelong.devices import exact
 from lifelong.errors import LifelongError
 from lifelong.methods.frozen_network import FrozenNetwork, renormalized
 from lifelong.methods.linear_probe import as_module
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.methods.method import Context, LearnRecord, Method, Recognized, count_parameters
 from lifelong.methods.mixed_head import PENALTIES, Mixture, OwnHead, choose_mixture, fit_own
 from lifelong.methods.par import PAR
 from lifelong.networks.adapters import AdaptedStage
@@ -266,6 +266,10 @@ class PretrainedPAR(Method[PARSettings]):
         if self._random is None:
             self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed).to(self.frozen.extractor.device)
         return self._random
+
+    def frozen_parameters(self) -> int:
+        """Count the parameters of the frozen network."""
+        return 0 if self._frozen is None else count_parameters([self._frozen.module])
 
     def memory(self) -> dict[str, int]:
         """Count the bytes of prototypes and spreads, and of the seed of the projection."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import IMAGENET, Split, Task
 from lifelong.methods.frozen_network import FrozenNetwork
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.methods.method import Context, LearnRecord, Method, Recognized, count_parameters
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.recognition import Recognition, measure_spread
@@ -111,6 +111,10 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
     def strangeness(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n"] | None:
         """Compute strangeness from the distance to the nearest class mean."""
         return self.recognize(images).strangeness
+
+    def frozen_parameters(self) -> int:
+        """Count the parameters of the frozen network."""
+        return 0 if self._frozen is None else count_parameters([self._frozen.module])
 
     def memory(self) -> dict[str, int]:
         """Count the bytes of class means and spreads."""

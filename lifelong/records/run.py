@@ -65,6 +65,8 @@ class RunRecord(Record):
         tasks: a record for each learned task.
         tuning: what tuning cost; None for a run that is not tuned.
         parameters: of the model, without the extractor.
+        parameters_frozen: those of them that a pretrained network brought along.
+        bytes: of all parameters and of everything kept besides.
         memory: bytes kept besides, by kind.
         extractor, device, precision, machine, threads, torch: what computed it.
         peak_memory_bytes, peak_device_memory_bytes: of the process, and on the device.
@@ -96,6 +98,8 @@ class RunRecord(Record):
     tasks: list[TaskRecord]
     tuning: TuningCost | None = None
     parameters: Count | None = None
+    parameters_frozen: Count | None = None
+    bytes: Count | None = None
     memory: dict[str, Count] | None = None
     extractor: str | None = None
     device: str | None = None

@@ -11,12 +11,12 @@ from lifelong.report import figures
 from lifelong.report.charts import per_task
 from lifelong.report.exports import comma_separated, escape_markdown, latex, markdown
 from lifelong.report.page import Grid, Picture, in_words, write_page
-from lifelong.report.runs import Runs, by_stream
+from lifelong.report.runs import Runs, by_stream, on_pretrained
 from lifelong.report.tradeoff import tradeoff
 from lifelong.report.wording import ABSENT, accuracy, clean, duration, finite, parameters, peak_memory, size, spread
 from lifelong.storage import write_text
 
-EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes")
+EXPORTED = ("ap", "af", "parameters", "minutes", "memory_bytes", "trained", "bytes")
 """The quantities of comparison.csv, each with its mean and its standard deviation."""
 
 
@@ -137,6 +137,8 @@ def _means_and_sds(one: Runs) -> list[float | None]:
         "parameters": one.values(lambda summary: summary.parameters),
         "minutes": minutes,
         "memory_bytes": one.memory(),
+        "trained": one.trained(),
+        "bytes": one.values(lambda summary: summary.bytes),
     }
     numbers: list[float | None] = []
     for name in EXPORTED:
@@ -146,6 +148,7 @@ def _means_and_sds(one: Runs) -> list[float | None]:
 
 
 def _compared(runs: list[Runs]) -> Grid:
+    pretrained = on_pretrained(runs)
     rows = [
         [
             one.label,
@@ -155,6 +158,7 @@ def _compared(runs: list[Runs]) -> Grid:
             spread(one.values(lambda summary: summary.parameters), parameters),
             spread(one.values(lambda summary: summary.seconds), duration),
             spread(one.memory(), size),
+            *([spread(one.trained(), parameters), spread(one.values(lambda summary: summary.bytes), size)] if pretrained else []),
         ]
         for one in runs
     ]
@@ -165,7 +169,8 @@ def _compared(runs: list[Runs]) -> Grid:
         5: lambda summary: summary.seconds,
     }
     best = {(row, column) for column, of in columns.items() for row in _best(runs, of, most=column < 4)}
-    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory"], rows, best=frozenset(best))
+    more = ["trained", "bytes"] if pretrained else []
+    return Grid(["method", "seeds", "AP", "AF", "parameters", "time", "memory", *more], rows, best=frozenset(best))
 
 
 def _mean(one: Runs, of: Callable[[RunRecord], float | None]) -> float | None:

@@ -47,6 +47,17 @@ class Runs:
         """Bytes kept besides parameters, all kinds together, of every run."""
         return [sum((summary.memory or {}).values()) for summary in self.summaries]
 
+    def trained(self) -> list[int | None]:
+        """Parameters of every run without those of a frozen pretrained network; None where a run of an earlier version has no count."""
+        return [
+            None if (frozen := summary.get("parameters_frozen")) is None else summary["parameters"] - frozen for summary in self.summaries
+        ]
+
+
+def on_pretrained(runs: Sequence[Runs]) -> bool:
+    """Tell whether any run answers by a frozen pretrained network, so that it matters what was trained."""
+    return any(summary.get("parameters_frozen") for one in runs for summary in one.summaries)
+
 
 def group(summaries: list[RunRecord]) -> list[Runs]:
     """Group runs by configuration, in order of first appearance; no group has a seed twice.

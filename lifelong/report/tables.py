@@ -10,7 +10,7 @@ from lifelong.records.distances import DistancesRecord
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.report.page import Grid
-from lifelong.report.runs import group
+from lifelong.report.runs import group, on_pretrained
 from lifelong.report.tuning import chosen_rows
 from lifelong.report.wording import (
     ABSENT,
@@ -62,13 +62,17 @@ def result_table(summary: RunRecord) -> Table:
 
 
 def comparison_table(summaries: list[RunRecord], *, title: str | None = None) -> Table:
-    """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time."""
+    """One row for each method (mean ± standard deviation over its seeds): AP, AF, parameters, memory, time.
+
+    Beside a pretrained network also the parameters without it, and the bytes of everything.
+    """
     runs = group(summaries)
     table = _table(title)
     table.add_column("method", overflow="fold")
     if any(len(one.summaries) > 1 for one in runs):
         table.add_column("seeds", justify="right")
-    for heading in ("AP", "AF", "parameters", "memory", "time"):
+    pretrained = on_pretrained(runs)
+    for heading in ("AP", "AF", "parameters", *(("trained",) if pretrained else ()), "memory", *(("bytes",) if pretrained else ()), "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in runs:
         name = one.label if one.complete else f"{one.label}, unfinished"
@@ -79,7 +83,9 @@ def comparison_table(summaries: list[RunRecord], *, title: str | None = None) ->
             spread(one.values(lambda summary: summary.ap), accuracy),
             spread(one.values(lambda summary: summary.af), accuracy),
             spread(one.values(lambda summary: summary.parameters), parameters),
+            *([spread(one.trained(), parameters)] if pretrained else []),
             spread(one.memory(), size),
+            *([spread(one.values(lambda summary: summary.bytes), size)] if pretrained else []),
             spread(one.values(lambda summary: summary.seconds), duration),
         )
     return table
