@@ -18,6 +18,8 @@ from tests.resaved import change_record, under_old_names
 
 STORED = Path(__file__).parent / "stored"
 RUNS = sorted(folder.name for folder in STORED.iterdir())
+LATER = {"linear-probe", "ncm", "ranpac"}
+"""Methods that version 0.1 did not have."""
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def stored(tmp_path):
 
 
 def test_every_method_has_one():
-    assert set(RUNS) >= {name for name, entry in METHODS.items() if entry.target.startswith("lifelong.")}
+    assert set(RUNS) >= {name for name, entry in METHODS.items() if entry.target.startswith("lifelong.")} - LATER
+    assert not LATER & set(RUNS)
 
 
 @pytest.mark.parametrize("name", RUNS)
