@@ -17,6 +17,7 @@ from lifelong.methods import conformance
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.training import TrainingSettings
+from lifelong.words import file_name
 from tests.learned import small_run
 from tests.methods.test_conformance import small_settings
 
@@ -89,8 +90,8 @@ def test_without_the_packages(run, tmp_path, monkeypatch):
 
 
 def test_a_name_never_becomes_a_path():
-    assert exports._plain("../../etc/x y") == "etc-x-y"
-    assert exports._plain("..") == "task"
+    assert file_name("../../etc/x y", "task") == "etc-x-y"
+    assert file_name("..", "task") == "task"
 
 
 def test_the_command(run, tmp_path, capsys):

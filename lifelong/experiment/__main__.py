@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError, of_system
-from lifelong.experiment.job import KEYS, outcome_file, perform_plain
+from lifelong.experiment.job import check_plain, outcome_file, perform_plain
 from lifelong.opening import read_json
 from lifelong.storage import write_text
 from lifelong.training.malloc import keep_freed_memory
@@ -45,8 +45,7 @@ def _read(words: list[str]) -> tuple[Path, dict[str, Any]]:
         raise of_system(error) from error
     except ValueError as error:
         raise LifelongError(f"{file} is not JSON: {error}; write it again with lifelong.RunJob.command") from error
-    if not isinstance(plain, dict) or KEYS.keys() != plain.keys() or not all(isinstance(plain[key], kind) for key, kind in KEYS.items()):
-        raise LifelongError(f"{file} describes no job of this version; write it again with lifelong.RunJob.command")
+    check_plain(plain, str(file))
     return file, plain
 
 

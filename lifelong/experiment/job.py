@@ -121,6 +121,21 @@ class RunJob:
             return RunOutcome(None, str(error))
 
 
+# `object`: what a file or a cluster gives may be anything.
+def check_plain(plain: object, where: str) -> None:
+    """Check that something is the plain form of a job.
+
+    Args:
+        plain: what was given.
+        where: what gave it, for the message.
+
+    Raises:
+        LifelongError: it is not.
+    """
+    if not isinstance(plain, dict) or KEYS.keys() != plain.keys() or not all(isinstance(plain[key], kind) for key, kind in KEYS.items()):
+        raise LifelongError(f"{where} describes no job of this version; write it again with lifelong.RunJob")
+
+
 def outcome_file(file: Path) -> Path:
     """Return the file into which the outcome of a job is written."""
     return file.with_suffix(".outcome.json")
@@ -162,7 +177,11 @@ def perform_plain(plain: dict[str, Any]) -> dict[str, str]:
 
     Returns:
         As `RunOutcome.plain`; the summary is in the folder of the run.
+
+    Raises:
+        LifelongError: these are not the plain data of a job.
     """
+    check_plain(plain, "perform_plain: what was given")
     with chdir(plain["folder"]):
         try:
             job = RunJob.of(plain)

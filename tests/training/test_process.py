@@ -21,8 +21,11 @@ from PIL import Image, ImageFile
 from torch import Tensor, nn
 
 import lifelong
+from lifelong.api import configure
 from lifelong.errors import LifelongError
+from lifelong.experiment.local import Local
 from lifelong.experiment.observer import Observer
+from lifelong.methods.allocations import ByVariant
 from lifelong.methods.conformance import made_task
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
@@ -32,7 +35,7 @@ from lifelong.records.task import TaskRecord
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
-from lifelong.settings.sockets import BACKBONES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -115,6 +118,11 @@ def checked(method: type[Finetune]) -> None:
         lifelong.check_method(lambda: method(SMALL), images=3)
 
 
+def job(out: Path) -> lifelong.RunJob:
+    settings = {key: value for key, value in QUICK.items() if key not in ("threads", "device")}
+    return lifelong.RunJob(configure(TINY, "finetune", **settings), out, lifelong.Environment(threads=1, device="cpu"))
+
+
 CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "run": lambda run, out, listener: lifelong.run(TINY, "finetune", out=out, progress=listener, **QUICK),
     "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
@@ -130,6 +138,12 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
     "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "none", images=2),
+    "register_allocation": lambda run, out, listener: lifelong.register_allocation("own" if listener is False else "?", ByVariant),
+    "check_allocation": lambda run, out, listener: lifelong.check_allocation("fixed" if listener is False else "none", images=2),
+    "register_engine": lambda run, out, listener: lifelong.register_engine("own" if listener is False else "?", Local),
+    "check_engine": lambda run, out, listener: lifelong.check_engine("local" if listener is False else "none"),
+    "perform": lambda run, out, listener: lifelong.perform(job(out), listener or None),
+    "perform_plain": lambda run, out, listener: lifelong.perform_plain(job(out).plain() if listener is False else {}),
     "register_extractor": lambda run, out, listener: lifelong.register_extractor("own" if listener is False else "?", nn.Flatten),
     "check_extractor": lambda run, out, listener: lifelong.check_extractor("pixels" if listener is False else "none"),
     "register_backbone": lambda run, out, listener: lifelong.register_backbone("own" if listener is False else "?", nn.Flatten),
@@ -151,6 +165,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 """Every public call: as it works, and, where it is given `Halting`, as it fails."""
 
 DATA = {
+    "Allocation",
+    "Engine",
+    "Environment",
     "Learner",
     "LifelongError",
     "Measure",
@@ -158,6 +175,8 @@ DATA = {
     "Observer",
     "Prediction",
     "Regularizer",
+    "RunJob",
+    "RunOutcome",
     "Split",
     "Stream",
     "Task",
@@ -186,7 +205,7 @@ def of_its_own():
 @pytest.fixture
 def _forgotten():
     """What a call registers is known only in its test."""
-    registries = (MEASURES, REGULARIZERS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES)
+    registries = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
     before = [dict(registry._entries) for registry in registries]
     OBSERVERS.register("own-observer", lifelong.Observer)
     yield
