@@ -12,7 +12,7 @@ from lifelong.settings.run import Environment, RunConfig
 def compare(
     configs: list[RunConfig], out: Path, environment: Environment, progress: Observer | None = None, workers: int = 1, engine: str = "local"
 ) -> list[RunRecord]:
-    """Run each config into `out/<method>-seed<seed>`, continuing what was begun; returns their summaries in order.
+    """Run each config into `out/<method>-seed<seed>`, continuing interrupted runs; return their summaries in order.
 
     Args:
         configs: of the runs.

@@ -189,7 +189,7 @@ def _learned(saved: SavedRun, count: int, sources: Sources) -> list[Learned]:
 
 
 def _unknown(saved: SavedRun, sources: Sources) -> list[str]:
-    """Return what a person should know of learned tasks that the new one could not be kept apart from."""
+    """Return notes about learned tasks whose images could not be compared with the new ones."""
     known = {task.name for task in _learned(saved, len(saved.names), sources)}
     missing = [name for name in saved.names if name not in known]
     if not missing:
@@ -228,7 +228,7 @@ def _claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[Added
         )
     claimed = [*learned, wanted]
     if claimed != known:
-        # Another task was begun and never finished: it makes room.
+        # Another task was started but never finished: it is replaced.
         clear(saved.directory.stages(len(names)))
         drop_task(saved.directory.curves, len(names), saved.directory.seal)
         _write(saved.directory, claimed)
@@ -254,7 +254,7 @@ def _write(directory: RunDirectory, tasks: Sequence[AddedTask]) -> None:
 
 
 def read_added(directory: RunDirectory) -> list[AddedTask]:
-    """Return the tasks that were added to a run, learned or begun.
+    """Return the tasks that were added to a run, whether learned or only started.
 
     Raises:
         DamagedError: the file that says so is damaged, or another run's.
@@ -278,7 +278,7 @@ def read_added(directory: RunDirectory) -> list[AddedTask]:
 
 
 def repair_added(saved: SavedRun) -> list[str]:
-    """Write what is known of added tasks anew from the run's state, if it was damaged; returns what was repaired.
+    """Rewrite the record of added tasks from the run's state if it was damaged; return what was repaired.
 
     Raises:
         DamagedError: it is damaged, and an earlier version saved the state, which does not know it.
@@ -335,7 +335,7 @@ class GrownStream:
 
     def __init__(self, saved: SavedRun, summary: RunRecord, added: Sequence[AddedTask], newest: SpecStream, sources: Sources) -> None:
         self.name: str = summary.stream
-        # Which images are not here is said anew.
+        # The note on missing images is made again.
         self.notes: list[str] = [note for note in summary.notes or () if not note.startswith(AWAY)]
         self._saved, self._added, self._newest = saved, list(added), newest
         names, config = saved.names, saved.config

@@ -59,7 +59,7 @@ def register_engine(name: str, engine: Any, *, summary: str = "") -> None:
         summary: one line of what it does.
 
     Raises:
-        LifelongError: the name is taken or is none, or nothing can be made of it.
+        LifelongError: the name is taken or invalid, or no engine can be made.
     """
     if not callable(engine) or (isinstance(engine, type) and not callable(getattr(engine, "run", None))):
         raise LifelongError(f"register_engine: {engine!r}: give a class with the method run(jobs, workers, begin); see lifelong.Engine")

@@ -1,4 +1,4 @@
-"""On what a run ran: recorded beside its numbers."""
+"""The machine a run used, recorded with its numbers."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def choose_device(name: Device) -> torch.device:
     """Find the device that a name means on this machine.
 
     Raises:
-        LifelongError: no device is called so, or there is none here.
+        LifelongError: there is no device of this name, or not on this machine.
     """
     kind, number = parse_device(name)
     if kind == "auto":
@@ -108,7 +108,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def watch_device_memory(device: torch.device) -> None:
-    """Let `peak_device_memory` begin anew."""
+    """Reset `peak_device_memory`."""
     if device.type == "cuda":
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)

@@ -94,7 +94,7 @@ class RunDirectory:
             )
         if not self.identity_file.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
-        # What was begun and never saved begins anew.
+        # A run that never saved anything starts over.
         self.drop_parts()
         remove(self.curves)
         # The identity first: with it, a run that is killed here can be started again.
@@ -116,7 +116,7 @@ class RunDirectory:
     def drop_parts(self) -> None:
         """Drop what a process that was killed while it wrote has left, in the run's own folders.
 
-        What the run itself writes nobody else writes meanwhile; what a report or an export beside it may be writing is left for an hour.
+        Only the run writes its own files; temporary files of a concurrent report or export are left for an hour.
         """
         own = [part for name in WRITTEN for part in self.path.glob(f".{name}.*.part")]
         own += [part for part in self.checkpoint.rglob(".*") if part.suffix == ".part" or TEMPORARY.fullmatch(part.name)]
@@ -126,7 +126,7 @@ class RunDirectory:
                 remove(part)
 
     def begun(self) -> bool:
-        """Whether anything has been learned here; a run that failed before may be started anew with other settings."""
+        """Whether anything has been learned here; a run that failed before that may be restarted with other settings."""
         return self.learned() or any(self.checkpoint.glob("stages/**/*.safetensors"))
 
     def learned(self) -> bool:
@@ -175,7 +175,7 @@ class RunDirectory:
         return self._seal
 
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
-        """See that the run here is the one that is wanted; an identity that is damaged is written anew if its state says so."""
+        """Check that this is the wanted run; rewrite a damaged identity if the state confirms it."""
         notes = []
         try:
             stored = self.identity()
@@ -215,7 +215,7 @@ class RunDirectory:
         return None
 
     def repair_identity(self) -> list[str]:
-        """Write a lost or damaged identity anew from the run's state, if that keeps it; returns what was repaired."""
+        """Rewrite a lost or damaged identity from the run's state, if the state keeps it; return what was repaired."""
         try:
             self.identity()
             return []
@@ -300,7 +300,7 @@ class RunDirectory:
         return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required))
 
     def recover(self) -> tuple[Stored | None, list[str]]:
-        """As `stored`, for who writes: where the state is damaged, the one before it is put in its place.
+        """Do the same as `stored` for a caller that writes: if the state is damaged, replace it by the one before it.
 
         Returns:
             The state, and what was repaired.
@@ -341,7 +341,7 @@ class RunDirectory:
         return before
 
     def save(self, state: Tree, made_with: Mapping[str, str] | None = None) -> None:
-        """Store the state after a task: from here on the run goes on behind it. The state before it is kept beside it.
+        """Store the state after a task, from which the run then continues. The previous state is kept as well.
 
         Args:
             state: a tree.

@@ -168,7 +168,7 @@ class Runner:
         # Entries of earlier versions do not say; their state says it of the last one.
         before = [entry.made_with for entry in self.entries if entry.made_with is not None] or [saved.get("arithmetic", {})]
         notes = [change(*pair) for pair in pairwise([*before, made_with(self.device, self.threads)])]
-        # Runs of earlier versions do not say on what they were begun.
+        # Runs of earlier versions do not record the device they started on.
         if saved.get("device", self.device.type) != self.device.type:
             begun, continued = saved["device"], self.device.type
             notes.append(f"started on {begun}, continued on {continued}: with other random numbers, so not equal to an uninterrupted run")
@@ -275,7 +275,7 @@ class Runner:
             self.progress.note(text)
 
     def _found(self, text: str) -> None:
-        """Say of a file what a person should know, and keep it among the notes."""
+        """Report a remark about a file, and keep it among the notes."""
         if text not in self.notes:
             self.notes.append(text)
         self._note(text)

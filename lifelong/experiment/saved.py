@@ -34,7 +34,7 @@ class SavedRun:
         identity: by which the run knows itself again (see `lifelong.experiment.run`).
         state: what was saved after its last task.
         method: as it was then, on the device; without an extractor.
-        notes: what a person should know of what was read.
+        notes: remarks for the user about the files that were read.
     """
 
     directory: RunDirectory

@@ -83,7 +83,7 @@ PARTS: dict[str, Any] = {
     "arithmetic": dict[str, str],
     "device": str,
 }
-"""What stands beside the method and its entries; some versions had less."""
+"""The other parts of a state; earlier versions had fewer."""
 
 
 def check_state(file: Path | str, state: Tree) -> None:

@@ -1,6 +1,6 @@
 """Whether a run directory is what was written: every digest, the configuration, the numbers, and on demand the answers.
 
-Nothing is written but by `fix`, which puts the last good state in place, writes anew what follows from it, and drops what is computed
+Only `fix` writes: it restores the last good state, rewrites the files that follow from it, and drops what is computed
 again.
 """
 
@@ -289,7 +289,7 @@ def _accuracy(saved: SavedRun, index: int, stream: Stream, position: int) -> flo
 
 
 def _repair(directory: RunDirectory) -> list[str]:
-    """Mend what can be repaired; returns what was."""
+    """Repair what can be repaired; return what was."""
     done: list[str] = []
     directory.drop_parts()
     done += directory.repair_identity() or _repair_foreign_identity(directory)

@@ -70,7 +70,7 @@ class RunRecord(Record):
         memory: bytes kept besides, by kind.
         extractor, device, precision, machine, threads, torch: what computed it.
         peak_memory_bytes, peak_device_memory_bytes: of the process, and on the device.
-        notes: what a person should know.
+        notes: remarks and warnings for the user.
         complete: whether the whole stream has been learned.
         task_agnostic: of a complete run.
     """
