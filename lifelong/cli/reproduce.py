@@ -42,9 +42,9 @@ def reproduce(
 ) -> None:
     """Rebuild a table or figure of the paper next to the paper's numbers. If interrupted, the same command continues."""
     from lifelong.reproduction import make as reproduction
-    from lifelong.reproduction.cells import TOLERANCE, check_tolerance
     from lifelong.reproduction.plan import SEEDS, Choice, check_seeds
     from lifelong.reproduction.scales import read_scale
+    from lifelong.reproduction.table_values import TOLERANCE, check_tolerance
 
     reproduction.check_what(what)
     chosen = (tuple(names or ()) for names in (methods, streams, without))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import LifelongError, require
-from lifelong.experiment.events import check_tensorboard, write_events
+from lifelong.experiment.event_files import check_tensorboard, write_events
 from lifelong.experiment.observer import Observer
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
@@ -28,7 +28,7 @@ from lifelong.training.stages import Epoch
 
 
 class TensorBoard(Observer):
-    """Writes event files; see `lifelong.experiment.events`."""
+    """Writes event files; see `lifelong.experiment.event_files`."""
 
     def __init__(self) -> None:
         check_tensorboard()

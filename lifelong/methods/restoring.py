@@ -10,7 +10,7 @@ from lifelong.methods.form import MisfitError
 from lifelong.methods.forms import Recorded, check_form, check_loaded
 from lifelong.methods.method import Method
 from lifelong.storage import Tree
-from lifelong.training.drawing import drawn_apart
+from lifelong.training.isolated_draws import drawn_apart
 
 
 def restore(method: Method, state: Tree, device: torch.device | str, where: Path | str, recorded: Sequence[Recorded] | None = None) -> None:

@@ -1,6 +1,6 @@
 """The figures of a report, each a function from results to a PNG."""
 
-from lifelong.report.cells import cell_diagram
+from lifelong.report.cell_diagram import cell_diagram
 from lifelong.report.charts import accuracy_curve, compare_curves, compare_forgetting, compare_tasks, cost
 from lifelong.report.curves import training_curves
 from lifelong.report.groups import task_groups

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from lifelong.report.exports import comma_separated
 from lifelong.report.page import Grid
 from lifelong.report.wording import ABSENT
-from lifelong.reproduction.cells import Cell
 from lifelong.reproduction.paper import QUANTITIES
 from lifelong.reproduction.scales import Scale
+from lifelong.reproduction.table_values import Cell
 
 MISSING = "missing"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
 from lifelong.report.exports import no_formula
-from lifelong.reproduction.cells import Cell
 from lifelong.reproduction.runs import commits_of
 from lifelong.reproduction.scales import Scale
+from lifelong.reproduction.table_values import Cell
 from lifelong.storage import write_text
 
 COLUMNS = (

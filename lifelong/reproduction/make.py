@@ -11,11 +11,11 @@ from lifelong.experiment.sweep import check_sweep
 from lifelong.report.page import Grid
 from lifelong.report.wording import clean
 from lifelong.reproduction import distances, grids, sweeps
-from lifelong.reproduction.cells import Cell, cells_of
 from lifelong.reproduction.ledger import add_rows
 from lifelong.reproduction.paper import TABLES, paper_table
 from lifelong.reproduction.plan import Choice, check_names, plan
 from lifelong.reproduction.runs import Outcome, find_finished, run_all
+from lifelong.reproduction.table_values import Cell, cells_of
 from lifelong.reproduction.write import Part, claim, write_all
 from lifelong.settings.run import Environment
 

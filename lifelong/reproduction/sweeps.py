@@ -10,10 +10,10 @@ from lifelong.report.exports import comma_separated
 from lifelong.report.page import Grid, Picture
 from lifelong.report.thresholds import Curve, threshold_curves
 from lifelong.report.wording import ABSENT, accuracy, duration, parameters, spread
-from lifelong.reproduction.cells import learning_seconds, measured
 from lifelong.reproduction.grids import MISSING
 from lifelong.reproduction.plan import Choice, Job, check_names, job
 from lifelong.reproduction.runs import Outcome
+from lifelong.reproduction.table_values import learning_seconds, measured
 from lifelong.reproduction.write import Part, heading_of
 
 STREAM = "cifar100-10"

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lifelong.errors import DamagedError, DivergedError
 from lifelong.storage import Seal, Tree, read_tree, remove, save_tree
-from lifelong.training.drawing import drawn_from
+from lifelong.training.isolated_draws import drawn_from
 
 SAVE_EVERY = 5.0
 """Seconds between two saves of a running stage."""

@@ -10,7 +10,7 @@ from lifelong.errors import LifelongError
 from lifelong.networks.genotype import DARTS_V1, DARTS_V2
 from lifelong.report import figures
 from lifelong.report.canvas import DARK, LIGHT, drawable, readable_on, task_ticks
-from lifelong.report.cells import ROW, cell_shapes
+from lifelong.report.cell_diagram import ROW, cell_shapes
 from lifelong.report.charts import per_task
 from lifelong.report.curves import by_stage, read_curves
 from lifelong.report.groups import ACROSS, group_shapes, members

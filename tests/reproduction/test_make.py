@@ -9,11 +9,11 @@ import pytest
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.reproduction import ledger
-from lifelong.reproduction.cells import TOLERANCE
 from lifelong.reproduction.make import make
 from lifelong.reproduction.paper import paper_table
 from lifelong.reproduction.plan import Choice, Job, plan
 from lifelong.reproduction.runs import finished
+from lifelong.reproduction.table_values import TOLERANCE
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import Environment
 from lifelong.streams.splits import SUPERCLASSES

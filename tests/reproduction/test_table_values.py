@@ -10,11 +10,11 @@ import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.reproduction import grids, ledger
-from lifelong.reproduction.cells import Cell, cells_of, check_tolerance, measured
 from lifelong.reproduction.paper import PaperRow, PaperStream, paper_table
 from lifelong.reproduction.plan import Choice, plan
 from lifelong.reproduction.runs import COMMITS, Outcome
 from lifelong.reproduction.scales import read_scale
+from lifelong.reproduction.table_values import Cell, cells_of, check_tolerance, measured
 from tests.report.made import run
 
 PAPER = read_scale("paper")
