@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import images_of
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.records.descriptions import ReportWritten
 from lifelong.report.html import write_report as write_page
 from lifelong.report.mistakes import MOST, Mistake, per_task
 from lifelong.settings.arguments import Place, checked
@@ -24,7 +25,7 @@ from lifelong.training.process import alone
 
 
 @checked
-def write_report(run: Place, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> dict[str, Any]:
+def write_report(run: Place, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> ReportWritten:
     """Write the report of a run again, with pictures of the worst mistakes on each task's test images.
 
     The test images are classified once more; the run itself stays as it is.

@@ -69,6 +69,14 @@ class MethodDescription(MethodListed):
     training: list[SettingDescribed]
 
 
+class ReportWritten(TypedDict):
+    """What `lifelong.write_report` returns."""
+
+    report: str
+    tasks: list[str]
+    mistakes: list[int | None]
+
+
 class Exported(TypedDict):
     """What `lifelong.export` returns."""
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lifelong.errors import LifelongError
-from lifelong.experiment import events
+from lifelong.experiment import event_files
 from lifelong.experiment.run import run
 from lifelong.records.task import TaskRecord
 from lifelong.settings.baselines import FinetuneSettings
@@ -33,7 +33,7 @@ def test_epochs_of_a_task():
         {"task": 0, "stage": "train", "epoch": 1, "loss": 2.0, "accuracy": None},
         {"task": 0, "candidate": 2, "stage": "train", "epoch": 7, "loss": 0.5, "accuracy": 0.9},
     ]
-    assert events.epoch_points(lines) == [
+    assert event_files.epoch_points(lines) == [
         ("train/loss", 1, 2.0),
         ("train/accuracy", 1, None),
         ("train, candidate 3/loss", 7, 0.5),
@@ -42,7 +42,7 @@ def test_epochs_of_a_task():
 
 
 def test_how_the_method_stands_after_a_task():
-    assert events.stream_points(ENTRIES, ACCURACY) == [
+    assert event_files.stream_points(ENTRIES, ACCURACY) == [
         ("AP", 2, 0.625),
         ("AF", 2, pytest.approx(-0.15)),
         ("parameters", 2, 110.0),
@@ -75,10 +75,10 @@ def test_what_tensorboard_reads(tmp_path):
         for epoch in (1, 2)
     ]
     (tmp_path / "curves.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    events.write_events(tmp_path, ENTRIES[:1], ACCURACY[:1])
+    event_files.write_events(tmp_path, ENTRIES[:1], ACCURACY[:1])
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("events*")}
     assert len(before) == 2
-    events.write_events(tmp_path, ENTRIES, ACCURACY)
+    event_files.write_events(tmp_path, ENTRIES, ACCURACY)
     # What was written stays: a TensorBoard that is open reads on.
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert scalars(tmp_path / "tensorboard/task-001") == {"train/loss": [(1, 1.0), (2, 0.5)], "train/accuracy": [(1, 0.5), (2, 0.5)]}
