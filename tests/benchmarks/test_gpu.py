@@ -17,6 +17,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_every_part_runs_and_writes_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "out" / "gpu.csv"
     assert runner.main(["gpu", "--device", "cpu", "--out", str(path)]) == 0

@@ -17,6 +17,7 @@ def here(data_folder: Path, weights_file: Path, tmp_path: Path, monkeypatch: pyt
     return Environment(data=data_folder, weights=weights_file, device="cpu", threads=1)
 
 
+@pytest.mark.slow
 def test_second_draws_join_the_first(here: Environment) -> None:
     """CIFAR-10 (400 a class), MNIST, DTD, Fashion-MNIST (40 a class), then CIFAR-10's and MNIST's classes again with 40 images each."""
     found = distances(str(EXAMPLES / "real-mnist-again.toml"), 0, PARSettings(), here)
