@@ -40,7 +40,7 @@ def small_settings(name: str, **changes):
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_registered_methods_keep_the_contract(name: str) -> None:
-    check_method(lambda: make_method(name, small_settings(name)))
+    check_method(lambda: make_method(name, small_settings(name)), images=4)
 
 
 def test_par_with_heads_keeps_it_too() -> None:
