@@ -1,6 +1,8 @@
 """The frozen pretrained network that a run keeps: it answers without the file that its weights came from."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,6 +12,7 @@ from lifelong.data.augment import between
 from lifelong.data.feature_cache import kept
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError
+from lifelong.methods.method import Context, Method, count_parameters
 from lifelong.networks.frozen import freeze
 from lifelong.networks.pretrained import FrozenFeatures
 from lifelong.relatedness.extractor import Extractor, NetworkExtractor, open_extractor
@@ -74,6 +77,70 @@ class FrozenNetwork:
     def from_state(cls, state: Tree, size: FeatureSize, stages: Stages, device: torch.device | str) -> "FrozenNetwork":
         """Restore what `state` returned, on a device."""
         return cls(open_extractor(state["extractor"], device=device, saved=state["network"]), size, stages, device)
+
+
+@runtime_checkable
+class UsesFrozenNetwork(Protocol):
+    """The settings of a method that keeps a frozen network."""
+
+    @property
+    def extractor(self) -> str:
+        """The name of the extractor whose network it is."""
+        ...
+
+    @property
+    def feature_size(self) -> FeatureSize:
+        """The side in pixels to which its images are resized."""
+        ...
+
+
+FrozenSettingsT = TypeVar("FrozenSettingsT", bound=UsesFrozenNetwork)
+
+
+class OnFrozenNetwork(Method[FrozenSettingsT]):
+    """A method that answers by a frozen network, which it takes from its extractor at the first task and keeps in its state."""
+
+    def __init__(self, settings: FrozenSettingsT) -> None:
+        super().__init__(settings)
+        self._frozen: FrozenNetwork | None = None
+
+    @property
+    def frozen(self) -> FrozenNetwork:
+        """The frozen network, which is there once a task has been learned."""
+        assert self._frozen is not None, "no task has been learned"
+        return self._frozen
+
+    def extractor(self) -> tuple[str, str] | None:
+        """Return the extractor named by the settings; None once its network is part of the state."""
+        return (self.settings.extractor, "task") if self._frozen is None else None
+
+    @abstractmethod
+    def stages(self, network: nn.Module) -> tuple[str, ...]:
+        """Return the stages whose averaged maps are the features; none: the network's own output."""
+
+    def open_network(self, context: Context) -> None:
+        """Take the network from its extractor, once.
+
+        Raises:
+            LifelongError: its weights are missing, or it has no such stage.
+        """
+        if self._frozen is None:
+            opened = context.extractor(self.settings.extractor, "task")
+            self._frozen = FrozenNetwork(opened, self.settings.feature_size, self.stages, context.device)
+
+    def frozen_parameters(self) -> int:
+        """Count the parameters of the frozen network."""
+        return 0 if self._frozen is None else count_parameters([self._frozen.module])
+
+    def network_state(self) -> Tree:
+        """Return the extractor's name and the weights of the network; None for these before the first task."""
+        return {"extractor": self.settings.extractor, "network": None} if self._frozen is None else self._frozen.state()
+
+    def load_network(self, state: Tree, device: torch.device | str) -> bool:
+        """Restore what `network_state` returned, on a device; tell whether a network was kept."""
+        if state["network"] is not None:
+            self._frozen = FrozenNetwork.from_state(state, self.settings.feature_size, self.stages, device)
+        return self._frozen is not None
 
 
 def renormalized(inputs: Float[Tensor, "n 3 h w"], given: Normalization) -> Float[Tensor, "n 3 h w"]:

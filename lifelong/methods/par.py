@@ -71,9 +71,7 @@ class PAR(Method[PARSettings]):
         """Compute both from the same distances."""
         if not self.relatedness.needed:
             return Recognized(None, None)
-        recognition = self.relatedness.recognition
-        squares = recognition.squared_distances(images, self.relatedness.bank, self._attached())
-        return Recognized(recognition.probabilities(squares).to(images.device), recognition.strangeness(squares).to(images.device))
+        return Recognized(*self.relatedness.recognition.recognize(images, self.relatedness.bank, self._attached()))
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure the task, decide, and share an expert or create one."""

@@ -20,9 +20,9 @@ from lifelong.data.augment import normalize
 from lifelong.data.task import IMAGENET, Split, Task
 from lifelong.devices import exact
 from lifelong.errors import LifelongError
-from lifelong.methods.frozen_network import FrozenNetwork, renormalized
+from lifelong.methods.frozen_network import FrozenNetwork, OnFrozenNetwork, renormalized
 from lifelong.methods.linear_probe import as_module
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized, count_parameters
+from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.mixed_head import PENALTIES, Mixture, OwnHead, choose_mixture, fit_own
 from lifelong.methods.par import PAR
 from lifelong.networks.adapters import AdaptedStage
@@ -31,6 +31,7 @@ from lifelong.networks.pretrained import RandomFeatures, Staged
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
+from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
 from lifelong.storage import Tree
 from lifelong.training.closed_form import Rows, choose_logistic, exact_rows, logistic, to_judge
@@ -39,14 +40,22 @@ from lifelong.training.examples import accuracy as right
 from lifelong.training.select import fit_selected
 
 RANDOM_FEATURES = 2000
-"""Random features of the ridge regression. More gain nothing on the streams that were measured."""
+"""Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
 
 START_PENALTY = 0.1
 """L2 penalty of the logistic regression that the classifier behind the adapters starts as."""
 
 
 def make_par(settings: PARSettings) -> Method[PARSettings]:
-    """Make PAR with experts of the kind that its settings name."""
+    """Make PAR with experts of the kind that its settings name.
+
+    Raises:
+        LifelongError: a setting is given that only experts of cells have.
+    """
+    for name in ("regularizer", "allocation") if settings.expert != "cells" else ():
+        value, usual = getattr(settings, name), settings_of(PARSettings)[name].default
+        if value != usual:
+            raise LifelongError(f"--{name} {value} is for --expert cells; with --expert {settings.expert} leave it out")
     return PAR(settings) if settings.expert == "cells" else PretrainedPAR(settings)
 
 
@@ -73,7 +82,7 @@ class Classifiers:
         return tuple(module for module in (self.own, self.related, self.adapted) if module is not None)
 
 
-class PretrainedPAR(Method[PARSettings]):
+class PretrainedPAR(OnFrozenNetwork[PARSettings]):
     """A frozen network, a head in closed form per task, and adapters where they pay."""
 
     name = "par"
@@ -83,18 +92,7 @@ class PretrainedPAR(Method[PARSettings]):
         self.learned: list[Classifiers] = []
         self.relatedness = Relatedness(settings)
         self.seed = 0
-        self._frozen: FrozenNetwork | None = None
         self._random: RandomFeatures | None = None
-
-    @property
-    def frozen(self) -> FrozenNetwork:
-        """The frozen network, which is there once a task has been learned."""
-        assert self._frozen is not None, "no task has been learned"
-        return self._frozen
-
-    def extractor(self) -> tuple[str, str] | None:
-        """Return the extractor named by the settings; None once its network is part of the state."""
-        return (self.settings.extractor, "task") if self._frozen is None else None
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the network, the task's classifiers, and those of the earlier tasks that they read."""
@@ -138,9 +136,7 @@ class PretrainedPAR(Method[PARSettings]):
         """Compute task probabilities and strangeness from the distances to all prototypes."""
         if not self.relatedness.needed:
             return Recognized(None, None)
-        recognition = self.relatedness.recognition
-        squares = recognition.squared_distances(images, self.relatedness.bank, self.frozen.extractor)
-        return Recognized(recognition.probabilities(squares).to(images.device), recognition.strangeness(squares).to(images.device))
+        return Recognized(*self.relatedness.recognition.recognize(images, self.relatedness.bank, self.frozen.extractor))
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Compute task probabilities from the distances to each task's prototypes; None if the variant keeps none."""
@@ -154,7 +150,9 @@ class PretrainedPAR(Method[PARSettings]):
         """Measure the task, decide, and give it a head, related heads to read, or adapters."""
         before, record = self.num_parameters(), LearnRecord(alpha=self.settings.alpha, frozen=True)
         with context.timed("features", record):
-            self._open(context)
+            if not self.tasks:
+                self.seed = context.seed
+            self.open_network(context)
             train = _Part(self.frozen, task.train, len(task.classes), flip=task.augmentation.flip)
             valid = _Part(self.frozen, task.valid, len(task.classes))
         with context.timed("distances", record):
@@ -177,14 +175,15 @@ class PretrainedPAR(Method[PARSettings]):
         record.parameters_added = self.num_parameters() - before
         return record
 
-    def _open(self, context: Context) -> None:
-        """Take the network from its extractor, once."""
-        if self._frozen is None:
-            opened = context.extractor(self.settings.extractor, "task")
-            if self.settings.expert == "adapter" and not isinstance(opened.network, ImageNetResNet18):
-                raise LifelongError(f"--expert adapter needs the extractor 'resnet18', not '{opened.name}'; use --expert head")
-            self._frozen = FrozenNetwork(opened, self.settings.feature_size, _stages, context.device)
-            self.seed = context.seed
+    def stages(self, network: nn.Module) -> tuple[str, ...]:
+        """Return all stages of the network.
+
+        Raises:
+            LifelongError: adapters are wanted, which it has no place for.
+        """
+        if self.settings.expert == "adapter" and not isinstance(network, ImageNetResNet18):
+            raise LifelongError(f"--expert adapter needs the extractor 'resnet18', not '{self.settings.extractor}'; use --expert head")
+        return _stages(network)
 
     def _fit(
         self, train: "_Part", valid: "_Part", earlier: tuple[int, ...], task: Task, context: Context, record: LearnRecord
@@ -267,17 +266,12 @@ class PretrainedPAR(Method[PARSettings]):
             self._random = RandomFeatures(self._last or inputs, RANDOM_FEATURES, self.seed).to(self.frozen.extractor.device)
         return self._random
 
-    def frozen_parameters(self) -> int:
-        """Count the parameters of the frozen network."""
-        return 0 if self._frozen is None else count_parameters([self._frozen.module])
-
     def memory(self) -> dict[str, int]:
         """Count the bytes of prototypes and spreads, and of the seed of the projection."""
         return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes, "seed": 8}
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, the classifiers, groups and prototypes."""
-        network = {"extractor": self.settings.extractor, "network": None} if self._frozen is None else self._frozen.state()
         learned = [
             {
                 "own": one.own.state_dict(),
@@ -288,16 +282,20 @@ class PretrainedPAR(Method[PARSettings]):
             }
             for one in self.learned
         ]
-        return network | {"tasks": self._tasks_state(), "seed": self.seed, "learned": learned, "relatedness": self.relatedness.state()}
+        return self.network_state() | {
+            "tasks": self._tasks_state(),
+            "seed": self.seed,
+            "learned": learned,
+            "relatedness": self.relatedness.state(),
+        }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.seed, self.learned, self._random = state["seed"], [], None
         self.relatedness = Relatedness.from_state(self.settings, state["relatedness"], device)
-        if state["network"] is None:
+        if not self.load_network(state, device):
             return
-        self._frozen = FrozenNetwork.from_state(state, self.settings.feature_size, _stages, device)
         for saved in state["learned"]:
             classes, inputs = saved["own"]["logistic.weight"].shape
             own = OwnHead(self._projection(inputs), inputs, self._last, classes)

@@ -8,8 +8,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import IMAGENET, Split, Task
-from lifelong.methods.frozen_network import FrozenNetwork
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized, count_parameters
+from lifelong.methods.frozen_network import OnFrozenNetwork
+from lifelong.methods.method import Context, LearnRecord, Recognized
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.recognition import Recognition, measure_spread
@@ -20,7 +20,7 @@ from lifelong.training.closed_form import Rows, exact_rows
 PretrainedSettingsT = TypeVar("PretrainedSettingsT", bound=PretrainedSettings)
 
 
-class PretrainedMethod(Method[PretrainedSettingsT]):
+class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
     """One frozen network for all tasks, kept in the run so that no answer needs its file again, and a head per task.
 
     A subclass says how a head looks and how it is fitted to features. The class means of every task are kept as well: an image of an
@@ -32,17 +32,6 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         self.heads = nn.ModuleList()
         self.bank = PrototypeBank()
         self.recognition = Recognition()
-        self._frozen: FrozenNetwork | None = None
-
-    @property
-    def frozen(self) -> FrozenNetwork:
-        """The frozen network, which is there once a task has been learned."""
-        assert self._frozen is not None, "no task has been learned"
-        return self._frozen
-
-    def extractor(self) -> tuple[str, str] | None:
-        """Return the extractor named by the settings; None once the network is part of the state."""
-        return (self.settings.extractor, "task") if self._frozen is None else None
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the network and the task's head."""
@@ -61,9 +50,7 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         """Compute the features of the task's images once, and fit a head to them."""
         before, record = self.num_parameters(), LearnRecord(frozen=True)
         with context.timed("features", record):
-            if self._frozen is None:
-                opened = context.extractor(self.settings.extractor, "task")
-                self._frozen = FrozenNetwork(opened, self.settings.feature_size, self.stages, context.device)
+            self.open_network(context)
             train, valid = self._rows(task.train, task), self._rows(task.valid, task)
             own = prototypes(train.features, train.labels, train.classes)
             self.bank.check(own)
@@ -99,10 +86,7 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
 
     def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
         """Compute task probabilities and strangeness from the distances to all class means."""
-        squares = self.recognition.squared_distances(images, self.bank, self.frozen.extractor)
-        return Recognized(
-            self.recognition.probabilities(squares).to(images.device), self.recognition.strangeness(squares).to(images.device)
-        )
+        return Recognized(*self.recognition.recognize(images, self.bank, self.frozen.extractor))
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Compute task probabilities from the distances to all class means."""
@@ -112,18 +96,13 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         """Compute strangeness from the distance to the nearest class mean."""
         return self.recognize(images).strangeness
 
-    def frozen_parameters(self) -> int:
-        """Count the parameters of the frozen network."""
-        return 0 if self._frozen is None else count_parameters([self._frozen.module])
-
     def memory(self) -> dict[str, int]:
         """Count the bytes of class means and spreads."""
         return {"prototypes": self.bank.bytes, "spreads": self.recognition.bytes}
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, heads, class means and spreads."""
-        network = {"extractor": self.settings.extractor, "network": None} if self._frozen is None else self._frozen.state()
-        return network | {
+        return self.network_state() | {
             "tasks": self._tasks_state(),
             "heads": [head.state_dict() for head in self.heads],
             "bank": self.bank.state(),
@@ -136,9 +115,8 @@ class PretrainedMethod(Method[PretrainedSettingsT]):
         self.bank = PrototypeBank.from_state(state["bank"], device)
         self.recognition = Recognition.from_state(state["recognition"])
         self.heads = nn.ModuleList()
-        if state["network"] is None:
+        if not self.load_network(state, device):
             return
-        self._frozen = FrozenNetwork.from_state(state, self.settings.feature_size, self.stages, device)
         for index, (task, weights) in enumerate(zip(self.tasks, state["heads"], strict=True)):
             head = self.make_head(self.bank[index].means.shape[1], task.classes).to(device)
             head.load_state_dict(weights)

@@ -110,6 +110,17 @@ class Recognition:
             columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
         return torch.stack(columns, dim=1)
 
+    def recognize(
+        self, images: UInt8[Tensor, "n 3 h w"], bank: PrototypeBank, extractor: Extractor
+    ) -> tuple[Float32[Tensor, "n t"], Float32[Tensor, "n"]]:
+        """Compute task probabilities and strangeness from the same distances, on the images' device.
+
+        Args:
+            images, bank, extractor: see `squared_distances`.
+        """
+        squares = self.squared_distances(images, bank, extractor)
+        return self.probabilities(squares).to(images.device), self.strangeness(squares).to(images.device)
+
     def probabilities(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n t"]:
         """Compute the probability of each task under a uniform prior.
 

@@ -90,19 +90,21 @@ def ridge(rows: Rows, penalty: float) -> Float64[Tensor, "d c"]:
     """
     features, targets = rows.features, rows.targets
     if len(features) < features.shape[1]:
-        return features.T @ _solve(features @ features.T, targets, penalty)
-    return _solve(features.T @ features, features.T @ targets, penalty)
+        return features.T @ solve_ridge(features @ features.T, targets, penalty)
+    return solve_ridge(features.T @ features, features.T @ targets, penalty)
 
 
 def solve_ridge(gram: Float64[Tensor, "d d"], moments: Float64[Tensor, "d c"], penalty: float) -> Float64[Tensor, "d c"]:
-    """Solve the ridge regression of accumulated statistics F'F and F'Y."""
-    return _solve(gram, moments, penalty)
+    """Solve a ridge regression from its statistics: (F'F + penalty I) W = F'Y.
 
-
-def _solve(gram: Float64[Tensor, "d d"], right: Float64[Tensor, "d c"], penalty: float) -> Float64[Tensor, "d c"]:
+    Args:
+        gram: F'F, possibly summed over tasks.
+        moments: F'Y of the classes that are wanted.
+        penalty: raised where rounding would swallow it.
+    """
     least = ROUNDING * gram.diagonal().sum().item()
     shifted = gram + max(penalty, least) * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    return torch.cholesky_solve(right, torch.linalg.cholesky(shifted))
+    return torch.cholesky_solve(moments, torch.linalg.cholesky(shifted))
 
 
 def choose_ridge(train: Rows, valid: Rows) -> float:
