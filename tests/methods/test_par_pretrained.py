@@ -18,6 +18,7 @@ from lifelong.methods.method import LearnRecord
 from lifelong.methods.mixed_head import SHARES, Mixture, choose_mixture
 from lifelong.methods.par import PAR
 from lifelong.methods.par_pretrained import PretrainedPAR, make_par
+from lifelong.methods.registry import make_method
 from lifelong.settings.par import PARSettings
 from lifelong.storage import load_tree, save_tree
 from tests.made import made_split, made_task
@@ -225,3 +226,9 @@ def test_heads_and_adapters_go_through_a_file(monkeypatch: pytest.MonkeyPatch, t
     assert again.num_parameters() == method.num_parameters()
     assert again.extractor() is None
     assert {id(module) for module in method.modules(0)} < {id(module) for module in method.modules(1)}
+
+
+@pytest.mark.parametrize(("setting", "value"), [("allocation", "fixed"), ("regularizer", "none-of-these")])
+def test_what_only_cells_have_is_refused(setting: str, value: str) -> None:
+    with pytest.raises(LifelongError, match=f"--{setting} {value} is for --expert cells; with --expert head leave it out"):
+        make_method("par", PARSettings(expert="head", **{setting: value}))
