@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
+    from lifelong.api import compare, distances, learn, open_stream, run, transfer, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
     from lifelong.experiment.engine import Engine, check_engine, register_engine
@@ -35,6 +35,7 @@ _PUBLIC = {
     "tune": "lifelong.api",
     "compare": "lifelong.api",
     "distances": "lifelong.api",
+    "transfer": "lifelong.api",
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
@@ -123,6 +124,7 @@ __all__ = [
     "register_observer",
     "register_regularizer",
     "run",
+    "transfer",
     "tune",
     "verify",
     "write_report",

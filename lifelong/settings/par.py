@@ -93,8 +93,8 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     )
     allocation: Annotated[str, ALLOCATIONS] = setting(
         "variant",
-        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random or the "
-        "nearest group's cell (the variant then only says which tasks share)",
+        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random, the "
+        "nearest group's or a cheaply chosen cell, or another network (docs/allocations.md; the variant then only says which tasks share)",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)

@@ -109,6 +109,7 @@ ALLOCATIONS: Registry[Any] = Registry(
     Entry("fixed", "lifelong.methods.allocations:Fixed", "the cell of fixed_cell", "Wang et al., CVPR 2023, Table 5"),
     Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
     Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
+    Entry("warm-start", "lifelong.methods.allocations:WarmStart", "the nearest group's cell and weights, then trained alone", ""),
 )
 """Which expert a task gets that shares none; see `lifelong.methods.allocations`."""
 
