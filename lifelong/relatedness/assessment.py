@@ -1,9 +1,11 @@
 """Assessment of a new task against earlier ones: the prototypes, spreads and groups that a method keeps, and the decision."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from lifelong.data.task import Split, Task
 from lifelong.devices import exact_device
@@ -65,6 +67,29 @@ def _few_images_warning(sample: Sample, settings: RelatednessSettings) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a decision about a task is based on.
+
+    Attributes:
+        sample: the task's features.
+        divergences: from each earlier task.
+        warning: why they may be wrong; empty if no reason is known.
+    """
+
+    sample: Sample
+    divergences: Float64[Tensor, "t"]
+    warning: str
+
+    def noted(self, decision: Decision) -> Decision:
+        """Return the decision with the warning, and with what its reason leaves out about the sample."""
+        decision = replace(decision, warning=self.warning)
+        if self.sample.few and decision.divergences:
+            how = f"; measured by all its images: {self.sample.least} of a class were few"
+            decision = replace(decision, reason=decision.reason + how)
+        return decision
+
+
 class Relatedness:
     """The groups of learned tasks, and the prototypes that new tasks are measured against.
 
@@ -100,7 +125,7 @@ class Relatedness:
         return self.bank.state() if self._keeps_prototypes else self.kept
 
     def assess(self, task: Task, extractor: Extractor | None) -> Decision:
-        """Measure a task against all earlier ones, keep its prototypes, and decide where it belongs.
+        """Measure a task against all earlier ones, keep its prototypes, and decide by the thresholds where it belongs.
 
         The caller then records the decision (`groups.open` or `groups.join`).
 
@@ -110,19 +135,24 @@ class Relatedness:
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
+        measured = self.measure(task, extractor)
+        return measured.noted(self.groups.decide(measured.divergences, len(task.train), self.settings))
+
+    def measure(self, task: Task, extractor: Extractor) -> Measured:
+        """Measure a task against all earlier ones, and keep its prototypes.
+
+        Args:
+            task: the new task.
+            extractor: the frozen extractor.
+        """
         sample = task_features(task, extractor, self.settings)
         own = prototypes(sample.features, sample.labels, sample.classes)
         divergences = measure_divergences(self.settings.measure, sample, self._kept(), self.settings)
-        decision = self.groups.decide(divergences, len(task.train), self.settings)
-        decision = replace(decision, warning=_few_images_warning(sample, self.settings))
-        if sample.few and len(self.groups):
-            how = f"; measured by all its images: {sample.least} of a class were few"
-            decision = replace(decision, reason=decision.reason + how)
         if not self._keeps_prototypes:
             self.kept.append(MEASURES[self.settings.measure]().keep(sample, self.settings))
         self.bank.add(own)
         self.recognition.spreads.append(measure_spread(sample.features, sample.labels, own, task.normalization))
-        return decision
+        return Measured(sample, divergences, _few_images_warning(sample, self.settings))
 
     def state(self) -> Tree:
         """Return groups, prototypes, spreads, and what another measure keeps."""

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.pretrained import ExpertSettings
-from lifelong.settings.sockets import ALLOCATIONS, MEASURES, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, DECISIONS, MEASURES, REGULARIZERS
 
 Variant = Literal[
     "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
@@ -78,6 +78,9 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     alpha: Annotated[float, Ge(0)] = setting(0.5, "largest distance at which a task joins a group and shares its expert")
     beta: Annotated[float, Ge(0)] = setting(
         0.75, "largest distance (above alpha) at which a new expert reuses the group's cell; beyond it a cell is searched"
+    )
+    decision: Annotated[str, DECISIONS] = setting(
+        "thresholds", "rule by which a task shares the expert of related ones, or gets its own (paper: thresholds)", tunable=False
     )
     variant: Variant = setting(
         "par",

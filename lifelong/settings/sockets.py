@@ -1,6 +1,6 @@
 """Registries that settings and flags choose from, and that users can extend.
 
-They hold measures, regularizers, allocations, networks, extractors, observers and engines.
+They hold measures, decision rules, regularizers, allocations, networks, extractors, observers and engines.
 """
 
 from typing import Any
@@ -26,8 +26,40 @@ REGULARIZERS: Registry[Any] = Registry(
         "preserves the outputs of the group's earlier heads on the new images",
         "Wang et al., CVPR 2023, Eq. 7-9",
     ),
+    Entry(
+        "feature-distillation",
+        "lifelong.methods.more_regularizers:FeatureDistillation",
+        "preserves the expert's features of the new images",
+        "Romero et al., ICLR 2015",
+    ),
+    Entry(
+        "ewc",
+        "lifelong.methods.more_regularizers:EWC",
+        "holds weights that matter to earlier tasks by the Fisher information",
+        "Kirkpatrick et al., PNAS 2017",
+    ),
+    Entry(
+        "mas",
+        "lifelong.methods.more_regularizers:MAS",
+        "holds weights that the answers of earlier tasks depend on",
+        "Aljundi et al., ECCV 2018",
+    ),
+    Entry("l2-sp", "lifelong.methods.more_regularizers:L2SP", "pulls to the weights before the task", "Li et al., ICML 2018"),
+    Entry("none", "lifelong.methods.more_regularizers:Free", "preserves nothing: the expert is fine-tuned", ""),
+    Entry("frozen", "lifelong.methods.more_regularizers:Frozen", "does not train the expert, only the new head", ""),
 )
 """What preserves the earlier tasks of a shared expert; see `lifelong.methods.regularizers`."""
+
+DECISIONS: Registry[Any] = Registry(
+    "decision",
+    Entry(
+        "thresholds",
+        "lifelong.methods.decisions:Thresholds",
+        "the nearest group's within alpha, whose cell is reused within beta",
+        "Wang et al., CVPR 2023, section 3",
+    ),
+)
+"""Rules by which tasks share experts; see `lifelong.methods.decisions`."""
 
 ALLOCATIONS: Registry[Any] = Registry(
     "allocation",
