@@ -189,6 +189,11 @@ class Question(Seen):
         """Return what the paper decides."""
         return self.groups.decide(self.divergences, len(self.task.train), self.settings)
 
+    def renewed(self, decision: Decision, why: str) -> Decision:
+        """Return a decision, such as that of an attempt, with another reason."""
+        how = decision.reason.rpartition(": ")[2]
+        return replace(decision, reason=f"{why}: {how}")
+
     def _decided(self, choice: Choice) -> Decision:
         return self.groups.concluded(choice, self.divergences, len(self.task.train), self.settings)
 

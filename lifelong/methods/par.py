@@ -86,7 +86,7 @@ class PAR(Method[PARSettings]):
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
         with context.timed("distances", record):
             self.attach_extractor(context.extractor)
-            measured = None if self._extractor is None else self.relatedness.measure(task, self._extractor)
+            measured = None if self._extractor is None else self.relatedness.examine(task, self._extractor)
         views = None if measured is None else Views(task, self._attached())
         trials = Trials(lambda *tried: self._carry_out(task, *tried, on_trial=True), context)
         decision = self._decide(measured, views, task, trials, context, record)

@@ -135,10 +135,10 @@ class Relatedness:
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
-        measured = self.measure(task, extractor)
+        measured = self.examine(task, extractor)
         return measured.noted(self.groups.decide(measured.divergences, len(task.train), self.settings))
 
-    def measure(self, task: Task, extractor: Extractor) -> Measured:
+    def examine(self, task: Task, extractor: Extractor) -> Measured:
         """Measure a task against all earlier ones, and keep its prototypes.
 
         Args:

@@ -82,6 +82,14 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     decision: Annotated[str, DECISIONS] = setting(
         "thresholds", "rule by which a task shares the expert of related ones, or gets its own (paper: thresholds)", tunable=False
     )
+    share_z: Annotated[float, Gt(0)] = setting(2.0, "largest z at which a task joins a group (decision z-score)")
+    share_outlier: Annotated[float, Gt(0)] = setting(4.0, "largest |z| of a batch at which a task joins a group (decision outlier)")
+    share_margin: Annotated[float, Ge(0), Le(1)] = setting(
+        0.01, "validation accuracy that sharing an expert may cost (decisions validation-gain, calibrated and oracle)"
+    )
+    calibration_tasks: Annotated[int, Ge(1)] = setting(
+        3, "tasks after the first that are learned both ways, to set the threshold by (decision calibrated)"
+    )
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "

@@ -58,6 +58,43 @@ DECISIONS: Registry[Any] = Registry(
         "the nearest group's within alpha, whose cell is reused within beta",
         "Wang et al., CVPR 2023, section 3",
     ),
+    Entry(
+        "z-score",
+        "lifelong.methods.density_rules:ZScore",
+        "the group's whose auto-encoder errs on the task as on its own",
+        "SEMA, Wang et al., CVPR 2025",
+    ),
+    Entry(
+        "posterior",
+        "lifelong.methods.density_rules:Posterior",
+        "the most probable group's by Gaussians of features, unless a new expert is more probable",
+        "PICLE, Valkov et al., ICLR 2024",
+    ),
+    Entry(
+        "outlier",
+        "lifelong.methods.expert_rules:Outlier",
+        "that to whose decoder the task is no outlier",
+        "LMC, Ostapenko et al., NeurIPS 2021",
+    ),
+    Entry(
+        "gradient-angle",
+        "lifelong.methods.expert_rules:GradientAngle",
+        "that of the group whose features hinder the task's gradients least",
+        "LW2G, Feng et al., 2024",
+    ),
+    Entry(
+        "validation-gain",
+        "lifelong.methods.expert_rules:ValidationGain",
+        "that whose features classify the task best, if as well as the frozen ones",
+        "",
+    ),
+    Entry(
+        "calibrated",
+        "lifelong.methods.trial_rules:Calibrated",
+        "the nearest group's within an alpha that trials of the first tasks set",
+        "",
+    ),
+    Entry("oracle", "lifelong.methods.trial_rules:Oracle", "what is best on validation images after trying everything", ""),
 )
 """Rules by which tasks share experts; see `lifelong.methods.decisions`."""
 
