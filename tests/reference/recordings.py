@@ -51,9 +51,14 @@ class Recording:
         return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
     @property
+    def row(self) -> "Row":
+        """Its row on the page."""
+        return rows()[self.name]
+
+    @property
     def allowed(self) -> float:
         """The largest difference according to the page; "none" is 0."""
-        printed = rows()[self.name].number
+        printed = self.row.number
         return 0.0 if printed == "none" else float(printed)
 
     def holds(self, ours: Tensor, theirs: Tensor) -> None:

@@ -22,10 +22,9 @@ from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import PRESETS
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
-from lifelong.training.fit import Batch
 from lifelong.training.optimizer import SGD
 from lifelong.training.stages import Stage
-from lifelong.training.step_runner import HostSide
+from tests.reference.given import Given
 from tests.reference.recordings import Named, Recording, recording
 
 pytestmark = pytest.mark.usefixtures("in_float64")
@@ -148,17 +147,6 @@ def test_distillation_loss(name: str) -> None:
     loss.backward()
     recorded.holds(loss.detach(), recorded["out/loss"])
     recorded.holds(student.grad, recorded["out/gradient"])
-
-
-class Given:
-    """A loss of given batches, and the step on them."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def batch(self, indices: Tensor) -> Batch:
-        step, generator = torch.zeros(()), torch.Generator()
-        return Batch(self.images[indices], self.labels[indices], indices, step, 1, generator, HostSide(generator))
 
 
 def test_distillation() -> None:
