@@ -42,6 +42,10 @@ class Recording:
         tensor = self.tensors[key]
         return tensor.double() if tensor.is_floating_point() else tensor.long()
 
+    def pixels(self, key: str = "in/images") -> Tensor:
+        """Prepared images, which are stored in 32nds."""
+        return self[key] / 32
+
     def named(self, key: str) -> Named:
         """The tensors that were stored as one, by the reference's names."""
         names = self.metadata[key]
