@@ -2,11 +2,15 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lifelong.methods.lmc import Samples, outlyingness
 from lifelong.networks.blocks import make_chain
+from lifelong.networks.composition import Routing, make_module
+from lifelong.networks.growing_resnet import Mixture
 from lifelong.networks.progressive import Column, outputs_of
 from lifelong.networks.resnet import LightResNet
+from lifelong.search.growth import ALPHA_BETAS
 from lifelong.search.neighbors import nearest_labels
 from tests.reference.recordings import recording
 
@@ -53,10 +57,8 @@ def of_column(name: str) -> tuple[int, str]:
     Laterals are numbered from the second column on.
     """
     part, number, rest = name.split(".", 2)
-    for suffix, ours in list(LATERALS.items())[::-1]:
-        if part.endswith(suffix):
-            part, column = part.removesuffix(suffix), int(number) + bool(suffix)
-            break
+    suffix = next(suffix for suffix in reversed(LATERALS) if part.endswith(suffix))
+    part, column, ours = part.removesuffix(suffix), int(number) + bool(suffix), LATERALS[suffix]
     if part in ("conv1", "bn1"):
         return column, f"trunk.0.block.{part.removesuffix('1')}.{rest}"
     level = "head" if part == "fc" else f"trunk.{part.removeprefix('layer')}"
@@ -96,3 +98,52 @@ def test_mntdp_source() -> None:
     recorded.holds(torch.stack(answers), recorded["out/answers"])
     right = torch.stack([(answer == asked).double().mean() for answer in answers])
     assert right.argmax() == recorded["out/source"]
+
+
+def test_lmc_routing() -> None:
+    """The weights of three modules for forty images, without and with the batch prior."""
+    recorded = recording("lmc-routing")
+    recorded.holds(Routing(0.1).weights(recorded["in/losses"]), recorded["out/plain"])
+    recorded.holds(Routing(1.0, 0.1).weights(recorded["in/losses"]), recorded["out/prior"])
+
+
+def test_lmc_growth() -> None:
+    """Sixteen layers of three modules, each with twelve batches of a training: how far the farthest lies, and whether a module is added."""
+    recorded = recording("lmc-growth")
+    tested = Samples([torch.arange(96).view(12, 8)])
+    found = []
+    for losses, means, deviations in zip(recorded["in/losses"], recorded["in/mean"], recorded["in/deviation"], strict=True):
+        modules = [make_module(make_chain("conv4", 2), 0) for _ in means]
+        for module, mean, deviation in zip(modules, means, deviations, strict=True):
+            module.loss_mean.copy_(mean)
+            module.loss_std.copy_(deviation * 8**0.5)  # of images; the recorded one is of the means of eight
+        found.append(outlyingness(modules, losses, tested))
+    recorded.holds(torch.tensor(found), recorded["out/farthest"])
+    assert torch.equal(torch.tensor(found) > recorded["in/threshold"], recorded["out/added"].bool())
+    assert 3 < recorded["out/added"].sum() < 13
+
+
+def test_learn_to_grow_choice() -> None:
+    """A relaxed convolution with two variants: its maps, its price, gradients, and a step of the choices' logits."""
+    recorded = recording("learn-to-grow-choice")
+
+    def convolution(name: str) -> nn.Conv2d:
+        made = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        made.weight.data.copy_(recorded[f"in/{name}"])
+        return made
+
+    mixture = Mixture(convolution("new"), [convolution("variant0"), convolution("variant1")])
+    with torch.no_grad():
+        mixture.alpha.copy_(recorded["in/alpha"])
+        for number, adapter in enumerate(mixture.adapters.parameters()):
+            adapter.copy_(recorded[f"in/adapter{number}"])
+    optimizer = torch.optim.Adam([mixture.alpha], lr=0.01, betas=ALPHA_BETAS, weight_decay=3e-4)
+    maps, size = mixture(recorded["in/maps"]), mixture.expected_size()
+    recorded.holds(maps.detach(), recorded["out/maps"])
+    recorded.holds(size.detach(), recorded["out/size"])
+    ((maps * recorded["in/direction"]).sum() + size).backward()
+    optimizer.step()
+    recorded.holds(mixture.alpha.grad, recorded["out/gradient_alpha"])
+    recorded.holds(torch.stack([adapter.grad for adapter in mixture.adapters.parameters()]), recorded["out/gradient_adapters"])
+    recorded.holds(mixture.new.weight.grad, recorded["out/gradient_new"])
+    recorded.holds(mixture.alpha.detach(), recorded["out/after"])
