@@ -162,6 +162,15 @@ class NearestCell(CellAllocation):
         return searched_cell(newcomer) if newcomer.nearest is None else newcomer.plans[newcomer.nearest]
 
 
+class WarmStart(NearestCell):
+    """Experts that start from the nearest group's: its cell and its weights, which are then trained on the new task alone."""
+
+    def start(self, expert: nn.Module, newcomer: Newcomer) -> None:
+        """Copy the weights and the running statistics of the nearest expert."""
+        if newcomer.nearest is not None:
+            expert.load_state_dict(newcomer.experts[newcomer.nearest].state_dict())
+
+
 class ByVariant(CellAllocation):
     """The paper's allocation and its ablations: a fixed cell, the nearest group's within beta, or else a searched one."""
 

@@ -81,6 +81,76 @@ def divergence_heatmap(result: DistancesRecord | RunRecord, path: Path | None = 
     return finish(drawing, path)
 
 
+def pair_heatmaps(
+    names: list[str], gains: Rows, distances: Rows, words: tuple[str, str], path: Path | None = None, *, theme: Theme = LIGHT
+) -> bytes:
+    """Draw what targets gain by sources beside the distances of targets from sources: two heat maps with a row for each target.
+
+    Args:
+        names: of the tasks.
+        gains: row j, column i: of target j by source i; None on the diagonal.
+        distances: the same, in [0, 1].
+        words: titles of the two.
+        path: where to write the PNG; None: nowhere.
+        theme: the colours.
+
+    Returns:
+        The PNG.
+    """
+    drawing, frame, right = _square(names, theme)
+    height = drawing.get_size_inches()[1]
+    side = frame.get_position().height * height
+    width = right + side + 0.2
+    drawing.set_size_inches(width, height)
+    frame.set_position(((right - 0.2 - side) / width, 0.9 / height, side / width, side / height))
+    largest = max([0.01, *(abs(value) for row in gains for value in row if value is not None)])
+    _draw(frame, gains, lambda row, value: _gain_shade(value / largest), lambda value: f"{value:+.2f}", theme)
+    beside = _beside(drawing, frame, (right, 0.9, side, side), theme)
+    _draw(beside, distances, lambda row, value: _near_shade(value), lambda value: f"{value:.2f}", theme)
+    for part, title in zip((frame, beside), words, strict=True):
+        part.set_title(drawable(title, 48), loc="left", color=theme.ink, fontsize=10, fontfamily=FONT)
+        part.set_xlabel("source", color=theme.muted, fontsize=9, fontfamily=FONT)
+    return finish(drawing, path)
+
+
+def _beside(drawing: "Figure", frame: "Axes", box: tuple[float, float, float, float], theme: Theme) -> "Axes":
+    """Make axes like others, without the names of the rows."""
+    part = axes(drawing, box, theme)
+    part.set_xlim(frame.get_xlim())
+    part.set_ylim(frame.get_ylim())
+    part.set_xticks(frame.get_xticks(), [label.get_text() for label in frame.get_xticklabels()])
+    part.set_yticks([])
+    for spine in part.spines.values():
+        spine.set_visible(False)
+    return part
+
+
+def _gain_shade(share: float) -> Colour:
+    """Blue for a gain, orange for a loss, paler the smaller; grey for none.
+
+    Args:
+        share: of the largest gain or loss, in [-1, 1].
+    """
+    return _between("#e8eaed", "#00507f" if share > 0 else "#b54708", abs(share))
+
+
+def _near_shade(distance: float) -> Colour:
+    """Blue for a near task, pale for a far one.
+
+    Args:
+        distance: in [0, 1].
+    """
+    return _between("#00507f", "#e8eaed", distance)
+
+
+def _between(near: str, far: str, share: float) -> Colour:
+    from matplotlib.colors import to_rgb
+
+    share = round(SHADES * min(max(share, 0.0), 1.0)) / SHADES
+    red, green, blue = (a + (b - a) * share for a, b in zip(to_rgb(near), to_rgb(far), strict=True))
+    return red, green, blue, 1.0
+
+
 def _divergences(result: DistancesRecord | RunRecord) -> tuple[list[str], list[Decided], Rows, list[tuple[float, float]]]:
     """Extract names, decisions, the lower triangle of Eq. 4, and each task's thresholds."""
     decided: list[Decided] = []
@@ -133,8 +203,6 @@ def _shade(value: float, alpha: float, beta: float) -> Colour:
         value: Eq. 4.
         alpha, beta: the thresholds for its Eq. 6.
     """
-    from matplotlib.colors import to_rgb
-
     mapped = _mapped(value)
     if mapped > beta:
         # Eq. 6 is 1 for all that is far: only Eq. 4 tells 2 from 60.
@@ -143,9 +211,7 @@ def _shade(value: float, alpha: float, beta: float) -> Colour:
         near, far, share = "#d98f00", "#f6cf74", (mapped - alpha) / max(beta - alpha, 1e-9)
     else:
         near, far, share = "#00507f", "#5aa9d6", mapped / max(alpha, 1e-9)
-    share = round(SHADES * min(max(share, 0.0), 1.0)) / SHADES
-    red, green, blue = (a + (b - a) * share for a, b in zip(to_rgb(near), to_rgb(far), strict=True))
-    return red, green, blue, 1.0
+    return _between(near, far, share)
 
 
 def _square(tasks: list[str], theme: Theme) -> "tuple[Figure, Axes, float]":

@@ -129,7 +129,7 @@ def threshold_words(values: Iterable[float]) -> str:
 
 
 def kind(record: Decided) -> str | None:
-    """ "search", "reuse-cell", "reuse-expert", "head", "adapter", or None: of a task's record, or of a decision without a run."""
+    """ "search", "reuse-cell", "reuse-expert", "head", "adapter", "side", or None: of a task's record, or of a decision without a run."""
     return record.decision
 
 
@@ -175,7 +175,10 @@ def _decided(tasks: list[TaskRecord]) -> str:
     edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
     if undecided:
         parts[0] += f" ({undecided} of {edges} edges undecided)"
-    kinds = [(number[action], words) for action, words in (("head", "on frozen features"), ("adapter", "with adapters"))]
+    kinds = [
+        (number[action], words)
+        for action, words in (("head", "on frozen features"), ("adapter", "with adapters"), ("side", "with a side network"))
+    ]
     parts += [
         f"{count} {words}" if parts or index else f"{counted(count, 'head')} {words}" for index, (count, words) in enumerate(kinds) if count
     ]

@@ -25,6 +25,12 @@ class RelatednessSettings(ExtractorSettings):
     measure: Annotated[str, MEASURES] = setting(
         "prototype-kl", "measure of how far a task is from each earlier one (Eq. 2-4)", tunable=False
     )
+    measure_neighbors: Annotated[int, Ge(1)] = setting(
+        5, "number of nearest neighbors of the measures knn-kl (Eq. 1: the k-th) and nearest-neighbors (that vote)"
+    )
+    keep_features: bool = setting(
+        False, "keep the features of every task's images, which the measure knn-kl compares with; they count as memory", tunable=False
+    )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "split whose features give prototypes and divergences (not stated in the paper; authors' code: valid)"
     )
@@ -87,8 +93,8 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     )
     allocation: Annotated[str, ALLOCATIONS] = setting(
         "variant",
-        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random or the "
-        "nearest group's cell (the variant then only says which tasks share)",
+        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random, the "
+        "nearest group's or a cheaply chosen cell, or another network (docs/allocations.md; the variant then only says which tasks share)",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)

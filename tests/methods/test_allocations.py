@@ -10,7 +10,7 @@ from torch import nn
 import lifelong
 from lifelong.data.task import Task
 from lifelong.errors import ConformanceError, LifelongError
-from lifelong.methods.allocations import Allocation, Fixed, NearestCell, Newcomer, RandomCell
+from lifelong.methods.allocations import Allocation, Fixed, Newcomer, RandomCell
 from lifelong.methods.conformance import made_context
 from lifelong.methods.method import LearnRecord
 from lifelong.methods.par import PAR
@@ -95,19 +95,10 @@ def random_cell(seed: int, task: int) -> str:
     return RandomCell().plan(Newcomer(TASK, image_examples(TASK), [], [], decision, SMALL, context, LearnRecord()))
 
 
-class Warm(NearestCell):
-    """Of the nearest expert's weights."""
-
-    def start(self, expert, newcomer):
-        if newcomer.nearest is not None:
-            expert.load_state_dict(newcomer.experts[newcomer.nearest].state_dict())
-
-
 def test_an_expert_starts_from_the_weights_that_it_is_given() -> None:
     """Steps of no length: the second expert has the weights of the first, and the third those of its nearest."""
-    lifelong.register_allocation("warm", Warm)
     still = replace(TRAINING, lr=1e-30)
-    method, records = learned(replace(SMALL, allocation="warm", variant="fine"), still)
+    method, records = learned(replace(SMALL, allocation="warm-start", variant="fine"), still)
     plain, _ = learned(replace(SMALL, allocation="nearest-cell", variant="fine"), still)
     # Biases begin at zero, and move by 1e-30.
     first, second, third = (list(expert.parameters()) for expert in method.experts)
