@@ -10,8 +10,8 @@ from lifelong.networks.composition import Routing, make_module
 from lifelong.networks.growing_resnet import Mixture
 from lifelong.networks.progressive import Column, outputs_of
 from lifelong.networks.resnet import LightResNet
+from lifelong.relatedness.neighbors import nearest_labels
 from lifelong.search.growth import ALPHA_BETAS
-from lifelong.search.neighbors import nearest_labels
 from tests.reference.recordings import recording
 
 pytestmark = pytest.mark.usefixtures("in_float64")
