@@ -72,8 +72,15 @@ class Recording:
 
     def differs(self, setting: str, ours: Tensor, theirs: Tensor) -> None:
         """Assert that two tensors differ, with a setting's default, by what the page says."""
-        difference, printed = relative(ours, theirs), float(rows()[f"{self.name}, {setting}"].number)
-        assert difference == pytest.approx(printed, rel=0.02), f"{self.name}: {difference:.4f}, and the page says {printed}"
+        difference, printed = relative(ours, theirs), rows()[f"{self.name}, {setting}"].number
+        assert difference == pytest.approx(float(printed), rel=0.02), (
+            f"{self.name}, {setting}: {difference:.4f}, and the page says {printed}"
+        )
+
+    def counts(self, setting: str, different: Tensor) -> None:
+        """Assert that as many results are different, with a setting's default, as the page says."""
+        found, printed = f"{int(different.sum())} of {different.numel()}", rows()[f"{self.name}, {setting}"].number
+        assert found == printed, f"{self.name}, {setting}: {found}, and the page says {printed}"
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:

@@ -57,7 +57,7 @@ def joined(named: Iterable[Tensor]) -> Tensor:
 
 
 def tasks(recorded: Recording, numbers: Iterable[int]) -> list[tuple[Tensor, Tensor, Prototypes]]:
-    """Features, labels and prototypes of tasks; the last of six has the images of the one before, in finer classes."""
+    """Features, labels and prototypes of tasks; task 5 has the images of task 4 in finer classes, and task 6 one of its classes so."""
     found = []
     for task in numbers:
         features, labels = recorded[f"in/features{task}"], recorded[f"in/labels{task}"]
@@ -72,35 +72,77 @@ def test_prototypes() -> None:
         recorded.holds(own.means, recorded[f"out/means{task}"])
 
 
+def distances_of(recorded: Recording, settings: PARSettings) -> tuple[Tensor, Tensor]:
+    """The distance of each task from each other, and what PAR's code computed, in rows."""
+    every, expected = tasks(recorded, range(7)), recorded["out/distances"]
+    found, theirs = [], []
+    for task, (features, labels, own) in enumerate(every):
+        bank = PrototypeBank()
+        others = [other for other in range(7) if other != task]
+        for other in others:
+            bank.add(every[other][2])
+        found.append(task_distances(divergences(features, labels, own, bank, settings), settings))
+        theirs.append(expected[task, others])
+    return torch.stack(found), torch.stack(theirs)
+
+
 def test_distances() -> None:
     """Of each task from each other. One is 0, and therefore 1: of task 4 from task 5, which has its images in finer classes."""
     recorded = recording("par-distances")
-    every, expected = tasks(recorded, range(6)), recorded["out/distances"]
-    for task, (features, labels, own) in enumerate(every):
+    found, theirs = distances_of(recorded, CODE)
+    recorded.holds(found, theirs)
+    assert (theirs == 1).sum() == 1
+
+
+def test_the_same_task() -> None:
+    """Of a task whose images come again the class means are those known: a distance of 0 but for rounding, which PAR's code calls 1."""
+    recorded = recording("par-same-task")
+    found = []
+    for features, labels, own in tasks(recorded, range(3)):
         bank = PrototypeBank()
-        for other, (_, _, known) in enumerate(every):
-            if other != task:
-                bank.add(known)
-        found = task_distances(divergences(features, labels, own, bank, CODE), CODE)
-        recorded.holds(found, torch.cat([expected[task, :task], expected[task, task + 1 :]]))
-    assert expected[4, 5] == 1
-    assert (expected == 1).sum() == 1
+        bank.add(own)
+        found.append(task_distances(divergences(features, labels, own, bank, CODE), CODE))
+        assert task_distances(divergences(features, labels, own, bank, PARSettings()), PARSettings()).item() < 1e-12
+    recorded.holds(torch.cat(found), recorded["out/distances"])
 
 
-def test_decisions() -> None:
-    """On 400 tables of divergences of up to eight tasks in groups, every fourth with ties, and from 2 to 1,000 training images."""
-    recorded = recording("par-decisions")
+@pytest.mark.parametrize("setting", ["clamp", "zero_is_far"])
+def test_distances_by_default(setting: str) -> None:
+    recorded = recording("par-distances")
+    recorded.differs(setting, *distances_of(recorded, by_default(setting)))
+
+
+def by_default(*names: str) -> PARSettings:
+    """The settings of the preset `authors-code`, some of them as they are by default."""
+    return replace(CODE, **{name: getattr(PARSettings(), name) for name in names})
+
+
+def decisions(recorded: Recording, settings: PARSettings) -> tuple[Tensor, Tensor]:
+    """What is decided about each task, its group, and whether its head alone is trained; and the same of PAR's code, in rows."""
     found = []
     tables = (recorded[f"in/{key}"] for key in ("divergences", "groups", "largest", "samples"))
     for table, groups, largest, samples in zip(*tables, strict=True):
         known = TaskGroups()
         members = [(groups == group).nonzero().flatten().tolist() for group in range(int(groups.max()) + 1)]
         known.members, known.largest = members, largest[: len(members)].tolist()
-        decision = known.decide(table[~table.isnan()], int(samples), CODE)
+        decision = known.decide(table[~table.isnan()], int(samples), settings)
         kind = ("reuse-expert", "reuse-cell", "search").index(decision.decision)
         found.append((kind, decision.group, int(decision.frozen)))
     theirs = torch.stack([recorded[f"out/{key}"] for key in ("kind", "expert", "head_only")], dim=1)
-    recorded.holds(torch.tensor(found), theirs)
+    return torch.tensor(found), theirs
+
+
+def test_decisions() -> None:
+    """On 400 tables of divergences of up to eight tasks in groups, every fourth with ties, and from 2 to 1,000 training images."""
+    recorded = recording("par-decisions")
+    recorded.holds(*decisions(recorded, CODE))
+
+
+@pytest.mark.parametrize("setting", ["map_before_mean", "zero_is_far", "freeze_ratio", "tiny_task"])
+def test_decisions_by_default(setting: str) -> None:
+    recorded = recording("par-decisions")
+    found, theirs = decisions(recorded, by_default(setting))
+    recorded.counts(setting, (found != theirs).any(dim=1))
 
 
 OTHER = Genotype(
@@ -140,6 +182,15 @@ def test_cell_network(name: str, cell: Genotype, sizes: tuple[int, ...]) -> None
             recorded.holds(joined(mine for mine, _ in both), joined(theirs for _, theirs in both))
         with torch.no_grad():
             recorded.holds(network.eval()(recorded.pixels(f"in/images{size}")), recorded[f"out/eval{size}"])
+
+
+def test_factorized_reductions_by_default() -> None:
+    """They have a batch norm, which the code makes and does not apply."""
+    recorded = recording("par-other-cell-network")
+    network = CellNetwork(OTHER, 4, reduce_bn=PARSettings().reduce_bn)
+    load(network, recorded.named("in/weights"))
+    with torch.no_grad():
+        recorded.differs("reduce_bn", network.train()(recorded.pixels("in/images12")), recorded["out/train12"])
 
 
 @pytest.mark.parametrize("name", ["par-distillation-loss", "par-smoothed-distillation-loss"])
@@ -236,10 +287,10 @@ class GivenImages(mdl._Images):
         return self.given.images[indices], self.given.labels[indices]
 
 
-def trained_search(recorded: Recording, **changes: str) -> tuple[SuperNetwork, list[SampledPath], list[float]]:
+def trained_search(recorded: Recording, settings: PARSettings = CODE) -> tuple[SuperNetwork, list[SampledPath], list[float]]:
     """Take two steps on each of two sampled networks, as a search does, and return its network, what was sampled, and the losses."""
     images, labels = recorded.pixels(), recorded["in/labels"]
-    settings = replace(CODE, search_lr=0.05, search_epochs=1, **changes)
+    settings = replace(settings, search_lr=0.05, search_epochs=1)
     network = SuperNetwork(3, 2, 3, reduce_bn=False, running_bn=settings.search_bn == "running")
     load(network, recorded.named("in/weights"))
     blank = Split(torch.zeros(labels.numel(), 3, 8, 8, dtype=torch.uint8), labels.flatten())
@@ -270,7 +321,7 @@ def test_search() -> None:
 def test_search_by_default(setting: str) -> None:
     """Both differences at once would hide that each is there."""
     recorded = recording("par-search")
-    network, paths, _ = trained_search(recorded, **{setting: getattr(PARSettings(), setting)})
+    network, paths, _ = trained_search(recorded, by_default(setting))
     if setting == "search_bn":
         with torch.no_grad():
             judged = torch.stack([network.eval()(recorded.pixels()[2], path) for path in paths])
