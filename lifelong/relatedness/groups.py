@@ -28,6 +28,10 @@ Plain = bool | int | float | str | list[int] | list[float] | None
 """A value of a decision in JSON."""
 
 
+ROUNDING = 1e-9
+"""Distances below this are zero but for rounding, such as that of a task from one with the same images."""
+
+
 class GroupsState(TypedDict):
     """The saved form of `TaskGroups`."""
 
@@ -44,7 +48,7 @@ def to_distance(divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def task_distances(divergences: Float64[Tensor, "t"], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
     """Compute the measure's map (Eq. 6) for each task, as if it were alone in its group; a zero becomes 1 with `zero_is_far`."""
     distances = MEASURES[settings.measure]().to_distance(divergences)
-    return torch.where(distances == 0, 1.0, distances) if settings.zero_is_far else distances
+    return torch.where(distances < ROUNDING, 1.0, distances) if settings.zero_is_far else distances
 
 
 def group_divergences(

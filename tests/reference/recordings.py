@@ -42,6 +42,10 @@ class Recording:
         tensor = self.tensors[key]
         return tensor.double() if tensor.is_floating_point() else tensor.long()
 
+    def pixels(self, key: str = "in/images") -> Tensor:
+        """Prepared images, which are stored in 32nds."""
+        return self[key] / 32
+
     def named(self, key: str) -> Named:
         """The tensors that were stored as one, by the reference's names."""
         names = self.metadata[key]
@@ -51,9 +55,14 @@ class Recording:
         return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
     @property
+    def row(self) -> "Row":
+        """Its row on the page."""
+        return rows()[self.name]
+
+    @property
     def allowed(self) -> float:
         """The largest difference according to the page; "none" is 0."""
-        printed = rows()[self.name].number
+        printed = self.row.number
         return 0.0 if printed == "none" else float(printed)
 
     def holds(self, ours: Tensor, theirs: Tensor) -> None:
@@ -63,8 +72,15 @@ class Recording:
 
     def differs(self, setting: str, ours: Tensor, theirs: Tensor) -> None:
         """Assert that two tensors differ, with a setting's default, by what the page says."""
-        difference, printed = relative(ours, theirs), float(rows()[f"{self.name}, {setting}"].number)
-        assert difference == pytest.approx(printed, rel=0.02), f"{self.name}: {difference:.4f}, and the page says {printed}"
+        difference, printed = relative(ours, theirs), rows()[f"{self.name}, {setting}"].number
+        assert difference == pytest.approx(float(printed), rel=0.02), (
+            f"{self.name}, {setting}: {difference:.4f}, and the page says {printed}"
+        )
+
+    def counts(self, setting: str, different: Tensor) -> None:
+        """Assert that as many results are different, with a setting's default, as the page says."""
+        found, printed = f"{int(different.sum())} of {different.numel()}", rows()[f"{self.name}, {setting}"].number
+        assert found == printed, f"{self.name}, {setting}: {found}, and the page says {printed}"
 
 
 def relative(ours: Tensor, theirs: Tensor) -> float:

@@ -22,10 +22,9 @@ from lifelong.settings.par import PARSettings
 from lifelong.settings.presets import PRESETS
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import Examples
-from lifelong.training.fit import Batch
 from lifelong.training.optimizer import SGD
 from lifelong.training.stages import Stage
-from lifelong.training.step_runner import HostSide
+from tests.reference.given import Given
 from tests.reference.recordings import Named, Recording, recording
 
 pytestmark = pytest.mark.usefixtures("in_float64")
@@ -57,10 +56,10 @@ def joined(named: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in named])
 
 
-def tasks(recorded: Recording) -> list[tuple[Tensor, Tensor, Prototypes]]:
-    """Features, labels and prototypes of six tasks; the last has the images of the one before, in finer classes."""
+def tasks(recorded: Recording, numbers: Iterable[int]) -> list[tuple[Tensor, Tensor, Prototypes]]:
+    """Features, labels and prototypes of tasks; task 5 has the images of task 4 in finer classes, and task 6 one of its classes so."""
     found = []
-    for task in range(6):
+    for task in numbers:
         features, labels = recorded[f"in/features{task}"], recorded[f"in/labels{task}"]
         found.append((features, labels, prototypes(features, labels, int(labels.max()) + 1)))
     return found
@@ -68,39 +67,82 @@ def tasks(recorded: Recording) -> list[tuple[Tensor, Tensor, Prototypes]]:
 
 def test_prototypes() -> None:
     recorded = recording("par-prototypes")
-    for task, (_, _, own) in enumerate(tasks(recorded)):
+    numbers = (0, 2)
+    for task, (_, _, own) in zip(numbers, tasks(recorded, numbers), strict=True):
         recorded.holds(own.means, recorded[f"out/means{task}"])
+
+
+def distances_of(recorded: Recording, settings: PARSettings) -> tuple[Tensor, Tensor]:
+    """The distance of each task from each other, and what PAR's code computed, in rows."""
+    every, expected = tasks(recorded, range(7)), recorded["out/distances"]
+    found, theirs = [], []
+    for task, (features, labels, own) in enumerate(every):
+        bank = PrototypeBank()
+        others = [other for other in range(7) if other != task]
+        for other in others:
+            bank.add(every[other][2])
+        found.append(task_distances(divergences(features, labels, own, bank, settings), settings))
+        theirs.append(expected[task, others])
+    return torch.stack(found), torch.stack(theirs)
 
 
 def test_distances() -> None:
     """Of each task from each other. One is 0, and therefore 1: of task 4 from task 5, which has its images in finer classes."""
     recorded = recording("par-distances")
-    every, expected = tasks(recorded), recorded["out/distances"]
-    for task, (features, labels, own) in enumerate(every):
+    found, theirs = distances_of(recorded, CODE)
+    recorded.holds(found, theirs)
+    assert (theirs == 1).sum() == 1
+
+
+def test_the_same_task() -> None:
+    """Of a task whose images come again the class means are those known: a distance of 0 but for rounding, which PAR's code calls 1."""
+    recorded = recording("par-same-task")
+    found = []
+    for features, labels, own in tasks(recorded, range(3)):
         bank = PrototypeBank()
-        for other, (_, _, known) in enumerate(every):
-            if other != task:
-                bank.add(known)
-        found = task_distances(divergences(features, labels, own, bank, CODE), CODE)
-        recorded.holds(found, torch.cat([expected[task, :task], expected[task, task + 1 :]]))
-    assert expected[4, 5] == 1
-    assert (expected == 1).sum() == 1
+        bank.add(own)
+        found.append(task_distances(divergences(features, labels, own, bank, CODE), CODE))
+        assert task_distances(divergences(features, labels, own, bank, PARSettings()), PARSettings()).item() < 1e-12
+    recorded.holds(torch.cat(found), recorded["out/distances"])
 
 
-def test_decisions() -> None:
-    """On 400 tables of divergences of up to eight tasks in groups, every fourth with ties, and from 2 to 1,000 training images."""
-    recorded = recording("par-decisions")
+@pytest.mark.parametrize("setting", ["clamp", "zero_is_far"])
+def test_distances_by_default(setting: str) -> None:
+    recorded = recording("par-distances")
+    recorded.differs(setting, *distances_of(recorded, by_default(setting)))
+
+
+def by_default(*names: str) -> PARSettings:
+    """The settings of the preset `authors-code`, some of them as they are by default."""
+    return replace(CODE, **{name: getattr(PARSettings(), name) for name in names})
+
+
+def decisions(recorded: Recording, settings: PARSettings) -> tuple[Tensor, Tensor]:
+    """What is decided about each task, its group, and whether its head alone is trained; and the same of PAR's code, in rows."""
     found = []
     tables = (recorded[f"in/{key}"] for key in ("divergences", "groups", "largest", "samples"))
     for table, groups, largest, samples in zip(*tables, strict=True):
         known = TaskGroups()
         members = [(groups == group).nonzero().flatten().tolist() for group in range(int(groups.max()) + 1)]
         known.members, known.largest = members, largest[: len(members)].tolist()
-        decision = known.decide(table[~table.isnan()], int(samples), CODE)
+        decision = known.decide(table[~table.isnan()], int(samples), settings)
         kind = ("reuse-expert", "reuse-cell", "search").index(decision.decision)
         found.append((kind, decision.group, int(decision.frozen)))
     theirs = torch.stack([recorded[f"out/{key}"] for key in ("kind", "expert", "head_only")], dim=1)
-    recorded.holds(torch.tensor(found), theirs)
+    return torch.tensor(found), theirs
+
+
+def test_decisions() -> None:
+    """On 400 tables of divergences of up to eight tasks in groups, every fourth with ties, and from 2 to 1,000 training images."""
+    recorded = recording("par-decisions")
+    recorded.holds(*decisions(recorded, CODE))
+
+
+@pytest.mark.parametrize("setting", ["map_before_mean", "zero_is_far", "freeze_ratio", "tiny_task"])
+def test_decisions_by_default(setting: str) -> None:
+    recorded = recording("par-decisions")
+    found, theirs = decisions(recorded, by_default(setting))
+    recorded.counts(setting, (found != theirs).any(dim=1))
 
 
 OTHER = Genotype(
@@ -122,21 +164,33 @@ OTHER = Genotype(
 
 @pytest.mark.parametrize(("name", "cell", "sizes"), [("par-cell-network", DARTS_V1, (12, 8)), ("par-other-cell-network", OTHER, (12,))])
 def test_cell_network(name: str, cell: Genotype, sizes: tuple[int, ...]) -> None:
-    """Features in training mode, then, with the running statistics of that batch, in evaluation mode; gradients of all weights."""
+    """Features in training mode, then, with the running statistics of that batch, in evaluation mode; of DARTS_V1 gradients too."""
     recorded = recording(name)
     for size in sizes:
         network = CellNetwork(cell, 4, reduce_bn=False)
         load(network, recorded.named("in/weights"))
-        features = network.train()(recorded[f"in/images{size}"])
+        features = network.train()(recorded.pixels(f"in/images{size}"))
         recorded.holds(features.detach(), recorded[f"out/train{size}"])
-        if size == sizes[0]:
+        if size == 12 and name == "par-cell-network":
             (features * recorded[f"in/direction{size}"]).sum().backward()
             parameters = dict(network.named_parameters())
             gradients = recorded.named("out/gradient")
-            recorded.holds(joined(parameters[ours(key)].grad for key in gradients), joined(gradients.values()))
-            assert sum(parameter.grad is not None for parameter in parameters.values()) == len(gradients)
+            found = [weight.grad for weight in (parameters[ours(key)] for key in gradients)]
+            # The batch norm that the code makes and does not apply has none.
+            assert sum(gradient is None for gradient in found) == sum(not gradient.any() for gradient in gradients.values()) == 4
+            both = [(mine, theirs) for mine, theirs in zip(found, gradients.values(), strict=True) if mine is not None]
+            recorded.holds(joined(mine for mine, _ in both), joined(theirs for _, theirs in both))
         with torch.no_grad():
-            recorded.holds(network.eval()(recorded[f"in/images{size}"]), recorded[f"out/eval{size}"])
+            recorded.holds(network.eval()(recorded.pixels(f"in/images{size}")), recorded[f"out/eval{size}"])
+
+
+def test_factorized_reductions_by_default() -> None:
+    """They have a batch norm, which the code makes and does not apply."""
+    recorded = recording("par-other-cell-network")
+    network = CellNetwork(OTHER, 4, reduce_bn=PARSettings().reduce_bn)
+    load(network, recorded.named("in/weights"))
+    with torch.no_grad():
+        recorded.differs("reduce_bn", network.train()(recorded.pixels("in/images12")), recorded["out/train12"])
 
 
 @pytest.mark.parametrize("name", ["par-distillation-loss", "par-smoothed-distillation-loss"])
@@ -150,17 +204,6 @@ def test_distillation_loss(name: str) -> None:
     recorded.holds(student.grad, recorded["out/gradient"])
 
 
-class Given:
-    """A loss of given batches, and the step on them."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def batch(self, indices: Tensor) -> Batch:
-        step, generator = torch.zeros(()), torch.Generator()
-        return Batch(self.images[indices], self.labels[indices], indices, step, 1, generator, HostSide(generator))
-
-
 def test_distillation() -> None:
     """Three steps of Eq. 7-9 with two earlier heads: the losses, and all weights after them."""
     recorded = recording("par-distillation")
@@ -170,7 +213,7 @@ def test_distillation() -> None:
     heads = nn.ModuleList(nn.Linear(16, classes) for classes in (3, 4, 2))
     heads.load_state_dict({name.removeprefix("fc."): weight for name, weight in weights.items() if name.startswith("fc.")})
     heads[:2].requires_grad_(False)
-    images, labels = recorded["in/images"], recorded["in/labels"]
+    images, labels = recorded.pixels(), recorded["in/labels"]
     examples = Examples(images.flatten(0, 1), labels.flatten(), images[0], labels[0])
     loss = distillation_loss(expert, heads[2], list(heads[:2]), examples, weight=1.0, temperature=2.0)
     trained = nn.ModuleList([expert, heads[2]]).train()
@@ -244,10 +287,10 @@ class GivenImages(mdl._Images):
         return self.given.images[indices], self.given.labels[indices]
 
 
-def trained_search(recorded: Recording, **changes: str) -> tuple[SuperNetwork, list[SampledPath], list[float]]:
+def trained_search(recorded: Recording, settings: PARSettings = CODE) -> tuple[SuperNetwork, list[SampledPath], list[float]]:
     """Take two steps on each of two sampled networks, as a search does, and return its network, what was sampled, and the losses."""
-    images, labels = recorded["in/images"], recorded["in/labels"]
-    settings = replace(CODE, search_lr=0.05, search_epochs=1, **changes)
+    images, labels = recorded.pixels(), recorded["in/labels"]
+    settings = replace(settings, search_lr=0.05, search_epochs=1)
     network = SuperNetwork(3, 2, 3, reduce_bn=False, running_bn=settings.search_bn == "running")
     load(network, recorded.named("in/weights"))
     blank = Split(torch.zeros(labels.numel(), 3, 8, 8, dtype=torch.uint8), labels.flatten())
@@ -270,7 +313,7 @@ def test_search() -> None:
     for name, weight in start.items():
         assert name in moved or torch.equal(parameters[ours(name)], weight)
     with torch.no_grad():
-        judged = torch.stack([network.eval()(recorded["in/images"][2], path) for path in paths])
+        judged = torch.stack([network.eval()(recorded.pixels()[2], path) for path in paths])
     recorded.holds(judged, recorded["out/logits"])
 
 
@@ -278,10 +321,10 @@ def test_search() -> None:
 def test_search_by_default(setting: str) -> None:
     """Both differences at once would hide that each is there."""
     recorded = recording("par-search")
-    network, paths, _ = trained_search(recorded, **{setting: getattr(PARSettings(), setting)})
+    network, paths, _ = trained_search(recorded, by_default(setting))
     if setting == "search_bn":
         with torch.no_grad():
-            judged = torch.stack([network.eval()(recorded["in/images"][2], path) for path in paths])
+            judged = torch.stack([network.eval()(recorded.pixels()[2], path) for path in paths])
         recorded.differs(setting, judged, recorded["out/logits"])
     else:
         moved, parameters = recorded.named("out/moved"), dict(network.named_parameters())
