@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lifelong.records.distances import Decided
+from lifelong.records.distances import Decided, DistancesRecord
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.words import counted
@@ -100,8 +100,14 @@ def short(text: Any, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
+def by_measure(result: DistancesRecord | RunRecord) -> str:
+    """Say what divergences are: ``Eq. 4``, or ``by mmd``, where the measure is not the paper's."""
+    measure = (result.settings or {}).get("measure") if isinstance(result, RunRecord) else result.measure
+    return "Eq. 4" if measure in (None, "prototype-kl") else f"by {clean(measure)}"
+
+
 def nearest(task: Decided) -> float | None:
-    """Return the distance (Eq. 6) to the nearest group of a task's record; None if none was measured."""
+    """Return the distance to the nearest group of a task's record; None if none was measured."""
     return min((number for value in task.group_distances or [] if (number := finite(value)) is not None), default=None)
 
 
