@@ -109,7 +109,7 @@ def test_lmc_routing() -> None:
 
 
 def test_lmc_growth() -> None:
-    """Sixteen layers of three modules, each with twelve batches of a training: how far the farthest lies, and whether a module is added."""
+    """Twelve layers of three modules, each with twelve batches of a training: how far the farthest lies, and whether a module is added."""
     recorded = recording("lmc-growth")
     tested = Samples([torch.arange(96).view(12, 8)])
     found = []
@@ -121,7 +121,7 @@ def test_lmc_growth() -> None:
         found.append(outlyingness(modules, losses, tested))
     recorded.holds(torch.tensor(found), recorded["out/farthest"])
     assert torch.equal(torch.tensor(found) > recorded["in/threshold"], recorded["out/added"].bool())
-    assert 3 < recorded["out/added"].sum() < 13
+    assert 2 < recorded["out/added"].sum() < 10
 
 
 def test_learn_to_grow_choice() -> None:
