@@ -1,6 +1,6 @@
 """A regularizer of one's own: EWC inside a shared expert, instead of the paper's distillation.
 
-lifelong run --stream digits --preset quick --plugin examples/new_regularizer.py --regularizer ewc --kd-weight 100
+lifelong run --stream digits --preset quick --plugin examples/new_regularizer.py --regularizer springs --kd-weight 100
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import lifelong
 
 
-class EWC(lifelong.Regularizer):
+class Springs(lifelong.Regularizer):
     """Weights that mattered for the expert's earlier tasks are held by springs (Kirkpatrick et al., 2017)."""
 
     def loss(self, shared):
@@ -36,4 +36,4 @@ class EWC(lifelong.Regularizer):
         return {"stiffness": stiffness, "rest": rest}
 
 
-lifelong.register_regularizer("ewc", EWC, summary="springs on weights that mattered")
+lifelong.register_regularizer("springs", Springs, summary="springs on weights that mattered")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
     from lifelong.methods.backbone import check_backbone, register_backbone
     from lifelong.methods.conformance import check_method
+    from lifelong.methods.decisions import DecisionRule, check_decision, register_decision
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
@@ -57,6 +58,9 @@ _PUBLIC = {
     "Allocation": "lifelong.methods.allocations",
     "register_allocation": "lifelong.methods.allocations",
     "check_allocation": "lifelong.methods.allocations",
+    "DecisionRule": "lifelong.methods.decisions",
+    "register_decision": "lifelong.methods.decisions",
+    "check_decision": "lifelong.methods.decisions",
     "register_backbone": "lifelong.methods.backbone",
     "check_backbone": "lifelong.methods.backbone",
     "Observer": "lifelong.experiment.observer",
@@ -81,6 +85,7 @@ _PUBLIC = {
 
 __all__ = [
     "Allocation",
+    "DecisionRule",
     "Engine",
     "Environment",
     "Learner",
@@ -99,6 +104,7 @@ __all__ = [
     "__version__",
     "check_allocation",
     "check_backbone",
+    "check_decision",
     "check_engine",
     "check_extractor",
     "check_figure",
@@ -116,6 +122,7 @@ __all__ = [
     "perform_plain",
     "register_allocation",
     "register_backbone",
+    "register_decision",
     "register_engine",
     "register_extractor",
     "register_figure",

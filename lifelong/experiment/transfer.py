@@ -34,8 +34,10 @@ from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.run import extractor_opener, identity_of, resolve_extractor
 from lifelong.methods.allocations import Allocation, Newcomer
+from lifelong.methods.decisions import Views
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.par import PAR
+from lifelong.methods.trials import Trials
 from lifelong.records.base import plain
 from lifelong.records.task import TaskRecord
 from lifelong.records.transfer import (
@@ -46,7 +48,7 @@ from lifelong.records.transfer import (
     TransferRecord,
     TransferSeed,
 )
-from lifelong.relatedness.assessment import task_features
+from lifelong.relatedness.assessment import Measured, task_features
 from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.groups import Decision, Kind, TaskGroups, task_distances
 from lifelong.relatedness.measures import Sample, measure_divergences
@@ -263,7 +265,12 @@ class _Told(PAR):
         super().__init__(settings)
         self.told: Decision | None = None
 
-    def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
+    def _measure(self, task: Task, context: Context, record: LearnRecord) -> None:
+        return None
+
+    def _decide(
+        self, measured: Measured | None, views: Views | None, task: Task, trials: Trials, context: Context, record: LearnRecord
+    ) -> Decision:
         assert self.told is not None
         return self.told
 

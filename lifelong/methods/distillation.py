@@ -1,7 +1,7 @@
 """Knowledge distillation from the outputs a network gave before a new task was learned (Li & Hoiem; PAR Eq. 8-9)."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -57,14 +57,10 @@ def distillation_loss(
         features = teacher[0](inputs)
         return torch.cat([head(features) for head in teacher[1:]], dim=1)
 
-    outputs = None if examples.augmented else batched(recorded, examples.train, examples.prepare)
+    targets = targets_of(recorded, examples)
 
     def loss(batch: Batch) -> Tensor:
-        if outputs is None:
-            with torch.no_grad():
-                target = recorded(batch.inputs)
-        else:
-            target = outputs[batch.indices]
+        target = targets(batch)
         features = network(batch.inputs)
         student = [head(features) for head in old_heads]
         target = target.split([logits.shape[1] for logits in student], dim=1)
@@ -72,3 +68,42 @@ def distillation_loss(
         return F.cross_entropy(new_head(features), batch.labels) + weight * old
 
     return loss
+
+
+def feature_distillation_loss(network: nn.Module, new_head: nn.Module, examples: Examples, *, weight: float) -> Loss:
+    """Return the cross-entropy of the new task plus `weight` times the mean squared change of the features, over images and features.
+
+    The teacher is as in `distillation_loss`.
+
+    Args:
+        network: shared features, (b, ...) to (b, d); is trained.
+        new_head: (b, d) to (b, C); is trained.
+        examples: of the new task.
+        weight: >= 0.
+
+    Source: the hints of Romero et al., FitNets (ICLR 2015, arXiv 1412.6550), at the last layer, from the network as it was.
+    """
+    if weight == 0:
+        return cross_entropy(lambda inputs: new_head(network(inputs)))
+    teacher = copy.deepcopy(network)
+    freeze(teacher)
+    targets = targets_of(teacher, examples)
+
+    def loss(batch: Batch) -> Tensor:
+        features = network(batch.inputs)
+        return F.cross_entropy(new_head(features), batch.labels) + weight * F.mse_loss(features, targets(batch))
+
+    return loss
+
+
+def targets_of(teacher: Callable[[Tensor], Tensor], examples: Examples) -> Callable[[Batch], Tensor]:
+    """Return what gives a teacher's outputs for a batch: recorded once, or for each batch anew where training images are augmented."""
+    recorded = None if examples.augmented else batched(teacher, examples.train, examples.prepare)
+
+    def targets(batch: Batch) -> Tensor:
+        if recorded is not None:
+            return recorded[batch.indices]
+        with torch.no_grad():
+            return teacher(batch.inputs)
+
+    return targets

@@ -156,8 +156,9 @@ class _PAR(_State):
     genotypes: list[str]
     experts: list[Weights]
     heads: list[Weights]
-    # A third party's regularizer may keep anything.
+    # A third party's regularizer and decision rule may keep anything.
     kept: NotRequired[list[Any]]
+    kept_by_rule: NotRequired[Any]
     relatedness: _Relatedness
 
 

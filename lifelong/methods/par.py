@@ -9,9 +9,12 @@ For each new task (section 3 of the paper):
 3. Else open a group with a new expert (parameter allocation, Eq. 10): with the nearest group's cell within beta, with a cell found by
    search beyond it (`allocations.py`). Other groups' experts are never touched.
 
+The decision of steps 2 and 3 is that of a rule (`decisions.py`); the paper's are the thresholds.
+
 Where the authors' code differs each difference is a setting (`PARSettings`), and all of them are the preset `authors-code`.
 """
 
+import time
 from dataclasses import replace
 
 import torch
@@ -19,15 +22,18 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
+from lifelong.devices import exact_device
 from lifelong.methods.allocations import Allocation, Newcomer, built, cell_of, planned
+from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
+from lifelong.methods.trials import Outcome, Trials, copied, valid_accuracy
 from lifelong.networks.frozen import freeze
-from lifelong.relatedness.assessment import Relatedness
+from lifelong.relatedness.assessment import Measured, Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import ALLOCATIONS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, DECISIONS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
@@ -48,6 +54,7 @@ class PAR(Method[PARSettings]):
         self.plans: list[str] = []
         self.trained: list[set[str]] = []
         self.kept: list[Tree] = []
+        self.kept_by_rule: Tree = None
         self.relatedness = Relatedness(self.settings)
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
@@ -77,36 +84,55 @@ class PAR(Method[PARSettings]):
         """Measure the task, decide, and share an expert or create one."""
         before = self.num_parameters()
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
-        decision = self._decide(task, context, record)
-        if decision.decision == "reuse-expert":
-            group = decision.group
-            assert group is not None
-            expert = self.experts[group]
-            if decision.frozen:
-                head = self._train_head(expert, task, context, record)
-            else:
-                head = self._distill(expert, group, task, context, record)
-            self.relatedness.groups.join(group, len(task.train))
-        else:
-            group = len(self.experts)
-            expert, head = self._allocate(decision, task, context, record)
-            self.relatedness.groups.open(len(task.train))
-            self.experts.append(expert)
-        self.heads.append(head)
+        measured = self._measure(task, context, record)
+        views = None if measured is None else Views(task, self._attached())
+        trials = Trials(lambda *tried: self._carry_out(task, *tried, on_trial=True), context)
+        decision = self._decide(measured, views, task, trials, context, record)
+        outcome = trials.taken_over(decision, record) or self._carry_out(task, decision, context, record)
+        self._take(outcome, len(task.train))
         self._remember(task)
-        record.expert, record.genotype = group, cell_of(self.plans[group])
+        record.expert, record.genotype = outcome.group, cell_of(outcome.plan)
         record.parameters_added = self.num_parameters() - before
+        if measured is not None and views is not None and self._keeps_for_rule:
+            with context.timed("decision", record):
+                self.kept_by_rule = self._rule().keep(self._learned(measured, views.anew(), task, outcome, trials, context, record))
         return record
 
     def extractor(self) -> tuple[str, str] | None:
         """Return the extractor named by the settings; None if the variant needs no distances."""
         return (self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
 
-    def _decide(self, task: Task, context: Context, record: LearnRecord) -> Decision:
-        """Measure distances and decide (step 1)."""
+    def _measure(self, task: Task, context: Context, record: LearnRecord) -> Measured | None:
+        """Measure the task, if that is needed (step 1)."""
         with context.timed("distances", record):
             self.attach_extractor(context.extractor)
-            decision = self.relatedness.assess(task, self._extractor, self.modules)
+            return None if self._extractor is None else self.relatedness.examine(task, self._extractor, self.modules)
+
+    def _decide(
+        self, measured: Measured | None, views: Views | None, task: Task, trials: Trials, context: Context, record: LearnRecord
+    ) -> Decision:
+        """Decide where the task belongs, and record it (steps 2 and 3)."""
+        groups, started = self.relatedness.groups, time.perf_counter()
+        if measured is None or views is None:
+            decision = groups.decide(None, len(task.train), self.settings)
+        elif not len(groups) or self.settings.shares != "related":
+            decision = measured.noted(groups.decide(measured.divergences, len(task.train), self.settings))
+        else:
+            question = Question(
+                task=task,
+                sample=measured.sample,
+                kept=self.kept_by_rule,
+                settings=self.settings,
+                context=context,
+                views=views,
+                divergences=measured.divergences,
+                groups=groups,
+                experts=list(self.experts),
+                heads=list(self.heads),
+                attempt=trials.make,
+            )
+            decision = measured.noted(decided(self.settings.decision, question))
+        record.seconds["distances"] += time.perf_counter() - started - trials.seconds
         if decision.warning:
             context.note(decision.warning, record)
         record.decision, record.reason, record.frozen = decision.decision, decision.reason, decision.frozen
@@ -114,9 +140,71 @@ class PAR(Method[PARSettings]):
         record.group_distances = list(decision.group_distances)
         return decision
 
-    def _train_head(self, expert: nn.Module, task: Task, context: Context, record: LearnRecord) -> nn.Module:
-        """Train a head on the frozen expert, whose features are computed once unless images are augmented."""
+    def _rule(self) -> DecisionRule:
+        return DECISIONS[self.settings.decision]()
+
+    @property
+    def _keeps_for_rule(self) -> bool:
+        """Whether the rule is asked, and keeps something."""
+        return self.settings.shares == "related" and type(self._rule()).keep is not DecisionRule.keep
+
+    def _learned(
+        self, measured: Measured, views: Views, task: Task, outcome: Outcome, trials: Trials, context: Context, record: LearnRecord
+    ) -> Learned:
+        """Return what the rule sees of a task that has been learned."""
+        return Learned(
+            task=task,
+            sample=measured.sample,
+            kept=self.kept_by_rule,
+            settings=self.settings,
+            context=context,
+            views=views,
+            group=outcome.group,
+            expert=outcome.expert,
+            head=outcome.head,
+            accuracy=valid_accuracy(record),
+            attempts=trials.attempts,
+        )
+
+    def _carry_out(self, task: Task, decision: Decision, context: Context, record: LearnRecord, *, on_trial: bool = False) -> Outcome:
+        """Train what the decision says, and return it; on trial on copies of the expert and the heads."""
+        if decision.decision != "reuse-expert":
+            return self._allocate(decision, task, context, record)
+        group = decision.group
+        assert group is not None
+        expert, old_heads = self.experts[group], [self.heads[member] for member in self.relatedness.groups.members[group]]
+        if on_trial:
+            expert, old_heads = copied(expert, self.trained[group]), [copied(head, set(head.state_dict())) for head in old_heads]
+        examples = image_examples(task, augmented=context.training.augment)
         head = new_head(expert, task, context)
+        shared = Shared(expert, head, old_heads, examples, self.kept[group], self.settings, context, self.trained[group])
+        if decision.frozen or not self._regularizer().trains_expert:
+            self._train_head(shared, task, record)
+            if not decision.frozen:
+                record.frozen, record.reason = True, f"{record.reason}, head only (regularizer '{self.settings.regularizer}')"
+        else:
+            self._distill(shared, task, record)
+        return Outcome(group, expert, head, old_heads, self.plans[group], self.trained[group], self._keep(shared, record))
+
+    def _take(self, outcome: Outcome, samples: int) -> None:
+        """Make what was trained part of the model, for a task with `samples` training images."""
+        group, groups = outcome.group, self.relatedness.groups
+        if group == len(groups):
+            groups.open(samples)
+            self.experts.append(outcome.expert)
+            self.plans.append(outcome.plan)
+            self.trained.append(outcome.trained)
+            self.kept.append(outcome.kept)
+        else:
+            self.experts[group], self.kept[group] = outcome.expert, outcome.kept
+            for member, head in zip(groups.members[group], outcome.old_heads, strict=True):
+                self.heads[member] = head
+            groups.join(group, samples)
+        self.heads.append(outcome.head)
+
+    def _train_head(self, shared: Shared, task: Task, record: LearnRecord) -> None:
+        """Train a head on the frozen expert, whose features are computed once unless images are augmented."""
+        expert, head, context = shared.expert, shared.head, shared.context
         examples = image_examples(task, augmented=context.training.augment and self.settings.frozen_augment)
         training = self._reuse_training(context, task, head_only=True)
         if examples.augmented:
@@ -127,26 +215,24 @@ class PAR(Method[PARSettings]):
             outcome = fit_selected(head, features, head, training, context.stage("train"))
         freeze(head)
         record.trained(outcome)
-        return head
 
-    def _distill(self, expert: nn.Module, group: int, task: Task, context: Context, record: LearnRecord) -> nn.Module:
+    def _distill(self, shared: Shared, task: Task, record: LearnRecord) -> None:
         """Train the group's expert and a new head by Eq. 9."""
-        head = new_head(expert, task, context)
-        old_heads = [self.heads[member] for member in self.relatedness.groups.members[group]]
-        trained = nn.ModuleList([expert, head, *(old_heads if self.settings.train_old_heads else [])])
+        expert, head, context = shared.expert, shared.head, shared.context
+        trained = nn.ModuleList([expert, head, *(shared.old_heads if self.settings.train_old_heads else [])])
         trained[1:].requires_grad_(True)
         for name, parameter in expert.named_parameters():
-            parameter.requires_grad_(name in self.trained[group])
-        examples = image_examples(task, augmented=context.training.augment)
-        shared = Shared(expert, head, old_heads, examples, self.kept[group], self.settings, context)
-        loss = self._regularizer().loss(shared)
+            parameter.requires_grad_(name in shared.trained)
         outcome = fit_selected(
-            trained, examples, lambda inputs: head(expert(inputs)), self._reuse_training(context, task), context.stage("distill"), loss=loss
+            trained,
+            shared.examples,
+            lambda inputs: head(expert(inputs)),
+            self._reuse_training(context, task),
+            context.stage("distill"),
+            loss=self._regularizer().loss(shared),
         )
         freeze(trained)
         record.trained(outcome, "distill")
-        self.kept[group] = self._keep(shared, record)
-        return head
 
     def _regularizer(self) -> Regularizer:
         return REGULARIZERS[self.settings.regularizer]()
@@ -159,28 +245,26 @@ class PAR(Method[PARSettings]):
         with shared.context.timed("regularizer", record):
             return regularizer.keep(shared)
 
-    def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> tuple[nn.Module, nn.Module]:
+    def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> Outcome:
         """Train a new expert from scratch (step 3, Eq. 10)."""
         examples = image_examples(task, augmented=context.training.augment)
         newcomer = Newcomer(task, examples, list(self.experts), list(self.plans), decision, self.settings, context, record)
         plan = planned(self.settings.allocation, self.allocation, newcomer)
         with context.seeded("expert"):
-            expert = self._build(plan).to(context.device)
+            expert, trained = self._build(plan, context.device)
             self.allocation.start(expert, newcomer)
         network = nn.Sequential(expert, new_head(expert, task, context))
         outcome = fit_selected(network, examples, network, self._training(context, task), context.stage("train"))
         freeze(network)
         record.trained(outcome)
         record.decision = "search" if record.edges else "allocate" if cell_of(plan) is None else "reuse-cell"
-        self.plans.append(plan)
-        self.kept.append(self._keep(Shared(network[0], network[1], [], examples, None, self.settings, context), record))
-        return network[0], network[1]
+        kept = self._keep(Shared(expert, network[1], [], examples, None, self.settings, context, trained), record)
+        return Outcome(len(self.experts), expert, network[1], [], plan, trained, kept)
 
-    def _build(self, plan: str) -> nn.Module:
-        """Build the next expert, and remember what of it is trained."""
+    def _build(self, plan: str, device: torch.device | str) -> tuple[nn.Module, set[str]]:
+        """Build an expert; return it with the names of what of it is trained."""
         expert = built(self.settings.allocation, self.allocation, plan, self.settings)
-        self.trained.append({name for name, parameter in expert.named_parameters() if parameter.requires_grad})
-        return expert
+        return expert.to(device), {name for name, parameter in expert.named_parameters() if parameter.requires_grad}
 
     def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
         """Return the training settings for a task; weight decay may be raised for a tiny task, but not for its head alone."""
@@ -201,13 +285,15 @@ class PAR(Method[PARSettings]):
         return training if stops else replace(training, patience=0)
 
     def memory(self) -> dict[str, int]:
-        """Count the bytes of prototypes, spreads and what the regularizer keeps."""
+        """Count the bytes of prototypes, spreads and what the regularizer and the decision rule keep."""
         kept = {"regularizer": tensor_bytes(self.kept)} if any(tree is not None for tree in self.kept) else {}
+        kept |= {} if self.kept_by_rule is None else {"decision": tensor_bytes(self.kept_by_rule)}
         return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes} | kept
 
     def state_dict(self) -> Tree:
-        """Return tasks, experts with their cells, heads, groups and prototypes, and what the regularizer keeps."""
+        """Return tasks, experts with their cells, heads, groups and prototypes, and what the regularizer and the decision rule keep."""
         kept = {"kept": list(self.kept)} if any(tree is not None for tree in self.kept) else {}
+        kept |= {} if self.kept_by_rule is None else {"kept_by_rule": self.kept_by_rule}
         return kept | {
             "tasks": self._tasks_state(),
             # Named when every plan was a cell.
@@ -223,11 +309,13 @@ class PAR(Method[PARSettings]):
         self.plans, self.trained = list(state["genotypes"]), []
         self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
         for plan, weights in zip(self.plans, state["experts"], strict=True):
-            expert = self._build(plan).to(device)
+            expert, trained = self._build(plan, device)
+            self.trained.append(trained)
             expert.load_state_dict(weights)
             freeze(expert)
             self.experts.append(expert)
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))
         self.kept = on_device(state.get("kept", [None] * len(self.plans)), device)
+        self.kept_by_rule = on_device(state.get("kept_by_rule"), exact_device(device))
         self.relatedness = Relatedness.from_state(self.settings, state["relatedness"], device)

@@ -11,9 +11,9 @@ each such task is passed to it at the next. One of your own:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 from torch import nn
@@ -41,6 +41,7 @@ class Shared:
         kept: what `keep` returned after the task before; None if that was nothing.
         settings: PAR's; `kd_weight` is the weight of whatever is added to the cross-entropy.
         context: seeds and the device.
+        trained: names of the expert's parameters that are trained; the others never change.
     """
 
     expert: nn.Module
@@ -50,10 +51,17 @@ class Shared:
     kept: Tree
     settings: PARSettings
     context: Context
+    trained: Collection[str]
 
 
 class Regularizer(ABC):
     """Keeps a shared expert good at its earlier tasks. It has no state besides what `keep` returns for an expert."""
+
+    scale: ClassVar[float] = 1.0
+    """What `kd_weight` is multiplied by. Penalties differ by orders of magnitude; with this factor 1 is a sensible weight for each."""
+
+    trains_expert: ClassVar[bool] = True
+    """Whether a shared expert is trained at all. If not, a task gets only a head, on features that are computed once."""
 
     @abstractmethod
     def loss(self, shared: Shared) -> Loss:
@@ -71,13 +79,17 @@ class Regularizer(ABC):
         """
         return None
 
+    def weight(self, shared: Shared) -> float:
+        """Return the weight of what is added to the cross-entropy: `kd_weight` times `scale`."""
+        return shared.settings.kd_weight * self.scale
+
 
 class Distillation(Regularizer):
     """The paper's regularizer: distill the outputs of the earlier heads on the new images (Eq. 7-9)."""
 
     def loss(self, shared: Shared) -> Loss:
         """Return the distillation loss (`lifelong.methods.distillation`)."""
-        weight, temperature = shared.settings.kd_weight, shared.settings.temperature
+        weight, temperature = self.weight(shared), shared.settings.temperature
         return distillation_loss(shared.expert, shared.head, shared.old_heads, shared.examples, weight=weight, temperature=temperature)
 
 

@@ -1,10 +1,11 @@
 """Assessment of a new task against earlier ones: the prototypes, spreads and groups that a method keeps, and the decision."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from lifelong.data.task import Split, Task
 from lifelong.devices import exact_device
@@ -76,6 +77,29 @@ def _few_images_warning(sample: Sample, settings: RelatednessSettings) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a decision about a task is based on.
+
+    Attributes:
+        sample: the task's features.
+        divergences: from each earlier task.
+        warning: why they may be wrong; empty if no reason is known.
+    """
+
+    sample: Sample
+    divergences: Float64[Tensor, "t"]
+    warning: str
+
+    def noted(self, decision: Decision) -> Decision:
+        """Return the decision with the warning, and with what its reason leaves out about the sample."""
+        decision = replace(decision, warning=self.warning)
+        if self.sample.few and decision.divergences:
+            how = f"; measured by all its images: {self.sample.least} of a class were few"
+            decision = replace(decision, reason=decision.reason + how)
+        return decision
+
+
 class Relatedness:
     """The groups of learned tasks, and the prototypes that new tasks are measured against.
 
@@ -114,7 +138,7 @@ class Relatedness:
         return keeps_prototypes(self.settings.measure)
 
     def assess(self, task: Task, extractor: Extractor | None, modules: Callable[[int], tuple[nn.Module, ...]] | None = None) -> Decision:
-        """Measure a task against all earlier ones, keep its prototypes, and decide where it belongs.
+        """Measure a task against all earlier ones, keep its prototypes, and decide by the thresholds where it belongs.
 
         The caller then records the decision (`groups.open` or `groups.join`).
 
@@ -125,6 +149,17 @@ class Relatedness:
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
+        measured = self.examine(task, extractor, modules)
+        return measured.noted(self.groups.decide(measured.divergences, len(task.train), self.settings))
+
+    def examine(self, task: Task, extractor: Extractor, modules: Callable[[int], tuple[nn.Module, ...]] | None = None) -> Measured:
+        """Measure a task against all earlier ones, and keep its prototypes.
+
+        Args:
+            task: the new task.
+            extractor: the frozen extractor.
+            modules: see `task_features`.
+        """
         sample = task_features(task, extractor, self.settings, modules if self.measure.needs_experts else None)
         own = prototypes(sample.features, sample.labels, sample.classes)
         self.bank.check(own)
@@ -133,16 +168,11 @@ class Relatedness:
             sample = replace(sample, first=kept[0] if kept else None)
             sample = replace(sample, own=self.measure.keep(sample, self.settings))
         divergences = measure_divergences(self.settings.measure, sample, kept, self.settings)
-        decision = self.groups.decide(divergences, len(task.train), self.settings)
-        decision = replace(decision, warning=_few_images_warning(sample, self.settings))
-        if sample.few and len(self.groups):
-            how = f"; measured by all its images: {sample.least} of a class were few"
-            decision = replace(decision, reason=decision.reason + how)
         if not self._keeps_prototypes:
             self.kept.append(sample.own)
         self.bank.add(own)
         self.recognition.spreads.append(measure_spread(sample.features, sample.labels, own, task.normalization))
-        return decision
+        return Measured(sample, divergences, _few_images_warning(sample, self.settings))
 
     def state(self) -> Tree:
         """Return groups, prototypes, spreads, and what another measure keeps."""

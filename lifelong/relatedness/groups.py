@@ -187,9 +187,29 @@ class TaskGroups:
         """
         if divergences is None and needs_distances(settings):
             raise ValueError(f"the variant '{settings.variant}' decides by distances, and there are none")
+        distances = [] if divergences is None else self.distances(divergences, settings)
+        return self.concluded(self._choose(distances, samples, settings), divergences, samples, settings)
+
+    def distances(self, divergences: Float64[Tensor, "t"], settings: RelatednessSettings) -> list[float]:
+        """Compute the distance to each group (Eq. 5-6).
+
+        Args:
+            divergences, settings: as for `decide`.
+
+        Raises:
+            ValueError: not one finite divergence per learned task.
+        """
+        return group_distances(self._checked(divergences), self.members, settings).tolist()
+
+    def concluded(self, choice: "Choice", divergences: Float64[Tensor, "t"] | None, samples: int, settings: PARSettings) -> Decision:
+        """Return the decision that follows from a choice: with the frozen rule, and all that it is based on.
+
+        Args:
+            choice: where the task belongs.
+            divergences, samples, settings: as for `decide`.
+        """
         divergences = None if divergences is None else self._checked(divergences)
-        distances = [] if divergences is None else group_distances(divergences, self.members, settings).tolist()
-        choice = self._choose(distances, samples, settings)
+        distances = [] if divergences is None else self.distances(divergences, settings)
         largest = self.largest[choice.group] if choice.decision == "reuse-expert" and choice.group is not None else 0
         frozen = samples < _as_fraction(settings.freeze_ratio) * largest
         small = f", head only ({samples} images < {settings.freeze_ratio:g} × {largest})" if frozen else ""
@@ -216,24 +236,24 @@ class TaskGroups:
             raise ValueError(f"the divergence from task {int((~divergences.isfinite()).nonzero()[0])} is not a finite number")
         return divergences.cpu()
 
-    def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "_Choice":
+    def _choose(self, distances: list[float], samples: int, settings: PARSettings) -> "Choice":
         if not len(self):
             if settings.allocation != "variant":
-                return _Choice("allocate", None, f"first task: new expert by the allocation '{settings.allocation}'")
+                return Choice("allocate", None, f"first task: new expert by the allocation '{settings.allocation}'")
             if settings.fixed:
-                return _Choice("reuse-cell", None, f"first task: new expert with the fixed cell {settings.fixed_cell}")
-            return _Choice("search", None, "first task, nothing to share yet: cell searched")
+                return Choice("reuse-cell", None, f"first task: new expert with the fixed cell {settings.fixed_cell}")
+            return Choice("search", None, "first task, nothing to share yet: cell searched")
         order = sorted(range(len(distances)), key=distances.__getitem__)  # stable: of equals, the first
         if settings.shares == "always":
-            return _Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert: shared")
+            return Choice("reuse-expert", order[0] if order else 0, "every task shares the one expert: shared")
         if settings.shares == "related":
             tiny_group = self._nearest_for_tiny(order, samples, settings)
             if tiny_group is not None:
                 knows = f"the nearest that has learned {settings.tiny_task_ratio:g} × {samples} images or more"
-                return _Choice("reuse-expert", tiny_group, f"tiny task, {_comparison(distances, tiny_group)}, {knows}: shared", tiny=True)
+                return Choice("reuse-expert", tiny_group, f"tiny task, {_comparison(distances, tiny_group)}, {knows}: shared", tiny=True)
             if distances[order[0]] <= settings.alpha:
-                return _Choice("reuse-expert", order[0], f"{_comparison(distances, order[0], f'≤ α {settings.alpha:g}')}: shared")
-        return _allocate(distances, order[0] if order else None, settings)
+                return Choice("reuse-expert", order[0], f"{_comparison(distances, order[0], f'≤ α {settings.alpha:g}')}: shared")
+        return _apart(distances, order[0] if order else None, settings)
 
     def _nearest_for_tiny(self, order: list[int], samples: int, settings: PARSettings) -> int | None:
         """Find the nearest group that a tiny task joins regardless of alpha, or None."""
@@ -242,7 +262,9 @@ class TaskGroups:
         return next((group for group in order if self.largest[group] >= _as_fraction(settings.tiny_task_ratio) * samples), None)
 
 
-class _Choice(NamedTuple):
+class Choice(NamedTuple):
+    """Where a task belongs; see `Decision` for the attributes."""
+
     decision: Kind
     group: int | None
     reason: str
@@ -255,21 +277,34 @@ def needs_distances(settings: PARSettings) -> bool:
     return settings.shares == "related" or settings.coarse or looks
 
 
-def _allocate(distances: list[float], nearest: int | None, settings: PARSettings) -> _Choice:
-    """Choose the cell of a new expert when there are others."""
+def _apart(distances: list[float], nearest: int | None, settings: PARSettings) -> Choice:
+    """Choose the cell of a new expert, because no group is within alpha or experts are never shared."""
     if settings.shares == "related":
         far = _comparison(distances, nearest, f"> α {settings.alpha:g}")
     else:
         far = f"{_comparison(distances, nearest)}, experts are never shared" if nearest is not None else "experts are never shared"
+    return allocated(distances, nearest, far, settings)
+
+
+def allocated(distances: list[float], nearest: int | None, why: str, settings: PARSettings, also: str = "") -> Choice:
+    """Choose the cell of a new expert when there are others.
+
+    Args:
+        distances: to each group; empty if none was measured.
+        nearest: the nearest group; None without distances.
+        why: the task shares none of their experts.
+        settings: the variant, the allocation and beta.
+        also: said before a comparison with beta, too.
+    """
     if settings.allocation != "variant":
-        return _Choice("allocate", nearest, f"{far}: new expert by the allocation '{settings.allocation}'")
+        return Choice("allocate", nearest, f"{why}: new expert by the allocation '{settings.allocation}'")
     if settings.fixed:
-        return _Choice("reuse-cell", nearest, f"{far}: new expert with the fixed cell {settings.fixed_cell}")
+        return Choice("reuse-cell", nearest, f"{why}: new expert with the fixed cell {settings.fixed_cell}")
     if not settings.coarse or nearest is None:
-        return _Choice("search", nearest, f"{far}: cell searched, as always")
+        return Choice("search", nearest, f"{why}: cell searched, as always")
     if distances[nearest] <= settings.beta:
-        return _Choice("reuse-cell", nearest, f"{_comparison(distances, nearest, f'≤ β {settings.beta:g}')}: its cell reused")
-    return _Choice("search", nearest, f"{_comparison(distances, nearest, f'> β {settings.beta:g}')}: cell searched")
+        return Choice("reuse-cell", nearest, f"{also}{_comparison(distances, nearest, f'≤ β {settings.beta:g}')}: its cell reused")
+    return Choice("search", nearest, f"{also}{_comparison(distances, nearest, f'> β {settings.beta:g}')}: cell searched")
 
 
 def _comparison(distances: list[float], group: int | None, against: str = "") -> str:

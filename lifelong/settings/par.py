@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from lifelong.settings.base import setting
 from lifelong.settings.extractor import ExtractorSettings
 from lifelong.settings.pretrained import ExpertSettings
-from lifelong.settings.sockets import ALLOCATIONS, MEASURES, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, DECISIONS, MEASURES, REGULARIZERS
 
 Variant = Literal[
     "par", "fixed", "fine", "coarse+fine", "regularization", "regularization-searched", "fixed+regularization", "fine+regularization"
@@ -84,6 +84,17 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     alpha: Annotated[float, Ge(0)] = setting(0.5, "largest distance at which a task joins a group and shares its expert")
     beta: Annotated[float, Ge(0)] = setting(
         0.75, "largest distance (above alpha) at which a new expert reuses the group's cell; beyond it a cell is searched"
+    )
+    decision: Annotated[str, DECISIONS] = setting(
+        "thresholds", "rule by which a task shares the expert of related ones, or gets its own (paper: thresholds)", tunable=False
+    )
+    share_z: Annotated[float, Gt(0)] = setting(2.0, "largest z at which a task joins a group (decision z-score)")
+    share_outlier: Annotated[float, Gt(0)] = setting(4.0, "largest |z| of a batch at which a task joins a group (decision outlier)")
+    share_margin: Annotated[float, Ge(0), Le(1)] = setting(
+        0.01, "validation accuracy that sharing an expert may cost (decisions validation-gain, calibrated and oracle)"
+    )
+    calibration_tasks: Annotated[int, Ge(1)] = setting(
+        3, "tasks after the first that are learned both ways, to set the threshold by (decision calibrated)"
     )
     variant: Variant = setting(
         "par",

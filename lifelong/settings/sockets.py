@@ -1,6 +1,6 @@
 """Registries that settings and flags choose from, and that users can extend.
 
-They hold measures, regularizers, allocations, networks, extractors, observers and engines.
+They hold measures, decision rules, regularizers, allocations, networks, extractors, observers and engines.
 """
 
 from typing import Any
@@ -94,8 +94,77 @@ REGULARIZERS: Registry[Any] = Registry(
         "preserves the outputs of the group's earlier heads on the new images",
         "Wang et al., CVPR 2023, Eq. 7-9",
     ),
+    Entry(
+        "feature-distillation",
+        "lifelong.methods.more_regularizers:FeatureDistillation",
+        "preserves the expert's features of the new images",
+        "Romero et al., ICLR 2015",
+    ),
+    Entry(
+        "ewc",
+        "lifelong.methods.more_regularizers:EWC",
+        "holds weights that matter to earlier tasks by the Fisher information",
+        "Kirkpatrick et al., PNAS 2017",
+    ),
+    Entry(
+        "mas",
+        "lifelong.methods.more_regularizers:MAS",
+        "holds weights that the answers of earlier tasks depend on",
+        "Aljundi et al., ECCV 2018",
+    ),
+    Entry("l2-sp", "lifelong.methods.more_regularizers:L2SP", "pulls to the weights before the task", "Li et al., ICML 2018"),
+    Entry("none", "lifelong.methods.more_regularizers:Free", "preserves nothing: the expert is fine-tuned", ""),
+    Entry("frozen", "lifelong.methods.more_regularizers:Frozen", "does not train the expert, only the new head", ""),
 )
 """What preserves the earlier tasks of a shared expert; see `lifelong.methods.regularizers`."""
+
+DECISIONS: Registry[Any] = Registry(
+    "decision",
+    Entry(
+        "thresholds",
+        "lifelong.methods.decisions:Thresholds",
+        "the nearest group's within alpha, whose cell is reused within beta",
+        "Wang et al., CVPR 2023, section 3",
+    ),
+    Entry(
+        "z-score",
+        "lifelong.methods.density_rules:ZScore",
+        "the group's whose auto-encoder errs on the task as on its own",
+        "SEMA, Wang et al., CVPR 2025",
+    ),
+    Entry(
+        "posterior",
+        "lifelong.methods.density_rules:Posterior",
+        "the most probable group's by Gaussians of features, unless a new expert is more probable",
+        "PICLE, Valkov et al., ICLR 2024",
+    ),
+    Entry(
+        "outlier",
+        "lifelong.methods.expert_rules:Outlier",
+        "that to whose decoder the task is no outlier",
+        "LMC, Ostapenko et al., NeurIPS 2021",
+    ),
+    Entry(
+        "gradient-angle",
+        "lifelong.methods.expert_rules:GradientAngle",
+        "that of the group whose features hinder the task's gradients least",
+        "LW2G, Feng et al., 2024",
+    ),
+    Entry(
+        "validation-gain",
+        "lifelong.methods.expert_rules:ValidationGain",
+        "that whose features classify the task best, if as well as the frozen ones",
+        "",
+    ),
+    Entry(
+        "calibrated",
+        "lifelong.methods.trial_rules:Calibrated",
+        "the nearest group's within an alpha that trials of the first tasks set",
+        "",
+    ),
+    Entry("oracle", "lifelong.methods.trial_rules:Oracle", "what is best on validation images after trying everything", ""),
+)
+"""Rules by which tasks share experts; see `lifelong.methods.decisions`."""
 
 ALLOCATIONS: Registry[Any] = Registry(
     "allocation",
