@@ -79,6 +79,10 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     beta: Annotated[float, Ge(0)] = setting(
         0.75, "largest distance (above alpha) at which a new expert reuses the group's cell; beyond it a cell is searched"
     )
+    candidates: Annotated[int, Ge(1)] = setting(
+        10, "random cells of which the allocations best-of-k, most-parameters, synflow, naswot, zico and az-nas choose one"
+    )
+    candidate_epochs: Annotated[int, Ge(1)] = setting(2, "epochs for which the allocation best-of-k trains each of its random cells")
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
