@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
+    from lifelong.relatedness.checking import check_measure
     from lifelong.relatedness.extractor import check_extractor, register_extractor
-    from lifelong.relatedness.measures import Measure, check_measure, register_measure
+    from lifelong.relatedness.measures import Measure, register_measure
     from lifelong.report.gallery import check_figure, register_figure
     from lifelong.reporting import write_report
     from lifelong.settings.run import Environment
@@ -49,7 +50,7 @@ _PUBLIC = {
     "Method": "lifelong.methods.method",
     "Measure": "lifelong.relatedness.measures",
     "register_measure": "lifelong.relatedness.measures",
-    "check_measure": "lifelong.relatedness.measures",
+    "check_measure": "lifelong.relatedness.checking",
     "Regularizer": "lifelong.methods.regularizers",
     "register_regularizer": "lifelong.methods.regularizers",
     "check_regularizer": "lifelong.methods.regularizers",

@@ -106,11 +106,12 @@ class PAR(Method[PARSettings]):
         """Measure distances and decide (step 1)."""
         with context.timed("distances", record):
             self.attach_extractor(context.extractor)
-            decision = self.relatedness.assess(task, self._extractor)
+            decision = self.relatedness.assess(task, self._extractor, self.modules)
         if decision.warning:
             context.note(decision.warning, record)
         record.decision, record.reason, record.frozen = decision.decision, decision.reason, decision.frozen
-        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.divergences, record.task_distances = list(decision.divergences), list(decision.distances)
+        record.group_distances = list(decision.group_distances)
         return decision
 
     def _train_head(self, expert: nn.Module, task: Task, context: Context, record: LearnRecord) -> nn.Module:

@@ -33,6 +33,7 @@ from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
+from lifelong.settings.sockets import MEASURES
 from lifelong.storage import Tree
 from lifelong.training.closed_form import Rows, choose_logistic, exact_rows, logistic, to_judge
 from lifelong.training.examples import Examples, batched
@@ -56,6 +57,11 @@ def make_par(settings: PARSettings) -> Method[PARSettings]:
         value, usual = getattr(settings, name), settings_of(PARSettings)[name].default
         if value != usual:
             raise LifelongError(f"--{name} {value} is for --expert cells; with --expert {settings.expert} leave it out")
+    if settings.expert != "cells" and MEASURES[settings.measure].needs_experts:
+        raise LifelongError(
+            f"--measure {settings.measure} compares the experts of earlier tasks, and with --expert {settings.expert} all tasks have the "
+            "same network; use --expert cells or a measure of frozen features"
+        )
     return PAR(settings) if settings.expert == "cells" else PretrainedPAR(settings)
 
 
@@ -159,7 +165,8 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             decision = self.relatedness.assess(task, self.frozen.extractor if self.relatedness.needed else None)
         if decision.warning:
             context.note(decision.warning, record)
-        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.divergences, record.task_distances = list(decision.divergences), list(decision.distances)
+        record.group_distances = list(decision.group_distances)
         shares = decision.decision == "reuse-expert"
         group = decision.group if shares and decision.group is not None else len(self.relatedness.groups)
         learned = self._fit(train, valid, tuple(self.relatedness.groups.members[group]) if shares else (), task, context, record)

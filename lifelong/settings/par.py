@@ -25,6 +25,12 @@ class RelatednessSettings(ExtractorSettings):
     measure: Annotated[str, MEASURES] = setting(
         "prototype-kl", "measure of how far a task is from each earlier one (Eq. 2-4)", tunable=False
     )
+    measure_neighbors: Annotated[int, Ge(1)] = setting(
+        5, "number of nearest neighbors of the measures knn-kl (Eq. 1: the k-th) and nearest-neighbors (that vote)"
+    )
+    keep_features: bool = setting(
+        False, "keep the features of every task's images, which the measure knn-kl compares with; they count as memory", tunable=False
+    )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "split whose features give prototypes and divergences (not stated in the paper; authors' code: valid)"
     )
