@@ -187,7 +187,7 @@ class _Transfer:
             pairs.save_every = self.environment.save_every
             self.progress.run_started(stream.name, f"transfer, seed {config.seed}", len(tasks), pairs.sources_done())
             learned, found = pairs.measured()
-            measured, decisions = self._measured(config.settings, tasks)
+            measured, decisions = self._measured(config.settings, tasks, pairs)
         return TransferSeed(
             seed=config.seed,
             train=[len(task.train) for task in tasks],
@@ -197,12 +197,19 @@ class _Transfer:
             decisions=decisions,
         )
 
-    def _measured(self, settings: PARSettings, tasks: Sequence[Task]) -> tuple[list[MeasuredRecord], dict[str, list[ThresholdDecision]]]:
+    def _measured(
+        self, settings: PARSettings, tasks: Sequence[Task], pairs: "_Pairs"
+    ) -> tuple[list[MeasuredRecord], dict[str, list[ThresholdDecision]]]:
         """Measure all pairs by each measure, and decide by its thresholds."""
         if not self.measures:
             return [], {}
         extractor: Extractor = self.extractors(settings.extractor, settings.feature_input)
-        samples = [task_features(task, extractor, settings) for task in tasks]
+        experts = [pairs.modules(index) for index in range(len(tasks))]
+
+        def others(index: int) -> Callable[[int], tuple[nn.Module, ...]]:
+            return lambda number: experts[number + (number >= index)]
+
+        samples = [task_features(task, extractor, settings, others(index)) for index, task in enumerate(tasks)]
         found, decisions = [], {}
         for name in [name for name in self.measures if name not in self.left_out]:
             try:
@@ -237,22 +244,27 @@ class _Transfer:
 
 
 def distances_of(name: str, samples: Sequence[Sample], settings: PARSettings) -> MeasuredRecord:
-    """Measure each task from each of the others.
+    """Measure each task from each of the others, as if they had been learned before it.
 
     Args:
         name: of a registered measure.
-        samples: of all tasks.
+        samples: of all tasks, in the order of the stream; each sees the experts of the others, in their order.
         settings: how distances are computed.
 
     Raises:
         LifelongError: the measure cannot measure these tasks.
     """
-    started = time.perf_counter()
-    kept = [MEASURES[name]().keep(sample, settings) for sample in samples]
+    started, measure = time.perf_counter(), MEASURES[name]()
+    if refusal := measure.refusal(settings):
+        raise LifelongError(refusal)
+    kept: list[Tree] = []
+    for sample in samples:
+        kept.append(measure.keep(replace(sample, first=kept[0] if kept else None), settings))
     divergences: list[list[float | None]] = []
     distances: list[list[float | None]] = []
     for index, sample in enumerate(samples):
-        row = measure_divergences(name, sample, [*kept[:index], *kept[index + 1 :]], settings)
+        seen = replace(sample, first=kept[0] if index else None, own=kept[index])
+        row = measure_divergences(name, seen, [*kept[:index], *kept[index + 1 :]], settings)
         for rows, values in ((divergences, row), (distances, task_distances(row, settings))):
             rows.append([*values[:index].tolist(), None, *values[index:].tolist()])
     return MeasuredRecord(measure=name, divergences=divergences, distances=distances, seconds=time.perf_counter() - started)
@@ -347,6 +359,12 @@ class _Pairs:
                 self.progress.task_finished(source, entry, [learned[source].accuracy or 0.0])
         return learned, [self._compared(pair, learned) for pair in pairs]
 
+    def modules(self, index: int) -> tuple[nn.Module, ...]:
+        """Return the expert and the head of a task that was learned alone."""
+        method = _Told(self._settings())
+        method.load_state_dict(self._expert(index)["state"], self.device)
+        return method.modules(0)
+
     def sources_done(self) -> int:
         """Count the sources whose trainings have all ended before."""
         return sum(self._done(source) for source in range(len(self.tasks)))
@@ -375,7 +393,7 @@ class _Pairs:
         """Return the state of a model that knows a task alone, and what was found of it."""
 
         def learn(context: Context) -> Tree:
-            method = _Told(self._settings(source))
+            method = _Told(self._settings())
             method.told = self._decision("search", None, source)
             found, _ = self._learned(method, source, context)
             return {"state": method.state_dict(), "found": found}
@@ -386,7 +404,7 @@ class _Pairs:
         """Return what was found of a target that was learned with the help of a source."""
 
         def learn(context: Context) -> Tree:
-            method = _Told(self._settings(source))
+            method = _Told(self._settings())
             method.load_state_dict(state, self.device)
             if strategy in ("share", "head"):
                 method.told = self._decision("reuse-expert", 0, target, frozen=strategy == "head")
@@ -398,7 +416,7 @@ class _Pairs:
 
         return self._kept(self._name(source, target, strategy), f"{strategy} → {self.tasks[target].name}", target, learn)
 
-    def _settings(self, source: int) -> PARSettings:
+    def _settings(self) -> PARSettings:
         """Return settings under which a task that is learned alone gets what the given ones would give the first task of a stream."""
         settings: PARSettings = self.config.settings
         return replace(settings, variant="regularization" if settings.fixed else "regularization-searched")

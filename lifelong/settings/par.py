@@ -96,6 +96,10 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     calibration_tasks: Annotated[int, Ge(1)] = setting(
         3, "tasks after the first that are learned both ways, to set the threshold by (decision calibrated)"
     )
+    candidates: Annotated[int, Ge(1)] = setting(
+        10, "random cells of which the allocations best-of-k, most-parameters, synflow, naswot, zico and az-nas choose one"
+    )
+    candidate_epochs: Annotated[int, Ge(1)] = setting(2, "epochs for which the allocation best-of-k trains each of its random cells")
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
