@@ -1,6 +1,7 @@
 """The distances and decisions of PAR over a stream, without training anything."""
 
 from lifelong.data.sources import Sources
+from lifelong.errors import LifelongError
 from lifelong.experiment.machine import choose_device
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.run import extractor_opener, resolve_extractor
@@ -40,6 +41,10 @@ def distances(
 
 
 def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer) -> DistancesRecord:
+    if settings.decision != "thresholds":
+        raise LifelongError(
+            f"distances are grouped by the thresholds, without training; --decision {settings.decision} needs `lifelong run`"
+        )
     device = choose_device(environment.device)
     stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
     settings, notes = resolve_extractor(settings, stream.name)
