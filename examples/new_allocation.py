@@ -1,7 +1,9 @@
-"""An allocation of one's own: a new expert starts from the weights of the nearest one, rather than from random ones.
+"""An allocation of one's own: a new expert starts from the nearest one's weights, shrunk and perturbed (Ash & Adams, NeurIPS 2020).
 
-lifelong run --stream digits --preset quick --plugin examples/new_allocation.py --allocation warm-start
+lifelong run --stream digits --preset quick --plugin examples/new_allocation.py --allocation shrink-perturb
 """
+
+import torch
 
 import lifelong
 from lifelong.methods.allocations import searched_cell
@@ -9,8 +11,8 @@ from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import genotype
 
 
-class WarmStart(lifelong.Allocation):
-    """The nearest group's cell and weights; a searched cell for the first task."""
+class ShrinkPerturb(lifelong.Allocation):
+    """The nearest group's cell, and half of its weights; a searched cell for the first task."""
 
     def plan(self, newcomer):
         """Return the cell of the nearest expert, or search one."""
@@ -21,9 +23,11 @@ class WarmStart(lifelong.Allocation):
         return CellNetwork(genotype(plan), settings.init_channels, settings.cells, reduce_bn=settings.reduce_bn)
 
     def start(self, expert, newcomer):
-        """Copy the weights of the nearest expert."""
+        """Mix the random weights with those of the nearest expert."""
         if newcomer.nearest is not None:
-            expert.load_state_dict(newcomer.experts[newcomer.nearest].state_dict())
+            with torch.no_grad():
+                for own, learned in zip(expert.parameters(), newcomer.experts[newcomer.nearest].parameters(), strict=True):
+                    own.mul_(0.1).add_(learned, alpha=0.5)
 
 
-lifelong.register_allocation("warm-start", WarmStart, summary="the nearest expert's cell and weights")
+lifelong.register_allocation("shrink-perturb", ShrinkPerturb, summary="half of the nearest expert's weights, and noise")

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, learn, open_stream, run, tune, verify
+    from lifelong.api import compare, distances, learn, open_stream, run, transfer, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
     from lifelong.experiment.engine import Engine, check_engine, register_engine
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
+    from lifelong.relatedness.checking import check_measure
     from lifelong.relatedness.extractor import check_extractor, register_extractor
-    from lifelong.relatedness.measures import Measure, check_measure, register_measure
+    from lifelong.relatedness.measures import Measure, register_measure
     from lifelong.report.gallery import check_figure, register_figure
     from lifelong.reporting import write_report
     from lifelong.settings.run import Environment
@@ -35,6 +36,7 @@ _PUBLIC = {
     "tune": "lifelong.api",
     "compare": "lifelong.api",
     "distances": "lifelong.api",
+    "transfer": "lifelong.api",
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
@@ -49,7 +51,7 @@ _PUBLIC = {
     "Method": "lifelong.methods.method",
     "Measure": "lifelong.relatedness.measures",
     "register_measure": "lifelong.relatedness.measures",
-    "check_measure": "lifelong.relatedness.measures",
+    "check_measure": "lifelong.relatedness.checking",
     "Regularizer": "lifelong.methods.regularizers",
     "register_regularizer": "lifelong.methods.regularizers",
     "check_regularizer": "lifelong.methods.regularizers",
@@ -129,6 +131,7 @@ __all__ = [
     "register_observer",
     "register_regularizer",
     "run",
+    "transfer",
     "tune",
     "verify",
     "write_report",

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
-from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune
+from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune, transfers
 from lifelong.errors import LifelongError
 from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunConfig, environment_of, split_options
+from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
 
 if TYPE_CHECKING:
     from lifelong.experiment.verify import Verification
     from lifelong.records.distances import DistancesRecord
     from lifelong.records.run import RunRecord
+    from lifelong.records.transfer import TransferRecord
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -39,7 +41,10 @@ __all__ = [
     "run",
     "start",
     "start_comparison",
+    "start_transfer",
     "to_tune",
+    "transfer",
+    "transfers",
     "tune",
     "verify",
 ]
@@ -340,6 +345,69 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
             write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
             divergence_heatmap(result, out / "distances.png")
+    return result
+
+
+@checked
+def transfer(
+    stream: Place | None = None,
+    seeds: Sequence[Seed] = (0,),
+    *,
+    strategies: Sequence[Strategy] = DEFAULT_STRATEGIES,
+    measures: Sequence[str] | None = None,
+    out: Place | None = None,
+    preset: Preset | None = None,
+    config: Place | None = None,
+    environment: Environment | None = None,
+    progress: Any = True,
+    **settings: Any,
+) -> "TransferRecord":
+    """Learn every ordered pair of a stream's tasks, and see how well distances foretell what is gained; the same call continues it.
+
+    Args:
+        stream, preset, config, environment, progress: see `run`.
+        seeds: random seeds; everything is measured once with each.
+        strategies: how a task is learned with the help of another's expert: "share" it by distillation, "fine-tune" a copy of it, train a
+            "head" on it, or train a new expert of its "cell". Rules that share do so by the first.
+        measures: names of measures of relatedness; by default all that can be computed.
+        out: folder for ``transfer.json``, ``transfer.csv``, ``transfer.html`` and what was trained; by default
+            ``runs/<stream>-transfer``.
+        settings: hyper-parameters of PAR and of training; and fields of the `Environment`, as in `run`.
+
+    Returns:
+        `seeds` with all pairs, `agreement` (Kendall's tau of each measure with the gains), `rules` (their regret against an oracle), ...
+
+    Raises:
+        LifelongError: an argument is not usable.
+    """
+    place, hyper_parameters = split_options("transfer", environment, settings)
+    configs = transfers(stream, seeds, strategies, measures, preset=preset, config=config, **hyper_parameters)
+    folder = Path(out) if out is not None else default_out(configs[0], "transfer")
+    return start_transfer(configs, strategies, measures, folder, place, progress)
+
+
+def start_transfer(
+    configs: list[RunConfig],
+    strategies: Sequence[Strategy],
+    measures: Sequence[str] | None,
+    out: Path,
+    place: Environment,
+    progress: Any = True,
+) -> "TransferRecord":
+    """Run `transfer` with resolved arguments."""
+    import json
+
+    from lifelong.training.process import alone
+
+    with alone("transfer"):  # imports draw random numbers, too
+        from lifelong.experiment.transfer import transfer as measure_transfer
+        from lifelong.report.transfer import write_transfer
+        from lifelong.storage import write_text
+
+        with _listener(progress) as listener:
+            result = measure_transfer(configs, strategies, measures, out, place, listener)
+            write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
+            write_transfer(out, result)
     return result
 
 

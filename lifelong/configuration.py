@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, near_miss
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.opening import read_toml
 from lifelong.settings.arguments import Place, Seed, checked
 from lifelong.settings.resolve import resolve
 from lifelong.settings.run import Preset, RunConfig
+from lifelong.settings.sockets import MEASURES
+from lifelong.settings.transfer import STRATEGIES
 from lifelong.words import file_name
 
 DEFAULT_METHODS = ("par", "finetune", "independent")
@@ -74,7 +76,7 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
 
     Args:
         config: configuration of the run.
-        kind: "compare" or "distances" for these commands; None for a run of one method.
+        kind: "compare", "distances" or "transfer" for these commands; None for a run of one method.
     """
     where, mark, options = config.stream.partition("?")
     place = where.partition(":")[2] or where
@@ -83,7 +85,7 @@ def default_out(config: RunConfig, kind: str | None = None) -> Path:
     # Earlier versions dropped a file's options, and everything after the last dot of a folder's name.
     whole = config.stream if where == place else place
     earlier = whole if where.startswith("hub:") else Path(whole).stem
-    seed = "" if kind == "compare" else f"-seed{config.seed}"
+    seed = "" if kind in ("compare", "transfer") else f"-seed{config.seed}"
     method = config.method if config.tuning is None else f"{config.method}-tuned"
     folder, before = (Path("runs") / f"{file_name(name, 'stream')}-{kind or method}{seed}" for name in (stream, earlier))
     return before if not folder.exists() and _holds(before, config.stream) else folder
@@ -111,6 +113,28 @@ def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int
     for method in methods:
         method_entry(method)
     return [configured(stream, method, seed, compared=methods, **settings) for method in methods for seed in seeds]
+
+
+def transfers(
+    stream: Place | None, seeds: Sequence[int], strategies: Sequence[str], measures: Sequence[str] | None, **settings: Any
+) -> list[RunConfig]:
+    """Resolve the configurations of PAR by which transfer is measured, one for each seed.
+
+    Raises:
+        LifelongError: a seed, a strategy or a measure is missing, unknown or repeated, or a setting is not valid.
+    """
+    for name, values in (("seeds", seeds), ("strategies", strategies), ("measures", (None,) if measures is None else measures)):
+        if not values or len(set(values)) != len(values):
+            raise LifelongError(f"--{name} {','.join(map(str, values))}: give at least one, and none twice")
+    for strategy in strategies:
+        if strategy not in STRATEGIES:
+            raise LifelongError(f"--strategies {strategy}: give some of {', '.join(STRATEGIES)}{near_miss(strategy, STRATEGIES)}")
+    for measure in measures or ():
+        MEASURES.entry(measure)
+    configs = [configured(stream, "par", seed, **settings) for seed in seeds]
+    if configs[0].tuning is not None:
+        raise LifelongError("transfer tunes nothing; leave out --grid, --tolerance and --trials")
+    return configs
 
 
 def to_tune(config: RunConfig) -> RunConfig:

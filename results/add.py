@@ -3,7 +3,7 @@
     python results/add.py TABLE.csv --command "lifelong compare ..." RUN_DIR [RUN_DIR ...]
 
 One row a run: what came out, by which command, at which commit, on which machine, in how many minutes. Rows are only added; a run whose
-command has a row already is passed over.
+command has a row already is passed over, unless `--again` says that the code has changed since.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("table", type=Path)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="run directories, or folders of them")
     parser.add_argument("--command", required=True, help="what made them")
+    parser.add_argument("--again", action="store_true", help="add rows even of a command that has some, made by other code")
     options = parser.parse_args()
     rows = [row(summary, options.command) for summary in read_summaries(options.runs)]
     fresh, columns = not options.table.exists(), COLUMNS
@@ -38,7 +39,7 @@ def main() -> int:
             table = csv.DictReader(file)
             columns = tuple(table.fieldnames or COLUMNS)  # An older table has fewer.
             there = {(known["command"], known["method"], known["seed"]) for known in table}
-        rows = [new for new in rows if (new["command"], new["method"], str(new["seed"])) not in there]
+        rows = [new for new in rows if options.again or (new["command"], new["method"], str(new["seed"])) not in there]
     with options.table.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         if fresh:

@@ -109,21 +109,21 @@ def test_a_decision_of_ones_own(tmp_path):
 
 def test_an_allocation_of_ones_own():
     example("new_allocation")
-    lifelong.check_allocation("warm-start", images=3)
+    lifelong.check_allocation("shrink-perturb", images=3)
 
 
 def test_an_allocation_of_ones_own_by_flag(tmp_path, capsys):
     plugin = ["--plugin", str(EXAMPLES / "new_allocation.py")]
     few = ["--preset", "quick", "--epochs", "1", "--search-epochs", "1", "--init-channels", "2", "--device", "cpu"]
-    wanted = ["--allocation", "warm-start", "--variant", "coarse+fine"]
+    wanted = ["--allocation", "shrink-perturb", "--variant", "coarse+fine"]
     assert main(["run", "--stream", SMALL, *few, *wanted, *plugin, "--out", str(tmp_path / "run")]) == 0
     tasks = json.loads((tmp_path / "run" / "summary.json").read_text())["tasks"]
     assert [task["decision"] for task in tasks] == ["search", "reuse-cell", "reuse-cell"]
     assert len({task["genotype"] for task in tasks}) == 1
-    assert tasks[1]["reason"].endswith("experts are never shared: new expert by the allocation 'warm-start'")
+    assert tasks[1]["reason"].endswith("experts are never shared: new expert by the allocation 'shrink-perturb'")
     capsys.readouterr()
-    assert main(["run", "--stream", SMALL, *few, "--allocation", "warm-strat", "--out", str(tmp_path / "other")]) == 2
-    assert "did you mean 'warm-start'?" in capsys.readouterr().err
+    assert main(["run", "--stream", SMALL, *few, "--allocation", "shrink-pertub", "--out", str(tmp_path / "other")]) == 2
+    assert "did you mean 'shrink-perturb'?" in capsys.readouterr().err
 
 
 def test_an_extractor_of_ones_own():

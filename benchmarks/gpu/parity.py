@@ -15,6 +15,7 @@ Measured for each method, relative to the largest logit of the CPU:
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ from benchmarks.gpu.steps import recorded
 from lifelong.methods.conformance import made_task
 from lifelong.methods.method import Context, Method
 from lifelong.methods.registry import METHODS, make_method
-from lifelong.relatedness.extractor import Extractor, open_extractor
+from lifelong.networks.resnet import ImageNetResNet18
+from lifelong.relatedness.extractor import Extractor, NetworkExtractor, open_extractor
 from lifelong.settings.fields import settings_of
 from lifelong.settings.training import TrainingSettings
 from lifelong.training.precision import exact_float32
@@ -35,11 +37,20 @@ TASKS, IMAGES = 2, 8
 SMALL = {"init_channels": 4, "search_epochs": 2, "extractor": "pixels", "gate_channels": 4}
 """Settings that make a method small; each applies to the methods that have it."""
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "par, one expert": ("par", {"variant": "regularization"}),
+    "par, heads": ("par", {"expert": "head", "alpha": 1.0}),
+    "par, adapters": ("par", {"expert": "adapter", "extractor": "resnet18", "enough_accuracy": 1.0, "adapter_rank": 2}),
+}
+"""What the defaults of a method do not run: its name and the settings that do."""
+
+CASES = {name: (name, {}) for name in METHODS} | VARIANTS
+
 
 def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:
     """Add a row for each method and comparison."""
     with exact_float32(device):
-        for name in sorted(METHODS):
+        for name in sorted(CASES):
             here = learned(name, torch.device("cpu"), scale.epochs)
             with recorded(False), watched(device) as waits:
                 eager = learned(name, device, scale.epochs)
@@ -54,20 +65,27 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
             report.add("parity", f"{name} waits", float(len(waits)), "times")
 
 
-def small(name: str) -> Method:
-    """Make a small untrained method."""
+def small(case: str) -> Method:
+    """Make the small untrained method of a case."""
+    name, chosen = CASES[case]
     settings = METHODS[name].settings
     known = settings_of(settings)
-    return make_method(name, settings(**{key: value for key, value in SMALL.items() if key in known}))
+    return make_method(name, settings(**{key: value for key, value in SMALL.items() if key in known} | chosen))
 
 
 def learned(name: str, device: torch.device, epochs: int) -> Method:
-    """Make a small method that has learned the synthetic tasks."""
+    """Make the small method of a case, which has learned the synthetic tasks."""
     method = small(name)
     training = TrainingSettings(epochs=epochs, batch_size=4096, lr=0.02, augment=False)
 
     def extractor(kind: str, feature_input: str) -> Extractor:
-        return open_extractor("pixels", device=device)
+        if kind == "pixels":
+            return open_extractor("pixels", device=device)
+        # Random weights do here, and need no file.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = ImageNetResNet18("layer3")
+        return NetworkExtractor(kind, network, "random", feature_input=feature_input, device=device)
 
     for index in range(TASKS):
         task = made_task(index, IMAGES).to(device)

@@ -16,6 +16,7 @@ from lifelong.settings.fields import show_default
 if TYPE_CHECKING:
     from lifelong.records.distances import DistancesRecord
     from lifelong.records.run import RunRecord
+    from lifelong.records.transfer import TransferRecord
 
 
 def print_run(console: Console, summary: "RunRecord", report: Path) -> None:
@@ -116,6 +117,26 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
     for note in result.notes or ():
         _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
+
+
+def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:
+    """Print what is gained, how well each measure foretells it, and what each rule makes of it."""
+    from lifelong.report.tables import grid_table
+    from lifelong.report.transfer import agreement_grid, gains_grid, regrets_grid
+
+    for title, grid in (
+        (f"{result.stream}: mean gains", gains_grid(result)),
+        ("agreement with the gains: Kendall's tau over all pairs", agreement_grid(result)),
+        ("the same over the sources of one target, mean over targets", agreement_grid(result, within_targets=True)),
+        ("rules: regret against the oracle, mean over tasks", regrets_grid(result)),
+    ):
+        if grid.rows:
+            console.print(grid_table(title, grid))
+    for name, reason in result.left_out.items():
+        _say(console, one_line(f"left out: measure '{name}': {reason}"))
+    for note in result.notes or ():
+        _say(console, one_line(f"note: {note}"))
+    _print_place(console, "page", page)
 
 
 def _print_tasks(console: Console, summary: "RunRecord") -> None:

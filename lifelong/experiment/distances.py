@@ -9,6 +9,7 @@ from lifelong.records.distances import DecisionRecord, DistancesRecord
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment
+from lifelong.settings.sockets import MEASURES
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.named_streams import open_stream
 from lifelong.training.precision import exact_float32
@@ -30,7 +31,7 @@ def distances(
         progress: is told what happens; None: nobody.
 
     Returns:
-        `stream`, `seed`, `extractor`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: Eq. 4 of task i from each task before it),
+        `stream`, `seed`, `extractor`, `measure`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: of task i from each before it),
         `decisions` (one per task, all that was held against the thresholds), `groups` (task indices), `notes`.
 
     Raises:
@@ -44,6 +45,11 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
     if settings.decision != "thresholds":
         raise LifelongError(
             f"distances are grouped by the thresholds, without training; --decision {settings.decision} needs `lifelong run`"
+        )
+    if MEASURES[settings.measure].needs_experts:
+        raise LifelongError(
+            f"the measure '{settings.measure}' looks at images through the experts of earlier tasks, and `lifelong distances` trains none: "
+            "use `lifelong run`, whose summary has the divergences, or another measure"
         )
     device = choose_device(environment.device)
     stream = open_stream(stream_name, seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken))
@@ -73,6 +79,7 @@ def _distances(stream_name: str, seed: int, settings: PARSettings, environment: 
         stream=stream.name,
         seed=seed,
         extractor=settings.extractor,
+        measure=settings.measure,
         alpha=settings.alpha,
         beta=settings.beta,
         tasks=names,

@@ -85,7 +85,7 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         extractors(*wanted)
     check_tuning(config, {task.name: task.valid for task in stream.describe()})
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
-    identity = _identity(config, stream, environment)
+    identity = identity_of(config, stream, environment)
     if wanted is not None and not EXTRACTORS.built_in(wanted[0]):
         identity["extractor digest"] = extractors(*wanted).digest
     stream.prepare()
@@ -173,7 +173,7 @@ def extractor_opener(environment: Environment, device: torch.device) -> Callable
     return opened
 
 
-def _identity(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
+def identity_of(config: RunConfig, stream: Stream, environment: Environment) -> dict[str, Any]:
     """Return what must be equal for a run to be continued."""
     identity = {"version": STATE_VERSION, RECORDED: __version__} | flat(config) | {"stream images": stream.fingerprint()}
     if getattr(config.settings, "extractor", None) in READ_FROM_FILE and environment.weights is not None:

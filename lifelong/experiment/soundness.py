@@ -73,7 +73,14 @@ class _Entry(TypedDict):
     parameters_added: int
 
 
-LATER: dict[str, Any] = {"edges": Count, "undecided_edges": Count, "notes": list[str], "judged": _Judged, "tuning": _Tuning}
+LATER: dict[str, Any] = {
+    "edges": Count,
+    "undecided_edges": Count,
+    "notes": list[str],
+    "judged": _Judged,
+    "tuning": _Tuning,
+    "task_distances": list[float],
+}
 """What later versions, or some runs, have of a task besides."""
 
 PARTS: dict[str, Any] = {

@@ -19,8 +19,8 @@ Choices where the paper is silent, or where its code is not followed:
 * A task that answers by attention rests on its similar tasks' masks too: they are held for it, when a later task is dissimilar to it.
   So the answers for a dissimilar task keep their bits as they do in HAT, under the same options.
 * A weight is free unless a dissimilar task uses both of its units. The code asks which task claimed a unit first, and so holds more: over
-  random masks 5,723 of 60,000 weights that are free here, and frees 404 that are held here. None of those freed here is used by a
-  dissimilar task.
+  random masks 5,679 of 60,000 weights that are free here, and frees 858 that are held here. None of those freed here is used by a
+  dissimilar task (`docs/fidelity.md`).
 * Under an earlier task's mask the network is in evaluation mode, with that task's batch norm; its statistics do not follow new images.
 * Each task has an attention of its own: one block of multi-head attention (dropout 0.1) and a feed-forward layer, each with a residual
   and layer normalization. The number of attention heads is the largest divisor of the number of features up to `attention_heads`.

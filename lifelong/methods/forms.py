@@ -181,6 +181,7 @@ class _Mixture(TypedDict):
     own: Annotated[float, Ge(0), Le(1)]
     related: Annotated[float, Ge(0), Le(1)]
     adapted: Annotated[float, Ge(0), Le(1)]
+    side: NotRequired[Annotated[float, Ge(0), Le(1)]]
 
 
 class _Classifiers(TypedDict):
@@ -188,6 +189,7 @@ class _Classifiers(TypedDict):
     related: Weights | None
     earlier: list[Count]
     adapted: Weights | None
+    side: NotRequired[Weights]
     mixture: _Mixture
 
 

@@ -94,10 +94,12 @@ class LearnRecord:
     """What was decided for a task, and what it cost.
 
     Attributes:
-        decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); None for methods that decide nothing.
+        decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); on a pretrained network "head",
+            "reuse-expert", "adapter" or "side"; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
-        divergences: Eq. 4 from each earlier task; empty if none was measured.
-        group_distances: Eq. 6 to each group.
+        divergences: from each earlier task, by the measure (Eq. 4); empty if none was measured.
+        task_distances: the measure's map (Eq. 6) of each of them.
+        group_distances: the distance to each group (Eq. 5-6).
         alpha, beta: the thresholds that the group distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
@@ -114,6 +116,7 @@ class LearnRecord:
     decision: str | None = None
     expert: int | None = None
     divergences: list[float] = field(default_factory=list)
+    task_distances: list[float] = field(default_factory=list)
     group_distances: list[float] = field(default_factory=list)
     alpha: float | None = None
     beta: float | None = None

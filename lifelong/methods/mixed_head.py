@@ -3,14 +3,15 @@
 own       ridge regression on random features of the network's last stage, and logistic regression on all stages, half each
 related   logistic regression on the probabilities that the heads of related tasks give, where there are any
 adapted   a classifier of features whose last stage was adapted to the task, where one was trained
+side      a small network of cells trained on the task's images beside the frozen one, where one was trained
 
 The logits are the weighted mean of their log-probabilities. A task that returns with few images thus profits from what its first
 appearance learned, and one that no related task helps keeps its own head alone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -103,48 +104,57 @@ def _projected(rows: Rows, random: RandomFeatures, last: int) -> Rows:
     return Rows(random(rows.features[:, -last:]), rows.labels, rows.classes)
 
 
+class Answers(NamedTuple):
+    """The log-probabilities that the classifiers of a task give for some images; None from one that is not there, or not asked."""
+
+    own: Float[Tensor, "n c"] | None
+    related: Float[Tensor, "n c"] | None = None
+    adapted: Float[Tensor, "n c"] | None = None
+    side: Float[Tensor, "n c"] | None = None
+
+
 @dataclass(frozen=True)
 class Mixture:
     """The weights of a task's classifiers, which sum to 1.
 
     Attributes:
-        own, related, adapted: of each; 0 for one that is not there.
+        own, related, adapted, side: of each; 0 for one that is not there.
     """
 
     own: float = 1.0
     related: float = 0.0
     adapted: float = 0.0
+    side: float = 0.0
 
     def state(self) -> Tree:
         """Return the weights as plain values."""
-        return {"own": self.own, "related": self.related, "adapted": self.adapted}
+        weights = {"own": self.own, "related": self.related, "adapted": self.adapted}
+        return weights | ({"side": self.side} if self.side else {})
 
-    def mixed(self, parts: Sequence[Float[Tensor, "n c"] | None]) -> Float[Tensor, "n c"]:
-        """Mix the log-probabilities of the own, the related and the adapted classifier.
+    def mixed(self, answers: Answers) -> Float[Tensor, "n c"]:
+        """Mix log-probabilities.
 
         Args:
-            parts: in this order; None for one whose weight is 0.
+            answers: of every classifier whose weight is above 0.
         """
-        weighted = [weight * part for weight, part in zip((self.own, self.related, self.adapted), parts, strict=True) if part is not None]
+        weights = (self.own, self.related, self.adapted, self.side)
+        weighted = [weight * part for weight, part in zip(weights, answers, strict=True) if weight and part is not None]
         return torch.stack(weighted).sum(dim=0)
 
 
-def choose_mixture(
-    own: Float64[Tensor, "n c"], related: Float64[Tensor, "n c"] | None, adapted: Float64[Tensor, "n c"] | None, labels: Tensor
-) -> Mixture:
+def choose_mixture(answers: Answers, labels: Tensor) -> Mixture:
     """Choose the weights with the least mean cross-entropy on validation images; the own classifier wins ties.
 
     Args:
-        own, related, adapted: log-probabilities on validation images; None where there is no such classifier.
+        answers: on validation images.
         labels: of these images.
     """
     best, least = Mixture(), float("inf")
-    for share, more in product(SHARES if related is not None else (0.0,), SHARES if adapted is not None else (0.0,)):
-        if share + more > 1:
+    for shares in product(*(SHARES if part is not None else (0.0,) for part in answers[1:])):
+        if sum(shares) > 1:
             continue
-        mixture = Mixture(1 - share - more, share, more)
-        parts = [part if weight else None for weight, part in zip((mixture.own, share, more), (own, related, adapted), strict=True)]
-        loss = functional.cross_entropy(mixture.mixed(parts), labels).item()
+        mixture = Mixture(1 - sum(shares), *shares)
+        loss = functional.cross_entropy(mixture.mixed(answers), labels).item()
         if loss < least - 1e-9:
             best, least = mixture, loss
     return best

@@ -35,7 +35,7 @@ from lifelong.methods.single import load_head
 from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.library import ModuleLibrary, ModulePath
-from lifelong.search.neighbors import nearest_labels
+from lifelong.relatedness.neighbors import nearest_labels
 from lifelong.search.paths import Candidate, candidate_paths
 from lifelong.settings.growing import MNTDPSettings
 from lifelong.storage import Tree

@@ -84,9 +84,7 @@ class PAR(Method[PARSettings]):
         """Measure the task, decide, and share an expert or create one."""
         before = self.num_parameters()
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
-        with context.timed("distances", record):
-            self.attach_extractor(context.extractor)
-            measured = None if self._extractor is None else self.relatedness.examine(task, self._extractor)
+        measured = self._measure(task, context, record)
         views = None if measured is None else Views(task, self._attached())
         trials = Trials(lambda *tried: self._carry_out(task, *tried, on_trial=True), context)
         decision = self._decide(measured, views, task, trials, context, record)
@@ -103,6 +101,12 @@ class PAR(Method[PARSettings]):
     def extractor(self) -> tuple[str, str] | None:
         """Return the extractor named by the settings; None if the variant needs no distances."""
         return (self.settings.extractor, self.settings.feature_input) if self.relatedness.needed else None
+
+    def _measure(self, task: Task, context: Context, record: LearnRecord) -> Measured | None:
+        """Measure the task, if that is needed (step 1)."""
+        with context.timed("distances", record):
+            self.attach_extractor(context.extractor)
+            return None if self._extractor is None else self.relatedness.examine(task, self._extractor, self.modules)
 
     def _decide(
         self, measured: Measured | None, views: Views | None, task: Task, trials: Trials, context: Context, record: LearnRecord
@@ -132,7 +136,8 @@ class PAR(Method[PARSettings]):
         if decision.warning:
             context.note(decision.warning, record)
         record.decision, record.reason, record.frozen = decision.decision, decision.reason, decision.frozen
-        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.divergences, record.task_distances = list(decision.divergences), list(decision.distances)
+        record.group_distances = list(decision.group_distances)
         return decision
 
     def _rule(self) -> DecisionRule:

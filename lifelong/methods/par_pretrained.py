@@ -1,49 +1,52 @@
-"""PAR on a frozen pretrained network: the same question, asked of heads and adapters instead of networks of cells.
+"""PAR on a frozen pretrained network: the same question, asked of heads and of what is trained beside them.
 
 For each new task: is a learned task within alpha? Then its answers help (parameter sharing): the new head also reads the probabilities
 of the group's earlier heads. Is the frozen network good enough for it? Then a head in closed form is all it gets. If not, low-rank
-adapters in the network's last stage are trained for it, and kept if they do better on validation images (parameter allocation).
-Nothing that answers for an earlier task ever changes.
+adapters in the network's last stage or a small network of cells beside it are trained for it, and kept if they do better on validation
+images (parameter allocation). Nothing that answers for an earlier task ever changes.
 
 The distances and the groups are the paper's (Eq. 2-6); the experts are this library's, not the paper's.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.augment import normalize
-from lifelong.data.task import IMAGENET, Split, Task
-from lifelong.devices import exact
+from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.methods.frozen_network import FrozenNetwork, OnFrozenNetwork, renormalized
+from lifelong.methods.beside import (
+    TRAINED,
+    WORDS,
+    Kind,
+    Part,
+    adapted_network,
+    all_stages,
+    last_features,
+    maps_before_last,
+    side_network,
+    train_beside,
+)
+from lifelong.methods.frozen_network import OnFrozenNetwork, renormalized
 from lifelong.methods.linear_probe import as_module
 from lifelong.methods.method import Context, LearnRecord, Method, Recognized
-from lifelong.methods.mixed_head import PENALTIES, Mixture, OwnHead, choose_mixture, fit_own
+from lifelong.methods.mixed_head import PENALTIES, Answers, Mixture, OwnHead, choose_mixture, fit_own
 from lifelong.methods.par import PAR
-from lifelong.networks.adapters import AdaptedStage
 from lifelong.networks.frozen import freeze
-from lifelong.networks.pretrained import RandomFeatures, Staged
+from lifelong.networks.pretrained import RandomFeatures
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
+from lifelong.settings.sockets import MEASURES
 from lifelong.storage import Tree
-from lifelong.training.closed_form import Rows, choose_logistic, exact_rows, logistic, to_judge
-from lifelong.training.examples import Examples, batched
+from lifelong.training.closed_form import choose_logistic, exact_rows, logistic, to_judge
 from lifelong.training.examples import accuracy as right
-from lifelong.training.select import fit_selected
 
 RANDOM_FEATURES = 2000
 """Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
-
-START_PENALTY = 0.1
-"""L2 penalty of the logistic regression that the classifier behind the adapters starts as."""
 
 
 def make_par(settings: PARSettings) -> Method[PARSettings]:
@@ -61,6 +64,11 @@ def make_par(settings: PARSettings) -> Method[PARSettings]:
         raise LifelongError(
             f"--decision {settings.decision} has nothing to decide: --variant {settings.variant} {says}; leave one of them out"
         )
+    if settings.expert != "cells" and MEASURES[settings.measure].needs_experts:
+        raise LifelongError(
+            f"--measure {settings.measure} compares the experts of earlier tasks, and with --expert {settings.expert} all tasks have the "
+            "same network; use --expert cells or a measure of frozen features"
+        )
     return PAR(settings) if settings.expert == "cells" else PretrainedPAR(settings)
 
 
@@ -72,23 +80,30 @@ class Classifiers:
         own: its own head.
         related: reads the probabilities of the heads of `earlier`; None if they do not help.
         earlier: the earlier tasks of its group.
-        adapted: the adapted stage and its classifier; None if the frozen features are good enough.
-        mixture: the weights of the three.
+        adapted: the adapted stage and its classifier; None if there are no adapters.
+        side: the network of cells and its classifier; None if there is none.
+        mixture: the weights of the four.
     """
 
     own: OwnHead
     related: nn.Linear | None
     earlier: tuple[int, ...]
     adapted: nn.Sequential | None
+    side: nn.Sequential | None
     mixture: Mixture
+
+    def named(self) -> dict[str, nn.Module]:
+        """Return those that are there, by their names."""
+        parts = {"own": self.own, "related": self.related, "adapted": self.adapted, "side": self.side}
+        return {name: module for name, module in parts.items() if module is not None}
 
     def modules(self) -> tuple[nn.Module, ...]:
         """Return those that are there."""
-        return tuple(module for module in (self.own, self.related, self.adapted) if module is not None)
+        return tuple(self.named().values())
 
 
 class PretrainedPAR(OnFrozenNetwork[PARSettings]):
-    """A frozen network, a head in closed form per task, and adapters where they pay."""
+    """A frozen network, a head in closed form per task, and adapters or a network of cells beside it where they pay."""
 
     name = "par"
 
@@ -115,27 +130,27 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         related = None
         if learned.related is not None:
             related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)
-        adapted = None if learned.adapted is None else learned.adapted(self._maps(images)).log_softmax(dim=1)
         own = learned.own(features) if learned.mixture.own else None
-        return learned.mixture.mixed([own, related, adapted])
+        return learned.mixture.mixed(Answers(own, related, **self._trained_answers(images, learned)))
 
     def _read(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], earlier: tuple[int, ...]) -> Float[Tensor, "n k"]:
-        """Return the probabilities of the classes of earlier tasks, each by its own head, and its adapters where it has them."""
+        """Return the probabilities of the classes of earlier tasks, each by its own head and what was trained beside it, if anything."""
         columns = []
         for index in earlier:
-            learned = self.learned[index]
-            answer = learned.own(features)
-            if learned.adapted is not None:
-                answer = (answer + learned.adapted(self._maps(images)).log_softmax(dim=1)) / 2
-            columns.append(answer.softmax(dim=1))
+            answer, trained = self.learned[index].own(features), self._trained_answers(images, self.learned[index])
+            for more in trained.values():
+                answer = answer + more
+            columns.append((answer / (1 + len(trained))).softmax(dim=1))
         return torch.cat(columns, dim=1)
 
-    def _maps(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c _h _w"]:
-        """Compute the maps before the network's last stage."""
-        sized = self.frozen.module
-        network = sized.network
-        assert isinstance(network, ImageNetResNet18)
-        return list(itertools.islice(network.maps(sized.resized(images)), len(network.stages) - 1))[-1][1]
+    def _trained_answers(self, images: Float[Tensor, "n 3 h w"], learned: Classifiers) -> dict[Kind, Float[Tensor, "n c"]]:
+        """Return the log-probabilities by what was trained for a task."""
+        answers: dict[Kind, Tensor] = {}
+        if learned.adapted is not None:
+            answers["adapted"] = learned.adapted(maps_before_last(self.frozen.module, images)).log_softmax(dim=1)
+        if learned.side is not None:
+            answers["side"] = learned.side(images).log_softmax(dim=1)
+        return answers
 
     def recognize(self, images: UInt8[Tensor, "n 3 h w"]) -> Recognized:
         """Compute task probabilities and strangeness from the distances to all prototypes."""
@@ -152,19 +167,20 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         return self.recognize(images).strangeness
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
-        """Measure the task, decide, and give it a head, related heads to read, or adapters."""
+        """Measure the task, decide, and give it a head, related heads to read, adapters, or a network of cells beside them."""
         before, record = self.num_parameters(), LearnRecord(alpha=self.settings.alpha, frozen=True)
         with context.timed("features", record):
             if not self.tasks:
                 self.seed = context.seed
             self.open_network(context)
-            train = _Part(self.frozen, task.train, len(task.classes), flip=task.augmentation.flip)
-            valid = _Part(self.frozen, task.valid, len(task.classes))
+            train = Part(self.frozen, task.train, len(task.classes), flip=task.augmentation.flip)
+            valid = Part(self.frozen, task.valid, len(task.classes))
         with context.timed("distances", record):
             decision = self.relatedness.assess(task, self.frozen.extractor if self.relatedness.needed else None)
         if decision.warning:
             context.note(decision.warning, record)
-        record.divergences, record.group_distances = list(decision.divergences), list(decision.group_distances)
+        record.divergences, record.task_distances = list(decision.divergences), list(decision.distances)
+        record.group_distances = list(decision.group_distances)
         shares = decision.decision == "reuse-expert"
         group = decision.group if shares and decision.group is not None else len(self.relatedness.groups)
         learned = self._fit(train, valid, tuple(self.relatedness.groups.members[group]) if shares else (), task, context, record)
@@ -174,7 +190,7 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             self.relatedness.groups.open(len(task.train))
         self.learned.append(learned)
         self._remember(task)
-        record.decision = "adapter" if learned.adapted is not None else "reuse-expert" if learned.related is not None else "head"
+        record.decision = _decided(learned)
         record.expert = group
         record.reason = "; ".join(filter(None, (_nearness(decision, shares=shares), record.reason)))
         record.parameters_added = self.num_parameters() - before
@@ -188,11 +204,9 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         """
         if self.settings.expert == "adapter" and not isinstance(network, ImageNetResNet18):
             raise LifelongError(f"--expert adapter needs the extractor 'resnet18', not '{self.settings.extractor}'; use --expert head")
-        return _stages(network)
+        return all_stages(network)
 
-    def _fit(
-        self, train: "_Part", valid: "_Part", earlier: tuple[int, ...], task: Task, context: Context, record: LearnRecord
-    ) -> Classifiers:
+    def _fit(self, train: Part, valid: Part, earlier: tuple[int, ...], task: Task, context: Context, record: LearnRecord) -> Classifiers:
         """Fit the classifiers of a task, and weigh them on its validation images."""
         with context.timed("head", record):
             random = self._projection(train.rows.features.shape[1])
@@ -202,34 +216,37 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             judges = to_judge(train.rows, valid.rows)[1]
             answers = tried.log_probabilities(judges.features, random, self._last)
             related, answers_related = self._fit_related(train, valid, earlier)
-            mixture = choose_mixture(answers, answers_related, None, judges.labels)
-        accuracy = _accuracy(mixture, (answers, answers_related, None), judges.labels)
-        record.hyperparameters["valid_accuracy"] = accuracy
+            given = Answers(answers, answers_related)
+            mixture = choose_mixture(given, judges.labels)
+        accuracy = _accuracy(mixture, given, judges.labels)
         record.reason = f"head right on {accuracy:.0%} of validation images"
-        adapted = None
-        if self.settings.expert == "adapter" and accuracy < self.settings.enough_accuracy and len(task.valid):
-            adapted, answers_adapted = self._train_adapters(train, valid, task, context, record)
-            found = choose_mixture(answers, answers_related, answers_adapted, judges.labels)
-            better = _accuracy(found, (answers, answers_related, answers_adapted), judges.labels)
-            record.reason += f" < {self.settings.enough_accuracy:.0%}; {better:.0%} with adapters: "
-            kept = bool(found.adapted) and better > accuracy
-            record.reason += "kept" if kept else "dropped"
-            record.frozen = not kept
-            record.hyperparameters["valid_accuracy"] = better if kept else accuracy
-            mixture, adapted = (found, adapted) if kept else (mixture, None)
+        trained: dict[Kind, nn.Sequential] = {}
+        for kind in self._tried() if len(task.valid) else ():
+            if accuracy >= self.settings.enough_accuracy:
+                break
+            network, found = train_beside(kind, self.frozen.module, train, valid, task, self.settings, context, record)
+            more = given._replace(**{kind: found})
+            mixed = choose_mixture(more, judges.labels)
+            better = _accuracy(mixed, more, judges.labels)
+            kept = bool(getattr(mixed, kind)) and better > accuracy
+            bar = "" if "<" in record.reason else f" < {self.settings.enough_accuracy:.0%}"
+            record.reason += f"{bar}; {better:.0%} with {WORDS[kind]}: {'kept' if kept else 'dropped'}"
+            if kept:
+                given, mixture, accuracy, trained[kind] = more, mixed, better, network
+        record.frozen = not trained
+        record.hyperparameters["valid_accuracy"] = accuracy
         if not mixture.related:
             related, earlier = None, ()
         else:
             names = ", ".join(self.tasks[index].name for index in earlier)
             record.reason += f"; reads the answers for {names}"
-        learned = Classifiers(own, related, earlier, adapted, mixture)
+        weighed = {kind: network for kind, network in trained.items() if getattr(mixture, kind)}
+        learned = Classifiers(own, related, earlier, weighed.get("adapted"), weighed.get("side"), mixture)
         for module in learned.modules():
             freeze(module.to(device=context.device, dtype=torch.get_default_dtype()))
         return learned
 
-    def _fit_related(
-        self, train: "_Part", valid: "_Part", earlier: tuple[int, ...]
-    ) -> tuple[nn.Linear | None, Float64[Tensor, "n c"] | None]:
+    def _fit_related(self, train: Part, valid: Part, earlier: tuple[int, ...]) -> tuple[nn.Linear | None, Float64[Tensor, "n c"] | None]:
         """Fit a logistic regression on the probabilities of related tasks; returns it with its answers on the images that judge."""
         if not earlier:
             return None, None
@@ -240,30 +257,15 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         whole = logistic(rows[0].with_rows(rows[1]), penalty)
         return as_module(whole), tried(judges.features).log_softmax(dim=1)
 
-    def _train_adapters(
-        self, train: "_Part", valid: "_Part", task: Task, context: Context, record: LearnRecord
-    ) -> tuple[nn.Sequential, Float64[Tensor, "n c"]]:
-        """Train adapters in the last stage with a classifier behind them; returns both with their answers on the validation images."""
-        with context.timed("features", record):
-            maps = [part.mapped(lambda images, _: self._maps(images)) for part in (train, valid)]
-        last = Rows(train.rows.features[:, -self._last :], train.rows.labels, train.rows.classes)
-        with context.seeded("adapter"):
-            network = self._adapted(as_module(logistic(last, START_PENALTY)), context.device)
-        examples = Examples(maps[0], train.rows.labels.to(context.device), maps[1], task.valid.labels)
-        outcome = fit_selected(network, examples, network, context.training, context.stage("train"))
-        record.trained(outcome)
-        return network, exact(batched(network, maps[1])).log_softmax(dim=1)
-
-    def _adapted(self, classifier: nn.Linear, device: torch.device | str) -> nn.Sequential:
-        network = self.frozen.module.network
-        stage = AdaptedStage(list(getattr(network, _stages(network)[-1])), self.settings.adapter_rank)
-        return nn.Sequential(stage, classifier).to(device=device, dtype=torch.get_default_dtype())
+    def _tried(self) -> tuple[Kind, ...]:
+        """Return what is trained for a task whose head is not good enough; adapters only in a network that has a place for them."""
+        fits = isinstance(self.frozen.module.network, ImageNetResNet18)
+        return tuple(kind for kind in TRAINED[self.settings.expert] if fits or kind != "adapted")
 
     @property
     def _last(self) -> int:
         """Features of the network's last stage; with pixels, all."""
-        network = self.frozen.module.network
-        return list(network.stages.values())[-1] if isinstance(network, Staged) else 0
+        return last_features(self.frozen.module)
 
     def _projection(self, inputs: int) -> RandomFeatures:
         """Return the random features, drawn once."""
@@ -285,6 +287,7 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
                 "adapted": None if one.adapted is None else one.adapted.state_dict(),
                 "mixture": one.mixture.state(),
             }
+            | ({} if one.side is None else {"side": one.side.state_dict()})
             for one in self.learned
         ]
         return self.network_state() | {
@@ -305,39 +308,13 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             classes, inputs = saved["own"]["logistic.weight"].shape
             own = OwnHead(self._projection(inputs), inputs, self._last, classes)
             related = None if saved["related"] is None else nn.Linear(saved["related"]["weight"].shape[1], classes)
-            adapted = None if saved["adapted"] is None else self._adapted(nn.Linear(self._last, classes), device)
-            learned = Classifiers(own, related, tuple(saved["earlier"]), adapted, Mixture(**saved["mixture"]))
-            for module, weights in zip(learned.modules(), [saved[key] for key in ("own", "related", "adapted") if saved[key]], strict=True):
-                module.load_state_dict(weights)
+            adapted = None if saved["adapted"] is None else adapted_network(self.frozen.module, self.settings, classes, device)
+            side = None if saved.get("side") is None else side_network(self.settings, classes, device)
+            learned = Classifiers(own, related, tuple(saved["earlier"]), adapted, side, Mixture(**saved["mixture"]))
+            for name, module in learned.named().items():
+                module.load_state_dict(saved[name])
                 freeze(module.to(device))
             self.learned.append(learned)
-
-
-class _Part:
-    """Images of a split in which a task is learned, each also mirrored where that is wanted, and their features.
-
-    Args:
-        frozen: gives the features.
-        split: the images.
-        classes: of the task.
-        flip: whether to add each image mirrored.
-    """
-
-    def __init__(self, frozen: FrozenNetwork, split: Split, classes: int, *, flip: bool = False) -> None:
-        self._frozen = frozen
-        self._images = torch.cat([split.images, split.images.flip(3)]) if flip else split.images
-        self.features = frozen.features(self._images)
-        self.rows = exact_rows(self.features, split.labels.repeat(2 if flip else 1), classes)
-
-    def mapped(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Compute what a function makes of prepared images and their features, in steps of bounded memory."""
-        places = torch.arange(len(self._images), device=self._images.device)
-        return batched(lambda part: function(normalize(self._images[part], IMAGENET), self.features[part]), places)
-
-
-def _stages(network: nn.Module) -> tuple[str, ...]:
-    """Return all stages of a network; none for one that names none."""
-    return tuple(network.stages) if isinstance(network, Staged) else ()
 
 
 def _nearness(decision: Decision, *, shares: bool) -> str:
@@ -348,8 +325,13 @@ def _nearness(decision: Decision, *, shares: bool) -> str:
     return f"{decision.group_distances[nearest]:.3f} > α {decision.alpha:g} from group {nearest}"
 
 
-def _accuracy(mixture: Mixture, answers: Sequence[Tensor | None], labels: Tensor) -> float:
+def _decided(learned: Classifiers) -> str:
+    """Name what a task got: of adapters and a side network, the one that has more weight."""
+    if learned.side is not None and learned.mixture.side >= learned.mixture.adapted:
+        return "side"
+    return "adapter" if learned.adapted is not None else "reuse-expert" if learned.related is not None else "head"
+
+
+def _accuracy(mixture: Mixture, answers: Answers, labels: Tensor) -> float:
     """Return the share of images that a mixture answers rightly."""
-    weights = (mixture.own, mixture.related, mixture.adapted)
-    mixed = mixture.mixed([answer if weight else None for weight, answer in zip(weights, answers, strict=True)])
-    return right(mixed, labels)
+    return right(mixture.mixed(answers), labels)

@@ -15,15 +15,15 @@ class DecisionRecord(Record):
     Attributes:
         decision: "search", "reuse-cell" or "reuse-expert".
         group: the group that is joined or whose cell is reused, else the nearest one; None for the first task.
-        distance: Eq. 6 to that group.
+        distance: to that group (Eq. 5-6).
         tiny: joined by the rule for tiny tasks, whatever alpha.
         frozen: only a head would be trained.
         reason: why, in one line.
         samples: training images of the task.
         alpha, beta: the thresholds that the group distances were compared with.
-        divergences: Eq. 4 from each earlier task.
-        distances: Eq. 6 of each of the divergences, as if each task were a group alone.
-        group_distances: Eq. 6 to each group.
+        divergences: from each earlier task, by the measure (Eq. 4).
+        distances: the measure's map (Eq. 6) of each of the divergences, as if each task were a group alone.
+        group_distances: the distance to each group (Eq. 5-6).
         largest: the most training images of one of each group's tasks, before this one.
         warning: why the divergences may be wrong, and what to do; empty if no reason is known.
     """
@@ -54,8 +54,9 @@ class DistancesRecord(Record):
     """What `lifelong.distances` returns.
 
     Attributes:
+        measure: which gave the divergences; earlier versions did not record it.
         tasks: their names.
-        divergences: row i, column j: Eq. 4 of task i from the earlier task j.
+        divergences: row i, column j: of task i from the earlier task j, by the measure (Eq. 4).
         decisions: of each task.
         groups: the tasks of each group.
         settings: what decided the numbers; recorded by `lifelong reproduce`.
@@ -66,6 +67,7 @@ class DistancesRecord(Record):
     stream: str
     seed: Count
     extractor: str | None = None
+    measure: str | None = None
     alpha: Number = None
     beta: Number = None
     tasks: list[str]

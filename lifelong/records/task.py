@@ -62,8 +62,9 @@ class TaskRecord(Record):
         image_size: height and width in pixels.
         decision: "search", "reuse-cell" or "reuse-expert"; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
-        divergences: Eq. 4 from each earlier task.
-        group_distances: Eq. 6 to each group.
+        divergences: from each earlier task, by the run's measure (Eq. 4).
+        task_distances: the measure's map (Eq. 6) of each of them; earlier versions did not record it, and had Eq. 6 only.
+        group_distances: the distance to each group (Eq. 5-6).
         alpha, beta: the thresholds that the group distances were compared with.
         reason: why, in one line.
         frozen: only a head was trained.
@@ -90,6 +91,7 @@ class TaskRecord(Record):
     decision: str | None = None
     expert: Count | None = None
     divergences: list[Number] | None = None
+    task_distances: list[Number] | None = None
     group_distances: list[Number] | None = None
     alpha: Number = None
     beta: Number = None

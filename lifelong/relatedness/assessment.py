@@ -1,19 +1,20 @@
 """Assessment of a new task against earlier ones: the prototypes, spreads and groups that a method keeps, and the decision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from lifelong.data.task import Split, Task
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
+from lifelong.relatedness.experts import EarlierExperts
 from lifelong.relatedness.extractor import Extractor
 from lifelong.relatedness.groups import Decision, TaskGroups, needs_distances
-from lifelong.relatedness.measures import Sample, measure_divergences
+from lifelong.relatedness.measures import Measure, Sample, keeps_prototypes, measure_divergences
 from lifelong.relatedness.recognition import Recognition, measure_spread
 from lifelong.settings.par import PARSettings, RelatednessSettings
 from lifelong.settings.sockets import MEASURES
@@ -24,13 +25,19 @@ FEW = 20
 """With fewer images of a class the paper's distances are too large by the gap between the two thresholds (results/few-images.csv)."""
 
 
-def task_features(task: Task, extractor: Extractor, settings: RelatednessSettings) -> Sample:
+def task_features(
+    task: Task,
+    extractor: Extractor,
+    settings: RelatednessSettings,
+    modules: Callable[[int], tuple[nn.Module, ...]] | None = None,
+) -> Sample:
     """Extract the features that the divergences of a task are computed from.
 
     Args:
         task: the task; no augmentation is applied to its images.
         extractor: the frozen extractor.
         settings: `feature_split` and `few_images` are used here.
+        modules: gives the expert and the head of an earlier task (`Method.modules`), for measures that look through them.
 
     Raises:
         LifelongError: the split has no images.
@@ -47,7 +54,10 @@ def task_features(task: Task, extractor: Extractor, settings: RelatednessSetting
     features = torch.cat([extractor.features(split.images, task.normalization) for split in splits])
     features = features.to(exact_device(features.device))
     labels = torch.cat([split.labels for split in splits]).to(features.device)
-    return Sample(features, labels, len(task.classes), least, few)
+    experts = None
+    if modules is not None:
+        experts = EarlierExperts(modules, torch.cat([split.images for split in splits]), task.normalization)
+    return Sample(features, labels, len(task.classes), least, few, experts=experts)
 
 
 def _smallest_class(splits: Sequence[Split]) -> int:
@@ -93,6 +103,9 @@ class Measured:
 class Relatedness:
     """The groups of learned tasks, and the prototypes that new tasks are measured against.
 
+    Raises:
+        LifelongError: the measure cannot work with the settings.
+
     Attributes:
         groups: which tasks share an expert.
         bank: the prototypes of every task that was assessed.
@@ -102,6 +115,9 @@ class Relatedness:
 
     def __init__(self, settings: PARSettings) -> None:
         self.settings = settings
+        self.measure: Measure = MEASURES[settings.measure]()
+        if self.needed and (refusal := self.measure.refusal(settings)):
+            raise LifelongError(refusal)
         self.groups = TaskGroups()
         self.bank = PrototypeBank()
         self.recognition = Recognition()
@@ -119,12 +135,9 @@ class Relatedness:
 
     @property
     def _keeps_prototypes(self) -> bool:
-        return self.settings.measure == "prototype-kl"
+        return keeps_prototypes(self.settings.measure)
 
-    def _kept(self) -> list[Tree]:
-        return self.bank.state() if self._keeps_prototypes else self.kept
-
-    def assess(self, task: Task, extractor: Extractor | None) -> Decision:
+    def assess(self, task: Task, extractor: Extractor | None, modules: Callable[[int], tuple[nn.Module, ...]] | None = None) -> Decision:
         """Measure a task against all earlier ones, keep its prototypes, and decide by the thresholds where it belongs.
 
         The caller then records the decision (`groups.open` or `groups.join`).
@@ -132,24 +145,31 @@ class Relatedness:
         Args:
             task: the new task.
             extractor: the frozen extractor; None if no distance is `needed`.
+            modules: see `task_features`.
         """
         if extractor is None:
             return self.groups.decide(None, len(task.train), self.settings)
-        measured = self.examine(task, extractor)
+        measured = self.examine(task, extractor, modules)
         return measured.noted(self.groups.decide(measured.divergences, len(task.train), self.settings))
 
-    def examine(self, task: Task, extractor: Extractor) -> Measured:
+    def examine(self, task: Task, extractor: Extractor, modules: Callable[[int], tuple[nn.Module, ...]] | None = None) -> Measured:
         """Measure a task against all earlier ones, and keep its prototypes.
 
         Args:
             task: the new task.
             extractor: the frozen extractor.
+            modules: see `task_features`.
         """
-        sample = task_features(task, extractor, self.settings)
+        sample = task_features(task, extractor, self.settings, modules if self.measure.needs_experts else None)
         own = prototypes(sample.features, sample.labels, sample.classes)
-        divergences = measure_divergences(self.settings.measure, sample, self._kept(), self.settings)
+        self.bank.check(own)
+        kept = self.bank.state() if self._keeps_prototypes else self.kept
         if not self._keeps_prototypes:
-            self.kept.append(MEASURES[self.settings.measure]().keep(sample, self.settings))
+            sample = replace(sample, first=kept[0] if kept else None)
+            sample = replace(sample, own=self.measure.keep(sample, self.settings))
+        divergences = measure_divergences(self.settings.measure, sample, kept, self.settings)
+        if not self._keeps_prototypes:
+            self.kept.append(sample.own)
         self.bank.add(own)
         self.recognition.spreads.append(measure_spread(sample.features, sample.labels, own, task.normalization))
         return Measured(sample, divergences, _few_images_warning(sample, self.settings))

@@ -63,7 +63,7 @@ def divergences(
         raise LifelongError(
             "leave_one_out needs a class with two images or more in the split of the features; give the task more, or switch it off"
         )
-    floor = _floor(features) ** 2
+    floor = resolution(features) ** 2
     squares = bank.squared_distances(features, labels, own)
     rho = squares.own
     if settings.leave_one_out:
@@ -105,7 +105,7 @@ def _few_images_bias(bank: PrototypeBank, few_images: int, *, every: bool) -> Fl
     return noise
 
 
-def _floor(features: Float[Tensor, "n d"]) -> float:
+def resolution(features: Float[Tensor, "n d"]) -> float:
     """Compute the shortest distance that float32 features of this length can resolve; positive even if all are zero."""
     length = torch.linalg.vector_norm(features, dtype=torch.float64).item() / math.sqrt(len(features))
     return max(RESOLUTION * length, math.sqrt(torch.finfo(torch.float64).tiny))

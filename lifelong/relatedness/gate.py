@@ -9,7 +9,7 @@ An auto-encoder sees every image prepared like its training images: with the nor
 test time. Errors are summed over features: a few units, for which a temperature of 2 is neither hard nor flat.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -78,13 +78,17 @@ class Gate:
     @classmethod
     def from_state(cls, state: Tree, device: torch.device | str = "cpu") -> "Gate":
         """Restore the gate that `state` returned, on a device."""
-        entries = []
-        for saved in state:
-            code, features = saved["autoencoder"]["encoder.weight"].shape
-            autoencoder = AutoEncoder(features, code).to(device)
-            autoencoder.load_state_dict(saved["autoencoder"])
-            entries.append(TaskAutoEncoder(autoencoder, Normalization(**saved["normalization"])))
-        return cls(entries)
+        return cls([TaskAutoEncoder(restored(saved["autoencoder"], device), Normalization(**saved["normalization"])) for saved in state])
+
+
+def restored(weights: Mapping[str, Tensor], device: torch.device | str = "cpu") -> AutoEncoder:
+    """Build the auto-encoder of saved weights, on a device."""
+    code, features = weights["encoder.weight"].shape
+    with torch.device("meta"):
+        autoencoder = AutoEncoder(features, code)
+    autoencoder = autoencoder.to_empty(device=device)
+    autoencoder.load_state_dict(weights)
+    return autoencoder
 
 
 def probabilities(errors: Float[Tensor, "n t"], temperature: float) -> Float[Tensor, "n t"]:

@@ -20,12 +20,16 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lifelong.settings.par import PARSettings, RelatednessSettings
-from lifelong.settings.sockets import ALLOCATIONS
+from lifelong.settings.sockets import ALLOCATIONS, MEASURES
 
 Kind = Literal["search", "reuse-cell", "allocate", "reuse-expert"]
 
 Plain = bool | int | float | str | list[int] | list[float] | None
 """A value of a decision in JSON."""
+
+
+ROUNDING = 1e-9
+"""Distances below this are zero but for rounding, such as that of a task from one with the same images."""
 
 
 class GroupsState(TypedDict):
@@ -42,9 +46,9 @@ def to_distance(divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def task_distances(divergences: Float64[Tensor, "t"], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
-    """Compute Eq. 6 for each task, as if it were alone in its group; a zero becomes 1 with `zero_is_far`."""
-    distances = to_distance(divergences)
-    return torch.where(distances == 0, 1.0, distances) if settings.zero_is_far else distances
+    """Compute the measure's map (Eq. 6) for each task, as if it were alone in its group; a zero becomes 1 with `zero_is_far`."""
+    distances = MEASURES[settings.measure]().to_distance(divergences)
+    return torch.where(distances < ROUNDING, 1.0, distances) if settings.zero_is_far else distances
 
 
 def group_divergences(
@@ -93,9 +97,9 @@ class Decision:
         reason: a line of the decision log, such as ``0.314 ≤ α 0.5 from group 0: shared``.
         samples: training images of the task.
         alpha, beta: the thresholds.
-        divergences: Eq. 4 from each earlier task.
-        distances: Eq. 6 of each of them.
-        group_distances: Eq. 5-6 to each group.
+        divergences: from each earlier task, by the measure (Eq. 4).
+        distances: the measure's map (Eq. 6) of each of them.
+        group_distances: the distance to each group (Eq. 5-6).
         largest: Q of each group before the task.
         warning: why the distances may be wrong, and what to do; empty if no reason is known.
     """

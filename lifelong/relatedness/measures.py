@@ -1,33 +1,37 @@
-"""Measures of the divergence of a task from each earlier one, on which PAR's decision is based; the measure is exchangeable.
+"""Measures of how far a task is from each earlier one, on which PAR's decision is based; the measure is exchangeable.
 
 A measure sees one task at a time. It says what to keep of each task, as tensors and plain values; from a new task and what it kept of the
-earlier ones it computes a divergence to each of them: 0 for the same task, without upper bound. Eq. 5 and 6 and the thresholds then apply
-as for the paper's measure. One of your own:
+earlier ones it computes a divergence to each of them: 0 for the same task, larger the less two have in common. Eq. 5 then combines the
+divergences of a group's tasks, and the measure's own map takes them to distances in [0, 1], which the thresholds are for: Eq. 6 of the
+paper, unless the measure has another. One of your own:
 
     class Mine(Measure):
         def keep(self, sample, settings): ...
         def divergences(self, sample, kept, settings): ...
 
     lifelong.register_measure("mine", Mine)        # then: --measure mine
+
+There are two kinds. Most compare statistics of features that one frozen network gives for all tasks. Others look at the new task through
+the experts of the earlier ones (`needs_experts`), which are there in a run only: `Sample.seen_by`.
 """
 
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from lifelong.errors import LifelongError, require
+from lifelong.errors import LifelongError
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.divergence import divergences
+from lifelong.relatedness.experts import EarlierExperts, Seen
+from lifelong.relatedness.groups import to_distance
 from lifelong.settings.arguments import checked
 from lifelong.settings.par import RelatednessSettings
 from lifelong.settings.sockets import MEASURES
-from lifelong.storage import Tree, load_tree, save_tree
+from lifelong.storage import Tree
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,14 @@ class Sample:
     """The sample by which a task is measured.
 
     Attributes:
-        features: of its images, in float64, where distances are computed.
+        features: of its images, as the frozen network gives them; distances are computed in float64.
         labels: their classes, in 0..classes-1.
         classes: number of classes.
         least: images of its smallest class in the split that the settings name.
         few: so few that all its images were taken; a measure may correct for their number.
+        first: what the measure keeps of the stream's first task; None for that task itself. A scale that all tasks must share is in it.
+        own: what the measure keeps of this task; None while that is being found out.
+        experts: the experts of the earlier tasks; None where nothing is trained.
     """
 
     features: Float[Tensor, "n d"]
@@ -47,10 +54,29 @@ class Sample:
     classes: int
     least: int
     few: bool = False
+    first: Tree = None
+    own: Tree = None
+    experts: EarlierExperts | None = None
+
+    def seen_by(self, task: int) -> Seen:
+        """Return the sample as the expert of an earlier task sees it: features and log-probabilities. Each expert computes once.
+
+        Args:
+            task: the number of the earlier task, from 0.
+
+        Raises:
+            LifelongError: there are no experts.
+        """
+        if self.experts is None:
+            raise LifelongError("the measure looks at images through experts, and there are none without a run of PAR; use `lifelong run`")
+        return self.experts.seen_by(task)
 
 
 class Measure(ABC):
-    """Measures tasks by samples of their frozen features. It has no state besides what `keep` returns."""
+    """Measures how far tasks are from each other. It has no state besides what `keep` returns."""
+
+    needs_experts: ClassVar[bool] = False
+    """Whether it asks for `Sample.seen_by`: it then works in a run of PAR only, not in `lifelong distances`."""
 
     @abstractmethod
     def keep(self, sample: Sample, settings: RelatednessSettings) -> Tree:
@@ -66,20 +92,58 @@ class Measure(ABC):
             settings: how distances are computed.
         """
 
+    def to_distance(self, divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Map divergences to distances in [0, 1], which the thresholds are for: monotone, 0 for 0. By default Eq. 6."""
+        return to_distance(divergence)
 
-class PrototypeKL(Measure):
-    """The paper's measure: KL(new || earlier), estimated from distances to the nearest prototypes (Eq. 2-4)."""
+    def refusal(self, settings: RelatednessSettings) -> str:
+        """Say in one line why the measure cannot work with these settings, and what to do; empty if it can, as by default."""
+        return ""
+
+
+class Bounded(Measure):
+    """A measure whose divergences are distances in [0, 1] already."""
+
+    def to_distance(self, divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the divergence itself."""
+        return divergence.clamp(0, 1)
+
+
+def kept_of(measure: Measure, sample: Sample, settings: RelatednessSettings) -> Tree:
+    """Return what a measure keeps of the task being measured, computed once."""
+    return measure.keep(sample, settings) if sample.own is None else sample.own
+
+
+class OfPrototypes(Measure):
+    """A measure that keeps the means of each class's features, which PAR keeps anyway: it costs no memory of its own."""
 
     def keep(self, sample: Sample, settings: RelatednessSettings) -> Tree:
         """Return the prototypes of the task's classes."""
         own = prototypes(sample.features, sample.labels, sample.classes)
         return {"means": own.means, "counts": own.counts}
 
+
+class PrototypeKL(OfPrototypes):
+    """The paper's measure: KL(new || earlier), estimated from distances to the nearest prototypes (Eq. 2-4)."""
+
     def divergences(self, sample: Sample, kept: Sequence[Tree], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
         """Compute Eq. 4 (`lifelong.relatedness.divergence`)."""
         own = prototypes(sample.features, sample.labels, sample.classes)
         bank = PrototypeBank.from_state(kept, sample.features.device)
         return divergences(sample.features, sample.labels, own, bank, settings, few=sample.few)
+
+
+class LeaveOneOutKL(PrototypeKL):
+    """The paper's measure without the bias of Eq. 2: each image is left out of the prototype of its own class."""
+
+    def divergences(self, sample: Sample, kept: Sequence[Tree], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
+        """Compute Eq. 4 with the setting `leave_one_out`."""
+        return super().divergences(sample, kept, replace(settings, leave_one_out=True))
+
+
+def keeps_prototypes(name: str) -> bool:
+    """Tell whether a registered measure keeps the prototypes and nothing else."""
+    return MEASURES[name].keep is OfPrototypes.keep
 
 
 def measure_divergences(name: str, sample: Sample, kept: Sequence[Tree], settings: RelatednessSettings) -> Float64[Tensor, "t"]:
@@ -110,42 +174,3 @@ def register_measure(name: str, measure: object, *, summary: str = "", source: s
         LifelongError: the name is taken or invalid, or the class is not a complete measure.
     """
     MEASURES.register_class(name, measure, Measure, summary=summary, source=source)
-
-
-@checked
-def check_measure(name: str) -> None:
-    """Try a registered measure on synthetic tasks.
-
-    Checked: it gives a finite number for each earlier task, none for the first; what it keeps survives a file and gives the same numbers;
-    it does not change its input; a task drawn again is nearer than another one; the numbers do not depend on later tasks.
-
-    Raises:
-        ConformanceError: what is broken.
-        LifelongError: there is no such measure.
-    """
-    settings, measure = RelatednessSettings(), MEASURES[name]()
-    tasks = [_made(seed, family) for seed, family in ((0, 0), (1, 1), (2, 0), (3, 1))]
-    kept: list[Tree] = []
-    found = []
-    for task in tasks:
-        before = task.features.clone()
-        found.append(measure_divergences(name, task, kept, settings))
-        kept.append(measure.keep(task, settings))
-        require(bool(torch.equal(task.features, before)), f"measure '{name}' changes the features that it is given")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kept.safetensors"
-        save_tree(file, kept)
-        again = load_tree(file)
-    for index, task in enumerate(tasks):
-        same = torch.equal(measure_divergences(name, task, again[:index], settings), found[index])
-        require(bool(same), f"measure '{name}': what it keeps does not survive a file: task {index} is measured otherwise by it")
-    require(bool(found[2][0] < found[2][1]), f"measure '{name}': a task drawn again is not nearer than another one: {found[2].tolist()}")
-    require(bool(found[3][1] < found[3][0]), f"measure '{name}': a task drawn again is not nearer than another one: {found[3].tolist()}")
-
-
-def _made(seed: int, family: int, classes: int = 3, each: int = 30, length: int = 16) -> Sample:
-    """Make a sample of Gaussian classes, which tasks of a family share."""
-    centres = 3 * torch.randn(classes, length, generator=torch.Generator().manual_seed(family))
-    labels = torch.arange(classes).repeat_interleave(each)
-    noise = torch.randn(len(labels), length, generator=torch.Generator().manual_seed(100 + seed))
-    return Sample((centres[labels] + noise).double(), labels, classes, each)

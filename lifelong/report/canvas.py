@@ -53,9 +53,10 @@ class Theme:
 
     def decision(self, kind: str | None) -> str:
         """Return the colour of a decision."""
-        # No run has cells as well as heads and adapters.
-        colours = {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert, "head": self.cell, "adapter": self.search}
-        return colours.get(kind or "", self.none)
+        # No run has experts of cells as well as heads; what is trained beside these has one colour.
+        experts = {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert}
+        heads = {"head": self.cell, "adapter": self.search, "side": self.search}
+        return (experts | heads).get(kind or "", self.none)
 
 
 LIGHT = Theme(

@@ -35,6 +35,7 @@ MEANINGS = {
     "reuse-expert": "expert shared",
     "head": "head on frozen features",
     "adapter": "adapters trained",
+    "side": "side network trained",
 }
 
 

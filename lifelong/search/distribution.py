@@ -115,7 +115,8 @@ def derive(probabilities: Table, ties: torch.Generator | None) -> Derived:
 
     Args:
         probabilities: at the end of the search.
-        ties: breaks ties at random; None: take the first, as in the authors' code.
+        ties: breaks ties at random; None: take the first. So does the authors' code for operations; for edges it takes those that
+            `torch.topk` names, which are not always the first.
     """
     best = []
     for (node, source), row in zip(EDGES, probabilities[:, 1:].tolist(), strict=True):

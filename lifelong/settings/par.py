@@ -25,6 +25,12 @@ class RelatednessSettings(ExtractorSettings):
     measure: Annotated[str, MEASURES] = setting(
         "prototype-kl", "measure of how far a task is from each earlier one (Eq. 2-4)", tunable=False
     )
+    measure_neighbors: Annotated[int, Ge(1)] = setting(
+        5, "number of nearest neighbors of the measures knn-kl (Eq. 1: the k-th) and nearest-neighbors (that vote)"
+    )
+    keep_features: bool = setting(
+        False, "keep the features of every task's images, which the measure knn-kl compares with; they count as memory", tunable=False
+    )
     feature_split: Literal["valid", "train", "both"] = setting(
         "valid", "split whose features give prototypes and divergences (not stated in the paper; authors' code: valid)"
     )
@@ -90,6 +96,10 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     calibration_tasks: Annotated[int, Ge(1)] = setting(
         3, "tasks after the first that are learned both ways, to set the threshold by (decision calibrated)"
     )
+    candidates: Annotated[int, Ge(1)] = setting(
+        10, "random cells of which the allocations best-of-k, most-parameters, synflow, naswot, zico and az-nas choose one"
+    )
+    candidate_epochs: Annotated[int, Ge(1)] = setting(2, "epochs for which the allocation best-of-k trains each of its random cells")
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "
@@ -98,8 +108,8 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     )
     allocation: Annotated[str, ALLOCATIONS] = setting(
         "variant",
-        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random or the "
-        "nearest group's cell (the variant then only says which tasks share)",
+        "expert of a task that shares none: of the cell that the variant says, or always of a searched, the fixed, a random, the "
+        "nearest group's or a cheaply chosen cell, or another network (docs/allocations.md; the variant then only says which tasks share)",
         tunable=False,
     )
     fixed_cell: str = setting("DARTS_V1", "cell of the 'fixed' variants: DARTS_V1, DARTS_V2 or a printed genotype", tunable=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from lifelong.settings.base import setting
 from lifelong.settings.sockets import EXTRACTORS
@@ -70,18 +70,26 @@ class RanPACSettings(RefitSettings):
 class ExpertSettings:
     """What PAR's experts are made of."""
 
-    expert: Literal["cells", "head", "adapter"] = setting(
+    expert: Literal["cells", "head", "adapter", "side", "auto"] = setting(
         "cells",
-        "kind of expert: a network of cells (paper); a head on the frozen pretrained network of `extractor`; or such a head and, where "
-        "it is not accurate enough, low-rank adapters in the network's last stage",
+        "kind of expert: a network of cells (paper); a head on the frozen pretrained network of `extractor`; such a head and, where it is "
+        "not accurate enough, low-rank adapters in the network's last stage (adapter), a small network of cells beside it (side), or "
+        "first the one and then the other (auto)",
         tunable=False,
     )
     feature_size: FeatureSize = setting(
         "task",
-        "side in pixels to which images are resized for the experts head and adapter; task: the task's image size",
+        "side in pixels to which images are resized for the pretrained network of experts other than cells; task: the task's image size",
         tunable=False,
     )
     enough_accuracy: Annotated[float, Ge(0), Le(1)] = setting(
-        0.8, "validation accuracy of a head from which no adapter is tried (expert adapter)"
+        0.8, "validation accuracy of a head from which nothing is trained beside it (experts adapter, side and auto)"
     )
-    adapter_rank: Annotated[int, Ge(1)] = setting(8, "rank of the adapters (expert adapter)", tunable=False)
+    adapter_rank: Annotated[int, Ge(1)] = setting(8, "rank of the adapters (experts adapter and auto)", tunable=False)
+    side_channels: Annotated[int, Ge(1)] = setting(
+        16,
+        "channels of the cells of a side network; it has as many cells as `cells`, and `fixed_cell` (experts side and auto)",
+        tunable=False,
+    )
+    side_epochs: Annotated[int, Ge(1)] = setting(20, "epochs of training a side network")
+    side_lr: Annotated[float, Gt(0)] = setting(0.05, "initial learning rate of a side network")

@@ -15,6 +15,74 @@ MEASURES: Registry[Any] = Registry(
         "KL divergence, estimated from distances to the nearest prototypes",
         "Wang et al., CVPR 2023, Eq. 2-4",
     ),
+    Entry(
+        "prototype-kl-loo",
+        "lifelong.relatedness.measures:LeaveOneOutKL",
+        "the same, each image left out of its own prototype",
+        "Wang et al., CVPR 2023, Eq. 2-4",
+    ),
+    Entry(
+        "knn-kl",
+        "lifelong.relatedness.feature_measures:NeighborKL",
+        "KL divergence, estimated from nearest neighbors; needs keep_features",
+        "Wang et al., CVPR 2023, Eq. 1",
+    ),
+    Entry(
+        "frechet",
+        "lifelong.relatedness.gaussian_measures:Frechet",
+        "Fréchet distance of Gaussians, divided by their spread",
+        "Dowson & Landau, 1982",
+    ),
+    Entry(
+        "frechet-diagonal",
+        "lifelong.relatedness.gaussian_measures:DiagonalFrechet",
+        "the same, of means and variances only",
+        "Dowson & Landau, 1982",
+    ),
+    Entry(
+        "mmd",
+        "lifelong.relatedness.feature_measures:KernelMean",
+        "maximum mean discrepancy, by random Fourier features",
+        "Gretton et al., JMLR 2012",
+    ),
+    Entry("cosine", "lifelong.relatedness.feature_measures:PrototypeCosine", "angles to the most similar class prototypes", ""),
+    Entry("subspace", "lifelong.relatedness.feature_measures:Subspace", "overlap of the features' principal subspaces", ""),
+    Entry(
+        "mahalanobis",
+        "lifelong.relatedness.gaussian_measures:Mahalanobis",
+        "Mahalanobis distance to the nearest class",
+        "Lee et al., NeurIPS 2018",
+    ),
+    Entry(
+        "leep",
+        "lifelong.relatedness.expert_measures:Leep",
+        "how well an earlier head's answers predict the new labels",
+        "Nguyen et al., ICML 2020",
+    ),
+    Entry(
+        "logme",
+        "lifelong.relatedness.expert_measures:LogMe",
+        "evidence of a Bayesian linear model on an expert's features",
+        "You et al., ICML 2021",
+    ),
+    Entry(
+        "h-score",
+        "lifelong.relatedness.expert_measures:HScore",
+        "spread of an expert's features between classes, shrunk",
+        "Ibrahim et al., ECML 2022",
+    ),
+    Entry(
+        "autoencoder",
+        "lifelong.relatedness.autoencoder_measure:AutoEncoders",
+        "errors of earlier tasks' auto-encoders",
+        "Aljundi et al., CVPR 2017",
+    ),
+    Entry(
+        "nearest-neighbors",
+        "lifelong.relatedness.expert_measures:NearestNeighbors",
+        "errors of nearest neighbors on an expert's features",
+        "Veniat et al., ICLR 2021",
+    ),
 )
 """Measures of how far a task is from each earlier one; see `lifelong.relatedness.measures`."""
 
@@ -98,6 +166,8 @@ DECISIONS: Registry[Any] = Registry(
 )
 """Rules by which tasks share experts; see `lifelong.methods.decisions`."""
 
+_CHOSEN = "lifelong.methods.chosen_cells"
+
 ALLOCATIONS: Registry[Any] = Registry(
     "allocation",
     Entry(
@@ -110,6 +180,15 @@ ALLOCATIONS: Registry[Any] = Registry(
     Entry("fixed", "lifelong.methods.allocations:Fixed", "the cell of fixed_cell", "Wang et al., CVPR 2023, Table 5"),
     Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
     Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
+    Entry("warm-start", "lifelong.methods.allocations:WarmStart", "the nearest group's cell and weights, then trained alone", ""),
+    Entry("best-of-k", f"{_CHOSEN}:BestOfK", "the best of some random cells by a short training", ""),
+    Entry("most-parameters", f"{_CHOSEN}:MostParameters", "the largest of some random cells", ""),
+    Entry("synflow", f"{_CHOSEN}:SynFlow", "of some random cells the one with the most synaptic flow", "Abdelfattah et al., ICLR 2021"),
+    Entry("naswot", f"{_CHOSEN}:NASWOT", "of some random cells the one whose ReLUs tell images apart best", "Mellor et al., ICML 2021"),
+    Entry("zico", f"{_CHOSEN}:ZiCo", "of some random cells the one with the steadiest gradients", "Li et al., ICLR 2023"),
+    Entry("az-nas", f"{_CHOSEN}:AZNAS", "of some random cells the best by four ranked scores", "Lee & Ham, CVPR 2024"),
+    Entry("search-warm", f"{_CHOSEN}:SearchedOn", "a searched cell; the search begins with the cells of earlier experts", ""),
+    Entry("light-resnet18", f"{_CHOSEN}:Light", "the light ResNet-18, instead of a network of cells", "Veniat et al., ICLR 2021"),
 )
 """Which expert a task gets that shares none; see `lifelong.methods.allocations`."""
 

@@ -1,7 +1,9 @@
-"""PAR with heads and adapters: what it decides, what a related task's answers bring, and that adapters stay only where they help."""
+"""PAR with heads, adapters and side networks: what it decides, what a related task's answers bring, and that only what helps stays."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from lifelong.data.augment import normalize
-from lifelong.data.task import IMAGENET, Augmentation, Task
+from lifelong.data.task import IMAGENET, Augmentation, Split, Task
 from lifelong.errors import LifelongError
 from lifelong.methods import par_pretrained
+from lifelong.methods.beside import Kind
 from lifelong.methods.method import LearnRecord
-from lifelong.methods.mixed_head import SHARES, Mixture, choose_mixture
+from lifelong.methods.mixed_head import SHARES, Answers, Mixture, choose_mixture
 from lifelong.methods.par import PAR
 from lifelong.methods.par_pretrained import PretrainedPAR, make_par
 from lifelong.methods.registry import make_method
@@ -120,33 +123,31 @@ def test_mirrored_images_are_learned_too_where_the_task_may_be_flipped() -> None
     assert right[1] > right[0] + 0.1
 
 
-@pytest.mark.parametrize("which", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("which", list(product([True, False], repeat=3)))
 @pytest.mark.parametrize("seed", range(3))
-def test_the_mixture_has_the_least_cross_entropy(which: tuple[bool, bool], seed: int) -> None:
+def test_the_mixture_has_the_least_cross_entropy(which: tuple[bool, bool, bool], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (40,), generator=generator)
     parts = [
         (torch.randn(40, 3, generator=generator, dtype=torch.float64) + sharp * functional.one_hot(labels, 3)).log_softmax(1)
-        for sharp in (1.0, 1.2, 0.8)
+        for sharp in (1.0, 1.2, 0.8, 1.1)
     ]
-    own, related, adapted = parts[0], parts[1] if which[0] else None, parts[2] if which[1] else None
+    answers = Answers(parts[0], *(part if there else None for part, there in zip(parts[1:], which, strict=True)))
     best, least = None, float("inf")
-    for a in SHARES if which[0] else (0.0,):
-        for b in SHARES if which[1] else (0.0,):
-            if a + b <= 1:
-                mixed = (1 - a - b) * own + a * parts[1] + b * parts[2]
-                loss = functional.cross_entropy(mixed, labels).item()
-                if loss < least:
-                    best, least = Mixture(1 - a - b, a, b), loss
-    found = choose_mixture(own, related, adapted, labels)
+    for a, b, c in product(*(SHARES if there else (0.0,) for there in which)):
+        if a + b + c <= 1:
+            mixed = (1 - a - b - c) * parts[0] + a * parts[1] + b * parts[2] + c * parts[3]
+            loss = functional.cross_entropy(mixed, labels).item()
+            if loss < least:
+                best, least = Mixture(1 - a - b - c, a, b, c), loss
+    found = choose_mixture(answers, labels)
     assert found == best
-    mixed = found.mixed([own if found.own else None, related if found.related else None, adapted if found.adapted else None])
-    assert functional.cross_entropy(mixed, labels).item() == pytest.approx(least)
+    assert functional.cross_entropy(found.mixed(answers), labels).item() == pytest.approx(least)
 
 
 def test_the_own_classifier_wins_ties() -> None:
     same = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).log_softmax(1)
-    assert choose_mixture(same, same, same, torch.arange(9) % 3) == Mixture(1.0, 0.0, 0.0)
+    assert choose_mixture(Answers(same, same, same, same), torch.arange(9) % 3) == Mixture(1.0, 0.0, 0.0, 0.0)
 
 
 def test_adapters_need_a_network_with_stages() -> None:
@@ -159,16 +160,17 @@ def hard() -> list[Task]:
     return [noisy(0, 1, train=4, valid=4), noisy(5, 2, train=4, valid=4)]
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, *, right: bool) -> None:
-    """Let the training of adapters end in answers that are right, or wrong, on all validation images."""
-    train = PretrainedPAR._train_adapters
+def judged(monkeypatch: pytest.MonkeyPatch, **right: bool) -> None:
+    """Let the training of adapters, or of a side network, end in answers that are right, or wrong, on all validation images."""
+    train = par_pretrained.train_beside
 
-    def trained(self: PretrainedPAR, train_part: Any, valid: Any, task: Task, context: Any, record: LearnRecord) -> Any:
-        network, _ = train(self, train_part, valid, task, context, record)
-        labels = task.valid.labels if right else (task.valid.labels + 1) % 4
-        return network, (5.0 * functional.one_hot(labels, 4).double()).log_softmax(1)
+    def trained(kind: Kind, frozen: Any, *parts: Any) -> Any:
+        network, _ = train(kind, frozen, *parts)
+        rows = parts[1].rows
+        labels = rows.labels if right[kind] else (rows.labels + 1) % rows.classes
+        return network, (5.0 * functional.one_hot(labels, rows.classes).double()).log_softmax(1)
 
-    monkeypatch.setattr(PretrainedPAR, "_train_adapters", trained)
+    monkeypatch.setattr(par_pretrained, "train_beside", trained)
 
 
 def trainings(method: PretrainedPAR, tasks: Sequence[Task]) -> list[LearnRecord]:
@@ -176,7 +178,7 @@ def trainings(method: PretrainedPAR, tasks: Sequence[Task]) -> list[LearnRecord]
 
 
 def test_adapters_that_are_better_are_kept_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged(monkeypatch, right=True)
+    judged(monkeypatch, adapted=True)
     method, (task, other) = make_par(ADAPTERS), hard()
     (record,) = trainings(method, [task])
     assert record.decision == "adapter"
@@ -192,7 +194,7 @@ def test_adapters_that_are_better_are_kept_and_answer(monkeypatch: pytest.Monkey
 
 
 def test_adapters_that_are_not_better_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged(monkeypatch, right=False)
+    judged(monkeypatch, adapted=False)
     method, plain, (task, _) = make_par(ADAPTERS), make_par(replace(ADAPTERS, expert="head")), hard()
     (record,) = trainings(method, [task])
     trainings(plain, [task])
@@ -204,7 +206,7 @@ def test_adapters_that_are_not_better_are_dropped(monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_adapters_where_the_head_is_enough_or_nothing_judges_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PretrainedPAR, "_train_adapters", lambda *given: pytest.fail("adapters were trained"))
+    monkeypatch.setattr(par_pretrained, "train_beside", lambda *given: pytest.fail("adapters were trained"))
     task = noisy(0, 1, train=4, valid=4)
     learn(make_par(replace(ADAPTERS, enough_accuracy=0.0)), [task])
     learn(make_par(replace(ADAPTERS, feature_split="train")), [noisy(0, 1, train=4, valid=0)])
@@ -212,10 +214,10 @@ def test_no_adapters_where_the_head_is_enough_or_nothing_judges_them(monkeypatch
 
 def test_heads_and_adapters_go_through_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With a task whose classifier reads the answers of one with adapters."""
-    judged(monkeypatch, right=True)
+    judged(monkeypatch, adapted=True)
     method, again = (make_par(replace(ADAPTERS, alpha=10.0)) for _ in range(2))
     trainings(method, [noisy(0, 1, train=20, valid=4)])
-    monkeypatch.setattr(par_pretrained, "choose_mixture", lambda own, related, adapted, labels: Mixture(0.5, 0.5, 0.0))
+    monkeypatch.setattr(par_pretrained, "choose_mixture", lambda answers, labels: Mixture(0.5, 0.5, 0.0))
     (record,) = (method.learn(noisy(0, 3, train=2, valid=4), context(1)),)
     assert record.decision == "reuse-expert"
     save_tree(tmp_path / "state", method.state_dict())
@@ -226,6 +228,86 @@ def test_heads_and_adapters_go_through_a_file(monkeypatch: pytest.MonkeyPatch, t
     assert again.num_parameters() == method.num_parameters()
     assert again.extractor() is None
     assert {id(module) for module in method.modules(0)} < {id(module) for module in method.modules(1)}
+
+
+def patches(seed: int, train: int = 30) -> Task:
+    """A task whose class is the direction of a short diagonal anywhere in noise: what a classifier of pixels cannot tell, and cells can."""
+    shapes = torch.stack([torch.eye(3), torch.eye(3).flip(1)]).to(torch.uint8)
+
+    def load(split: str) -> Split:
+        generator = torch.Generator().manual_seed(10 * seed + ["train", "valid", "test"].index(split))
+        labels = torch.arange(2 * (train if split == "train" else 20)) % 2
+        images = torch.randint(0, 60, (len(labels), 3, 8, 8), generator=generator, dtype=torch.uint8)
+        for image, label, (row, column) in zip(images, labels, torch.randint(0, 6, (len(labels), 2), generator=generator), strict=True):
+            image[:, row : row + 3, column : column + 3] += 190 * shapes[label]
+        return Split(images, labels)
+
+    return Task(f"patches-{seed}", ["a", "b"], load)
+
+
+SIDE = replace(HEADS, expert="side", enough_accuracy=0.9, side_channels=6, side_epochs=15, cells=2)
+
+
+def test_a_network_of_cells_wins_where_the_frozen_features_are_poor(tmp_path: Path) -> None:
+    """On patches in noise a head on pixels guesses. The network of cells is kept, answers, and goes through a file."""
+    method, heads, again, task = make_par(SIDE), make_par(HEADS), make_par(SIDE), patches(1, 60)
+    (record,) = learn(
+        method,
+        [
+            task,
+        ],
+    )
+    learn(heads, [task])
+    assert record.decision == "side"
+    assert re.search(r"head right on \d\d% of validation images < 90%; (9\d|100)% with a side network: kept$", record.reason)
+    assert "side" in record.seconds
+    assert record.epochs == 15
+    assert accuracy(method, task, 0) > accuracy(heads, task, 0) + 0.2
+    images, learned = task.test.images, method.learned[0]
+    assert learned.side is not None
+    own, side = heads.logits(images, 0), learned.side(normalize(images, IMAGENET)).log_softmax(1)
+    torch.testing.assert_close(method.logits(images, 0), learned.mixture.own * own + learned.mixture.side * side, rtol=1e-4, atol=1e-4)
+    save_tree(tmp_path / "state", method.state_dict())
+    again.load_state_dict(load_tree(tmp_path / "state"))
+    assert torch.equal(again.logits(images, 0), method.logits(images, 0))
+
+
+@pytest.mark.parametrize(
+    ("right", "tried", "decision"),
+    [((True, False), "100% with adapters: kept", "adapter"), ((False, True), "adapters: dropped; 100% with a side network: kept", "side")],
+)
+def test_both_are_tried_one_after_the_other_until_one_is_enough(
+    monkeypatch: pytest.MonkeyPatch, right: tuple[bool, bool], tried: str, decision: str
+) -> None:
+    judged(monkeypatch, adapted=right[0], side=right[1])
+    method = make_par(replace(ADAPTERS, expert="auto", side_channels=2, side_epochs=1))
+    (record,) = trainings(method, hard()[:1])
+    assert record.reason.endswith(tried)
+    assert record.decision == decision
+    assert (method.learned[0].adapted is None, method.learned[0].side is None) == (not right[0], not right[1])
+
+
+def test_where_adapters_have_no_place_the_side_network_alone_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, side=False)
+    (record,) = learn(make_par(replace(SIDE, expert="auto", enough_accuracy=1.0, side_epochs=1)), [patches(1, 4)])
+    assert "adapters" not in record.reason
+    assert record.reason.endswith("with a side network: dropped")
+
+
+def test_related_tasks_read_what_a_side_network_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(monkeypatch, side=True)
+    method, (task, other) = make_par(replace(SIDE, alpha=10.0, enough_accuracy=1.0, side_epochs=1)), [patches(1, 4), patches(2, 4)]
+    learn(method, [task])
+    monkeypatch.setattr(par_pretrained, "choose_mixture", lambda answers, labels: Mixture(0.5, 0.5))
+    learn(method, [other])
+    images, first = normalize(other.test.images, IMAGENET), method.learned[0]
+    assert first.side is not None
+    features = method.frozen.module(images)
+    read = ((first.own(features) + first.side(images).log_softmax(1)) / 2).softmax(1)
+    second = method.learned[1]
+    assert second.related is not None
+    wanted = 0.5 * second.own(features) + 0.5 * second.related(read).log_softmax(1)
+    torch.testing.assert_close(method.logits(other.test.images, 1), wanted)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("allocation", "fixed"), ("regularizer", "none-of-these")])

@@ -1,7 +1,9 @@
 """What was recorded of runs of the reference codes: figures, which are in `docs/fidelity.md` with where each is held."""
 
+import datetime
 import re
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import Genotype
 from lifelong.search.distribution import Distribution, derive
+from tests.reference.recordings import FOLDER, recording, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,3 +58,29 @@ def test_the_page_names_tests_that_exist() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_every_recording_says_where_it_comes_from_and_is_small() -> None:
+    """Inputs and outputs of numbers, with the repository and commit that the page prints: 50 KB each, 500 KB in all."""
+    files = sorted(FOLDER.iterdir())
+    assert {file.stem for file in files} == {name for name in rows() if "," not in name}
+    assert {name.partition(",")[0] for name in rows()} <= {file.stem for file in files}
+    assert sum(file.stat().st_size for file in files) < 500_000
+    for file in files:
+        assert file.suffix == ".safetensors"
+        assert file.stat().st_size < 50_000, file
+        recorded = recording(file.stem)
+        said = recorded.metadata
+        assert re.fullmatch(r"[0-9a-f]{40}", said["commit"])
+        assert rows()[file.stem].middle == f"{said['repository']} {said['commit'][:7]}"
+        assert said["path"].endswith(".py") or ".py " in said["path"]
+        assert datetime.date.fromisoformat(said["recorded"]) >= datetime.date(2026, 11, 27)
+        assert re.match(r"\d+\.\d+\.\d+", said["torch"])
+        assert {key.partition("/")[0] for key in recorded.tensors} == {"in", "out"}
+        assert all(tensor.isfinite().any() for tensor in recorded.tensors.values())
+
+
+def test_recordings_are_not_in_the_wheel() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert packages == ["lifelong*"]
+    assert not list((ROOT / "lifelong").rglob("*.safetensors"))

@@ -129,6 +129,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
     "compare": lambda run, out, listener: lifelong.compare(TINY, ["finetune"], out=out, progress=listener, **QUICK),
     "distances": lambda run, out, listener: lifelong.distances(TINY, out=out, extractor="pixels", threads=1, progress=listener),
+    "transfer": lambda run, out, listener: lifelong.transfer(
+        TINY, strategies=["head"], measures=["prototype-kl"], out=out, variant="fixed", progress=listener, **QUICK
+    ),
     "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
     "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,

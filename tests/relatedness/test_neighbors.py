@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from lifelong.search.neighbors import nearest_labels
+from lifelong.relatedness.neighbors import nearest_labels
 
 
 @pytest.mark.parametrize(("points", "neighbors"), [(400, 15), (400, 1), (60, 4), (15, 15)])

@@ -1,0 +1,213 @@
+"""How well distances foretell transfer: rank correlation, and the regret of rules that decide by a distance."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from jaxtyping import Float
+
+from lifelong.records.transfer import AgreementRecord, MeasuredRecord, PairRecord, RuleRecord, TransferSeed
+
+ALONE = "alone"
+"""The strategy that uses nothing of another task."""
+
+
+def kendall_tau(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float | None:
+    """Compute Kendall's tau-b of two rankings, in [-1, 1]; None if one of them ranks nothing.
+
+    tau-b = (concordant - discordant pairs) / sqrt(pairs that a does not tie * pairs that b does not tie)
+
+    Source: Kendall, Biometrika 33 (1945).
+    """
+    score = untied_a = untied_b = 0
+    for index in range(len(a) - 1):
+        of_a, of_b = np.sign(a[index] - a[index + 1 :]), np.sign(b[index] - b[index + 1 :])
+        score += int((of_a * of_b).sum())
+        untied_a, untied_b = untied_a + int(np.abs(of_a).sum()), untied_b + int(np.abs(of_b).sum())
+    return score / math.sqrt(untied_a * untied_b) if untied_a and untied_b else None
+
+
+def agreement(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str]) -> list[AgreementRecord]:
+    """Correlate the distances of each measure with the gains of each strategy; where a source changes, also with both changes together.
+
+    Args:
+        seeds: what was measured.
+        measures: names of those to look at.
+        strategies: likewise.
+    """
+    kinds = [(strategy, both) for strategy in strategies for both in (False, True) if not both or _changes(seeds, strategy)]
+    return [_agreement(seeds, measure, *kind) for measure in measures for kind in kinds]
+
+
+def _changes(seeds: Sequence[TransferSeed], strategy: str) -> bool:
+    """Tell whether a strategy changes the accuracy of any source."""
+    return any(pair.change for one in seeds for pair in one.pairs if pair.strategy == strategy)
+
+
+def _agreement(seeds: Sequence[TransferSeed], measure: str, strategy: str, both: bool) -> AgreementRecord:
+    by_seed, by_target = [], []
+    for one in seeds:
+        pairs = [pair for pair in one.pairs if pair.strategy == strategy]
+        # By divergences, not distances: Eq. 6 in float64 ties whatever is very far.
+        near = -np.array([_measured(one, measure).divergences[pair.target][pair.source] for pair in pairs], dtype=float)
+        gains = np.array([value_of(pair) if both else pair.gain for pair in pairs], dtype=float)
+        targets = np.array([pair.target for pair in pairs])
+        by_seed.append(kendall_tau(near, gains))
+        by_target.append([kendall_tau(near[targets == target], gains[targets == target]) for target in range(len(one.alone))])
+    means = [_mean(column) for column in zip(*by_target, strict=True)]
+    return AgreementRecord(
+        measure=measure,
+        strategy=strategy,
+        both=both,
+        tau=_mean(by_seed),
+        by_seed=by_seed,
+        tau_of_targets=_mean(means),
+        by_target=means,
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _measured(one: TransferSeed, measure: str) -> MeasuredRecord:
+    return next(found for found in one.measured if found.measure == measure)
+
+
+def value_of(pair: PairRecord) -> float:
+    """Return what a pair is worth: the gain of the target plus the change of the source."""
+    return (pair.gain or 0.0) + (pair.change or 0.0)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One way to learn a task.
+
+    Attributes:
+        value: gain of the target plus change of the source; 0 alone.
+        valid: accuracy on the validation images; -1 where it is not known.
+        parameters: that the task adds.
+        seconds: to learn it.
+        alone: nothing of another task is used.
+    """
+
+    value: float
+    valid: float
+    parameters: int
+    seconds: float
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A task that arrives when each of the others has an expert of its own.
+
+    Attributes:
+        seed: what was measured with its seed.
+        target: its position.
+        options: by source and strategy; `(None, ALONE)` for alone.
+    """
+
+    seed: TransferSeed
+    target: int
+    options: dict[tuple[int | None, str], _Option]
+
+    @property
+    def alone(self) -> _Option:
+        return self.options[None, ALONE]
+
+    def nearest(self, measure: str) -> tuple[int, float]:
+        """Return the nearest source and its distance; of equals the first."""
+        measured = _measured(self.seed, measure)
+        row = measured.divergences[self.target]
+        found = min((source for source in range(len(row)) if source != self.target), key=lambda source: row[source] or 0.0)
+        return found, measured.distances[self.target][found] or 0.0
+
+
+def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str], alpha: float) -> list[RuleRecord]:
+    """Compute what comes of each rule, against the oracle: the best choice for each task by its test images, in hindsight.
+
+    Args:
+        seeds: what was measured; the rules decide for each task of each seed.
+        measures: names of those whose distances are read.
+        strategies: that were tried; rules that share do so by the first one.
+        alpha: of the settings, as it stands in the record of the rule "thresholds".
+    """
+    arrivals = [_arrival(one, target) for one in seeds for target in range(len(one.alone))]
+    best = [max(each.options.values(), key=lambda option: (option.value, -option.parameters, -option.seconds)) for each in arrivals]
+    tried = [sum(option.seconds for option in each.options.values()) for each in arrivals]
+    by_validation = [max(each.options.values(), key=lambda option: (option.valid, -option.parameters)) for each in arrivals]
+
+    def record(rule: str, chosen: list[_Option], seconds: list[float] | None = None, **about: str | float | None) -> RuleRecord:
+        spent = [option.seconds for option in chosen] if seconds is None else seconds
+        mean, least = _means(chosen, spent), _means(best, [option.seconds for option in best])
+        return RuleRecord(
+            rule=rule,
+            **about,  # ty: ignore[invalid-argument-type]
+            value=mean[0],
+            regret=least[0] - mean[0],
+            parameters=mean[1],
+            more_parameters=mean[1] - least[1],
+            seconds=mean[2],
+            more_seconds=mean[2] - least[2],
+            shared=fmean(not option.alone for option in chosen),
+        )
+
+    found = [
+        record("oracle", best),
+        record("validation", by_validation, tried),
+        record("alone", [each.alone for each in arrivals]),
+    ]
+    for measure in measures:
+        by_thresholds = [each.options[_told(each, measure)] for each in arrivals]
+        found.append(record("thresholds", by_thresholds, measure=measure, threshold=alpha))
+        sharing = _sharing(arrivals, measure, strategies[0])
+        threshold = _best_threshold(arrivals, measure, sharing)
+        found.append(record("best threshold", sharing(threshold), measure=measure, threshold=threshold if threshold >= 0 else None))
+        found.append(record("nearest", sharing(math.inf), measure=measure))
+    return found
+
+
+def _means(chosen: Sequence[_Option], seconds: Sequence[float]) -> tuple[float, float, float]:
+    return fmean(option.value for option in chosen), fmean(option.parameters for option in chosen), fmean(seconds)
+
+
+def _arrival(one: TransferSeed, target: int) -> _Arrival:
+    alone = one.alone[target]
+    options: dict[tuple[int | None, str], _Option] = {
+        (None, ALONE): _Option(0.0, _known(alone.valid_accuracy), alone.parameters, alone.seconds or 0.0, alone=True)
+    }
+    for pair in one.pairs:
+        if pair.target == target:
+            option = _Option(value_of(pair), _known(pair.valid_accuracy), pair.parameters, pair.seconds or 0.0)
+            options[pair.source, pair.strategy] = option
+    return _Arrival(one, target, options)
+
+
+def _known(valid: float | None) -> float:
+    return -1.0 if valid is None else valid
+
+
+def _told(each: _Arrival, measure: str) -> tuple[int | None, str]:
+    """Return the option that the thresholds choose; alone, if what they choose was not tried."""
+    decision = each.seed.decisions[measure][each.target]
+    chosen = (decision.source, decision.strategy)
+    return chosen if chosen in each.options else (None, ALONE)
+
+
+def _sharing(arrivals: Sequence[_Arrival], measure: str, strategy: str) -> Callable[[float], list[_Option]]:
+    """Return what is chosen, by a threshold: the nearest source's expert up to it, alone beyond."""
+    nearest = [each.nearest(measure) for each in arrivals]
+    return lambda threshold: [
+        each.options[source, strategy] if distance <= threshold else each.alone
+        for each, (source, distance) in zip(arrivals, nearest, strict=True)
+    ]
+
+
+def _best_threshold(arrivals: Sequence[_Arrival], measure: str, sharing: Callable[[float], list[_Option]]) -> float:
+    """Find the threshold with the highest value in hindsight, on ties the lowest; -1: alone, always."""
+    thresholds = [-1.0, *sorted({each.nearest(measure)[1] for each in arrivals})]
+    return max(thresholds, key=lambda threshold: (fmean(option.value for option in sharing(threshold)), -threshold))
