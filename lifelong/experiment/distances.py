@@ -42,6 +42,10 @@ def distances(
 
 
 def _distances(stream_name: str, seed: int, settings: PARSettings, environment: Environment, progress: Observer) -> DistancesRecord:
+    if settings.decision != "thresholds":
+        raise LifelongError(
+            f"distances are grouped by the thresholds, without training; --decision {settings.decision} needs `lifelong run`"
+        )
     if MEASURES[settings.measure].needs_experts:
         raise LifelongError(
             f"the measure '{settings.measure}' looks at images through the experts of earlier tasks, and `lifelong distances` trains none: "

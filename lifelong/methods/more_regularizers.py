@@ -141,4 +141,4 @@ def _quadratic(importance: Float[Tensor, "p"], shared: Shared) -> Quadratic:
 def _of_trained(shared: Shared) -> Bool[Tensor, "p"]:
     """Return which numbers of all the expert's weights are trained."""
     weights = shared_parameters(shared.expert).items()
-    return flat(torch.full_like(parameter, name in shared.trained, dtype=torch.bool) for name, parameter in weights)
+    return torch.cat([torch.full_like(parameter.flatten(), name in shared.trained, dtype=torch.bool) for name, parameter in weights])

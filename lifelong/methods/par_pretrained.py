@@ -53,12 +53,17 @@ def make_par(settings: PARSettings) -> Method[PARSettings]:
     """Make PAR with experts of the kind that its settings name.
 
     Raises:
-        LifelongError: a setting is given that only experts of cells have.
+        LifelongError: a setting is given that only experts of cells have, or a rule for a decision that the variant leaves open to none.
     """
-    for name in ("regularizer", "allocation") if settings.expert != "cells" else ():
+    for name in ("regularizer", "allocation", "decision") if settings.expert != "cells" else ():
         value, usual = getattr(settings, name), settings_of(PARSettings)[name].default
         if value != usual:
             raise LifelongError(f"--{name} {value} is for --expert cells; with --expert {settings.expert} leave it out")
+    if settings.shares != "related" and settings.decision != settings_of(PARSettings)["decision"].default:
+        says = "always shares the one expert" if settings.shares == "always" else "never shares an expert"
+        raise LifelongError(
+            f"--decision {settings.decision} has nothing to decide: --variant {settings.variant} {says}; leave one of them out"
+        )
     if settings.expert != "cells" and MEASURES[settings.measure].needs_experts:
         raise LifelongError(
             f"--measure {settings.measure} compares the experts of earlier tasks, and with --expert {settings.expert} all tasks have the "

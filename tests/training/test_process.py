@@ -27,6 +27,7 @@ from lifelong.experiment.local import Local
 from lifelong.experiment.observer import Observer
 from lifelong.methods.allocations import ByVariant
 from lifelong.methods.conformance import made_task
+from lifelong.methods.decisions import Thresholds
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS
@@ -35,7 +36,7 @@ from lifelong.records.task import TaskRecord
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
-from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, DECISIONS, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -141,6 +142,8 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
     "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "none", images=2),
+    "register_decision": lambda run, out, listener: lifelong.register_decision("own" if listener is False else "?", Thresholds),
+    "check_decision": lambda run, out, listener: lifelong.check_decision("thresholds" if listener is False else "none", images=2),
     "register_allocation": lambda run, out, listener: lifelong.register_allocation("own" if listener is False else "?", ByVariant),
     "check_allocation": lambda run, out, listener: lifelong.check_allocation("fixed" if listener is False else "none", images=2),
     "register_engine": lambda run, out, listener: lifelong.register_engine("own" if listener is False else "?", Local),
@@ -169,6 +172,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 
 DATA = {
     "Allocation",
+    "DecisionRule",
     "Engine",
     "Environment",
     "Learner",
@@ -208,7 +212,7 @@ def of_its_own():
 @pytest.fixture
 def _forgotten():
     """What a call registers is known only in its test."""
-    registries = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
+    registries = (MEASURES, DECISIONS, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
     before = [dict(registry._entries) for registry in registries]
     OBSERVERS.register("own-observer", lifelong.Observer)
     yield
