@@ -117,9 +117,9 @@ def test_lwf_loss() -> None:
 def test_agem_projection() -> None:
     """Eight pairs of gradients, three of them opposed; of each the 60 numbers are those of two parameters."""
     recorded = recording("agem-projection")
-    for gradient, reference, expected in zip(recorded["in/gradient"], recorded["in/reference"], recorded["out/projected"], strict=True):
-        found = agem.project(gradient.split([20, 40]), reference.split([20, 40]))
-        recorded.holds(torch.cat(found), expected)
+    pairs = zip(recorded["in/gradient"], recorded["in/reference"], strict=True)
+    found = [torch.cat(agem.project(gradient.split([20, 40]), reference.split([20, 40]))) for gradient, reference in pairs]
+    recorded.holds(torch.stack(found), recorded["out/projected"])
     assert ((recorded["in/gradient"] * recorded["in/reference"]).sum(dim=1) < 0).sum() == 3
 
 
