@@ -20,7 +20,8 @@
 ``practical``
     For your own images: PAR's decision on top of a pretrained network. Tasks get a head in closed form on its frozen features, read
     what related tasks answer, and where that is not accurate enough they get adapters, and then a small network beside them; seconds a
-    task on a laptop, or minutes for thousands of images that need more than a head. It needs the network's weights. The other methods are trained as under ``paper``, and the classifiers on frozen features see images of the same size.
+    task on a laptop, or minutes for thousands of images that need more than a head. It needs the network's weights. The other methods
+    are trained as under ``paper``, and the classifiers on frozen features see images of the same size.
 
 There is no run file for S_long, which uses the row of S-. Streams not named here, including your own, use the defaults.
 

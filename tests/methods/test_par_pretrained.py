@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -308,6 +308,20 @@ def test_related_tasks_read_what_a_side_network_answers(monkeypatch: pytest.Monk
     assert second.related is not None
     wanted = 0.5 * second.own(features) + 0.5 * second.related(read).log_softmax(1)
     torch.testing.assert_close(method.logits(other.test.images, 1), wanted)
+
+
+@pytest.mark.parametrize("difficulty", ["logme", "h-score"])
+def test_difficulty_without_training_separates_what_the_features_tell_from_what_they_do_not(
+    monkeypatch: pytest.MonkeyPatch, difficulty: Literal["logme", "h-score"]
+) -> None:
+    """The accuracy of the head has no part in it: by that both tasks here would be hard."""
+    judged(monkeypatch, side=True)
+    method = make_par(replace(SIDE, difficulty=difficulty, enough_accuracy=1.0, side_epochs=1))
+    easy, hard = learn(method, [made_task(train=20), patches(2, 20)])
+    name = {"logme": "LogME", "h-score": "H-score"}[difficulty]
+    assert re.search(rf"; {name} distance 0\.[0-3]\d\d ≤ 0\.45$", easy.reason)
+    assert re.search(rf"; {name} distance (0\.[5-9]\d\d|1\.000) > 0\.45; 100% with a side network: kept$", hard.reason)
+    assert [easy.decision, hard.decision] == ["head", "side"]
 
 
 @pytest.mark.parametrize(("setting", "value"), [("allocation", "fixed"), ("regularizer", "none-of-these")])
