@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import Task
+from lifelong.data.augment import normalize
+from lifelong.data.task import IMAGENET, Task
 from lifelong.errors import LifelongError
 from lifelong.methods.beside import (
     TRAINED,
@@ -115,11 +116,16 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Mix the log-probabilities of the task's classifiers."""
-        return self._answer(renormalized(inputs, self.tasks[task_index].normalization), task_index)
+        images = renormalized(inputs, self.tasks[task_index].normalization)
+        return self._answer(images, self.frozen.module(images), task_index)
 
-    def _answer(self, images: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Compute the logits of a task's classes; see `Method.logits`. A run that judges the same images again reads their features."""
+        with torch.no_grad():
+            return self._answer(normalize(images, IMAGENET), self.frozen.features(images), task_index)
+
+    def _answer(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], task_index: int) -> Float[Tensor, "n c"]:
         learned = self.learned[task_index]
-        features = self.frozen.module(images)
         related = None
         if learned.related is not None:
             related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)

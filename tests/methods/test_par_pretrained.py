@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lifelong.data.augment import normalize
+from lifelong.data.feature_cache import keeping
 from lifelong.data.task import IMAGENET, Augmentation, Split, Task
 from lifelong.errors import LifelongError
 from lifelong.methods import par_pretrained
@@ -328,3 +329,16 @@ def test_difficulty_without_training_separates_what_the_features_tell_from_what_
 def test_what_only_cells_have_is_refused(setting: str, value: str) -> None:
     with pytest.raises(LifelongError, match=f"--{setting} {value} is for --expert cells; with --expert head leave it out"):
         make_method("par", PARSettings(expert="head", **{setting: value}))
+
+
+def test_judging_the_same_images_again_reads_their_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run's answers for test images do not pass the frozen network twice, and are the same."""
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path))
+    method, task = make_par(replace(ADAPTERS, expert="head")), made_task()
+    learn(method, [task])
+    with keeping():
+        first = method.logits(task.test.images, 0)
+        monkeypatch.setattr(method.frozen.module.network, "pooled", lambda *given: pytest.fail("computed again"))
+        assert torch.equal(method.logits(task.test.images, 0), first)
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        method.logits(task.test.images, 0)
