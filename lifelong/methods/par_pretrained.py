@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import Task
+from lifelong.data.augment import normalize
+from lifelong.data.task import IMAGENET, Task
 from lifelong.errors import LifelongError
 from lifelong.methods.beside import (
     TRAINED,
@@ -38,6 +39,7 @@ from lifelong.networks.pretrained import RandomFeatures
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
+from lifelong.relatedness.transferability import h_score_distance, logme_distance
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import MEASURES
@@ -47,6 +49,9 @@ from lifelong.training.examples import accuracy as right
 
 RANDOM_FEATURES = 2000
 """Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
+
+DIFFICULTIES = {"logme": ("LogME", logme_distance), "h-score": ("H-score", h_score_distance)}
+"""Scores that tell without training how well features separate the classes: their names, and the distances from the best."""
 
 
 def make_par(settings: PARSettings) -> Method[PARSettings]:
@@ -122,11 +127,16 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Mix the log-probabilities of the task's classifiers."""
-        return self._answer(renormalized(inputs, self.tasks[task_index].normalization), task_index)
+        images = renormalized(inputs, self.tasks[task_index].normalization)
+        return self._answer(images, self.frozen.module(images), task_index)
 
-    def _answer(self, images: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Compute the logits of a task's classes; see `Method.logits`. A run that judges the same images again reads their features."""
+        with torch.no_grad():
+            return self._answer(normalize(images, IMAGENET), self.frozen.features(images), task_index)
+
+    def _answer(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], task_index: int) -> Float[Tensor, "n c"]:
         learned = self.learned[task_index]
-        features = self.frozen.module(images)
         related = None
         if learned.related is not None:
             related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)
@@ -221,16 +231,15 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         accuracy = _accuracy(mixture, given, judges.labels)
         record.reason = f"head right on {accuracy:.0%} of validation images"
         trained: dict[Kind, nn.Sequential] = {}
-        for kind in self._tried() if len(task.valid) else ():
-            if accuracy >= self.settings.enough_accuracy:
+        for kind in self._tried(train, valid, accuracy, record):
+            if trained and accuracy >= self.settings.enough_accuracy:
                 break
             network, found = train_beside(kind, self.frozen.module, train, valid, task, self.settings, context, record)
             more = given._replace(**{kind: found})
             mixed = choose_mixture(more, judges.labels)
             better = _accuracy(mixed, more, judges.labels)
             kept = bool(getattr(mixed, kind)) and better > accuracy
-            bar = "" if "<" in record.reason else f" < {self.settings.enough_accuracy:.0%}"
-            record.reason += f"{bar}; {better:.0%} with {WORDS[kind]}: {'kept' if kept else 'dropped'}"
+            record.reason += f"; {better:.0%} with {WORDS[kind]}: {'kept' if kept else 'dropped'}"
             if kept:
                 given, mixture, accuracy, trained[kind] = more, mixed, better, network
         record.frozen = not trained
@@ -257,8 +266,29 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         whole = logistic(rows[0].with_rows(rows[1]), penalty)
         return as_module(whole), tried(judges.features).log_softmax(dim=1)
 
-    def _tried(self) -> tuple[Kind, ...]:
-        """Return what is trained for a task whose head is not good enough; adapters only in a network that has a place for them."""
+    def _tried(self, train: Part, valid: Part, accuracy: float, record: LearnRecord) -> tuple[Kind, ...]:
+        """Return what is trained for a task beside its head: nothing if that is enough, or if no validation images would judge it."""
+        kinds = self._kinds() if len(valid.rows) else ()
+        if not kinds:
+            return ()
+        hard, said = self._hard(train, valid, accuracy)
+        record.reason += said
+        return kinds if hard else ()
+
+    def _hard(self, train: Part, valid: Part, accuracy: float) -> tuple[bool, str]:
+        """Tell whether a task is too difficult for a head on the frozen network, and how the reason goes on."""
+        settings = self.settings
+        if settings.difficulty == "head":
+            hard = accuracy < settings.enough_accuracy
+            return hard, f" < {settings.enough_accuracy:.0%}" if hard else ""
+        label, measure = DIFFICULTIES[settings.difficulty]
+        rows = train.rows.with_rows(valid.rows)
+        distance = measure(rows.features, rows.labels, rows.classes)
+        hard = distance > settings.enough_distance
+        return hard, f"; {label} distance {distance:.3f} {'>' if hard else '≤'} {settings.enough_distance:g}"
+
+    def _kinds(self) -> tuple[Kind, ...]:
+        """Return what the settings allow to be trained; adapters only in a network that has a place for them."""
         fits = isinstance(self.frozen.module.network, ImageNetResNet18)
         return tuple(kind for kind in TRAINED[self.settings.expert] if fits or kind != "adapted")
 
