@@ -86,7 +86,15 @@ def test_the_measure_of_the_paper_keeps_its_contract():
 def test_a_regularizer_of_ones_own(tmp_path):
     example("new_regularizer")
     lifelong.check_regularizer("springs", images=3)
-    shared = {"variant": "regularization", "preset": "quick", "epochs": 2, "init_channels": 2, "device": "cpu", "augment": False}
+    shared = {
+        "variant": "regularization",
+        "preset": "quick",
+        "epochs": 2,
+        "init_channels": 2,
+        "cells": 2,
+        "device": "cpu",
+        "augment": False,
+    }
     held = lifelong.run(SMALL, regularizer="springs", kd_weight=1e6, out=tmp_path / "held", **shared)
     free = lifelong.run(SMALL, regularizer="springs", kd_weight=0.0, out=tmp_path / "free", **shared)
     moved = [lifelong.Learner.load(tmp_path / name)._saved.method.experts[0] for name in ("held", "free")]
