@@ -47,7 +47,7 @@ class WSNSettings(MaskSettings):
     """Hyper-parameters of Winning SubNetworks (Kang et al. 2022)."""
 
     masked_share: Annotated[float, Gt(0), Lt(1)] = setting(
-        0.5, "share of each layer's weights that the mask of a task leaves out (paper: 0.5 to 0.97)"
+        0.5, "share of each layer's weights that the mask of a task leaves out (the code's example: 0.5)"
     )
     score_scale: Annotated[float, Gt(0)] = setting(0.01, SCORE_SCALE)
 
