@@ -205,9 +205,12 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("ranpac", {"statistics": "common", "refit": True}),
     ("ranpac", {"random_features": 0, "feature_size": "32"}),
     ("ncm", {"extractor": "resnet18", "feature_stages": ("layer1", "layer3"), "feature_size": "32"}),
+    ("packnet", {"backbone": "cells", "batch_norm": "frozen", "use_weight_decay": True}),
     ("pnn", {"lateral": "copies"}),
     ("pnn", {"lateral_scales": "normal"}),
     ("mas", {"importance": "par-code"}),
+    ("supsup", {"score_start": "mean", "batch_norm": "per-task"}),
+    ("wsn", {"batch_norm": "per-task-stats", "use_weight_decay": True}),
     ("learn-to-grow", {"search_start": "random", "search_kept": "best"}),
 ]
 """Options whose code no default runs."""
