@@ -14,6 +14,7 @@ from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, chec
 from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunConfig, environment_of, split_options
 
 if TYPE_CHECKING:
+    from lifelong.experiment.observer import Observer
     from lifelong.experiment.verify import Verification
     from lifelong.records.distances import DistancesRecord
     from lifelong.records.run import RunRecord
@@ -55,8 +56,8 @@ def run(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "RunRecord":
     """Learn a stream with a method, or continue an interrupted call, and write the report.
 
@@ -86,7 +87,7 @@ def learn(
     *,
     name: str | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
+    progress: "bool | Observer" = True,
     **options: Unpack[EnvironmentOptions],
 ) -> "RunRecord":
     """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
@@ -107,7 +108,7 @@ def learn(
     return start_learning(Path(run), task, name, environment_of("learn", environment, options), progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> "RunRecord":
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -134,8 +135,8 @@ def tune(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "RunRecord":
     """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
@@ -159,7 +160,7 @@ def tune(
     return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -185,8 +186,8 @@ def compare(
     environment: Environment | None = None,
     workers: Workers = 1,
     engine: str = "local",
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "list[RunRecord]":
     """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
@@ -213,7 +214,7 @@ def compare(
 
 
 def start_comparison(
-    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1, engine: str = "local"
+    configs: list[RunConfig], out: Path, place: Environment, progress: "bool | Observer" = True, workers: int = 1, engine: str = "local"
 ) -> "list[RunRecord]":
     """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
     from lifelong.training.process import alone
@@ -304,8 +305,8 @@ def distances(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "DistancesRecord":
     """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
@@ -325,7 +326,7 @@ def distances(
     return measure(resolved, Path(out) if out is not None else default_out(resolved, "distances"), place, progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "DistancesRecord":
+def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "DistancesRecord":
     """Run `distances` with resolved arguments."""
     import json
 
@@ -343,7 +344,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: Any = Tr
     return result
 
 
-def _listener(progress: Any) -> Any:
+def _listener(progress: "bool | Observer") -> "Observer":
     """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress

@@ -94,7 +94,7 @@ class LearnRecord:
     """What was decided for a task, and what it cost.
 
     Attributes:
-        decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); None for methods that decide nothing.
+        decision: one of `lifelong.records.task.DECISIONS`; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
         divergences: Eq. 4 from each earlier task; empty if none was measured.
         group_distances: Eq. 6 to each group.
