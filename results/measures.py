@@ -3,8 +3,8 @@
     python results/measures.py results/measures.csv [--seeds 0 1 2] [--runs DIR]
 
 The stream is `examples/real.toml` with at most 100 training images of a class. Each task gets an expert of its own (the fixed cell, C = 16,
-20 epochs), so that measures of experts find the same experts; `--runs` keeps these runs, and continues them. Data and weights: LIFELONG_DATA, LIFELONG_WEIGHTS. One row for each seed and
-measure:
+20 epochs), so that measures of experts find the same experts; `--runs` keeps these runs, and continues them. Data and weights:
+LIFELONG_DATA, LIFELONG_WEIGHTS. One row for each seed and measure:
 
     same, least_other, median_other    distance of the last task from the first, whose classes it has; of the other nine pairs
     found                              whether the first task is the nearest to the last
