@@ -15,6 +15,7 @@ The paper requires the task to be given at test time; this is our addition.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median_low
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
@@ -163,14 +164,17 @@ class Router(nn.Module):
         spreads = recognition.spreads
         self._means = [bank[index].means[bank[index].present] for index in range(len(spreads))]
         self._mean = torch.tensor([spread.mean for spread in spreads], dtype=torch.float64)
-        self._dimensions = torch.tensor([spread.dimensions for spread in spreads], dtype=torch.float64).median().clamp_max(1e6)
+        # A number: ONNX has no median.
+        self._dimensions = min(median_low(spread.dimensions for spread in spreads), 1e6)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float32[Tensor, "n t"]:
         """Compare features with all prototypes."""
         found = features.double()[:, None]  # (n, 1, d)
         squares = torch.stack([(found - means.to(found)).square().sum(dim=2).amin(dim=1) for means in self._means], dim=1)
-        return _probabilities(squares, self._mean.to(found), self._dimensions.to(found))
+        return _probabilities(squares, self._mean.to(found), self._dimensions)
 
 
-def _probabilities(squares: Float64[Tensor, "n t"], mean: Float64[Tensor, "t"], dimensions: Float64[Tensor, ""]) -> Float32[Tensor, "n t"]:
+def _probabilities(
+    squares: Float64[Tensor, "n t"], mean: Float64[Tensor, "t"], dimensions: Float64[Tensor, ""] | float
+) -> Float32[Tensor, "n t"]:
     return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()
