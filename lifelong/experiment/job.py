@@ -25,7 +25,7 @@ from lifelong.methods.registry import known_methods
 from lifelong.opening import read_json
 from lifelong.plugins import load_plugin, loaded_plugins
 from lifelong.records.run import RunRecord
-from lifelong.settings.fields import plain
+from lifelong.settings.fields import as_lists
 from lifelong.settings.resolve import RUN_KEYS, flat, resolve
 from lifelong.settings.run import Environment, RunConfig, environment_of
 from lifelong.storage import remove, write_text
@@ -73,7 +73,7 @@ class RunJob:
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON has it; `RunJob.of` reads it back."""
-        environment = {key: str(value) if isinstance(value, Path) else plain(value) for key, value in asdict(self.environment).items()}
+        environment = {key: str(value) if isinstance(value, Path) else as_lists(value) for key, value in asdict(self.environment).items()}
         places = {"out": str(self.out), "plugins": [str(file) for file in self.plugins], "folder": str(self.folder)}
         return {"config": flat(self.config), "environment": environment} | places
 

@@ -54,6 +54,10 @@ class _GPM(_Single):
     bases: dict[str, Float[Tensor, "d k"]]
 
 
+class _Scored(_Single):
+    scores: dict[str, Tensor]
+
+
 class _Quadratic(TypedDict):
     importance: Float[Tensor, "p"]
     anchor: Float[Tensor, "p"]
@@ -292,6 +296,11 @@ def _check_learning(method: Method, state: Tree) -> None:
     for name, basis in state.get("bases", {}).items():
         rows = weights[f"{name}.weight"][0].numel() if f"{name}.weight" in weights else None
         _require(basis.shape[0] == rows, f"method/bases/{name}: {basis.shape[0]} rows, expected {rows}")
+    if state.get("scores"):
+        masked = {name.removesuffix(MASKED): weight.shape for name, weight in weights.items() if name.endswith(MASKED)}
+        shapes = {name: scores.shape for name, scores in state["scores"].items()}
+        wrong = next((name for name in masked | shapes if masked.get(name) != shapes.get(name)), None)
+        _require(wrong is None, f"method/scores/{wrong}: not the scores of a masked weight")
     if state.get("quadratic") is not None:
         shared = sum(parameter.numel() for parameter in shared_parameters(backbone).values())
         for name, tensor in state["quadratic"].items():
@@ -346,6 +355,9 @@ def _require(holds: bool, message: str) -> None:
         raise MisfitError(message)
 
 
+MASKED = ".parametrizations.weight.original"
+"""What a masked weight is called, after the name of its layer."""
+
 EACH_TASK = {
     *("heads", "backbones", "image_sizes", "networks", "paths", "columns", "gate", "gates", "widths", "similar", "attends"),
     *("bank", "recognition", "scales", "learned"),
@@ -371,9 +383,12 @@ FORMS: dict[str, type] = {
     "mntdp-d": _MNTDP,
     "mntdp-s": _MNTDP,
     "ncm": _Pretrained,
+    "packnet": _Single,
     "par": _PAR,
     "pnn": _PNN,
     "ranpac": _RanPAC,
     "sg-f": _SGF,
+    "supsup": _Scored,
+    "wsn": _Scored,
 }
 """Forms by method name."""

@@ -94,8 +94,7 @@ class LearnRecord:
     """What was decided for a task, and what it cost.
 
     Attributes:
-        decision: "search", "reuse-cell", "reuse-expert", or "allocate" (an expert without a cell); on a pretrained network "head",
-            "reuse-expert", "adapter" or "side"; None for methods that decide nothing.
+        decision: one of `lifelong.records.task.DECISION_KINDS`; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
         divergences: from each earlier task, by the measure (Eq. 4); empty if none was measured.
         task_distances: the measure's map (Eq. 6) of each of them.

@@ -34,6 +34,7 @@ from lifelong.settings.growing import (
     PNNSettings,
     SGFSettings,
 )
+from lifelong.settings.masks import PackNetSettings, SupSupSettings, WSNSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.pretrained import LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.resolve import RUN_KEYS, unknown_method
@@ -257,6 +258,27 @@ def _built_in() -> Iterator[MethodEntry]:
         CATSettings,
         "HAT, but units of similar tasks may be changed, and a second head attends to what similar tasks make of the images",
         "Ke et al., NeurIPS 2020, arXiv 2112.10017",
+    )
+    yield MethodEntry(
+        "packnet",
+        "lifelong.methods.packnet:PackNet",
+        PackNetSettings,
+        "one network; each task trains the weights that are still free, prunes most of them, and keeps the rest",
+        "Mallya & Lazebnik, CVPR 2018, arXiv 1711.05769",
+    )
+    yield MethodEntry(
+        "wsn",
+        "lifelong.methods.wsn:WSN",
+        WSNSettings,
+        "one network; each task selects a part of its weights by scores, and trains those of them that no earlier task uses",
+        "Kang et al., ICML 2022",
+    )
+    yield MethodEntry(
+        "supsup",
+        "lifelong.methods.supsup:SupSup",
+        SupSupSettings,
+        "one network of random weights that are never trained; each task selects a part of them by scores",
+        "Wortsman et al., NeurIPS 2020, arXiv 2006.14769",
     )
     yield MethodEntry(
         "pnn",

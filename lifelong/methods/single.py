@@ -72,23 +72,40 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
         for parameter in self.fixed_parameters(self.backbone, index):
             parameter.requires_grad_(False)
         examples = image_examples(task, augmented=context.training.augment)
+        record = LearnRecord()
+        self.train_network(module, head, examples, context, record)
+        freeze(module)
+        self.heads.append(head)
+        self._remember(task)
+        record.parameters_added = self.num_parameters() - before
+        with context.timed("consolidate", record):
+            self.consolidate(examples, context)
+        return record
+
+    def train_network(
+        self, module: nn.Module, head: nn.Module, examples: Examples, context: Context, record: LearnRecord, phase: str = "train"
+    ) -> None:
+        """Train what requires gradients.
+
+        Args:
+            module: the backbone, the new task's head and `trained_heads()`.
+            head: the new task's, not yet among `heads`.
+            examples: the new task's, whose number is `len(self.tasks)`.
+            context: of the task.
+            record: gets the outcome.
+            phase: the name of the stage.
+        """
+        index = len(self.tasks)
         outcome = fit_selected(
             module,
             examples,
             lambda inputs: self.answer(head, inputs, index),
             self.training(context.training),
-            context.stage("train"),
+            context.stage(phase),
             loss=self.loss(head, examples),
             update=self.update(head, examples),
         )
-        freeze(module)
-        self.heads.append(head)
-        self._remember(task)
-        record = LearnRecord(parameters_added=self.num_parameters() - before)
-        record.trained(outcome)
-        with context.timed("consolidate", record):
-            self.consolidate(examples, context)
-        return record
+        record.trained(outcome, phase)
 
     def make_network(self) -> nn.Module:
         """Make the backbone for the first task; initial weights are drawn from torch's global generator."""

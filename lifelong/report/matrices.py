@@ -78,7 +78,7 @@ def divergence_heatmap(result: DistancesRecord | RunRecord, path: Path | None = 
     frame.set_xlabel(f"divergence from task{numbers}", color=theme.muted, fontsize=9, fontfamily=FONT)
     frame.set_title("Divergences and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     _decisions(frame, decided, theme)
-    _band_legend(drawing, frame, thresholds, theme)
+    _band_legend(drawing, frame, thresholds, theme, allocated=any(kind(task) == "allocate" for task in decided))
     return finish(drawing, path)
 
 
@@ -309,17 +309,22 @@ def _decisions(frame: "Axes", tasks: list[Decided], theme: Theme) -> None:
             )
 
 
-def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme) -> None:
-    """Draw the three bands with their thresholds by name, in the colours of the first task's."""
+def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme, *, allocated: bool) -> None:
+    """Draw the bands with their thresholds by name, in the colours of the first task's; `allocated`: without a rule for cells."""
     from matplotlib.patches import Patch
 
     alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS
     alphas, betas = (threshold_words(each) for each in zip(*(thresholds or [DEFAULT_THRESHOLDS]), strict=True))
     without_cells = all(alpha == beta for alpha, beta in thresholds or [DEFAULT_THRESHOLDS])
-    far = "> α: far, an expert of its own" if without_cells else "> β: far, a cell is searched"
+    if without_cells:
+        further, far = "", "> α: far, an expert of its own"
+    elif allocated:
+        further, far = "related, a new expert is allocated", "> β: far, a new expert is allocated"
+    else:
+        further, far = "related, reuses its cell", "> β: far, a cell is searched"
     bands = [
         Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
-        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
+        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: {further}"),
         Patch(facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta), label=f"{far} (darker: farther)"),
     ]
     if without_cells:

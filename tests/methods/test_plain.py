@@ -21,7 +21,12 @@ from tests.methods.test_par import context
 TRAINING = TrainingSettings(epochs=4, batch_size=8, lr=0.001, weight_decay=0.3, clip_norm=0.0, patience=0)
 """Small steps; a decay that would be missed if it were left out."""
 
-OTHER_TRAINING = {"gpm": {"plain_sgd": False}}
+OTHER_TRAINING = {
+    "gpm": {"plain_sgd": False},
+    "packnet": {"use_weight_decay": True, "retrain_epochs": 1.0, "retrain_lr": 1.0},
+    "wsn": {"use_weight_decay": True},
+    "supsup": {"use_weight_decay": True},
+}
 """Settings of methods that are published with another optimizer, by which they are trained as the others."""
 
 

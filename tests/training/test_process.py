@@ -141,7 +141,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "register_measure": lambda run, out, listener: lifelong.register_measure("own" if listener is False else "not a name", PrototypeKL),
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
-    "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "none", images=2),
+    "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "absent", images=2),
     "register_decision": lambda run, out, listener: lifelong.register_decision("own" if listener is False else "?", Thresholds),
     "check_decision": lambda run, out, listener: lifelong.check_decision("thresholds" if listener is False else "none", images=2),
     "register_allocation": lambda run, out, listener: lifelong.register_allocation("own" if listener is False else "?", ByVariant),
