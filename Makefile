@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-GOLDEN := $(BIN)/python -m pytest -n 2 -m "not slow" tests/experiment/test_golden.py
+GOLDEN := $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/experiment/test_golden.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -22,15 +22,15 @@ run: $(STAMP) ## learn the stream of digits with PAR, next to Finetune and Indep
 	$(BIN)/lifelong compare --stream digits --methods par,finetune,independent --preset quick --seeds 0 --out runs/digits
 
 test: $(STAMP) ## run the tests, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(STAMP) ## run every test, including scientific checks that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-oldest: ## run the tests on the lowest supported versions (on Linux that downloads several gigabytes of PyTorch)
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet -e '.[hub,onnx]' beartype hypothesis optuna pytest pytest-xdist scikit-learn -c constraints-oldest.txt
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -m "not slow" -W default --ignore tests/documentation --ignore tests/experiment/test_golden.py
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W default --ignore tests/documentation --ignore tests/experiment/test_golden.py
 
 golden: $(STAMP) ## check every method's numbers as computed with AVX-512 (if available), AVX2 and SSE4
 	OMP_NUM_THREADS=1 $(GOLDEN)

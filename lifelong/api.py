@@ -15,6 +15,7 @@ from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunCo
 from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
 
 if TYPE_CHECKING:
+    from lifelong.experiment.observer import Observer
     from lifelong.experiment.verify import Verification
     from lifelong.records.distances import DistancesRecord
     from lifelong.records.run import RunRecord
@@ -60,8 +61,8 @@ def run(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "RunRecord":
     """Learn a stream with a method, or continue an interrupted call, and write the report.
 
@@ -91,7 +92,7 @@ def learn(
     *,
     name: str | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
+    progress: "bool | Observer" = True,
     **options: Unpack[EnvironmentOptions],
 ) -> "RunRecord":
     """Learn one more task in a finished run, or continue an interrupted call, and rewrite the report.
@@ -112,7 +113,7 @@ def learn(
     return start_learning(Path(run), task, name, environment_of("learn", environment, options), progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: Any = True) -> "RunRecord":
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -139,8 +140,8 @@ def tune(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "RunRecord":
     """Learn a stream, tuning hyper-parameters for each task on its own validation images; the same call continues it.
 
@@ -164,7 +165,7 @@ def tune(
     return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -190,8 +191,8 @@ def compare(
     environment: Environment | None = None,
     workers: Workers = 1,
     engine: str = "local",
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "list[RunRecord]":
     """Run several methods and seeds on one stream, each in its own folder below `out`, and write the comparison.
 
@@ -218,7 +219,7 @@ def compare(
 
 
 def start_comparison(
-    configs: list[RunConfig], out: Path, place: Environment, progress: Any = True, workers: int = 1, engine: str = "local"
+    configs: list[RunConfig], out: Path, place: Environment, progress: "bool | Observer" = True, workers: int = 1, engine: str = "local"
 ) -> "list[RunRecord]":
     """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
     from lifelong.training.process import alone
@@ -309,8 +310,8 @@ def distances(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
-    **settings: Any,
+    progress: "bool | Observer" = True,
+    **settings: object,
 ) -> "DistancesRecord":
     """Measure how far each task of a stream is from earlier ones, and what PAR would decide; nothing is trained.
 
@@ -330,7 +331,7 @@ def distances(
     return measure(resolved, Path(out) if out is not None else default_out(resolved, "distances"), place, progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: Any = True) -> "DistancesRecord":
+def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "DistancesRecord":
     """Run `distances` with resolved arguments."""
     import json
 
@@ -359,7 +360,7 @@ def transfer(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
-    progress: Any = True,
+    progress: "bool | Observer" = True,
     **settings: Any,
 ) -> "TransferRecord":
     """Learn every ordered pair of a stream's tasks, and see how well distances foretell what is gained; the same call continues it.
@@ -392,7 +393,7 @@ def start_transfer(
     measures: Sequence[str] | None,
     out: Path,
     place: Environment,
-    progress: Any = True,
+    progress: "bool | Observer" = True,
 ) -> "TransferRecord":
     """Run `transfer` with resolved arguments."""
     import json
@@ -411,7 +412,7 @@ def start_transfer(
     return result
 
 
-def _listener(progress: Any) -> Any:
+def _listener(progress: "bool | Observer") -> "Observer":
     """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress

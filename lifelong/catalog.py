@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.records.descriptions import MethodDescription, MethodListed, Named, SettingDescribed, StreamDescription
 from lifelong.settings.arguments import Place, Seed, checked
-from lifelong.settings.fields import Setting, expected, plain, settings_of
+from lifelong.settings.fields import Setting, as_lists, expected, settings_of
 from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.settings.training import TrainingSettings
 
@@ -108,7 +108,7 @@ def _described(stream: Any, seed: int) -> StreamDescription:
         "fingerprint": stream.fingerprint(),
         "checksum": {"labels": checksum.labels, "draws": checksum.draws, "verdict": compare_checksum(stream.name, seed, checksum)},
         "check": data_check(stream, look_at_named=False),
-        "tasks": plain(tasks),
+        "tasks": as_lists(tasks),
     }
 
 
@@ -130,4 +130,4 @@ def describe_method(name: str) -> MethodDescription:
 
 
 def _describe_setting(item: Setting) -> SettingDescribed:
-    return {"name": item.name, "flag": item.flag, "accepts": expected(item.hint), "default": plain(item.default), "help": item.help}
+    return {"name": item.name, "flag": item.flag, "accepts": expected(item.hint), "default": as_lists(item.default), "help": item.help}

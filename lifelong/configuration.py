@@ -27,7 +27,7 @@ def configure(
     preset: Preset | None = None,
     config: Place | None = None,
     compared: Sequence[str] = (),
-    **hyper_parameters: Any,
+    **hyper_parameters: object,
 ) -> RunConfig:
     """Resolve the configuration of a run: defaults, then the preset, then the file `config`, then the arguments.
 
@@ -54,7 +54,7 @@ def configured(
     preset: str | None = None,
     config: Place | None = None,
     compared: Sequence[str] = (),
-    **hyper_parameters: Any,
+    **hyper_parameters: object,
 ) -> RunConfig:
     """Do the same as `configure` for command-line flags: error messages name the flag."""
     return resolve(
@@ -101,6 +101,7 @@ def _holds(folder: Path, stream: str) -> bool:
     return False
 
 
+# `Any`: among the settings may be `preset` and `config`, which have their own types in `configured`.
 def comparison(stream: Place | None, methods: Sequence[str], seeds: Sequence[int], **settings: Any) -> list[RunConfig]:
     """Resolve the configurations of a comparison, method by method; all are checked before anything runs.
 

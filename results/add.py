@@ -20,7 +20,7 @@ from lifelong.reproduction.commit import commit
 
 COLUMNS = (
     *("stream", "method", "preset", "seed", "ap", "af", "parameters", "memory_bytes", "minutes", "decisions", "complete"),
-    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_agnostic_ap"),
+    *("command", "commit", "machine", "threads", "torch", "date", "routing", "task_agnostic_ap", "search_minutes"),
 )
 
 
@@ -73,6 +73,7 @@ def row(summary: RunRecord, command: str) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "routing": f"{free.mean_routing:.4f}" if free else "",
         "task_agnostic_ap": f"{free.mean_accuracy:.4f}" if free else "",
+        "search_minutes": f"{(summary.seconds_by_phase or {}).get('search', 0.0) / 60:.2f}",
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.experiment.compare import read_summaries
+from lifelong.records.run import RunRecord
 
 
 def main() -> int:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
+from tests import checked
 from tests.precision import float64
 
-install_import_hook("lifelong", "beartype.beartype")
+checked.install()
 
 from lifelong.data import sources, vetting  # noqa: E402  (what is imported is to be checked too)
 from lifelong.errors import LifelongError  # noqa: E402

@@ -18,7 +18,7 @@ def small_config(folder: Path, method: str = "par") -> RunConfig:
     if not stream.exists():
         stream.write_text(STREAM)
     if method == "par":
-        settings = PARSettings(init_channels=4, search_epochs=2, extractor="pixels")
+        settings = PARSettings(init_channels=4, cells=3, search_epochs=2, extractor="pixels")
     else:
         settings = FinetuneSettings(init_channels=4, backbone="cells")
     training = TrainingSettings(epochs=6, batch_size=16, lr=0.05)

@@ -21,7 +21,7 @@ from lifelong.settings.fields import flag, settings_of
 from lifelong.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances", "reproduce")
+COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances", "transfer", "reproduce")
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from lifelong.report.html import write_report
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.fields import check, expected
 from lifelong.settings.par import PARSettings
-from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, DECISIONS, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SMALL = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=4"
@@ -28,6 +28,7 @@ LENGTHS = {
     "new_measure": 25,
     "new_regularizer": 40,
     "new_allocation": 40,
+    "new_decision": 30,
     "new_extractor": 15,
     "new_method": 60,
     "new_figure": 25,
@@ -37,7 +38,7 @@ LENGTHS = {
 }
 """The most lines an example may have, without its text and empty ones."""
 
-SOCKETS = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
+SOCKETS = (MEASURES, DECISIONS, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
 
 
 @pytest.fixture(autouse=True)
@@ -84,15 +85,34 @@ def test_the_measure_of_the_paper_keeps_its_contract():
 
 def test_a_regularizer_of_ones_own(tmp_path):
     example("new_regularizer")
-    lifelong.check_regularizer("ewc", images=3)
-    shared = {"variant": "regularization", "preset": "quick", "epochs": 2, "init_channels": 2, "device": "cpu", "augment": False}
-    held = lifelong.run(SMALL, regularizer="ewc", kd_weight=1e6, out=tmp_path / "held", **shared)
-    free = lifelong.run(SMALL, regularizer="ewc", kd_weight=0.0, out=tmp_path / "free", **shared)
+    lifelong.check_regularizer("springs", images=3)
+    shared = {
+        "variant": "regularization",
+        "preset": "quick",
+        "epochs": 2,
+        "init_channels": 2,
+        "cells": 2,
+        "device": "cpu",
+        "augment": False,
+    }
+    held = lifelong.run(SMALL, regularizer="springs", kd_weight=1e6, out=tmp_path / "held", **shared)
+    free = lifelong.run(SMALL, regularizer="springs", kd_weight=0.0, out=tmp_path / "free", **shared)
     moved = [lifelong.Learner.load(tmp_path / name)._saved.method.experts[0] for name in ("held", "free")]
     assert held["accuracy"][0] == free["accuracy"][0]
     first, second = (torch.cat([weight.flatten() for weight in expert.parameters()]) for expert in moved)
     assert not torch.equal(first, second)
     assert held["memory"]["regularizer"] == 2 * 4 * sum(weight.numel() for weight in moved[0].parameters())
+
+
+def test_a_decision_of_ones_own(tmp_path):
+    example("new_decision")
+    lifelong.check_decision("within-spread", images=3)
+    few = {"preset": "quick", "epochs": 1, "init_channels": 2, "device": "cpu", "variant": "fixed+regularization"}
+    summary = lifelong.run(SMALL, decision="within-spread", out=tmp_path / "run", **few)
+    features = [task.valid.images.flatten(1).float() for task in lifelong.open_stream(SMALL)]
+    assert [task["decision"] for task in summary["tasks"]] == ["reuse-cell", "reuse-expert", "reuse-expert"]
+    assert summary["memory"]["decision"] == 3 * 4 * (features[0].shape[1] + 1)
+    assert summary["tasks"][1]["reason"].endswith("spreads from task 0: shared")
 
 
 def test_an_allocation_of_ones_own():
@@ -205,6 +225,14 @@ def test_an_extractor_that_breaks_its_contract(make, line):
         (lambda: lifelong.register_regularizer("mine", Constant), "a subclass of Regularizer"),
         (lambda: lifelong.register_allocation("mine", Constant), "a subclass of Allocation that has plan and build"),
         (lambda: lifelong.register_allocation("mine", lifelong.Allocation), "a subclass of Allocation that has plan and build"),
+        (lambda: lifelong.register_decision("mine", Constant), "a subclass of DecisionRule that has decide"),
+        (lambda: lifelong.check_decision("orcale"), "did you mean 'oracle'"),
+        (lambda: lifelong.distances("digits", decision="z-score"), "grouped by the thresholds, without training"),
+        (
+            lambda: lifelong.make_method("par", PARSettings(decision="z-score", variant="fine")),
+            "has nothing to decide: --variant fine never shares",
+        ),
+        (lambda: lifelong.make_method("par", PARSettings(decision="z-score", expert="head")), "--decision z-score is for --expert cells"),
         (lambda: lifelong.register_observer("mine", Constant), "give a subclass of Observer$"),
         (lambda: lifelong.check_allocation("serched"), "did you mean 'searched'"),
         (lambda: lifelong.register_extractor("mine", nn.Flatten()), "a function without arguments"),
@@ -456,10 +484,11 @@ def test_a_registry_imports_what_it_names_only_when_asked():
 
 def test_a_setting_of_a_registry_says_what_it_accepts():
     hint = PARSettings.__annotations__["regularizer"]
-    assert expected(hint) == "one of 'distillation'"
-    lifelong.register_regularizer("none", type("Free", (lifelong.Regularizer,), {"loss": lambda self, shared: None}))
-    assert check(hint, "none") == "none"
-    assert expected(hint) == "one of 'distillation', 'none'"
+    known = "one of 'distillation', 'feature-distillation', 'ewc', 'mas', 'l2-sp', 'none', 'frozen'"
+    assert expected(hint) == known
+    lifelong.register_regularizer("nothing", type("Free", (lifelong.Regularizer,), {"loss": lambda self, shared: None}))
+    assert check(hint, "nothing") == "nothing"
+    assert expected(hint) == f"{known}, 'nothing'"
     for wrong in (3, None, ["distillation"], "distil"):
         with pytest.raises(ValueError, match="expected one of"):
             check(hint, wrong)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
-from lifelong.records.descriptions import Exported, MethodDescription, MethodListed, Named, StreamDescription
+from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, StreamDescription
 from lifelong.settings.fields import show_default
 
 if TYPE_CHECKING:
@@ -80,6 +80,22 @@ def print_export(console: Console, made: Exported) -> None:
     _print_place(console, "model", Path(made["file"]))
 
 
+def print_export_all(console: Console, made: ExportedAll) -> None:
+    """Print what was exported and how to use it."""
+    from lifelong.report.wording import clean
+
+    size = made["image_size"]
+    _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); outputs:")
+    for name, output in made["outputs"].items():
+        _say(console, f"  {name}: logits of {', '.join(map(clean, output['classes']))}")
+    if made["tells_tasks"]:
+        _say(console, "  tasks: the probability of each task")
+    for note in made["notes"]:
+        _say(console, f"note: {note}")
+    _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")
+    _print_place(console, "model", Path(made["file"]))
+
+
 def print_report(console: Console, made: dict[str, Any]) -> None:
     """Print where the report is, and for which tasks it has no pictures of mistakes."""
     from lifelong.report.wording import clean
@@ -122,13 +138,13 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
 def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:
     """Print what is gained, how well each measure foretells it, and what each rule makes of it."""
     from lifelong.report.tables import grid_table
-    from lifelong.report.transfer import agreement_grid, gains_grid, rules_grid
+    from lifelong.report.transfer import agreement_grid, gains_grid, regrets_grid
 
     for title, grid in (
         (f"{result.stream}: mean gains", gains_grid(result)),
         ("agreement with the gains: Kendall's tau over all pairs", agreement_grid(result)),
         ("the same over the sources of one target, mean over targets", agreement_grid(result, within_targets=True)),
-        ("rules against the oracle", rules_grid(result)),
+        ("rules: regret against the oracle, mean over tasks", regrets_grid(result)),
     ):
         if grid.rows:
             console.print(grid_table(title, grid))

@@ -422,7 +422,8 @@ class Runner:
         total = sum(entry.test for entry in self.entries)
         show = self._shown if several else None
         try:
-            return judge_task_agnostic(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))
+            with keeping():
+                return judge_task_agnostic(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))
         except AbsentTaskError:
             return None
 

@@ -149,9 +149,7 @@ class RandomCell(CellAllocation):
 
     def plan(self, newcomer: Newcomer) -> str:
         """Draw a cell, with the run's seed, for the task."""
-        drawn = torch.Generator().manual_seed(derive_seed(newcomer.context.seed, newcomer.context.task_index, "cell"))
-        even = Distribution().probabilities
-        return str(Genotype(derive(even, drawn).plan, derive(even, drawn).plan))
+        return random_cell(newcomer)
 
 
 class NearestCell(CellAllocation):
@@ -190,10 +188,27 @@ class ByVariant(CellAllocation):
         return searched_cell(newcomer)
 
 
-def searched_cell(newcomer: Newcomer) -> str:
+def random_cell(newcomer: Newcomer, number: int | None = None) -> str:
+    """Draw a cell evenly, with the run's seed, for a task; return its printed form.
+
+    Args:
+        newcomer: the task.
+        number: which of several cells of the task; None: its only one.
+    """
+    which = ("cell",) if number is None else ("cell", number)
+    drawn = torch.Generator().manual_seed(derive_seed(newcomer.context.seed, newcomer.context.task_index, *which))
+    even = Distribution().probabilities
+    return str(Genotype(derive(even, drawn).plan, derive(even, drawn).plan))
+
+
+def searched_cell(newcomer: Newcomer, start: tuple[Distribution, Distribution] | None = None) -> str:
     """Search a cell for a task, as a stage of its own; return its printed form.
 
     The task's record says how long it took, and how many edges are left undecided.
+
+    Args:
+        newcomer: the task.
+        start: distributions from which the search of the two cells begins; None: even ones.
 
     Raises:
         LifelongError: the task has fewer than two images, or the search's loss is not finite.
@@ -213,6 +228,7 @@ def searched_cell(newcomer: Newcomer) -> str:
         channels=settings.init_channels,
         cells=settings.cells,
         reduce_bn=settings.reduce_bn,
+        start=start,
     )
     record.seconds["search"] = found.seconds
     record.edges, record.undecided_edges = EDGES_OF_CELLS, found.undecided

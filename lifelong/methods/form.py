@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_or
 
 import torch
 from annotated_types import Ge, Gt, Le
+from jaxtyping import jaxtyped
 from torch import Tensor
 
 from lifelong.settings.fields import expected
@@ -88,7 +89,9 @@ def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
 
 
 def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
-    _require(isinstance(tree, form) and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
+    with jaxtyped("context"):  # a caller whose shapes are executed may have sizes of its own under the same names
+        fits = isinstance(tree, form) and not tree.is_complex()
+    _require(fits, where, "a tensor" if form is Tensor else _words(form), tree)
     _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
     # Integers among weights are counts.
     counts = form is Tensor and not tree.is_floating_point()

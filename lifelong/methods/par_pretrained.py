@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import Task
+from lifelong.data.augment import normalize
+from lifelong.data.task import IMAGENET, Task
 from lifelong.errors import LifelongError
 from lifelong.methods.beside import (
     TRAINED,
@@ -38,6 +39,8 @@ from lifelong.networks.pretrained import RandomFeatures
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
+from lifelong.relatedness.recognition import Router
+from lifelong.relatedness.transferability import h_score_distance, logme_distance
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import MEASURES
@@ -48,17 +51,25 @@ from lifelong.training.examples import accuracy as right
 RANDOM_FEATURES = 2000
 """Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
 
+DIFFICULTIES = {"logme": ("LogME", logme_distance), "h-score": ("H-score", h_score_distance)}
+"""Scores that tell without training how well features separate the classes: their names, and the distances from the best."""
+
 
 def make_par(settings: PARSettings) -> Method[PARSettings]:
     """Make PAR with experts of the kind that its settings name.
 
     Raises:
-        LifelongError: a setting is given that only experts of cells have.
+        LifelongError: a setting is given that only experts of cells have, or a rule for a decision that the variant leaves open to none.
     """
-    for name in ("regularizer", "allocation") if settings.expert != "cells" else ():
+    for name in ("regularizer", "allocation", "decision") if settings.expert != "cells" else ():
         value, usual = getattr(settings, name), settings_of(PARSettings)[name].default
         if value != usual:
             raise LifelongError(f"--{name} {value} is for --expert cells; with --expert {settings.expert} leave it out")
+    if settings.shares != "related" and settings.decision != settings_of(PARSettings)["decision"].default:
+        says = "always shares the one expert" if settings.shares == "always" else "never shares an expert"
+        raise LifelongError(
+            f"--decision {settings.decision} has nothing to decide: --variant {settings.variant} {says}; leave one of them out"
+        )
     if settings.expert != "cells" and MEASURES[settings.measure].needs_experts:
         raise LifelongError(
             f"--measure {settings.measure} compares the experts of earlier tasks, and with --expert {settings.expert} all tasks have the "
@@ -117,16 +128,28 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Mix the log-probabilities of the task's classifiers."""
-        return self._answer(renormalized(inputs, self.tasks[task_index].normalization), task_index)
+        images = renormalized(inputs, self.tasks[task_index].normalization)
+        return self._answer(images, self.frozen.module(images), task_index)
 
-    def _answer(self, images: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+    def logits(self, images: UInt8[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
+        """Compute the logits of a task's classes; see `Method.logits`. A run that judges the same images again reads their features."""
+        with torch.no_grad():
+            return self._answer(normalize(images, IMAGENET), self.frozen.features(images), task_index)
+
+    def _answer(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], task_index: int) -> Float[Tensor, "n c"]:
         learned = self.learned[task_index]
-        features = self.frozen.module(images)
         related = None
         if learned.related is not None:
             related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)
         own = learned.own(features) if learned.mixture.own else None
         return learned.mixture.mixed(Answers(own, related, **self._trained_answers(images, learned)))
+
+    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the features once, and from them the logits of every task, and task probabilities if the variant keeps prototypes."""
+        prepared = normalize(images, IMAGENET)
+        features, kept = self.frozen.module(prepared), self.relatedness
+        logits = [self._answer(prepared, features, index) for index in range(len(self.tasks))]
+        return logits, Router(kept.bank, kept.recognition)(features) if kept.needed else None
 
     def _read(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], earlier: tuple[int, ...]) -> Float[Tensor, "n k"]:
         """Return the probabilities of the classes of earlier tasks, each by its own head and what was trained beside it, if anything."""
@@ -216,16 +239,15 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         accuracy = _accuracy(mixture, given, judges.labels)
         record.reason = f"head right on {accuracy:.0%} of validation images"
         trained: dict[Kind, nn.Sequential] = {}
-        for kind in self._tried() if len(task.valid) else ():
-            if accuracy >= self.settings.enough_accuracy:
+        for kind in self._tried(train, valid, accuracy, record):
+            if trained and accuracy >= self.settings.enough_accuracy:
                 break
             network, found = train_beside(kind, self.frozen.module, train, valid, task, self.settings, context, record)
             more = given._replace(**{kind: found})
             mixed = choose_mixture(more, judges.labels)
             better = _accuracy(mixed, more, judges.labels)
             kept = bool(getattr(mixed, kind)) and better > accuracy
-            bar = "" if "<" in record.reason else f" < {self.settings.enough_accuracy:.0%}"
-            record.reason += f"{bar}; {better:.0%} with {WORDS[kind]}: {'kept' if kept else 'dropped'}"
+            record.reason += f"; {better:.0%} with {WORDS[kind]}: {'kept' if kept else 'dropped'}"
             if kept:
                 given, mixture, accuracy, trained[kind] = more, mixed, better, network
         record.frozen = not trained
@@ -252,8 +274,29 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         whole = logistic(rows[0].with_rows(rows[1]), penalty)
         return as_module(whole), tried(judges.features).log_softmax(dim=1)
 
-    def _tried(self) -> tuple[Kind, ...]:
-        """Return what is trained for a task whose head is not good enough; adapters only in a network that has a place for them."""
+    def _tried(self, train: Part, valid: Part, accuracy: float, record: LearnRecord) -> tuple[Kind, ...]:
+        """Return what is trained for a task beside its head: nothing if that is enough, or if no validation images would judge it."""
+        kinds = self._kinds() if len(valid.rows) else ()
+        if not kinds:
+            return ()
+        hard, said = self._hard(train, valid, accuracy)
+        record.reason += said
+        return kinds if hard else ()
+
+    def _hard(self, train: Part, valid: Part, accuracy: float) -> tuple[bool, str]:
+        """Tell whether a task is too difficult for a head on the frozen network, and how the reason goes on."""
+        settings = self.settings
+        if settings.difficulty == "head":
+            hard = accuracy < settings.enough_accuracy
+            return hard, f" < {settings.enough_accuracy:.0%}" if hard else ""
+        label, measure = DIFFICULTIES[settings.difficulty]
+        rows = train.rows.with_rows(valid.rows)
+        distance = measure(rows.features, rows.labels, rows.classes)
+        hard = distance > settings.enough_distance
+        return hard, f"; {label} distance {distance:.3f} {'>' if hard else '≤'} {settings.enough_distance:g}"
+
+    def _kinds(self) -> tuple[Kind, ...]:
+        """Return what the settings allow to be trained; adapters only in a network that has a place for them."""
         fits = isinstance(self.frozen.module.network, ImageNetResNet18)
         return tuple(kind for kind in TRAINED[self.settings.expert] if fits or kind != "adapted")
 

@@ -126,5 +126,5 @@ def check_regularizer(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
     """
     from lifelong.methods.par import PAR
 
-    settings = PARSettings(regularizer=REGULARIZERS.entry(name).name, variant="regularization", init_channels=4)
+    settings = PARSettings(regularizer=REGULARIZERS.entry(name).name, variant="regularization", init_channels=4, cells=2)
     check_method(lambda: PAR(settings), images=images)

@@ -13,7 +13,7 @@ class DecisionRecord(Record):
     """A decision without a run.
 
     Attributes:
-        decision: "search", "reuse-cell" or "reuse-expert".
+        decision: "search", "reuse-cell", "allocate" or "reuse-expert".
         group: the group that is joined or whose cell is reused, else the nearest one; None for the first task.
         distance: to that group (Eq. 5-6).
         tiny: joined by the rule for tiny tasks, whatever alpha.

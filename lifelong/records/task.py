@@ -53,6 +53,11 @@ class Judged(Record):
     majority: Share = None
 
 
+DECISION_KINDS = ("search", "reuse-cell", "allocate", "reuse-expert", "head", "adapter", "side")
+"""The decisions: a new expert with a searched cell, with a known cell, or from another allocation; an earlier expert; and on a frozen
+network a head, adapters or a side network."""
+
+
 class TaskRecord(Record):
     """The record of a learned task: an entry of "tasks" in summary.json, and a line of results.jsonl.
 
@@ -60,7 +65,7 @@ class TaskRecord(Record):
         classes: in label order.
         train, valid, test: images of each split.
         image_size: height and width in pixels.
-        decision: "search", "reuse-cell" or "reuse-expert"; None for methods that decide nothing.
+        decision: one of `DECISION_KINDS`; None for methods that decide nothing.
         expert: index of the expert that serves the task, if the method has several.
         divergences: from each earlier task, by the run's measure (Eq. 4).
         task_distances: the measure's map (Eq. 6) of each of them; earlier versions did not record it, and had Eq. 6 only.

@@ -22,7 +22,7 @@ PAIRS = 1000
 """Most images of the first task whose pairs of distances give the bandwidth."""
 
 DIRECTIONS = 10
-"""Principal directions of a task's subspace."""
+"""Principal directions of a task's subspace; at most a quarter of all, or two tasks' could not but overlap."""
 
 
 class NeighborKL(Measure):
@@ -132,14 +132,15 @@ class Subspace(Bounded):
         half = first_half(sample.labels)
         features = sample.features.double()
         most = _overlap(_principal(features[half]), _principal(features[~half])) if (~half).sum() > 1 else 1.0
-        least = DIRECTIONS / features.shape[1]
+        least = own.shape[1] / features.shape[1]
         overlaps = stacked([own.new_tensor(_overlap(own, earlier.double())) for earlier in kept])
         return (1 - (overlaps - least) / max(most - least, 1e-9)).clamp(0, 1)
 
 
 def _principal(features: Float64[Tensor, "n d"]) -> Float64[Tensor, "d k"]:
     centred = features - features.mean(dim=0)
-    return torch.linalg.svd(centred, full_matrices=False).Vh[: min(DIRECTIONS, max(len(features) - 1, 1))].T
+    kept = max(1, min(DIRECTIONS, features.shape[1] // 4, len(features) - 1))
+    return torch.linalg.svd(centred, full_matrices=False).Vh[:kept].T
 
 
 def _overlap(first: Float64[Tensor, "d k"], second: Float64[Tensor, "d l"]) -> float:

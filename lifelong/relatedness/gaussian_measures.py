@@ -123,8 +123,8 @@ class Mahalanobis(Measure):
         features = sample.features.double()
         found = []
         for earlier in kept:
-            least = RESOLUTION * earlier["mean"] + torch.finfo(torch.float64).tiny  # of one image, or of equal ones
-            found.append((_nearest_squares(features, earlier).mean() - earlier["mean"]) / max(earlier["deviation"], least))
+            deviation = max(earlier["deviation"], RESOLUTION * features.shape[1])  # of one image, or of equal ones, it is 0
+            found.append((_nearest_squares(features, earlier).mean() - earlier["mean"]) / deviation)
         return stacked(found).clamp_min(0)
 
     def to_distance(self, divergence: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

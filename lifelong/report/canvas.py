@@ -32,7 +32,7 @@ class Theme:
 
     Attributes:
         paper, ink, muted, faint: background, text, secondary text, lines.
-        expert, cell, search, none: the decisions, and "nothing was decided".
+        expert, cell, search, allocated, none: the decisions, and "nothing was decided".
         series: colours of methods side by side.
     """
 
@@ -43,6 +43,7 @@ class Theme:
     expert: str
     cell: str
     search: str
+    allocated: str
     none: str
     series: tuple[str, ...]
 
@@ -53,10 +54,17 @@ class Theme:
 
     def decision(self, kind: str | None) -> str:
         """Return the colour of a decision."""
-        # No run has experts of cells as well as heads; what is trained beside these has one colour.
-        experts = {"search": self.search, "reuse-cell": self.cell, "reuse-expert": self.expert}
-        heads = {"head": self.cell, "adapter": self.search, "side": self.search}
-        return (experts | heads).get(kind or "", self.none)
+        # No run has cells as well as heads; what is trained beside these has one colour.
+        colours = {
+            "search": self.search,
+            "reuse-cell": self.cell,
+            "allocate": self.allocated,
+            "reuse-expert": self.expert,
+            "head": self.cell,
+            "adapter": self.search,
+            "side": self.search,
+        }
+        return colours.get(kind or "", self.none)
 
 
 LIGHT = Theme(
@@ -67,6 +75,7 @@ LIGHT = Theme(
     expert="#0072b2",
     cell="#e69f00",
     search="#b5568d",
+    allocated="#009e73",
     none="#7d8894",
     series=("#0072b2", "#d55e00", "#009e73", "#b5568d", "#8a6d00", "#3f97c9", "#59636e"),
 )
@@ -78,6 +87,7 @@ DARK = Theme(
     expert="#4fa8dd",
     cell="#e9ab1f",
     search="#da8cb8",
+    allocated="#2fc49a",
     none="#7d8894",
     series=("#4fa8dd", "#f08a3c", "#2fc49a", "#da8cb8", "#d9c24a", "#9fd3f0", "#9ca7b3"),
 )

@@ -32,11 +32,13 @@ LETTERS = 9.0
 MEANINGS = {
     "search": "cell searched",
     "reuse-cell": "cell reused",
+    "allocate": "expert allocated",
     "reuse-expert": "expert shared",
     "head": "head on frozen features",
     "adapter": "adapters trained",
     "side": "side network trained",
 }
+"""Each kind of decision in words: one of `lifelong.records.task.DECISION_KINDS` without words and a colour would not be told apart."""
 
 
 def task_groups(summary: RunRecord, path: Path | None = None, *, theme: Theme = LIGHT) -> bytes:

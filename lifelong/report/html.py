@@ -34,6 +34,7 @@ from lifelong.report.wording import (
     three_digits,
     without_names,
 )
+from lifelong.words import counted
 
 NAME = 40
 """The longest name of a task that stands whole in the overview."""
@@ -128,7 +129,7 @@ def _task(index: int, task: TaskRecord, tasks: list[TaskRecord]) -> dict[str, An
     phases = ", ".join(f"{clean(name)} {duration(seconds)}" for name, seconds in (task.seconds_by_phase or {}).items() if seconds)
     parts = [
         f"{task.train} / {task.valid} / {task.test} images (train / valid / test)",
-        f"{in_words(task.epochs)} epochs",
+        counted(task.epochs, "epoch") if task.epochs is not None else f"{ABSENT} epochs",
         duration(task.seconds) + (f" ({phases})" if phases else ""),
         f"{parameters(task.parameters_added)} parameters added",
         *([f"chosen: {chosen}"] if chosen else []),

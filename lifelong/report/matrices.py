@@ -1,14 +1,15 @@
 """Heat maps: accuracies r_ij, and distances with the decisions that follow from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifelong.records.distances import Decided, DistancesRecord
 from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 from lifelong.report.canvas import FEW, FONT, LIGHT, Theme, axes, drawable, figure, finish, readable_on, task_ticks
-from lifelong.report.wording import decision, finite, kind, threshold_words
+from lifelong.report.wording import by_measure, decision, finite, kind, threshold_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def accuracy_matrix(summary: RunRecord, path: Path | None = None, *, theme: Them
     rows = [[finite(value) for value in row] for row in summary.accuracy]
     digits = 3 if len(rows) <= 12 else 2
     drawing, frame, right = _square([task.name for task in summary.tasks], theme)
-    _draw(frame, rows, lambda row, value: colormaps["cividis"](value), lambda value: f"{value:.{digits}f}", theme)
+    _draw(frame, rows, lambda row, column, value: colormaps["cividis"](value), lambda value: f"{value:.{digits}f}", theme)
     frame.set_xlabel("accuracy on task", color=theme.muted, fontsize=9, fontfamily=FONT)
     frame.set_title("Accuracy after each task", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     width, height = drawing.get_size_inches()
@@ -69,15 +70,15 @@ def divergence_heatmap(result: DistancesRecord | RunRecord, path: Path | None = 
         The PNG.
     """
     names, decided, rows, thresholds = _divergences(result)
+    mapped = [_mapped_rows(each, row) for each, row in zip(decided, rows, strict=True)]
     drawing, frame, _ = _square(names, theme)
-    # Colours by Eq. 6, which the thresholds are held against; the numbers are Eq. 4, which say more of far tasks.
-    _draw(frame, rows, lambda row, value: _shade(value, *thresholds[row]), _compact, theme)
-    frame.set_xlabel(
-        "divergence from task" + (" (numbers: Eq. 4)" if len(names) <= FEW else ""), color=theme.muted, fontsize=9, fontfamily=FONT
-    )
+    # Colours by the distances, which the thresholds are held against; the numbers are divergences, which say more of far tasks.
+    _draw(frame, rows, lambda row, column, value: _shade(value, *thresholds[row], mapped[row][column]), _compact, theme)
+    numbers = f" (numbers: {drawable(by_measure(result), 36)})" if len(names) <= FEW else ""
+    frame.set_xlabel(f"divergence from task{numbers}", color=theme.muted, fontsize=9, fontfamily=FONT)
     frame.set_title("Divergences and decisions", loc="left", color=theme.ink, fontsize=11, fontfamily=FONT)
     _decisions(frame, decided, theme)
-    _band_legend(drawing, frame, thresholds, theme)
+    _band_legend(drawing, frame, thresholds, theme, allocated=any(kind(task) == "allocate" for task in decided))
     return finish(drawing, path)
 
 
@@ -104,9 +105,15 @@ def pair_heatmaps(
     drawing.set_size_inches(width, height)
     frame.set_position(((right - 0.2 - side) / width, 0.9 / height, side / width, side / height))
     largest = max([0.01, *(abs(value) for row in gains for value in row if value is not None)])
-    _draw(frame, gains, lambda row, value: _gain_shade(value / largest), lambda value: f"{value:+.2f}", theme)
+    _draw(
+        frame,
+        gains,
+        lambda row, column, value: _gain_shade(value / largest),
+        lambda value: f"{value:+.2f}".replace("-0.00", "+0.00"),
+        theme,
+    )
     beside = _beside(drawing, frame, (right, 0.9, side, side), theme)
-    _draw(beside, distances, lambda row, value: _near_shade(value), lambda value: f"{value:.2f}", theme)
+    _draw(beside, distances, lambda row, column, value: _near_shade(value), lambda value: f"{value:.2f}", theme)
     for part, title in zip((frame, beside), words, strict=True):
         part.set_title(drawable(title, 48), loc="left", color=theme.ink, fontsize=10, fontfamily=FONT)
         part.set_xlabel("source", color=theme.muted, fontsize=9, fontfamily=FONT)
@@ -152,7 +159,7 @@ def _between(near: str, far: str, share: float) -> Colour:
 
 
 def _divergences(result: DistancesRecord | RunRecord) -> tuple[list[str], list[Decided], Rows, list[tuple[float, float]]]:
-    """Extract names, decisions, the lower triangle of Eq. 4, and each task's thresholds."""
+    """Extract names, decisions, the lower triangle of divergences, and each task's thresholds."""
     decided: list[Decided] = []
     if isinstance(result, RunRecord):
         names, last = [task.name for task in result.tasks], DEFAULT_THRESHOLDS
@@ -186,6 +193,15 @@ def _threshold_pair(alpha: float | None, beta: float | None, usual: tuple[float,
     return low, max(low, high)
 
 
+def _mapped_rows(record: Decided, divergences: Sequence[float | None]) -> list[float | None]:
+    """Return the distances of a task's divergences: as recorded, or else by Eq. 6, the only map of runs that did not record them."""
+    recorded = record.task_distances if isinstance(record, TaskRecord) else record.distances
+    known = [finite(value) for value in recorded or []]
+    if len(known) >= len(divergences):
+        return known
+    return [None if value is None else _mapped(value) for value in divergences]
+
+
 def _mapped(value: float) -> float:
     """Eq. 6, kept in [0, 1]."""
     return min(max(min(value, 1 - math.exp(-2 * max(value, 0.0))), 0.0), 1.0)
@@ -196,17 +212,19 @@ def _unmapped(value: float) -> float:
     return value if _mapped(value) >= value else -math.log(max(1 - value, 1e-9)) / 2
 
 
-def _shade(value: float, alpha: float, beta: float) -> Colour:
-    """Blue up to alpha, orange up to beta, each fading with the distance; beyond, purple that deepens with its logarithm.
+def _shade(value: float, alpha: float, beta: float, distance: float | None = None) -> Colour:
+    """Blue up to alpha, orange up to beta, each fading with the distance; beyond, purple that deepens with the divergence's logarithm.
 
     Args:
-        value: Eq. 4.
-        alpha, beta: the thresholds for its Eq. 6.
+        value: the divergence.
+        alpha, beta: the thresholds for its distance.
+        distance: None: by Eq. 6.
     """
-    mapped = _mapped(value)
+    mapped = _mapped(value) if distance is None else distance
     if mapped > beta:
-        # Eq. 6 is 1 for all that is far: only Eq. 4 tells 2 from 60.
-        near, far, share = "#f5eaf0", "#7a2b5c", math.log(value / _unmapped(beta)) / math.log(FARTHEST / _unmapped(beta))
+        # Eq. 6 is 1 for all that is far: only Eq. 4 tells 2 from 60. A divergence of 0 may be far, too, in the authors' code.
+        start = _unmapped(beta)
+        near, far, share = "#f5eaf0", "#7a2b5c", math.log(max(value, start) / start) / math.log(FARTHEST / start)
     elif mapped > alpha:
         near, far, share = "#d98f00", "#f6cf74", (mapped - alpha) / max(beta - alpha, 1e-9)
     else:
@@ -236,7 +254,7 @@ def _label(index: int, name: str) -> str:
     return f"{drawable(name)}  {index + 1}"
 
 
-def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], form: Callable[[float], str], theme: Theme) -> None:
+def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, int, float], Colour], form: Callable[[float], str], theme: Theme) -> None:
     """Draw a lower triangle of coloured cells, with numbers if they are legible."""
     import numpy as np
 
@@ -246,7 +264,7 @@ def _draw(frame: "Axes", rows: Rows, colour: Callable[[int, float], Colour], for
         for column, value in enumerate(values):
             if value is None:
                 continue
-            shade = colour(row, value)
+            shade = colour(row, column, value)
             picture[row, column] = shade
             if count <= FEW:
                 size = 8.5 if count <= 12 else 7
@@ -291,17 +309,22 @@ def _decisions(frame: "Axes", tasks: list[Decided], theme: Theme) -> None:
             )
 
 
-def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme) -> None:
-    """Draw the three bands with their thresholds by name, in the colours of the first task's."""
+def _band_legend(drawing: "Figure", frame: "Axes", thresholds: list[tuple[float, float]], theme: Theme, *, allocated: bool) -> None:
+    """Draw the bands with their thresholds by name, in the colours of the first task's; `allocated`: without a rule for cells."""
     from matplotlib.patches import Patch
 
     alpha, beta = thresholds[0] if thresholds else DEFAULT_THRESHOLDS
     alphas, betas = (threshold_words(each) for each in zip(*(thresholds or [DEFAULT_THRESHOLDS]), strict=True))
     without_cells = all(alpha == beta for alpha, beta in thresholds or [DEFAULT_THRESHOLDS])
-    far = "> α: far, an expert of its own" if without_cells else "> β: far, a cell is searched"
+    if without_cells:
+        further, far = "", "> α: far, an expert of its own"
+    elif allocated:
+        further, far = "related, a new expert is allocated", "> β: far, a new expert is allocated"
+    else:
+        further, far = "related, reuses its cell", "> β: far, a cell is searched"
     bands = [
         Patch(facecolor=_shade(alpha / 2, alpha, beta), label=f"≤ α = {alphas}: near, shares an expert"),
-        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: related, reuses its cell"),
+        Patch(facecolor=_shade((alpha + beta) / 2, alpha, beta), label=f"≤ β = {betas}: {further}"),
         Patch(facecolor=_shade(math.sqrt(_unmapped(beta) * FARTHEST), alpha, beta), label=f"{far} (darker: farther)"),
     ]
     if without_cells:

@@ -38,6 +38,12 @@ class Picture:
 
     svg: str
 
+    @property
+    def across(self) -> str:
+        """Its width as drawn, as a length in CSS: a page may shrink a picture, but not enlarge it."""
+        found = _WIDTH.search(self.svg)
+        return found[1] if found is not None else "100%"
+
     @classmethod
     def draw(cls, path: Path, figure: Callable[[Path, Theme], bytes]) -> "Picture":
         """Draw it into a PNG and an SVG file, and take the SVG."""
@@ -62,6 +68,7 @@ def inlined(drawing: str, name: str) -> str:
 _COMMENT = re.compile(r"<!--.*?-->\n?|<metadata>.*?</metadata>\n?", re.DOTALL)
 _IDENTIFIER = re.compile(r' id="([^"]+)"')
 _REFERENCE = re.compile(r"""(?:href="#|url\(#)([^")]+)""")
+_WIDTH = re.compile(r'<svg[^>]* width="([0-9.]+pt)"')
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _PAGE_COLOURS = {colour: f"var(--{name})" for name, colour in reversed(LIGHT.names().items())}
 """What stands on the page for a colour of the light theme; where several have it, the first name."""

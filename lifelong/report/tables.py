@@ -16,6 +16,7 @@ from lifelong.report.wording import (
     ABSENT,
     accuracy,
     against_thresholds,
+    by_measure,
     clean,
     decision,
     duration,
@@ -114,7 +115,7 @@ def grid_table(title: str, grid: Grid) -> Table:
 
 
 def divergence_table(result: DistancesRecord | RunRecord) -> Table:
-    """Make a table of the divergences (Eq. 4) of each task from every earlier one.
+    """Make a table of the divergences of each task from every earlier one.
 
     Args:
         result: of `lifelong.distances`, or of a run.
@@ -125,7 +126,8 @@ def divergence_table(result: DistancesRecord | RunRecord) -> Table:
     else:
         names, rows = result.tasks, result.divergences
     few = len(names) <= MATRIX
-    table = _table(f"{result.stream}, seed {result.seed}, extractor {result.extractor or ABSENT}: divergences")
+    measure = f" {by_measure(result)}" if by_measure(result) != "Eq. 4" else ""
+    table = _table(f"{result.stream}, seed {result.seed}, extractor {result.extractor or ABSENT}: divergences{measure}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if few:

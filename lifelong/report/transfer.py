@@ -67,6 +67,7 @@ def write_transfer(out: Path, result: TransferRecord) -> Path:
         within=agreement_grid(result, within_targets=True),
         targets=targets_grid(result),
         rules=rules_grid(result),
+        regrets=regrets_grid(result),
         alone=_alone(result),
         parts=_parts(Path(out) / "figures", result),
         left_out=[f"{clean(name)}: {clean(reason)}" for name, reason in result.left_out.items()],
@@ -143,20 +144,35 @@ def targets_grid(result: TransferRecord) -> Grid:
 
 
 def rules_grid(result: TransferRecord) -> Grid:
-    """Make a table of the rules, those that read the same distances together."""
+    """Make a table of all rules, with what they cost."""
     rows = [
         [
             RULES.get(one.rule, clean(one.rule)) + (f", {clean(one.measure)}" if one.measure else ""),
             _threshold(one),
             f"{finite(one.value) or 0.0:+.3f}",
             accuracy(one.regret),
-            f"{_signed(one.more_parameters, parameters)}",
-            f"{_signed(one.more_seconds, duration)}",
+            _signed(one.more_parameters, parameters),
+            _signed(one.more_seconds, duration),
             f"{one.shared or 0.0:.0%}",
         ]
         for one in result.rules
     ]
     return Grid(["rule", "threshold", "value", "regret", "parameters", "time", "shared"], rows)
+
+
+def regrets_grid(result: TransferRecord) -> Grid:
+    """Make a table of regrets alone: the rules that read no distance in the first rows, then a row for each measure."""
+    found = {(one.rule, one.measure): one for one in result.rules}
+    rows = [[RULES[name], accuracy(found[name, None].regret), "", "", ""] for name in ("alone", "validation")]
+    for name in result.measures:
+        told, best, always = (found[rule, name] for rule in ("thresholds", "best threshold", "nearest"))
+        rows.append([clean(name), accuracy(told.regret), accuracy(best.regret), _threshold(best), accuracy(always.regret)])
+    columns = [[finite(found[rule, name].regret) for name in result.measures] for rule in ("thresholds", "best threshold", "nearest")]
+    marks = set()
+    for place, column in zip((1, 2, 4), columns, strict=True):
+        known = [value for value in column if value is not None]
+        marks |= {(index + 2, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
+    return Grid(["rule", "regret", "best threshold", "which is", "nearest"], rows, best=frozenset(marks))
 
 
 def as_csv(result: TransferRecord) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lifelong.records.distances import Decided
+from lifelong.records.distances import Decided, DistancesRecord
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.words import counted
@@ -100,8 +100,14 @@ def short(text: Any, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
+def by_measure(result: DistancesRecord | RunRecord) -> str:
+    """Say what divergences are: ``Eq. 4``, or ``by mmd``, where the measure is not the paper's."""
+    measure = (result.settings or {}).get("measure") if isinstance(result, RunRecord) else result.measure
+    return "Eq. 4" if measure in (None, "prototype-kl") else f"by {clean(measure)}"
+
+
 def nearest(task: Decided) -> float | None:
-    """Return the distance (Eq. 6) to the nearest group of a task's record; None if none was measured."""
+    """Return the distance to the nearest group of a task's record; None if none was measured."""
     return min((number for value in task.group_distances or [] if (number := finite(value)) is not None), default=None)
 
 
@@ -129,7 +135,7 @@ def threshold_words(values: Iterable[float]) -> str:
 
 
 def kind(record: Decided) -> str | None:
-    """ "search", "reuse-cell", "reuse-expert", "head", "adapter", "side", or None: of a task's record, or of a decision without a run."""
+    """Return which of `DECISION_KINDS` a task's record, or a decision without a run, has; None: nothing was decided."""
     return record.decision
 
 
@@ -167,21 +173,22 @@ def sentence(summary: RunRecord) -> str:
     return begin + (f": {decided}" if decided else "") + (f"; {known}" if known else "") + "."
 
 
+HEADS = {"head": "on frozen features", "adapter": "with adapters", "side": "with a side network"}
+"""What a task has on a frozen network, in words, by its decision."""
+
+
 def _decided(tasks: list[TaskRecord]) -> str:
-    """Count the cells searched and reused, and the tasks that share an expert; empty without decisions."""
+    """Count the tasks of each kind of decision; empty without decisions."""
     number = Counter(map(kind, tasks))
     cells = [(number[decided], word) for decided, word in (("search", "searched"), ("reuse-cell", "reused")) if number[decided]]
     parts = [f"{count if index else counted(count, 'cell')} {word}" for index, (count, word) in enumerate(cells)]
     edges, undecided = (sum(task.get(key, 0) for task in tasks) for key in ("edges", "undecided_edges"))
-    if undecided:
+    if undecided and number["search"]:
         parts[0] += f" ({undecided} of {edges} edges undecided)"
-    kinds = [
-        (number[action], words)
-        for action, words in (("head", "on frozen features"), ("adapter", "with adapters"), ("side", "with a side network"))
-    ]
-    parts += [
-        f"{count} {words}" if parts or index else f"{counted(count, 'head')} {words}" for index, (count, words) in enumerate(kinds) if count
-    ]
+    if allocated := number["allocate"]:
+        parts.append(f"{counted(allocated, 'expert')} allocated")
+    heads = [(number[decided], words) for decided, words in HEADS.items() if number[decided]]
+    parts += [f"{count if index else counted(count, 'head')} {words}" for index, (count, words) in enumerate(heads)]
     if shared := number["reuse-expert"]:
         parts.append(f"{counted(shared, 'task')} {'shares' if shared == 1 else 'share'} an earlier expert")
     return ", ".join(parts)

@@ -102,6 +102,7 @@ def search_cell(
     channels: int,
     cells: int = 4,
     reduce_bn: bool = True,
+    start: tuple[Distribution, Distribution] | None = None,
 ) -> SearchResult:
     """Search the two cells of an expert for a task.
 
@@ -116,6 +117,7 @@ def search_cell(
         channels: channels C of the search network, where `settings.search_channels` is 0.
         cells: cells of the search network.
         reduce_bn: apply the batch norm of factorized reductions.
+        start: distributions of the normal and the reduction cell to begin with; None: even ones.
 
     Raises:
         LifelongError: fewer than two images, a loss that is not finite, or a state that cannot be written.
@@ -126,7 +128,7 @@ def search_cell(
             width, running = settings.search_channels or channels, settings.search_bn == "running"
             network = SuperNetwork(classes, width, cells, reduce_bn=reduce_bn, running_bn=running)
         images = _Images(train, normalization, augmentation, torch.Generator(train.images.device))
-        return _CellSearch(network.to(train.images.device), images, settings, training, stage)
+        return _CellSearch(network.to(train.images.device), images, settings, training, stage, start or (Distribution(), Distribution()))
 
     done = run_search(stage, len(train), FEWEST, begin)
     return SearchResult(Genotype.parse(done.pop("genotype")), **done)
@@ -150,7 +152,15 @@ class _Images:
 class _CellSearch(Search):
     """A search of the two cells of an expert."""
 
-    def __init__(self, network: SuperNetwork, images: _Images, settings: SearchSettings, training: TrainingSettings, stage: Stage) -> None:
+    def __init__(
+        self,
+        network: SuperNetwork,
+        images: _Images,
+        settings: SearchSettings,
+        training: TrainingSettings,
+        stage: Stage,
+        start: tuple[Distribution, Distribution],
+    ) -> None:
         super().__init__(stage, settings.search_epochs)
         self.network, self.images, self.settings, self.batch_size = network, images, settings, training.batch_size
         self.optimizer = SGD(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
@@ -163,7 +173,7 @@ class _CellSearch(Search):
         images.generator.manual_seed(derive_seed(stage.seed, "augmentation"))
         order = torch.randperm(len(images.split), generator=self.random)
         self.train_half, self.held_out = order.tensor_split([(len(order) + 1) // 2])
-        self.normal, self.reduce = Distribution(), Distribution()
+        self.normal, self.reduce = start
         self.idle_rest = settings.search_idle == "rest"
         self.resume()
 

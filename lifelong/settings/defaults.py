@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lifelong.settings.fields import plain, settings_of
+from lifelong.settings.fields import as_lists, settings_of
 from lifelong.settings.training import TrainingSettings
 
 SETTINGS: dict[str, type[Any]] = {}
@@ -22,10 +22,10 @@ def defaults_of(method: str) -> dict[str, Any]:
     if method not in SETTINGS:
         return {}
     known = settings_of(TrainingSettings) | settings_of(SETTINGS[method])
-    return {key: plain(item.default) for key, item in known.items()}
+    return {key: as_lists(item.default) for key, item in known.items()}
 
 
 def split_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split settings into those that differ from their defaults, or have none, and those that equal them."""
-    equal = {key: value for key, value in values.items() if key in defaults and plain(value) == defaults[key]}
+    equal = {key: value for key, value in values.items() if key in defaults and as_lists(value) == defaults[key]}
     return {key: value for key, value in values.items() if key not in equal}, equal

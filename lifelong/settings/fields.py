@@ -55,16 +55,16 @@ def _tunable(cls: type[Any], name: str) -> bool:
     return all(tunable_of(field) for field in declared if field is not None)
 
 
-def plain(value: Any) -> Any:
+def as_lists(value: Any) -> Any:
     """Convert a value to JSON and TOML types: tuples become lists."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: as_lists(item) for key, item in value.items()}
+    return [as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def show(value: Any) -> str:
     """Write a value as TOML: like JSON, except for one character that TOML requires escaped."""
-    return json.dumps(plain(value), ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+    return json.dumps(as_lists(value), ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def show_default(value: Any) -> str:

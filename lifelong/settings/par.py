@@ -46,7 +46,7 @@ class RelatednessSettings(ExtractorSettings):
         "pair",
         "where to clamp Eq. 4 at zero: the sum for a pair of tasks, each class before the sum (authors' code), or only the group mean",
     )
-    zero_is_far: bool = setting(False, "treat a distance of exactly zero as the largest, 1 (authors' code)")
+    zero_is_far: bool = setting(False, "treat a distance of zero as the largest, 1 (authors' code)")
     map_before_mean: bool = setting(False, "apply Eq. 6 to each task's divergence before the mean of Eq. 5 (authors' code)")
     group_reduce: Literal["mean", "max", "min"] = setting("mean", "how the divergences from a group's tasks are combined (Eq. 5: mean)")
 
@@ -96,6 +96,10 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
     calibration_tasks: Annotated[int, Ge(1)] = setting(
         3, "tasks after the first that are learned both ways, to set the threshold by (decision calibrated)"
     )
+    candidates: Annotated[int, Ge(1)] = setting(
+        10, "random cells of which the allocations best-of-k, most-parameters, synflow, naswot, zico and az-nas choose one"
+    )
+    candidate_epochs: Annotated[int, Ge(1)] = setting(2, "epochs for which the allocation best-of-k trains each of its random cells")
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "

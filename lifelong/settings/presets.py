@@ -19,8 +19,9 @@
 
 ``practical``
     For your own images: PAR's decision on top of a pretrained network. Tasks get a head in closed form on its frozen features, read
-    what related tasks answer, and get adapters where a head is not accurate enough; seconds a task on a laptop. It needs the network's
-    weights. The other methods are trained as under ``paper``, and the classifiers on frozen features see images of the same size.
+    what related tasks answer, and where that is not accurate enough they get adapters, and then a small network beside them; seconds a
+    task on a laptop, or minutes for thousands of images that need more than a head. It needs the network's weights. The other methods
+    are trained as under ``paper``, and the classifiers on frozen features see images of the same size.
 
 There is no run file for S_long, which uses the row of S-. Streams not named here, including your own, use the defaults.
 
@@ -89,7 +90,15 @@ PRESETS: dict[Preset, Values] = {
     "practical": {
         PretrainedSettings: {"feature_size": "64"},
         # A short training: adapters start as the frozen network.
-        PARSettings: {"expert": "adapter", "feature_size": "64", "epochs": 15, "batch_size": 32, "lr": 0.02, "patience": 0},
+        PARSettings: {
+            "expert": "auto",
+            "enough_accuracy": 0.9,
+            "feature_size": "64",
+            "epochs": 15,
+            "batch_size": 32,
+            "lr": 0.02,
+            "patience": 0,
+        },
     },
 }
 

@@ -85,6 +85,14 @@ class ExpertSettings:
     enough_accuracy: Annotated[float, Ge(0), Le(1)] = setting(
         0.8, "validation accuracy of a head from which nothing is trained beside it (experts adapter, side and auto)"
     )
+    difficulty: Literal["head", "logme", "h-score"] = setting(
+        "head",
+        "what tells whether the frozen network is good enough for a task: the validation accuracy of the head, or LogME or the H-score "
+        "of the frozen features, which say how well these separate the classes (experts adapter, side and auto)",
+    )
+    enough_distance: Annotated[float, Ge(0), Le(1)] = setting(
+        0.45, "with LogME or the H-score: distance (0: the classes are apart, 1: chance) up to which nothing is trained beside the head"
+    )
     adapter_rank: Annotated[int, Ge(1)] = setting(8, "rank of the adapters (experts adapter and auto)", tunable=False)
     side_channels: Annotated[int, Ge(1)] = setting(
         16,

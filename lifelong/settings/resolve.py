@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import read_toml
-from lifelong.settings.fields import Setting, check, flag, plain, settings_of, show
+from lifelong.settings.fields import Setting, as_lists, check, flag, settings_of, show
 from lifelong.settings.presets import DEFAULT, preset_values
 from lifelong.settings.run import EnvironmentOptions, Preset, RunConfig
 from lifelong.settings.training import TrainingSettings
@@ -134,7 +134,7 @@ def default_values(config: RunConfig) -> dict[str, Any]:
     """
     known = settings_of(TrainingSettings) | settings_of(type(config.settings))
     tuned = () if config.tuning is None else config.tuning.keys
-    return {key: plain(item.default) for key, item in known.items() if key not in tuned}
+    return {key: as_lists(item.default) for key, item in known.items() if key not in tuned}
 
 
 def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
@@ -150,7 +150,7 @@ def as_begun(config: RunConfig, stored: Mapping[str, Any]) -> RunConfig:
     now = flat(config)
     unknown = {key: value for key, value in default_values(config).items() if key not in stored and now[key] != value}
     return config.with_values(
-        {key: value for key, value in unknown.items() if any(now[key] == plain(given.get(key, value)) for given in by_preset)}
+        {key: value for key, value in unknown.items() if any(now[key] == as_lists(given.get(key, value)) for given in by_preset)}
     )
 
 
@@ -173,7 +173,7 @@ def _groups(config: RunConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
-    return {key: plain(value) for key, value in asdict(settings).items() if key not in tuned}
+    return {key: as_lists(value) for key, value in asdict(settings).items() if key not in tuned}
 
 
 def _of(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,6 +166,8 @@ DECISIONS: Registry[Any] = Registry(
 )
 """Rules by which tasks share experts; see `lifelong.methods.decisions`."""
 
+_CHOSEN = "lifelong.methods.chosen_cells"
+
 ALLOCATIONS: Registry[Any] = Registry(
     "allocation",
     Entry(
@@ -179,6 +181,14 @@ ALLOCATIONS: Registry[Any] = Registry(
     Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
     Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
     Entry("warm-start", "lifelong.methods.allocations:WarmStart", "the nearest group's cell and weights, then trained alone", ""),
+    Entry("best-of-k", f"{_CHOSEN}:BestOfK", "the best of some random cells by a short training", ""),
+    Entry("most-parameters", f"{_CHOSEN}:MostParameters", "the largest of some random cells", ""),
+    Entry("synflow", f"{_CHOSEN}:SynFlow", "of some random cells the one with the most synaptic flow", "Abdelfattah et al., ICLR 2021"),
+    Entry("naswot", f"{_CHOSEN}:NASWOT", "of some random cells the one whose ReLUs tell images apart best", "Mellor et al., ICML 2021"),
+    Entry("zico", f"{_CHOSEN}:ZiCo", "of some random cells the one with the steadiest gradients", "Li et al., ICLR 2023"),
+    Entry("az-nas", f"{_CHOSEN}:AZNAS", "of some random cells the best by four ranked scores", "Lee & Ham, CVPR 2024"),
+    Entry("search-warm", f"{_CHOSEN}:SearchedOn", "a searched cell; the search begins with the cells of earlier experts", ""),
+    Entry("light-resnet18", f"{_CHOSEN}:Light", "the light ResNet-18, instead of a network of cells", "Veniat et al., ICLR 2021"),
 )
 """Which expert a task gets that shares none; see `lifelong.methods.allocations`."""
 
@@ -213,10 +223,10 @@ EXTRACTORS: Registry[Any] = Registry(
     Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels, without weights", ""),
     Entry("squeezenet", "lifelong.relatedness.extractor:open_squeezenet", "a SqueezeNet 1.1 trained on ImageNet", "Iandola et al., 2016"),
     families={
-        "file": "lifelong.relatedness.families:of_file",
-        "timm": "lifelong.relatedness.families:of_timm",
-        "torchvision": "lifelong.relatedness.families:of_torchvision",
-        "hf": "lifelong.relatedness.families:of_hf",
+        "file": "lifelong.relatedness.families.file:of_file",
+        "timm": "lifelong.relatedness.families.timm:of_timm",
+        "torchvision": "lifelong.relatedness.families.torchvision:of_torchvision",
+        "hf": "lifelong.relatedness.families.hf:of_hf",
     },
 )
 """Frozen features on which distances are measured; see `lifelong.relatedness.extractor`."""

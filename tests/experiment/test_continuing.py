@@ -123,7 +123,7 @@ def test_interrupted_the_run_is_valid_and_continues_to_the_same_bits(place, lear
     before = read_summary(place / "par")
     straight = shutil.copytree(place / "par", place / "straight")
     learn_more(straight, bars(place), HERE)
-    for epoch in (1, 2, 3, 4):
+    for epoch in (1, 4):  # while it searches, and while it trains
         with pytest.raises(KeyboardInterrupt):
             learn_more(place / "par", bars(place), HERE, StopAt(epoch))
         assert read_summary(place / "par") == before

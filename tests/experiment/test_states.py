@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float, jaxtyped
+from torch import Tensor
 
 import lifelong
 from lifelong.api import configure
@@ -219,6 +221,14 @@ def test_the_form_of_a_tree():
     same_form({"a": torch.zeros(2)}, {"a": torch.zeros(2, dtype=torch.float64), "b": 1})
     with pytest.raises(MisfitError, match="shape"):
         same_form({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
+
+
+def test_sizes_of_a_form_are_not_those_of_who_asks():
+    """A program of a user may execute shapes too, and calls us from a function with axes of the same names."""
+    with jaxtyped("context"):
+        assert isinstance(torch.zeros(3), Float[Tensor, "n"])
+        hold_tree(list[Float[Tensor, "n"]], [torch.zeros(4), torch.zeros(5)])
+        assert not isinstance(torch.zeros(4), Float[Tensor, "n"])
 
 
 def test_mutations_change_one_place():

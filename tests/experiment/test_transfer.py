@@ -13,6 +13,7 @@ from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.observer import Observer
 from lifelong.records.transfer import TransferRecord
+from lifelong.settings.sockets import MEASURES
 from lifelong.training.stages import Epoch
 
 STREAM = "digits?tasks=3&train_per_class=6&valid_per_class=4&test_per_class=6"
@@ -23,7 +24,7 @@ ALL = ("share", "fine-tune", "head", "cell")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[TransferRecord, Path]:
     folder = tmp_path_factory.mktemp("transfer") / "out"
-    return lifelong.transfer(STREAM, strategies=ALL, out=folder, variant="fixed", **FEW), folder
+    return lifelong.transfer(STREAM, strategies=ALL, measures=["prototype-kl", "leep"], out=folder, variant="fixed", **FEW), folder
 
 
 def of(result: TransferRecord, source: int, target: int, strategy: str) -> Any:
@@ -75,6 +76,14 @@ def test_distances_are_those_of_the_command_distances(found) -> None:
         # Eq. 6.
         for divergence, distance in zip(measured.divergences[index], measured.distances[index], strict=True):
             assert distance is None or distance == pytest.approx(min(divergence, 1 - math.exp(-2 * divergence)))
+
+
+def test_measures_that_look_through_experts_see_those_of_a_run(found, tmp_path) -> None:
+    """The second task as the first one's expert sees it."""
+    result, _ = found
+    run = lifelong.run(STREAM.replace("tasks=3", "tasks=2"), out=tmp_path / "run", allocation="fixed", measure="leep", **FEW)
+    (measured,) = [one for one in result.seeds[0].measured if one.measure == "leep"]
+    assert measured.divergences[1][0] == pytest.approx((run.tasks[1].divergences or [])[0], abs=1e-6)
 
 
 def test_files(found) -> None:
@@ -168,15 +177,15 @@ class Narrow(lifelong.Measure):
 
 
 def test_a_measure_that_cannot_be_computed_is_left_out(tmp_path) -> None:
-    from lifelong.settings.sockets import MEASURES
-
     before = dict(MEASURES._entries)
     try:
+        MEASURES._entries = {name: before[name] for name in ("prototype-kl", "knn-kl")}
         lifelong.register_measure("narrow", Narrow)
         two = {"stream": STREAM.replace("tasks=3", "tasks=2"), "strategies": ["head"], "variant": "fixed", **FEW, "epochs": 1}
         result = lifelong.transfer(out=tmp_path / "out", **two)
         assert result.left_out["narrow"] == "too many tasks"
-        assert "narrow" not in result.measures
+        assert "--keep-features" in result.left_out["knn-kl"]
+        assert result.measures == ["prototype-kl"]
         with pytest.raises(LifelongError, match="too many tasks"):
             lifelong.transfer(out=tmp_path / "out", measures=["narrow"], **two)
     finally:

@@ -11,16 +11,20 @@ import lifelong
 from lifelong.data.task import Task
 from lifelong.errors import ConformanceError, LifelongError
 from lifelong.methods.allocations import Allocation, Fixed, Newcomer, RandomCell
+from lifelong.methods.chosen_cells import BestOfK, MostParameters, candidates, known_distribution
 from lifelong.methods.conformance import made_context
 from lifelong.methods.method import LearnRecord
 from lifelong.methods.par import PAR
-from lifelong.networks.genotype import OPERATIONS, Genotype
+from lifelong.methods.single import new_head
+from lifelong.networks.cells import CellNetwork
+from lifelong.networks.genotype import DARTS_V1, DARTS_V2, EDGES, OPERATIONS, Genotype
 from lifelong.relatedness.groups import TaskGroups, needs_distances
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import ALLOCATIONS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
 from lifelong.training.examples import image_examples
+from lifelong.training.fit import fit
 from tests.made import made_task
 
 SMALL = PARSettings(init_channels=2, search_epochs=1, cells=2, extractor="pixels")
@@ -226,3 +230,73 @@ def test_an_allocation_that_breaks_its_contract(allocation, line) -> None:
     lifelong.register_allocation("broken", allocation)
     with pytest.raises((ConformanceError, LifelongError), match=line):
         lifelong.check_allocation("broken", images=3)
+
+
+SLOW = ("best-of-k", "most-parameters", "synflow", "naswot", "zico", "az-nas", "search-warm", "light-resnet18")
+
+
+@pytest.mark.parametrize("name", ["warm-start", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_allocations_of_this_library_keep_their_contract(name: str) -> None:
+    lifelong.check_allocation(name, images=3)
+
+
+CHOSEN = replace(SMALL, variant="fine", candidates=3)
+
+
+def test_the_best_of_k_is_the_most_accurate_of_its_candidates() -> None:
+    """Each of them is trained here by itself, as the allocation says that it does."""
+    task, context = made_task(kind=0, seed=1), made_context(0, TRAINING)
+    record = LearnRecord()
+    newcomer = Newcomer(task, image_examples(task), [], [], TaskGroups().decide(None, 3, CHOSEN), CHOSEN, context, record)
+    chosen = BestOfK().plan(newcomer)
+    accuracies = []
+    for number, cell in enumerate(candidates(newcomer)):
+        with context.seeded("candidate"):
+            expert = CellNetwork(cell, 2, 2)
+        network = nn.Sequential(expert, new_head(expert, task, context))
+        short = replace(TRAINING, epochs=CHOSEN.candidate_epochs, patience=0)
+        accuracies.append(fit(network, image_examples(task), network, short, context.stage(f"candidate-{number}")).accuracy)
+    assert chosen == str(candidates(newcomer)[accuracies.index(max(accuracies))])
+    assert record.seconds["search"] > 0
+    assert "best of 3 random cells after 2 epochs" in record.reason
+
+
+def test_most_parameters_chooses_the_largest() -> None:
+    task = made_task(kind=0, seed=1)
+    context = made_context(0, TRAINING)
+    newcomer = Newcomer(task, image_examples(task), [], [], TaskGroups().decide(None, 3, CHOSEN), CHOSEN, context, LearnRecord())
+    sizes = [sum(weight.numel() for weight in CellNetwork(cell, 2, 2).parameters()) for cell in candidates(newcomer)]
+    assert len(set(sizes)) > 1
+    assert MostParameters().plan(newcomer) == str(candidates(newcomer)[sizes.index(max(sizes))])
+
+
+def test_cheap_choices_cost_time_and_add_no_search(tmp_path) -> None:
+    """They say what they cost, and their expert is trained from the weights that it would have anyway."""
+    method, records = learned(replace(CHOSEN, allocation="naswot"))
+    assert [record.decision for record in records] == ["reuse-cell"] * 3
+    assert all(record.seconds["search"] > 0 for record in records)
+    assert records[0].reason.endswith("best of 3 random cells by naswot")
+    fixed, _ = learned(replace(SMALL, variant="fixed", fixed_cell=records[0].genotype or ""))
+    assert all(torch.equal(a, b) for a, b in zip(method.experts[0].parameters(), fixed.experts[0].parameters(), strict=True))
+
+
+def test_a_search_begins_with_the_cells_that_there_are() -> None:
+    """An edge that both cells have, with two operations: half of an even sixth, and a quarter for each of the two."""
+    cells = [DARTS_V1.normal, DARTS_V2.normal]
+    start = known_distribution(cells).probabilities
+    assert torch.allclose(start.sum(dim=1), torch.ones(len(EDGES), dtype=torch.float64))
+    # The first node's edge from the first input has a separable convolution in both; the last node's from node 1 nothing in either.
+    row = start[EDGES.index((0, 0))]
+    assert row[OPERATIONS.index("sep_conv_3x3")] == pytest.approx(1 / 12 + 1 / 2)
+    assert row[OPERATIONS.index("none")] == pytest.approx(1 / 12)
+    assert torch.equal(start[EDGES.index((3, 3))], torch.full((6,), 1 / 6, dtype=torch.float64))
+    # Into the last node from node 0: a skip connection in the first, a dilated convolution in the second.
+    last = start[EDGES.index((3, 2))]
+    assert last[OPERATIONS.index("skip_connect")] == last[OPERATIONS.index("dil_conv_3x3")] == pytest.approx(1 / 12 + 1 / 4)
+
+
+def test_the_first_search_is_an_ordinary_one() -> None:
+    warm, _ = learned(replace(CHOSEN, allocation="search-warm", search_epochs=3))
+    cold, _ = learned(replace(CHOSEN, allocation="searched", search_epochs=3))
+    assert warm.plans[0] == cold.plans[0]
+    assert warm.plans[1:] != cold.plans[1:]

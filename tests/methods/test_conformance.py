@@ -31,6 +31,8 @@ def small_settings(name: str, **changes):
         small |= {"probe_penalties": (1.0, 0.1)}
     if issubclass(settings, RanPACSettings):
         small |= {"random_features": 60}
+    if issubclass(settings, PARSettings) and "expert" not in changes:
+        small |= {"cells": 3}  # one that keeps the resolution, and both that halve it
     if issubclass(settings, PARSettings | LearnToGrowSettings):
         small |= {"search_epochs": 3}
     if issubclass(settings, SGFSettings):

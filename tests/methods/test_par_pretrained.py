@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lifelong.data.augment import normalize
+from lifelong.data.feature_cache import keeping
 from lifelong.data.task import IMAGENET, Augmentation, Split, Task
 from lifelong.errors import LifelongError
 from lifelong.methods import par_pretrained
@@ -310,7 +311,34 @@ def test_related_tasks_read_what_a_side_network_answers(monkeypatch: pytest.Monk
     torch.testing.assert_close(method.logits(other.test.images, 1), wanted)
 
 
+@pytest.mark.parametrize("difficulty", ["logme", "h-score"])
+def test_difficulty_without_training_separates_what_the_features_tell_from_what_they_do_not(
+    monkeypatch: pytest.MonkeyPatch, difficulty: Literal["logme", "h-score"]
+) -> None:
+    """The accuracy of the head has no part in it: by that both tasks here would be hard."""
+    judged(monkeypatch, side=True)
+    method = make_par(replace(SIDE, difficulty=difficulty, enough_accuracy=1.0, side_epochs=1))
+    easy, hard = learn(method, [made_task(train=20), patches(2, 20)])
+    name = {"logme": "LogME", "h-score": "H-score"}[difficulty]
+    assert re.search(rf"; {name} distance 0\.[0-3]\d\d ≤ 0\.45$", easy.reason)
+    assert re.search(rf"; {name} distance (0\.[5-9]\d\d|1\.000) > 0\.45; 100% with a side network: kept$", hard.reason)
+    assert [easy.decision, hard.decision] == ["head", "side"]
+
+
 @pytest.mark.parametrize(("setting", "value"), [("allocation", "fixed"), ("regularizer", "none-of-these")])
 def test_what_only_cells_have_is_refused(setting: str, value: str) -> None:
     with pytest.raises(LifelongError, match=f"--{setting} {value} is for --expert cells; with --expert head leave it out"):
         make_method("par", PARSettings(expert="head", **{setting: value}))
+
+
+def test_judging_the_same_images_again_reads_their_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run's answers for test images do not pass the frozen network twice, and are the same."""
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path))
+    method, task = make_par(replace(ADAPTERS, expert="head")), made_task()
+    learn(method, [task])
+    with keeping():
+        first = method.logits(task.test.images, 0)
+        monkeypatch.setattr(method.frozen.module.network, "pooled", lambda *given: pytest.fail("computed again"))
+        assert torch.equal(method.logits(task.test.images, 0), first)
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        method.logits(task.test.images, 0)

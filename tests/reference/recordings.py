@@ -86,8 +86,8 @@ class Recording:
 def relative(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference of two tensors, in parts of the largest number of the second."""
     assert ours.shape == theirs.shape
-    difference = (ours - theirs).abs().max().item()
-    return difference / theirs.abs().max().item() if difference else 0.0
+    difference, largest = (ours - theirs).abs().max().item(), theirs.abs().max().item()
+    return difference / largest if largest else difference
 
 
 def recording(name: str) -> Recording:

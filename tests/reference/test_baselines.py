@@ -9,7 +9,7 @@ from lifelong.experiment.metrics import average_forgetting, average_performance,
 from lifelong.methods import agem, gpm
 from lifelong.methods.distillation import distillation_loss
 from lifelong.methods.ewc import EWC, batched_fisher, exact_fisher, labelled_fisher
-from lifelong.methods.hat import HAT, compensation
+from lifelong.methods.hat import HAT, annealed, compensation
 from lifelong.methods.importance import Quadratic
 from lifelong.methods.mas import output_sensitivity, squared_batch_sensitivity
 from lifelong.methods.method import LearnedTask
@@ -117,9 +117,9 @@ def test_lwf_loss() -> None:
 def test_agem_projection() -> None:
     """Eight pairs of gradients, three of them opposed; of each the 60 numbers are those of two parameters."""
     recorded = recording("agem-projection")
-    for gradient, reference, expected in zip(recorded["in/gradient"], recorded["in/reference"], recorded["out/projected"], strict=True):
-        found = agem.project(gradient.split([20, 40]), reference.split([20, 40]))
-        recorded.holds(torch.cat(found), expected)
+    pairs = zip(recorded["in/gradient"], recorded["in/reference"], strict=True)
+    found = [torch.cat(agem.project(gradient.split([20, 40]), reference.split([20, 40]))) for gradient, reference in pairs]
+    recorded.holds(torch.stack(found), recorded["out/projected"])
     assert ((recorded["in/gradient"] * recorded["in/reference"]).sum(dim=1) < 0).sum() == 3
 
 
@@ -263,3 +263,13 @@ def test_metrics_of_facil() -> None:
     sizes = recorded["in/classes"].tolist()
     recorded.holds(torch.tensor([maximal_forgetting(run) for run in runs(recorded)]), recorded["out/forgetting"])
     recorded.holds(torch.tensor([weighted_accuracy(run, sizes) for run in runs(recorded)]), recorded["out/weighted"])
+
+
+def test_hat_annealing() -> None:
+    """The code's scales of ten batches are ours of eleven without the last: at the end of an epoch it has not reached the largest."""
+    recorded = recording("hat-annealing")
+    batches, largest = int(recorded["in/images"] / recorded["in/batch"]), recorded["in/largest"].item()
+    found = torch.stack([annealed(torch.tensor(float(step)), batches + 1, largest) for step in range(batches)])
+    recorded.holds(found, recorded["out/scale"])
+    assert recorded["out/scale"][-1] < 0.91 * largest
+    assert annealed(torch.tensor(batches - 1.0), batches, largest) == largest

@@ -17,6 +17,8 @@ from lifelong.report.groups import ACROSS, group_shapes, members
 from lifelong.report.matrices import _mapped, _shade
 from lifelong.report.runs import group
 from lifelong.report.shapes import Box, width
+from lifelong.report.tables import divergence_table
+from lifelong.report.wording import by_measure
 from tests.report.made import record
 
 ONE_RUN = [figures.accuracy_matrix, figures.divergence_heatmap, figures.accuracy_curve, figures.cost, figures.task_groups]
@@ -125,6 +127,28 @@ def test_bands_meet_at_the_thresholds():
     assert _mapped(0.3) == 0.3
     assert _mapped(3.0) == pytest.approx(0.99752, abs=1e-5)
     assert _mapped(-0.2) == 0.0
+
+
+def test_the_heatmap_goes_by_the_recorded_distances_and_not_by_the_map_of_another_measure(make_distances):
+    result = make_distances(3)
+    first = figures.divergence_heatmap(result)
+    for decision in result.decisions:
+        decision.distances = [_mapped(value) for value in decision.divergences]
+    assert figures.divergence_heatmap(result) == first  # Eq. 6, recorded or not
+    for decision in result.decisions:
+        decision.distances = [0.0 for _ in decision.divergences]
+    assert figures.divergence_heatmap(result) != first
+    result.decisions[1].divergences, result.divergences[1], result.decisions[1].distances = [0.0], [0.0], [1.0]  # zero_is_far
+    opened(figures.divergence_heatmap(result))
+
+
+def test_the_measure_is_named_where_it_is_not_the_papers(make_distances, make_summary):
+    result = make_distances(3)
+    assert by_measure(result) == "Eq. 4"
+    assert str(divergence_table(result).title).endswith("divergences")
+    result.measure = "mmd"
+    assert str(divergence_table(result).title).endswith("divergences by mmd")
+    assert by_measure(make_summary(3, measure="h-score")) == "by h-score"
 
 
 def test_text_from_data_is_drawable():

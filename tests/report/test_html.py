@@ -118,8 +118,20 @@ def test_drawings_take_the_page_s_colours(make_summary, tmp_path):
     assert not [colour for colour in LIGHT.names().values() if colour in drawn]
     # Both themes are in the page, and every colour that is named has a value.
     text = (tmp_path / "report.html").read_text()
-    for name in set(re.findall(r"var\(--([a-z0-9-]+)\)", text)):
+    for name in set(re.findall(r"var\(--([a-z0-9-]+)\)", text)) - {"across"}:
         assert len(re.findall(rf"--{name}: #", text)) >= 2
+
+
+def test_a_picture_is_not_enlarged(make_summary, tmp_path):
+    """On a wide screen a small picture keeps its size, and its letters theirs; a large one is at least 760 pixels wide."""
+    report(tmp_path, make_summary(3, cells=False))
+    text = (tmp_path / "report.html").read_text()
+    widths = re.findall(r'style="--across: ([0-9.]+)pt"', text)
+    (drawn,) = re.findall(r'<svg[^>]* width="([0-9.]+)pt"', (tmp_path / "figures" / "distances.svg").read_text())
+    assert drawn in widths
+    assert float(drawn) < 400
+    assert text.count("min-width: min(760px, var(--across))") == 2
+    assert not re.search(r"min-width: 760px", text)
 
 
 def test_a_long_word_never_widens_a_page(make_summary, tmp_path):

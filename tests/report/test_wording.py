@@ -1,9 +1,15 @@
 import math
+import re
+from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from lifelong.records.task import TaskRecord
-from lifelong.report import wording
+from lifelong.records.task import DECISION_KINDS, TaskRecord
+from lifelong.relatedness.groups import Kind
+from lifelong.report import groups, wording
+from lifelong.report.canvas import DARK, LIGHT
+from lifelong.report.groups import MEANINGS, group_shapes
 from tests.report.made import record, run
 
 
@@ -112,6 +118,28 @@ def task(decision: str | None = None, expert: int | None = None) -> TaskRecord:
 PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-expert", 0)]
 
 
+@pytest.mark.parametrize("decided", DECISION_KINDS)
+def test_every_decision_is_counted_has_words_a_colour_and_a_border(decided):
+    summary = run(tasks=[task(decided, 0), task(decided, 0)], accuracy=[[0.8], [0.8, 0.9]])
+    assert re.search(
+        r"parameters: 2 [a-z]+ (searched|reused|allocated|share|on frozen|with adapters|with a side network)", wording.sentence(summary)
+    )
+    assert wording.decision(task(decided, 4)) == f"{decided} → expert 4"
+    for theme in (LIGHT, DARK):
+        assert theme.decision(decided) != theme.none
+        shapes, _ = group_shapes(summary.tasks, theme)
+        (legend,) = [shape for shape in shapes if shape.words == MEANINGS[decided]]
+        assert legend.edge == theme.decision(decided)
+    style = (Path(groups.__file__).parent / "templates" / "page.html.j2").read_text()
+    assert re.search(rf"\.{decided}[ ,]", style)
+
+
+def test_kinds_that_meet_in_one_run_have_their_own_colours():
+    assert set(DECISION_KINDS) == set(MEANINGS) >= set(get_args(Kind))
+    for theme in (LIGHT, DARK):
+        assert len({theme.decision(decided) for decided in get_args(Kind)}) == len(get_args(Kind))
+
+
 @pytest.mark.parametrize(
     ("tasks", "rows", "more", "words"),
     [
@@ -135,6 +163,13 @@ PAR = [task("search", 0), task("reuse-cell", 1), task("search", 2), task("reuse-
             {"ap": 0.717, "af": -0.0167},
             "3 tasks learned with 1 expert and 93.8 k parameters: 1 cell reused, 2 tasks share an earlier expert; "
             "71.7 % correct on average, 1.7 points forgotten on average.",
+        ),
+        (
+            [task("allocate", 0), task("reuse-expert", 0), task("allocate", 1)],
+            [[0.8], [0.8, 0.9], [0.8, 0.9, 0.7]],
+            {"ap": 0.8, "af": 0.0},
+            "3 tasks learned with 2 experts and 93.8 k parameters: 2 experts allocated, 1 task shares an earlier expert; "
+            "80.0 % correct on average, nothing forgotten.",
         ),
         (
             [task(), task()],

@@ -5,7 +5,7 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 from lifelong.methods.registry import METHODS
-from lifelong.settings.fields import check, expected, flag, plain, settings_of, show, show_default
+from lifelong.settings.fields import as_lists, check, expected, flag, settings_of, show, show_default
 from lifelong.settings.run import RunConfig
 from lifelong.settings.training import TrainingSettings
 
@@ -100,7 +100,7 @@ def test_values_as_text():
     assert show_default((0.1, 0.2)) == "0.1,0.2"
     assert show_default("DARTS_V1") == "DARTS_V1"
     assert show_default(True) == "true"
-    assert plain({"a": (1, (2,))}) == {"a": [1, [2]]}
+    assert as_lists({"a": (1, (2,))}) == {"a": [1, [2]]}
     assert flag("batch_size") == "--batch-size"
 
 

@@ -27,6 +27,7 @@ from lifelong.experiment.local import Local
 from lifelong.experiment.observer import Observer
 from lifelong.methods.allocations import ByVariant
 from lifelong.methods.conformance import made_task
+from lifelong.methods.decisions import Thresholds
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS
@@ -35,7 +36,7 @@ from lifelong.records.task import TaskRecord
 from lifelong.relatedness.measures import PrototypeKL
 from lifelong.report.gallery import FIGURES
 from lifelong.settings.baselines import FinetuneSettings
-from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
+from lifelong.settings.sockets import ALLOCATIONS, BACKBONES, DECISIONS, ENGINES, EXTRACTORS, MEASURES, OBSERVERS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
@@ -129,10 +130,13 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "compare": lambda run, out, listener: lifelong.compare(TINY, ["finetune"], out=out, progress=listener, **QUICK),
     "distances": lambda run, out, listener: lifelong.distances(TINY, out=out, extractor="pixels", threads=1, progress=listener),
     "transfer": lambda run, out, listener: lifelong.transfer(
-        TINY, strategies=["head"], out=out, variant="fixed", progress=listener, **QUICK
+        TINY, strategies=["head"], measures=["prototype-kl"], out=out, variant="fixed", progress=listener, **QUICK
     ),
     "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
     "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
+    "export_all": lambda run, out, listener: lifelong.export_all(
+        run if listener is False else out, format="torch", out=out.with_name(f"{out.name}-all.pt2")
+    ),
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
@@ -140,7 +144,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "register_measure": lambda run, out, listener: lifelong.register_measure("own" if listener is False else "not a name", PrototypeKL),
     "check_measure": lambda run, out, listener: lifelong.check_measure("prototype-kl" if listener is False else "none"),
     "register_regularizer": lambda run, out, listener: lifelong.register_regularizer("own" if listener is False else "?", Distillation),
-    "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "none", images=2),
+    "check_regularizer": lambda run, out, listener: lifelong.check_regularizer("distillation" if listener is False else "absent", images=2),
+    "register_decision": lambda run, out, listener: lifelong.register_decision("own" if listener is False else "?", Thresholds),
+    "check_decision": lambda run, out, listener: lifelong.check_decision("thresholds" if listener is False else "none", images=2),
     "register_allocation": lambda run, out, listener: lifelong.register_allocation("own" if listener is False else "?", ByVariant),
     "check_allocation": lambda run, out, listener: lifelong.check_allocation("fixed" if listener is False else "none", images=2),
     "register_engine": lambda run, out, listener: lifelong.register_engine("own" if listener is False else "?", Local),
@@ -169,6 +175,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 
 DATA = {
     "Allocation",
+    "DecisionRule",
     "Engine",
     "Environment",
     "Learner",
@@ -208,7 +215,7 @@ def of_its_own():
 @pytest.fixture
 def _forgotten():
     """What a call registers is known only in its test."""
-    registries = (MEASURES, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
+    registries = (MEASURES, DECISIONS, REGULARIZERS, ALLOCATIONS, EXTRACTORS, BACKBONES, OBSERVERS, FIGURES, ENGINES)
     before = [dict(registry._entries) for registry in registries]
     OBSERVERS.register("own-observer", lifelong.Observer)
     yield
