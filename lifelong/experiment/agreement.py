@@ -1,4 +1,4 @@
-"""How well distances foretell transfer: rank correlation, and the regret of rules that decide by a distance."""
+"""Measure how well distances predict transfer: by rank correlation, and by the regret of rules that decide by a distance."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,11 @@ from jaxtyping import Float
 from lifelong.records.transfer import AgreementRecord, MeasuredRecord, PairRecord, RuleRecord, TransferSeed
 
 ALONE = "alone"
-"""The strategy that uses nothing of another task."""
+"""The strategy that uses no other task."""
 
 
 def kendall_tau(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float | None:
-    """Compute Kendall's tau-b of two rankings, in [-1, 1]; None if one of them ranks nothing.
+    """Compute Kendall's tau-b of two rankings, in [-1, 1]; None if either is all ties.
 
     tau-b = (concordant - discordant pairs) / sqrt(pairs that a does not tie * pairs that b does not tie)
 
@@ -30,12 +30,12 @@ def kendall_tau(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float |
 
 
 def agreement(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str]) -> list[AgreementRecord]:
-    """Correlate the distances of each measure with the gains of each strategy; where a source changes, also with both changes together.
+    """Correlate each measure's distances with each strategy's gains and, where sources change, with gain plus change.
 
     Args:
-        seeds: what was measured.
-        measures: names of those to look at.
-        strategies: likewise.
+        seeds: the measurements of each seed.
+        measures: names of the measures.
+        strategies: names of the strategies.
     """
     kinds = [(strategy, both) for strategy in strategies for both in (False, True) if not both or _changes(seeds, strategy)]
     return [_agreement(seeds, measure, *kind) for measure in measures for kind in kinds]
@@ -50,7 +50,7 @@ def _agreement(seeds: Sequence[TransferSeed], measure: str, strategy: str, both:
     by_seed, by_target = [], []
     for one in seeds:
         pairs = [pair for pair in one.pairs if pair.strategy == strategy]
-        # By divergences, not distances: Eq. 6 in float64 ties whatever is very far.
+        # By divergences, not distances: in float64, Eq. 6 maps all very far tasks to the same value.
         near = -np.array([_measured(one, measure).divergences[pair.target][pair.source] for pair in pairs], dtype=float)
         gains = np.array([value_of(pair) if both else pair.gain for pair in pairs], dtype=float)
         targets = np.array([pair.target for pair in pairs])
@@ -78,7 +78,7 @@ def _measured(one: TransferSeed, measure: str) -> MeasuredRecord:
 
 
 def value_of(pair: PairRecord) -> float:
-    """Return what a pair is worth: the gain of the target plus the change of the source."""
+    """Return the value of a pair: the gain of the target plus the change of the source."""
     return (pair.gain or 0.0) + (pair.change or 0.0)
 
 
@@ -87,11 +87,11 @@ class _Option:
     """One way to learn a task.
 
     Attributes:
-        value: gain of the target plus change of the source; 0 alone.
-        valid: accuracy on the validation images; -1 where it is not known.
-        parameters: that the task adds.
-        seconds: to learn it.
-        alone: nothing of another task is used.
+        value: gain of the target plus change of the source; 0 when learned alone.
+        valid: accuracy on the validation images; -1 if not known.
+        parameters: parameters that the task adds.
+        seconds: time to learn it.
+        alone: whether no other task is used.
     """
 
     value: float
@@ -103,12 +103,12 @@ class _Option:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A task that arrives when each of the others has an expert of its own.
+    """A task that arrives when every other task has its own expert.
 
     Attributes:
-        seed: what was measured with its seed.
+        seed: the measurements of its seed.
         target: its position.
-        options: by source and strategy; `(None, ALONE)` for alone.
+        options: its options by source and strategy; `(None, ALONE)` for alone.
     """
 
     seed: TransferSeed
@@ -120,7 +120,7 @@ class _Arrival:
         return self.options[None, ALONE]
 
     def nearest(self, measure: str) -> tuple[int, float]:
-        """Return the nearest source and its distance; of equals the first."""
+        """Return the nearest source and its distance; ties go to the first."""
         measured = _measured(self.seed, measure)
         row = measured.divergences[self.target]
         found = min((source for source in range(len(row)) if source != self.target), key=lambda source: row[source] or 0.0)
@@ -128,13 +128,13 @@ class _Arrival:
 
 
 def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str], alpha: float) -> list[RuleRecord]:
-    """Compute what comes of each rule, against the oracle: the best choice for each task by its test images, in hindsight.
+    """Evaluate each rule against the oracle, which makes the best choice for each task by its test images, in hindsight.
 
     Args:
-        seeds: what was measured; the rules decide for each task of each seed.
-        measures: names of those whose distances are read.
-        strategies: that were tried; rules that share do so by the first one.
-        alpha: of the settings, as it stands in the record of the rule "thresholds".
+        seeds: the measurements of each seed; rules decide for each of its tasks.
+        measures: names of the measures by which rules decide.
+        strategies: names of the strategies; rules share by the first one.
+        alpha: the threshold of the settings, for the record of the rule "thresholds".
     """
     arrivals = [_arrival(one, target) for one in seeds for target in range(len(one.alone))]
     best = [max(each.options.values(), key=lambda option: (option.value, -option.parameters, -option.seconds)) for each in arrivals]
@@ -192,14 +192,14 @@ def _known(valid: float | None) -> float:
 
 
 def _told(each: _Arrival, measure: str) -> tuple[int | None, str]:
-    """Return the option that the thresholds choose; alone, if what they choose was not tried."""
+    """Return the option that the thresholds choose; alone, if that option was not tried."""
     decision = each.seed.decisions[measure][each.target]
     chosen = (decision.source, decision.strategy)
     return chosen if chosen in each.options else (None, ALONE)
 
 
 def _sharing(arrivals: Sequence[_Arrival], measure: str, strategy: str) -> Callable[[float], list[_Option]]:
-    """Return what is chosen, by a threshold: the nearest source's expert up to it, alone beyond."""
+    """Return a function from a threshold to the choices: the nearest source's expert up to it, alone beyond."""
     nearest = [each.nearest(measure) for each in arrivals]
     return lambda threshold: [
         each.options[source, strategy] if distance <= threshold else each.alone
@@ -208,6 +208,6 @@ def _sharing(arrivals: Sequence[_Arrival], measure: str, strategy: str) -> Calla
 
 
 def _best_threshold(arrivals: Sequence[_Arrival], measure: str, sharing: Callable[[float], list[_Option]]) -> float:
-    """Find the threshold with the highest value in hindsight, on ties the lowest; -1: alone, always."""
+    """Find the threshold with the highest value in hindsight; ties go to the lowest; -1 means always alone."""
     thresholds = [-1.0, *sorted({each.nearest(measure)[1] for each in arrivals})]
     return max(thresholds, key=lambda threshold: (fmean(option.value for option in sharing(threshold)), -threshold))

@@ -1,4 +1,4 @@
-"""Several methods and seeds over one stream, one run directory each."""
+"""Run several methods and seeds over one stream, each in its own run directory."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def compare(
     """Run each config into `out/<method>-seed<seed>`, continuing interrupted runs; return their summaries in order.
 
     Args:
-        configs: of the runs.
+        configs: the runs' configurations.
         out: the folder of the comparison.
         environment: where data, weights and the device are.
-        progress: is told what happens; None: nobody.
-        workers: how many runs are under way at once.
+        progress: observer of the runs; None: no one.
+        workers: number of runs in parallel.
         engine: name of the engine that carries them out; see `lifelong.experiment.engine`.
 
     Raises:
@@ -40,13 +40,13 @@ def read_summaries(paths: list[Path]) -> list[RunRecord]:
     """Return the summaries of run directories, as `run_directories` finds them.
 
     Raises:
-        LifelongError: a path holds none, or one that its run does not bear out.
+        LifelongError: a path holds no summary, or one that contradicts its run.
     """
     return [known_summary(run) for run in run_directories(paths)]
 
 
 def run_directories(paths: list[Path]) -> list[Path]:
-    """Run directories, in order and each once; a folder of run directories stands for all of them, sorted by name."""
+    """Return run directories in order, each once; a folder of run directories stands for all of them, sorted by name."""
     runs: dict[Path, Path] = {}
     for path in paths:
         inner = sorted(file.parent for file in Path(path).glob("*/summary.json"))

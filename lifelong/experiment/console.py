@@ -1,4 +1,4 @@
-"""Consoles whose output never fails for its characters, whatever the encoding of the terminal, the pipe or the file behind it."""
+"""Consoles that can print any character, whatever the encoding of the terminal, pipe or file that they write to."""
 
 import sys
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 from rich.console import Console
 
 PLAIN = str.maketrans({"±": "+-", "×": "x", "→": "->", "≤": "<=", "–": "-", "…": "...", "·": "-", "α": "alpha", "β": "beta", "─": "-"})
-"""What stands for our own signs where they cannot be written; a question mark stands for anything else."""
+"""Replacements for our own symbols where they cannot be encoded; anything else becomes a question mark."""
 
 
 def make_console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a console on stdout or stderr.
 
     Args:
-        stderr: whether it is that one.
-        width: in characters; None: the terminal's.
+        stderr: use stderr instead of stdout.
+        width: width in characters; None: the terminal's.
     """
-    # A stream in all that rich asks of one.
+    # It has everything that rich needs of a stream.
     return Console(file=Tolerant("stderr" if stderr else "stdout"), width=width)  # ty: ignore[invalid-argument-type]
 
 
 class Tolerant:
-    """One of the process's standard streams, whichever object that is at the moment; what it cannot encode is replaced.
+    """Writes to one of the process's current standard streams, and replaces what it cannot encode.
 
     Args:
         name: "stdout" or "stderr".

@@ -1,4 +1,4 @@
-"""How far many like things have come: in words, and on stderr while they are done."""
+"""Show progress through many similar items: in words, and on stderr while they are processed."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,18 +11,18 @@ from lifelong.words import duration
 Item = TypeVar("Item")
 
 LINE_EVERY = 10.0
-"""Seconds between two lines about one thing, where the output is not a terminal."""
+"""Seconds between progress lines where the output is not a terminal."""
 
 
 @contextmanager
 def counted(total: int, what: str, clock: Callable[[], float] = time.monotonic) -> Generator[Callable[[float], None]]:
-    """Enter a block that is told how many things are done, and shows it on stderr: a bar on a terminal, elsewhere a line every `LINE_EVERY`
-    seconds.
+    """Enter a block with a function that takes the number of finished items and shows it on stderr: as a bar on a terminal, elsewhere as a
+    line every `LINE_EVERY` seconds.
 
     Args:
-        total: how many there are.
-        what: they are.
-        clock: gives seconds; for tests.
+        total: number of items.
+        what: name of the items.
+        clock: returns seconds; for tests.
     """
     console = make_console(stderr=True)
     if console.is_terminal:
@@ -45,7 +45,7 @@ def counted(total: int, what: str, clock: Callable[[], float] = time.monotonic) 
 
 
 def along(items: Iterable[Item], total: int, what: str = "tasks") -> Iterator[Item]:
-    """Return the same items, counted as they are asked for; see `counted`."""
+    """Yield the same items, and show progress as they are consumed; see `counted`."""
     with counted(total, what) as tell:
         for done, item in enumerate(items):
             tell(float(done))
@@ -53,11 +53,11 @@ def along(items: Iterable[Item], total: int, what: str = "tasks") -> Iterator[It
 
 
 def rest(done: int | float, total: int, seconds: float) -> str:
-    """Return the time that is left, such as ", 1 min 20 s left"; empty at the beginning and at the end.
+    """Return the remaining time, such as ", 1 min 20 s left"; empty at the beginning and at the end.
 
     Args:
-        done: things that are done.
-        total: of how many.
-        seconds: that these have taken.
+        done: number of finished items.
+        total: number of all items.
+        seconds: time that the finished items have taken.
     """
     return f", {duration(seconds / done * (total - done))} left" if 0 < done < total else ""

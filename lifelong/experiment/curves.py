@@ -1,10 +1,10 @@
-"""The training curves of a run: `curves.jsonl`, a line for each epoch of each stage, written as it ends.
+"""A run's training curves: `curves.jsonl`, with one line per epoch of each stage, written when the epoch ends.
 
 A line holds "task" (from 0), "candidate" (from 0; of tuned runs), "stage", "epoch" (from 1), "loss" (mean over the epoch's training images)
 and "accuracy" (on validation images, in [0, 1]; null where a stage has none), and the "digest" of these.
 
-A killed process loses no line; after a power cut those of the last second may be gone. A stage that is continued repeats the epochs after
-its last save: its first line takes the place of the old ones from that epoch on, so that no epoch is there twice.
+A killed process loses no line; a power cut may lose those of the last second. A stage that continues repeats the epochs after its last
+save: its first line replaces the old ones from that epoch on, so that no epoch appears twice.
 """
 
 import math
@@ -21,24 +21,24 @@ from lifelong.storage import Seal, write_text
 from lifelong.training.stages import Epoch
 
 DIGITS = 6
-"""Significant digits that are kept of a loss and of an accuracy."""
+"""Significant digits stored of a loss or an accuracy."""
 
 SYNC_EVERY = 1.0
-"""Seconds between two syncs to the disk: one for each epoch would cost small networks more than their training."""
+"""Seconds between syncs to the disk: with one per epoch, small networks would spend more time on them than on training."""
 
 Place = tuple[int, int | None, str]
 """Task, candidate and stage."""
 
 
 class Curves:
-    """The curves of one run under way.
+    """Writes the curves of a run in progress.
 
     Args:
-        file: where they are kept; what an earlier start has written is continued.
-        seal: of the run, which binds each line to it.
+        file: the file; lines of earlier starts are kept.
+        seal: the run's seal, which binds each line to it.
 
     Attributes:
-        lost: how many lines were damaged, or another run's, and are dropped.
+        lost: number of lines that were dropped because they were damaged or another run's.
 
     Raises:
         LifelongError: the file cannot be read.
@@ -60,11 +60,11 @@ class Curves:
         self._task, self._candidate = index, None
 
     def candidate(self, number: int) -> None:
-        """Hear that a candidate of the task's hyper-parameters begins."""
+        """Begin a candidate of the task's hyper-parameters."""
         self._candidate = number
 
     def epoch(self, event: Epoch) -> None:
-        """Write a line, if there is a loss to write.
+        """Write a line, unless the stage has no loss.
 
         Raises:
             LifelongError: it cannot be written.
@@ -87,14 +87,14 @@ class Curves:
             raise LifelongError(f"cannot write {self._file}: {error.strerror}; free space there and run the same command again") from error
 
     def _make_room(self, place: Place, epoch: int) -> None:
-        """Drop what an earlier start wrote of a stage from this epoch on."""
+        """Drop the lines that an earlier start wrote for a stage, from this epoch on."""
         lines = read_curves(self._file, self._seal).found
         _write(self._file, [line for line in lines if _place(line) != place or line["epoch"] < epoch], self._seal)
         self._old.discard(place)
 
 
 def read_curves(file: Path, seal: Seal | None = None) -> Lines:
-    """Read the lines of a file of curves that are as they were written, and of the right kinds.
+    """Read the undamaged lines of a file of curves that have the right types.
 
     Raises:
         LifelongError: the file cannot be read.
@@ -113,7 +113,7 @@ def repair_curves(file: Path, seal: Seal) -> bool:
 
 
 def drop_task(file: Path, index: int, seal: Seal) -> None:
-    """Drop what was written of the task at this position, which is not the one that will be learned there."""
+    """Drop the lines of the task at this position, because another task will be learned there."""
     lines = read_curves(file, seal)
     kept = [line for line in lines.found if line["task"] != index]
     if len(kept) < len(lines.found) or not lines.whole:

@@ -1,4 +1,4 @@
-"""The numbers of a summary that follow from what was recorded of the tasks: derived whenever a run is opened, never believed."""
+"""Derive the numbers of a summary from the records of its tasks; whenever a run is opened, they are computed again, never trusted."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def entries_of(state: Tree) -> list[TaskRecord]:
     """Return the records of the tasks of a state.
 
     Raises:
-        DamagedError: they are of another form.
+        DamagedError: they do not have the right form.
     """
     found: list[TaskRecord] = []
     for place, entry in enumerate(state["entries"]):
@@ -38,13 +38,13 @@ def entries_of(state: Tree) -> list[TaskRecord]:
     return found
 
 
-# `Any`: the fields of a `RunRecord` by name, from which one is made.
+# `Any`: the fields of a `RunRecord` by name, before it is made.
 def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[str, Any]:
     """Return the numbers of a run, by their keys in its summary.
 
     Args:
-        entries: of its tasks.
-        accuracy: row i: on tasks 0..i after task i was learned.
+        entries: the records of its tasks.
+        accuracy: row i: accuracies on tasks 0..i after task i was learned.
     """
     phases: dict[str, float] = {}
     for entry in entries:
@@ -65,7 +65,7 @@ def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[
 
 
 def tuning_cost(entries: Sequence[TaskRecord]) -> TuningCost | None:
-    """Return what tuning cost so far; None for a run that is not tuned."""
+    """Return the cost of tuning so far; None for a run that is not tuned."""
     reports = [entry.tuning for entry in entries if entry.tuning is not None]
     if not reports:
         return None
@@ -91,12 +91,12 @@ def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None
     """Return the summary that belongs to a state.
 
     Args:
-        state: of a run.
-        read: the summary as it was read, for states of versions that did not keep theirs; None: there is none.
-        method: as the state has it; None: what follows from it is taken as it stands.
+        state: the run's state.
+        read: the summary that was read, for states of versions that did not store theirs; None: there is none.
+        method: the state's method; None: the numbers that follow from it are taken from the summary.
 
     Returns:
-        All that can be derived is; None: the state has no summary, and none was read.
+        The summary, with everything derived that can be; None if neither the state nor `read` has one.
     """
     kept = state.get("summary") or read
     if kept is None:
@@ -111,17 +111,17 @@ def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None
         ) from error
 
 
-# `Any`: a summary without what follows from the tasks is no `RunRecord`.
+# `Any`: a summary without the fields derived from the tasks is not a `RunRecord`.
 def to_keep(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a state keeps of its summary: all that cannot be derived, and the order of its keys."""
+    """Return the part of a summary that a state stores: everything that cannot be derived, and the order of the keys."""
     return {key: None if key in ("tasks", "accuracy") else plain(value) for key, value in summary.items()}
 
 
 def known_summary(path: Path) -> RunRecord:
-    """Return the summary.json of a run directory, held against the run's state where that is there.
+    """Return the summary.json of a run directory, checked against the run's state if that exists.
 
     Raises:
-        DamagedError: it is damaged, or not what the state says.
+        DamagedError: it is damaged, or contradicts the state.
         LifelongError: there is none, or it cannot be read.
     """
     summary, directory = read_summary(path), RunDirectory(path)

@@ -21,18 +21,18 @@ def distances(
 ) -> DistancesRecord:
     """Measure every task of a stream against the tasks before it, and group them as PAR would.
 
-    A distance needs frozen features only, so that this equals what a run of PAR with the same settings measures and decides.
+    Distances only need frozen features, so this equals what a run of PAR with the same settings measures and decides.
 
     Args:
         stream_name: a stream's name, or the path of a TOML file.
-        seed: of the stream's draws.
-        settings: how distances are computed and what follows from them.
+        seed: seed of the stream's draws.
+        settings: how distances are computed, and how they decide.
         environment: where data, weights and the device are.
-        progress: is told what happens; None: nobody.
+        progress: observer; None: no one.
 
     Returns:
-        `stream`, `seed`, `extractor`, `measure`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: of task i from each before it),
-        `decisions` (one per task, all that was held against the thresholds), `groups` (task indices), `notes`.
+        `stream`, `seed`, `extractor`, `measure`, `alpha`, `beta`, `tasks` (names), `divergences` (row i: of task i from each earlier one),
+        `decisions` (one per task, with everything compared with the thresholds), `groups` (task indices), `notes`.
 
     Raises:
         LifelongError: bad input, missing data or weights.

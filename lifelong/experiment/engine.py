@@ -1,6 +1,6 @@
-"""Engines, which carry out the runs of a sweep: processes of this machine, or whatever a plugin brings.
+"""Engines, which carry out the runs of a sweep: in processes on this machine, or wherever a plugin runs them.
 
-One of your own is a class with `run`, made without arguments for every sweep:
+Your own engine is a class with the method `run`; an instance is made without arguments for every sweep:
 
     class InTurn:
         def run(self, jobs, workers, begin):
@@ -28,20 +28,20 @@ from lifelong.settings.training import TrainingSettings
 
 
 class Engine(Protocol):
-    """Carries out jobs, each a run with its own folder."""
+    """Carries out jobs, each of which is a run with its own folder."""
 
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
-        """Carry out jobs, in this process or in others; one that fails does not stop the others.
+        """Carry out jobs, in this process or in others; a failing job does not stop the others.
 
-        A job is carried out by `perform` in this process; by `perform_plain(job.plain())`, or the command `job.command(file)`, in
-        another one. Where the caller closes the generator (Ctrl-C, an error), what is under way is stopped: it continues when the
-        same sweep is run again.
+        In this process, `perform` carries out a job; in another one, `perform_plain(job.plain())` or the command
+        `job.command(file)` does. If the caller closes the generator (Ctrl-C, an error), running jobs are stopped; they continue when
+        the same sweep is run again.
 
         Args:
             jobs: in the order in which they should begin.
-            workers: the most jobs to have under way at once.
-            begin: to be called with a job's position when it begins. What it returns may be told how far the run comes, and is to be
-                told at least that it has finished.
+            workers: largest number of jobs to run at once.
+            begin: must be called with a job's position when the job begins. The observer it returns may be told about the run's
+                progress, and must at least be told that it has finished.
 
         Yields:
             The position and the outcome of each job, once, as it ends.
@@ -51,15 +51,15 @@ class Engine(Protocol):
 
 @checked
 def register_engine(name: str, engine: Any, *, summary: str = "") -> None:
-    """Make an engine of your own known by a name, to `--engine` and the argument `engine`.
+    """Register your own engine for `--engine` and the argument `engine`.
 
     Args:
         name: letters, digits, dashes and underscores.
-        engine: a class with the methods of `Engine`, or another function without arguments that makes one; called once for each sweep.
-        summary: one line of what it does.
+        engine: a class with the methods of `Engine`, or a function without arguments that makes one; called once per sweep.
+        summary: what it does, in one line.
 
     Raises:
-        LifelongError: the name is taken or invalid, or no engine can be made.
+        LifelongError: the name is taken or invalid, or `engine` cannot make an engine.
     """
     if not callable(engine) or (isinstance(engine, type) and not callable(getattr(engine, "run", None))):
         raise LifelongError(f"register_engine: {engine!r}: give a class with the method run(jobs, workers, begin); see lifelong.Engine")
@@ -70,8 +70,8 @@ def register_engine(name: str, engine: Any, *, summary: str = "") -> None:
 def check_engine(name: str) -> None:
     """Try a registered engine on three small runs of the digits, one of which fails, two at a time.
 
-    Checked: each job begins once and has one outcome; a finished run has the summary that is in its folder, and the numbers that it has
-    in this process; the one that fails is reported with its line, and stops no other.
+    Checked: each job begins once and has one outcome; a finished run has the summary that is in its folder, and the same numbers as in
+    this process; the failing one is reported in one line, and does not stop the others.
 
     Raises:
         ConformanceError: what is broken.
@@ -102,7 +102,7 @@ def check_engine(name: str) -> None:
             require(summary == read_summary(job.out), f"engine '{name}': the summary of a job is not that of its folder")
         same = run(jobs[2].config, folder / "here", here)
         differ = [key for key in ("accuracy", "parameters") if same[key] != (outcomes[2].summary or {})[key]]
-        require(not differ, f"engine '{name}': a run comes to other numbers than in this process: {', '.join(differ)}")
+        require(not differ, f"engine '{name}': a run has other numbers than in this process: {', '.join(differ)}")
 
 
 def _small_run(seed: int) -> RunConfig:

@@ -1,10 +1,10 @@
-"""The course of a run for TensorBoard, where it is asked for: `tensorboard/` in the run directory.
+"""Write a run's progress for TensorBoard, if requested: `tensorboard/` in the run directory.
 
-    task-001/    loss and accuracy by epoch of each stage: of every task the same charts
+    task-001/    loss and accuracy by epoch, for each stage; every task has the same charts
     stream/      by the number of tasks learned: AP, AF, parameters, and the accuracy on each task
 
-Each task adds a file to either when it has been learned, and what is there is never written again: nothing is there twice however
-often a run is stopped, and an open TensorBoard sees what is new. The numbers are those of `curves.jsonl` and `results.jsonl`.
+A file is added to each folder when a task has been learned, and files are never rewritten: nothing appears twice however often a run is
+stopped, and an open TensorBoard shows what is new. The numbers are those of `curves.jsonl` and `results.jsonl`.
 """
 
 import math
@@ -28,10 +28,10 @@ Point = tuple[str, int, float | None]
 
 
 def check_tensorboard() -> None:
-    """See before a run that events can be written.
+    """Check before a run that events can be written.
 
     Raises:
-        LifelongError: the package tensorboard is not there.
+        LifelongError: the package tensorboard is not installed.
     """
     require_extra("tensorboard", ("tensorboard",), "--tensorboard", "or leave the flag out")
 
@@ -41,8 +41,8 @@ def write_events(run: Path, entries: list[TaskRecord], accuracy: list[list[float
 
     Args:
         run: the run directory.
-        entries: of the tasks learned so far.
-        accuracy: row i: on tasks 0..i after task i was learned.
+        entries: records of the tasks learned so far.
+        accuracy: row i: accuracies on tasks 0..i after task i was learned.
 
     Raises:
         LifelongError: a file cannot be written, or the curves cannot be read.
@@ -59,10 +59,10 @@ def write_events(run: Path, entries: list[TaskRecord], accuracy: list[list[float
 
 
 def epoch_points(lines: Iterable[dict[str, Any]]) -> list[Point]:
-    """Loss and accuracy of one task's epochs.
+    """Return loss and accuracy of one task's epochs.
 
     Args:
-        lines: of `curves.jsonl`.
+        lines: the task's lines of `curves.jsonl`.
     """
     points: list[Point] = []
     for line in lines:
@@ -73,7 +73,7 @@ def epoch_points(lines: Iterable[dict[str, Any]]) -> list[Point]:
 
 
 def stream_points(entries: list[TaskRecord], accuracy: list[list[float]]) -> list[Point]:
-    """How the method stands after the last of these tasks."""
+    """Return the method's results after the last of these tasks."""
     step = len(entries)
     held = sum(entry.parameters_added or 0 for entry in entries)
     whole = [("AP", average_performance(accuracy)), ("AF", average_forgetting(accuracy)), ("parameters", float(held))]
@@ -82,8 +82,8 @@ def stream_points(entries: list[TaskRecord], accuracy: list[list[float]]) -> lis
 
 
 def _write(file: Path, points: Iterable[Point]) -> None:
-    """Write a whole event file; leave out values that are absent or not finite."""
-    # By name: the package is there only where events are asked for.
+    """Write an event file; leave out values that are absent or not finite."""
+    # Imported by name, because the package is optional.
     event = import_module("tensorboard.compat.proto.event_pb2").Event
     summary = import_module("tensorboard.compat.proto.summary_pb2").Summary
     stream, now = BytesIO(), time.time()

@@ -1,4 +1,4 @@
-"""By what a run knows itself again: everything that decides its numbers, by name."""
+"""A run's identity: everything that decides its numbers, by name."""
 
 import json
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from lifelong.settings.resolve import default_values, flat, resolve
 from lifelong.settings.run import RunConfig
 
 STATE_VERSION = 2
-"""Of the form of saved states; raised when those of older forms can no longer be read (docs/compatibility.md)."""
+"""Version of the form of saved states; raised when older forms can no longer be read (docs/compatibility.md)."""
 
 READS = {2: "0.1"}
 """The forms that this version reads, each with the first version of the library that wrote it."""
 
 OF_IMAGES = ("stream images", "extractor weights", "extractor digest")
-"""The keys of an identity that are checksums of what a run was given."""
+"""The keys of an identity that are checksums of the run's inputs."""
 
 
 def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: Mapping[str, Any]) -> str | None:
-    """Return the first key in which two identities differ; None: they are of one run.
+    """Return the first key in which two identities differ; None if they belong to the same run.
 
     Args:
-        stored: of a run that was begun.
-        current: of the one that is wanted.
-        defaults: what a key means that the run does not have, because an earlier version of the library began it.
+        stored: the identity of a run that was started.
+        current: the identity of the run that is requested.
+        defaults: values of keys that a run lacks if an earlier version of the library started it.
     """
     stored = json.loads(json.dumps(dict(defaults))) | dict(stored)
     current = json.loads(json.dumps(dict(current)))
@@ -36,14 +36,14 @@ def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: 
 
 
 def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> RunConfig:
-    """Return the configuration that an identity was made of.
+    """Return the configuration from which an identity was made.
 
     Args:
-        identity: of a run.
-        methods: every known method's settings class by the method's name.
+        identity: the run's identity.
+        methods: settings classes of all known methods, by the method's name.
 
     Raises:
-        LifelongError: it cannot be told.
+        LifelongError: it cannot be recovered.
     """
     values = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, RECORDED, "version")}
     run = [values.pop(key, None) for key in ("stream", "method", "seed", "preset")]
@@ -55,21 +55,21 @@ def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> 
 
 
 def misfit(config: RunConfig, identity: Mapping[str, Any]) -> str | None:
-    """Return what a configuration says otherwise than the identity of its run, in words; None: nothing."""
+    """Return the first difference between a configuration and its run's identity, in words; None if there is none."""
     stored = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, "version")}
     key = difference(stored, flat(config), default_values(config))
     return None if key is None else f"{key} = {flat(config).get(key)!r}, not {stored.get(key, default_values(config).get(key))!r}"
 
 
 def check_readable(path: Path, identity: Mapping[str, Any]) -> None:
-    """See that a run's state is of a form that this version reads.
+    """Check that this version can read the form of a run's state.
 
     Args:
         path: the run directory.
-        identity: of the run.
+        identity: the run's identity.
 
     Raises:
-        LifelongError: it is not; the line names the version that can.
+        LifelongError: it cannot; the message names the version that can.
     """
     form = identity.get("version")
     if type(form) is int and form in READS:

@@ -1,12 +1,12 @@
-"""One run as a job: what to run and where, as plain data that any process can carry out.
+"""A run as a job: what to run and where, as plain data that any process can carry out.
 
-In this process a job is carried out by `perform`. In another one, on any machine that has the same files, it is carried out by
-`perform_plain`, which takes and gives plain data, or by the command that `RunJob.command` returns:
+In this process, `perform` carries out a job. In another one, on any machine that has the same files, `perform_plain` does, which takes and
+returns plain data, or the command that `RunJob.command` returns:
 
-    python -m lifelong.experiment JOB.json      # writes JOB.outcome.json beside it; exit code 0: finished, 1: a bug, 2: failed
+    python -m lifelong.experiment JOB.json      # writes JOB.outcome.json next to it; exit code 0: finished, 1: a bug, 2: failed
 
-A job may be carried out again at any time: a finished run is passed over, one that was stopped continues, and the lock of the run's folder
-keeps two processes from working on it at once.
+A job can be repeated at any time: a finished run is skipped, a stopped one continues, and a lock on the run's folder keeps two processes
+from working on it at once.
 """
 
 import json
@@ -31,17 +31,17 @@ from lifelong.settings.run import Environment, RunConfig, environment_of
 from lifelong.storage import remove, write_text
 
 KEYS = {"config": dict, "environment": dict, "out": str, "plugins": list, "folder": str}
-"""What the plain form of a job has, and of which type."""
+"""Keys of a job's plain form, and their types."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What came of a job.
+    """The outcome of a job.
 
     Attributes:
-        summary: of the finished run; None: it has failed.
+        summary: the finished run's summary; None if it failed.
         failure: why it failed, in one line; else empty.
-        crash: the traceback of an error that is a bug of the library or of a plugin; else empty.
+        crash: the traceback, if a bug of the library or of a plugin made it fail; else empty.
     """
 
     summary: RunRecord | None
@@ -49,7 +49,7 @@ class RunOutcome:
     crash: str = ""
 
     def plain(self) -> dict[str, str]:
-        """Return it as JSON has it, without the summary, which is in the folder of the run."""
+        """Return the outcome as plain data, without the summary, which is in the run's folder."""
         return {"failure": self.failure, "crash": self.crash}
 
 
@@ -58,11 +58,11 @@ class RunJob:
     """A run to carry out.
 
     Attributes:
-        config: what determines its numbers.
+        config: the settings that determine its numbers.
         out: its run directory.
         environment: where data, weights and the device are.
-        plugins: Python files that register what it needs; by default those that this process has loaded.
-        folder: the working directory, to which relative paths refer; by default this process's.
+        plugins: Python files that register what the run needs; by default those loaded in this process.
+        folder: the working directory for relative paths; by default this process's.
     """
 
     config: RunConfig
@@ -72,14 +72,14 @@ class RunJob:
     folder: Path = field(default_factory=Path.cwd)
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON has it; `RunJob.of` reads it back."""
+        """Return the job as plain data, which `RunJob.of` reads back."""
         environment = {key: str(value) if isinstance(value, Path) else as_lists(value) for key, value in asdict(self.environment).items()}
         places = {"out": str(self.out), "plugins": [str(file) for file in self.plugins], "folder": str(self.folder)}
         return {"config": flat(self.config), "environment": environment} | places
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "RunJob":
-        """Read back what `plain` returned; the plugins are loaded, because settings may be theirs.
+        """Read back what `plain` returned; plugins are loaded first, because they may define settings.
 
         Raises:
             LifelongError: a plugin cannot be loaded, or a setting is not valid here.
@@ -97,20 +97,20 @@ class RunJob:
         return cls(config, Path(plain["out"]), place, plugins, Path(plain["folder"]))
 
     def command(self, file: Path) -> list[str]:
-        """Write the job to a file and return the command that carries it out; `outcome` then reads what came of it.
+        """Write the job to a file and return the command that carries it out; `outcome` then reads the result.
 
         Args:
-            file: JSON, in a folder that both processes see.
+            file: JSON file, in a folder that both processes can access.
         """
         remove(outcome_file(file))
         write_text(file, json.dumps(self.plain()))
         return [sys.executable, "-m", "lifelong.experiment", str(file.absolute())]
 
     def outcome(self, file: Path) -> RunOutcome:
-        """Read what came of the `command`, after its process has ended.
+        """Read the outcome of `command`, after its process has ended.
 
         Args:
-            file: the file that the command was made with.
+            file: the file that was given to `command`.
         """
         try:
             told = read_json(outcome_file(file))
@@ -121,13 +121,13 @@ class RunJob:
             return RunOutcome(None, str(error))
 
 
-# `object`: what a file or a cluster gives may be anything.
+# `object`: a file or a cluster may return anything.
 def check_plain(plain: object, where: str) -> None:
-    """Check that something is the plain form of a job.
+    """Check that a value is the plain form of a job.
 
     Args:
-        plain: what was given.
-        where: what gave it, for the message.
+        plain: the value.
+        where: its origin, for the message.
 
     Raises:
         LifelongError: it is not.
@@ -142,7 +142,7 @@ def outcome_file(file: Path) -> Path:
 
 
 def ended(out: Path, how: str) -> str:
-    """Word the failure of a job whose process has died."""
+    """Describe the failure of a job whose process has died."""
     return f"the process of {out} has ended {how} (killed, or out of memory?); run the same command again, with fewer --workers"
 
 
@@ -170,16 +170,16 @@ def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:
 
 
 def perform_plain(plain: dict[str, Any]) -> dict[str, str]:
-    """Carry out a job in any process, with plain data in and out, as a cluster sends them.
+    """Carry out a job in any process, with plain data in and out, for example on a cluster.
 
     Args:
-        plain: as `RunJob.plain` returned it.
+        plain: what `RunJob.plain` returned.
 
     Returns:
-        As `RunOutcome.plain`; the summary is in the folder of the run.
+        The outcome as from `RunOutcome.plain`; the summary is in the run's folder.
 
     Raises:
-        LifelongError: these are not the plain data of a job.
+        LifelongError: `plain` is not the plain data of a job.
     """
     check_plain(plain, "perform_plain: what was given")
     with chdir(plain["folder"]):

@@ -1,4 +1,4 @@
-"""What is kept of how a task's test images were answered."""
+"""Summarize the predictions on a task's test images."""
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -7,17 +7,17 @@ from lifelong.records.base import plain
 from lifelong.records.task import Judged
 
 MOST_CLASSES = 100
-"""Classes of a task up to which its confusion matrix is kept: of a thousand it would have a million numbers."""
+"""Largest number of classes for which the confusion matrix is stored: with a thousand it would have a million numbers."""
 
 
 def judged(counts: Int64[Tensor, "c c"]) -> Judged:
-    """Return what stands in a task's record.
+    """Return recall, confusion matrix and majority share for a task's record.
 
     Args:
-        counts: test images by what they are (rows) and what they are taken for (columns).
+        counts: test images by true (rows) and predicted class (columns).
 
     Returns:
-        The confusion matrix is None for more than `MOST_CLASSES` classes.
+        The summary; its confusion matrix is None for more than `MOST_CLASSES` classes.
     """
     images = counts.sum(dim=1)
     total = int(images.sum())
@@ -29,6 +29,6 @@ def judged(counts: Int64[Tensor, "c c"]) -> Judged:
 
 
 def right_share(counts: Int64[Tensor, "c c"]) -> float:
-    """Return the accuracy, in [0, 1]; NaN for no images."""
+    """Return the accuracy, in [0, 1]; NaN if there are no images."""
     total = int(counts.sum())
     return int(counts.diagonal().sum()) / total if total else float("nan")

@@ -1,4 +1,4 @@
-"""Learning one task: timed, its images let go of, and its weights known by their digest."""
+"""Learn one task with timing, release its images, and compute a digest of its weights."""
 
 import hashlib
 import time
@@ -10,7 +10,7 @@ from lifelong.methods.method import Context, LearnRecord, Method
 
 
 def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
-    """Make a method learn a task; the time that its record does not name is the phase "other".
+    """Let a method learn a task; time that its record does not account for is the phase "other".
 
     Raises:
         DivergedError: weights that answer for a task are not finite.
@@ -25,17 +25,17 @@ def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
                 f" with lr {context.training.lr:g}; lower it and run again",
                 record.epochs,
             )
-    # What a resumed stage spent before it was interrupted stands in the record; the clock knows only this process.
+    # The record includes what a resumed stage spent before it was interrupted; the clock only measures this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
     return record
 
 
 def retire(task: Task, method: str) -> None:
-    """Let a learned task's images go, and see that the method has kept none of them.
+    """Release a learned task's images, and check that the method has kept none of them.
 
     Raises:
-        RuntimeError: a reference to the images is alive: the method breaks the lifelong setting.
+        RuntimeError: the method still refers to the images, which breaks the lifelong setting.
     """
     if alive(task.retire()):
         raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")

@@ -1,4 +1,4 @@
-"""Who is told how far a run has come: the console, TensorBoard, a service; the runner knows none of them."""
+"""Observers of a run's progress, such as the console, TensorBoard or a service; the runner does not know which."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from lifelong.training.stages import Epoch
 
 
 class Observer:
-    """Hears how far a run has come. Each method may be overridden; this base class does nothing."""
+    """Receives the events of a run. Each method may be overridden; this base class does nothing."""
 
     def __enter__(self) -> "Observer":
         return self
@@ -18,13 +18,13 @@ class Observer:
         self.close()
 
     def close(self) -> None:
-        """Leave the screen as it was."""
+        """Restore the screen."""
 
     def beside(self, label: str) -> "Observer":
         """Return the observer of one of several concurrent runs.
 
         Args:
-            label: what the run is called among them.
+            label: the run's name among them.
         """
         return self
 
@@ -35,7 +35,7 @@ class Observer:
             stream: the stream's name.
             method: the method's name.
             tasks: tasks of the stream.
-            done: tasks that were learned before, by an earlier start of the same run.
+            done: tasks already learned by an earlier start of the same run.
         """
 
     def task_started(self, index: int, name: str) -> None:
@@ -45,23 +45,23 @@ class Observer:
         """Hear that a candidate of the task's hyper-parameters begins.
 
         Args:
-            number: which, from 0.
-            count: of how many.
+            number: its number, from 0.
+            count: number of candidates.
             values: its hyper-parameters.
         """
 
     def phase(self, name: str) -> None:
-        """Hear that a part of the task's work begins, such as "distances", "search" or "train"."""
+        """Hear that a phase of learning a task begins, such as "distances", "search" or "train"."""
 
     def epoch(self, event: Epoch) -> None:
         """Hear that an epoch has ended."""
 
     def advance(self, done: int, total: int) -> None:
-        """Of a phase that trains nothing, such as an evaluation, a part is done.
+        """Hear how far a phase without training, such as an evaluation, has come.
 
         Args:
-            done: images that have been looked at.
-            total: of how many.
+            done: number of images processed.
+            total: number of all images.
         """
 
     def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
@@ -74,23 +74,23 @@ class Observer:
         """
 
     def note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Hear a note for the user."""
 
     def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
-        """Hear that the results after a task are on disk; also when a finished run is opened again.
+        """Hear that the results after a task are on disk; also called when a finished run is opened again.
 
         Args:
             run: the run directory.
-            entries: of the tasks learned so far, as in the summary.
+            entries: records of the tasks learned so far, as in the summary.
             accuracy: row i: accuracies, in [0, 1], on tasks 0..i after task i was learned.
         """
 
     def run_failed(self, failure: str) -> None:
-        """Hear that one of the runs of a sweep has failed, while the others go on.
+        """Hear that one of the runs of a sweep has failed, while the others continue.
 
         Args:
-            failure: why, in one line.
+            failure: the reason, in one line.
         """
 
     def run_finished(self, summary: RunRecord) -> None:
-        """Hear that the last task has been learned, now or, where no run was started, before."""
+        """Hear that the last task has been learned, now or (if `run_started` was not called) earlier."""

@@ -1,4 +1,4 @@
-"""results.jsonl and summary.json: written from a run's state, and held against it."""
+"""Write results.jsonl and summary.json from a run's state, and check them against it."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from lifelong.storage import write_text
 
 
 def write_results(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]], summary: RunRecord) -> RunRecord:
-    """Write results.jsonl and summary.json; returns what stands in the second."""
+    """Write results.jsonl and summary.json; return the content of summary.json."""
     write_lines(directory, entries, accuracy)
     return _write_summary(directory, summary)
 
@@ -30,13 +30,14 @@ def write_lines(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy
 def hold_results(
     directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]], summary: RunRecord
 ) -> tuple[RunRecord, list[str]]:
-    """See that results.jsonl and summary.json say what a state says, and write anew what does not.
+    """Check results.jsonl and summary.json against a state, and rewrite them where they differ.
 
     Args:
-        entries, accuracy, summary: that of the state.
+        directory: the run directory.
+        entries, accuracy, summary: those of the state.
 
     Returns:
-        What stands in summary.json, and which of the files were not what had been written.
+        The content of summary.json, and one line for each file that had been damaged or changed.
     """
     there, wrong = wrong_results(directory, entries, accuracy, summary)
     if directory.results.name in wrong:
@@ -49,11 +50,11 @@ def hold_results(
 def wrong_results(
     directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]], summary: RunRecord
 ) -> tuple[RunRecord | None, dict[str, str]]:
-    """Hold results.jsonl and summary.json against what a state says.
+    """Compare results.jsonl and summary.json with a state.
 
     Returns:
-        What stands in summary.json, if it can be read; and by the file's name, what is wrong with it: nothing more is said of one that
-        is missing, or that was written a task earlier.
+        The content of summary.json, if it can be read; and for each wrong file, by name, what is wrong with it (empty if it is missing, or
+        was written a task earlier).
     """
     wrong: dict[str, str] = {}
     there: RunRecord | None = None
@@ -84,9 +85,9 @@ def _write_summary(directory: RunDirectory, summary: RunRecord) -> RunRecord:
     return RunRecord.model_validate(write_record(directory.path / SUMMARY, summary.to_dict()))
 
 
-# `Any`: lines of a file that may be of any form.
+# `Any`: the lines of a file may have any form.
 def _early(names: list[Any], rows: list[Any], entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> bool:
-    """Whether results are those of fewer tasks, as a process leaves them that is killed between a state and its results."""
+    """Tell whether results are those of fewer tasks, as left by a process that was killed between writing a state and its results."""
     count = len(names)
     return count < len(entries) and names == [entry.name for entry in entries[:count]] and rows == plain(accuracy[:count])
 

@@ -1,4 +1,4 @@
-"""Where the candidates of a tuned task come from: every combination of a grid in its order, or Optuna."""
+"""Propose the candidates of a tuned task: all combinations of a grid in order, or Optuna's trials."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -7,10 +7,10 @@ from lifelong.settings.tuning import Range, TuningSettings, Values
 
 
 class Proposals(ABC):
-    """The candidates of one task, each a deterministic function of the accuracies of those before.
+    """The candidates of one task, each a deterministic function of the accuracies of earlier ones.
 
     Args:
-        count: how many there are.
+        count: number of candidates.
     """
 
     def __init__(self, count: int) -> None:
@@ -22,15 +22,15 @@ class Proposals(ABC):
 
     @abstractmethod
     def tell(self, accuracy: float) -> None:
-        """Take the accuracy, in [0, 1], of the candidate that was asked for last; 0 for one without a result."""
+        """Report the accuracy, in [0, 1], of the last candidate; 0 if it has no result."""
 
 
 def propose(tuning: TuningSettings, seed: int) -> Proposals:
     """Return the candidates of one task.
 
     Args:
-        tuning: which settings and values.
-        seed: of what is drawn.
+        tuning: the settings to tune, and their values.
+        seed: seed of random proposals.
     """
     return Sampled(tuning, seed) if tuning.trials else Listed(tuning)
 
@@ -48,7 +48,7 @@ class Listed(Proposals):
         return next(self._left)
 
     def tell(self, accuracy: float) -> None:
-        """Nothing depends on it."""
+        """Ignore the accuracy: nothing depends on it."""
 
 
 class Sampled(Proposals):
@@ -58,14 +58,14 @@ class Sampled(Proposals):
         import optuna
 
         super().__init__(tuning.trials)
-        # It greets on stderr otherwise.
+        # Otherwise it prints a greeting on stderr.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._grid = tuning.grid
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed % 2**32))
         self._trial: Any = None
 
     def ask(self) -> dict[str, Any]:
-        """Ask Optuna, which knows the accuracies so far."""
+        """Ask Optuna, which has been told the accuracies so far."""
         self._trial = self._study.ask()
         return {key: self._draw(key, values) for key, values in self._grid}
 

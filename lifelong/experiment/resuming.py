@@ -1,4 +1,4 @@
-"""What was kept of an interrupted task, and cannot be used, costs the time to learn the task again, and nothing else."""
+"""Learn an interrupted task again if its saved stages cannot be used; nothing else is lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +12,22 @@ Learned = TypeVar("Learned")
 
 
 def resumed(learn: Callable[[], Learned], folder: Path, begin_anew: Callable[[str], None]) -> Learned:
-    """Learn a task from the stages that an earlier start has kept.
+    """Learn a task, continuing from the stages that an earlier start has saved.
 
     Args:
-        learn: learns the task; looks into `folder`.
-        folder: of the task's stages.
-        begin_anew: drops them, and puts the method back to where it was before the task; it is given why, in a few words.
+        learn: learns the task, using the stages in `folder`.
+        folder: the folder of the task's stages.
+        begin_anew: drops the stages and resets the method to its state before the task; takes the reason, in a few words.
 
     Raises:
-        Exception: what `learn` raises, if nothing was kept, or if it does so without it too.
+        Exception: raised by `learn`, if there were no saved stages, or again without them.
     """
     kept = any(folder.rglob("*.safetensors"))
     try:
         return learn()
     except (LifelongError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a method makes of a state that it never wrote
+    except Exception as error:  # a method may fail in any way on a state that it did not write
         if not kept:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())

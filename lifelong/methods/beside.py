@@ -1,11 +1,11 @@
-"""What is trained for a task beside its head on a frozen network: adapters in the network's last stage, or a small network of cells.
+"""Train what a task may get in addition to its head on a frozen network: adapters in the network's last stage, or a small network of cells.
 
-adapted   the last stage with low-rank convolutions added, and a classifier on its averaged maps; it starts as the frozen network
-side      PAR's cells on the images at their own size, from random weights, and a classifier: it sees what the frozen network does not
+adapted   the last stage with added low-rank convolutions, and a classifier on its averaged maps; it starts equal to the frozen network
+side      PAR's cells on the images at their own size, with random initial weights, and a classifier: it can learn other features
 
-Neither changes the frozen network. The images of both have ImageNet's normalization.
+Neither changes the frozen network. Both take images in ImageNet's normalization.
 
-Source: `lifelong.networks.adapters`; a network beside a frozen one: side-tuning (Zhang et al., ECCV 2020).
+Sources: for adapters, `lifelong.networks.adapters`; for side networks, side-tuning (Zhang et al., ECCV 2020).
 """
 
 import itertools
@@ -34,26 +34,26 @@ from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.select import fit_selected
 
 Kind = Literal["adapted", "side"]
-"""What is trained, by its name in `Classifiers`."""
+"""What is trained; the name of its field in `Classifiers`."""
 
 TRAINED: dict[str, tuple[Kind, ...]] = {"head": (), "adapter": ("adapted",), "side": ("side",), "auto": ("adapted", "side")}
-"""What each setting of `expert` tries, in this order, until the task is answered well enough."""
+"""What each value of `expert` tries, in this order, until the task's accuracy is high enough."""
 
 WORDS: dict[Kind, str] = {"adapted": "adapters", "side": "a side network"}
-"""How each is called in a reason."""
+"""Names used in the reason of a decision."""
 
 START_PENALTY = 0.1
-"""L2 penalty of the logistic regression that the classifier behind the adapters starts as."""
+"""L2 penalty of the logistic regression that initializes the classifier on the adapters."""
 
 
 class Part:
-    """Images of a split in which a task is learned, each also mirrored where that is wanted, and their features.
+    """The images of a split, with mirrored copies if wanted, and their features.
 
     Args:
-        frozen: gives the features.
+        frozen: computes the features.
         split: the images.
-        classes: of the task.
-        flip: whether to add each image mirrored.
+        classes: number of classes of the task.
+        flip: whether to add a mirrored copy of each image.
     """
 
     def __init__(self, frozen: FrozenNetwork, split: Split, classes: int, *, flip: bool = False) -> None:
@@ -62,7 +62,7 @@ class Part:
         self.rows = exact_rows(self.features, split.labels.repeat(2 if flip else 1), classes)
 
     def mapped(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Compute what a function makes of prepared images and their features, in steps of bounded memory."""
+        """Apply a function to prepared images and their features, in batches of bounded memory."""
         places = torch.arange(len(self._images), device=self._images.device)
         return batched(lambda part: function(normalize(self._images[part], IMAGENET), self.features[part]), places)
 
@@ -77,16 +77,16 @@ def train_beside(
     context: Context,
     record: LearnRecord,
 ) -> tuple[nn.Sequential, Float64[Tensor, "n c"]]:
-    """Train something for a task.
+    """Train adapters or a side network for a task.
 
     Args:
-        kind: what.
-        frozen: the network.
+        kind: which of them.
+        frozen: the frozen network.
         train, valid: the task's images.
         task: the task.
-        settings: of PAR.
-        context: of learning it.
-        record: takes what training cost.
+        settings: PAR's settings.
+        context: the task's context.
+        record: takes the cost of training.
 
     Returns:
         The network, and its log-probabilities on the validation images.
@@ -97,7 +97,7 @@ def train_beside(
 
 
 def adapted_network(frozen: FrozenFeatures, settings: PARSettings, classes: int, device: torch.device | str) -> nn.Sequential:
-    """Build an adapted last stage, as yet the frozen one, with a classifier."""
+    """Build an adapted last stage, initially equal to the frozen one, with a classifier."""
     return _adapted(frozen, settings, nn.Linear(last_features(frozen), classes), device)
 
 
@@ -108,20 +108,20 @@ def side_network(settings: PARSettings, classes: int, device: torch.device | str
 
 
 def maps_before_last(frozen: FrozenFeatures, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c _h _w"]:
-    """Compute the maps before the network's last stage."""
+    """Compute the maps that enter the network's last stage."""
     network = frozen.network
     assert isinstance(network, ImageNetResNet18)
     return list(itertools.islice(network.maps(frozen.resized(images)), len(network.stages) - 1))[-1][1]
 
 
 def last_features(frozen: FrozenFeatures) -> int:
-    """Return the number of features of the network's last stage; 0 if it names no stages."""
+    """Return the number of features of the network's last stage; 0 if the network has no named stages."""
     network = frozen.network
     return list(network.stages.values())[-1] if isinstance(network, Staged) else 0
 
 
 def all_stages(network: nn.Module) -> tuple[str, ...]:
-    """Return all stages of a network; none for one that names none."""
+    """Return the names of a network's stages; empty if it has none."""
     return tuple(network.stages) if isinstance(network, Staged) else ()
 
 

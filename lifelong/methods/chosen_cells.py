@@ -1,6 +1,6 @@
-"""Allocations that cost little: the best of some random cells by a short training or without any, a search with a head start, a ResNet-18.
+"""Cheap allocations: the best of some random cells after a short training or without any, a warm-started search, a ResNet-18.
 
-Each task draws its own cells with the seed. All of them are judged under the same conditions: equal initial weights, the same images.
+Each task draws its own cells with the seed. All are compared under the same conditions: the same seeds of initial weights and images.
 """
 
 import math
@@ -28,26 +28,26 @@ PROXY_IMAGES = 64
 """Images in each of the two batches of a zero-cost score, if the task has as many."""
 
 INITIALIZATIONS = 3
-"""Initial weights over which a zero-cost score is averaged."""
+"""Number of initializations over which a zero-cost score is averaged."""
 
 KNOWN = 0.5
-"""Weight of the cells of earlier experts, against the even distribution, where a search begins with them."""
+"""Weight of earlier experts' cells in the initial distribution of a warm-started search; the rest is uniform."""
 
 
 def candidates(newcomer: Newcomer) -> list[Genotype]:
-    """Draw the random cells among which one is chosen."""
+    """Draw the random cells from which one is chosen."""
     return [Genotype.parse(random_cell(newcomer, number)) for number in range(newcomer.settings.candidates)]
 
 
 class BestOfK(CellAllocation):
-    """Experts of the random cell that does best on validation images after a short training."""
+    """Experts of the random cell with the best validation accuracy after a short training."""
 
     by_distance = False
 
     def plan(self, newcomer: Newcomer) -> str:
-        """Train each cell for `candidate_epochs`, and choose the most accurate, of equals the first."""
+        """Train each cell for `candidate_epochs`, and choose the most accurate; ties go to the first."""
         context, settings = newcomer.context, newcomer.settings
-        # Whatever ends a training early belongs to long ones.
+        # No early stopping and no search for the weight decay: a short training runs to its end.
         training = replace(context.training, epochs=settings.candidate_epochs, patience=0, weight_decay_grid=(), schedule="cosine")
         cells, accuracies = candidates(newcomer), []
         for number, cell in enumerate(cells):
@@ -59,7 +59,7 @@ class BestOfK(CellAllocation):
             newcomer.record.seconds["search"] = newcomer.record.seconds.get("search", 0.0) + outcome.seconds
         chosen = best(accuracies)
         if math.isnan(accuracies[chosen]):
-            context.note("a cell cannot be chosen without validation images: the first of the random ones is taken", newcomer.record)
+            context.note("no validation images to choose a cell by: the first random cell is used", newcomer.record)
         newcomer.record.reason += f"; best of {len(cells)} random cells after {settings.candidate_epochs} epochs"
         return str(cells[chosen])
 
@@ -71,7 +71,7 @@ class Scored(CellAllocation):
     proxy: ClassVar[str]
 
     def plan(self, newcomer: Newcomer) -> str:
-        """Score each cell, and choose the best."""
+        """Score all cells, and choose the best."""
         stage, cells = newcomer.context.stage("scores"), candidates(newcomer)
         done = stage.outcome()
         if done is None:
@@ -87,7 +87,7 @@ class Scored(CellAllocation):
 
 
 def _outcome(scores: list[float], seconds: float) -> Tree:
-    """Return what the stage of a zero-cost choice stores."""
+    """Return what the stage of a zero-cost choice saves."""
     return {"scores": scores, "seconds": seconds}
 
 
@@ -98,25 +98,25 @@ class MostParameters(Scored):
 
 
 class SynFlow(Scored):
-    """By synaptic flow."""
+    """Experts of the random cell with the most synaptic flow."""
 
     proxy = "synflow"
 
 
 class NASWOT(Scored):
-    """By how well the ReLUs tell images apart."""
+    """Experts of the random cell whose ReLUs distinguish images best."""
 
     proxy = "naswot"
 
 
 class ZiCo(Scored):
-    """By how steady the gradients are from batch to batch."""
+    """Experts of the random cell whose gradients vary least between batches."""
 
     proxy = "zico"
 
 
 class AZNAS(Scored):
-    """By four scores of the cells, ranked."""
+    """Experts of the random cell with the best ranks by four scores."""
 
     proxy = "az-nas"
 
@@ -134,21 +134,21 @@ def proxy_batches(newcomer: Newcomer, generator: torch.Generator) -> Sequence[Ba
 
 
 class SearchedOn(CellAllocation):
-    """Experts of searched cells, where each search begins with what the cells of earlier experts have in common."""
+    """Experts of searched cells; each search starts from the operations of earlier experts' cells."""
 
     by_distance = False
 
     def plan(self, newcomer: Newcomer) -> str:
-        """Search a cell, from the distribution of the cells that there are."""
+        """Search a cell, starting from the distribution of operations in existing cells."""
         known = [genotype(plan) for plan in newcomer.plans]
         start = (known_distribution([cell.normal for cell in known]), known_distribution([cell.reduce for cell in known]))
         return searched_cell(newcomer, start if known else None)
 
 
 def known_distribution(cells: Sequence[CellPlan]) -> Distribution:
-    """Return a distribution that prefers the operations of some cells: on each edge, half even and half as often as they have it there.
+    """Return a distribution that prefers the operations of some cells: on each edge half uniform, half their frequencies.
 
-    An edge that none of them has stays even.
+    An edge that none of the cells has stays uniform.
     """
     start = Distribution()
     counts = torch.zeros_like(start.probabilities)
@@ -163,7 +163,7 @@ def known_distribution(cells: Sequence[CellPlan]) -> Distribution:
 
 
 class Light(Allocation):
-    """Experts that are light ResNet-18s, with `init_channels` channels, rather than networks of cells."""
+    """Experts that are light ResNet-18s with `init_channels` channels instead of networks of cells."""
 
     by_distance = False
 
@@ -172,5 +172,5 @@ class Light(Allocation):
         return "light-resnet18"
 
     def build(self, plan: str, settings: PARSettings) -> nn.Module:
-        """Build the network, for images of any size."""
+        """Build the network, which takes images of any size."""
         return LightResNet(settings.init_channels)

@@ -1,18 +1,18 @@
-"""Decision rules: which tasks share an expert; PAR's thresholds are exchangeable.
+"""Decision rules, which decide which tasks share an expert; PAR's thresholds are the default.
 
-A rule sees a new task, its distances to the earlier ones, their experts and what it has kept of them. It says which group's expert the task
-shares, or that it shares none, with the reason in words; the allocation then says which expert the task gets. One of your own:
+A rule sees a new task, its distances to the earlier ones, their experts, and what it has stored about them. It chooses the group whose
+expert the task shares, or none, and gives the reason in words. Without sharing, the allocation provides a new expert. Your own rule:
 
     class Mine(DecisionRule):
         def decide(self, question):
             near = question.distances[question.nearest] < 0.3
             return question.share(question.nearest, "close enough") if near else question.allocate("too far")
-        def keep(self, learned): ...                    # if something is to be kept
+        def keep(self, learned): ...                    # optional: what to store
 
     lifelong.register_decision("mine", Mine)            # then: --decision mine
 
-A rule is asked about every task but the first, where tasks share experts by their relatedness: not by the variants that always share one
-expert, or never.
+A rule is asked about every task but the first, in the variants in which related tasks share experts; the other variants always or never
+share.
 """
 
 from abc import ABC, abstractmethod
@@ -53,12 +53,12 @@ class View:
 
     @property
     def judged(self) -> Rows:
-        """Those by which tasks are compared: of validation images, which no expert was trained on, if there are any."""
+        """The features by which tasks are compared: of validation images, which no expert was trained on, if there are any."""
         return self.valid if len(self.valid) else self.train
 
 
 class Views:
-    """A task's images as the frozen extractor and as experts see them; each view is computed when it is first asked for.
+    """A task's images as seen by the frozen extractor and by experts; each view is computed when first requested.
 
     Args:
         task: whose images they are.
@@ -71,7 +71,7 @@ class Views:
 
     @cached_property
     def common(self) -> View:
-        """The features of the frozen extractor."""
+        """The task's features from the frozen extractor."""
         return self._view(lambda split: self._extractor.features(split.images, self._task.normalization))
 
     def by(self, expert: nn.Module) -> View:
@@ -93,13 +93,13 @@ class Views:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of carrying out a decision on trial.
+    """The result of carrying out a decision on trial.
 
     Attributes:
-        decision: that was carried out.
-        accuracy: of the task on its validation images, in [0, 1].
-        parameters: that it would add to the model.
-        seconds: that it took; what an interrupted run had computed before counts as it did then.
+        decision: the decision.
+        accuracy: accuracy on the task's validation images, in [0, 1].
+        parameters: parameters that it would add to the model.
+        seconds: time it took, including what an interrupted run had computed before.
     """
 
     decision: Decision
@@ -116,7 +116,7 @@ class Seen:
         task: its images.
         sample: the features by which it was measured.
         kept: what `keep` returned after the task before; None if that was nothing.
-        settings: PAR's.
+        settings: the settings of PAR.
         context: the run's seed, the device, resumable stages.
         views: the task's images by the frozen extractor and by each expert.
     """
@@ -131,14 +131,14 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Question(Seen):
-    """A task, asked about before it is learned; at least one task has been learned.
+    """A task about which a rule decides, before the task is learned; at least one other task has been learned.
 
     Attributes:
         divergences: from each earlier task (Eq. 4), by the measure of the settings.
-        groups: the earlier tasks of each group, and the most training images of one of them.
+        groups: the earlier tasks of each group, and the largest number of training images of any of them.
         experts: of each group, frozen; images to features.
         heads: of each earlier task, frozen; features to logits.
-        attempt: carries out a decision on trial. If the rule then returns it, perhaps with another reason, nothing is computed twice.
+        attempt: carries out a decision on trial. If the rule returns that decision, perhaps with another reason, nothing is computed twice.
     """
 
     divergences: Float64[Tensor, "t"]
@@ -154,11 +154,11 @@ class Question(Seen):
 
     @property
     def nearest(self) -> int:
-        """The nearest group; of equals the one opened first."""
+        """The nearest group; ties go to the group opened first."""
         return min(range(len(self.distances)), key=self.distances.__getitem__)
 
     def share(self, group: int, why: str) -> Decision:
-        """Return the decision that the task joins a group, and learns with its expert.
+        """Return the decision to let the task join a group and share its expert.
 
         Args:
             group: the group.
@@ -168,16 +168,17 @@ class Question(Seen):
             LifelongError: there is no such group.
         """
         if group not in range(len(self.groups)):
-            raise LifelongError(f"decision '{self.settings.decision}': shares with group {group!r} of {len(self.groups)}, counted from 0")
+            last = len(self.groups) - 1
+            raise LifelongError(f"decision '{self.settings.decision}': cannot share with group {group!r}; the groups are 0 to {last}")
         return self._decided(Choice("reuse-expert", group, f"{why}: shared"))
 
     def allocate(self, why: str, kind: Kind | None = None) -> Decision:
-        """Return the decision that the task gets an expert of its own.
+        """Return the decision to give the task a new expert.
 
         Args:
             why: the reason.
-            kind: "search" or "reuse-cell" for a searched cell or that of the nearest group, where the variant has both; None: as the
-                variant, the allocation and beta say.
+            kind: "search" for a searched cell or "reuse-cell" for the nearest group's, where the variant has both; None: decided by
+                the variant, the allocation and beta.
         """
         choice = allocated(self.distances, self.nearest, why, self.settings, also=f"{why}; ")
         if kind is not None and self.settings.coarse:
@@ -186,11 +187,11 @@ class Question(Seen):
         return self._decided(choice)
 
     def by_thresholds(self) -> Decision:
-        """Return what the paper decides."""
+        """Return the paper's decision."""
         return self.groups.decide(self.divergences, len(self.task.train), self.settings)
 
     def renewed(self, decision: Decision, why: str) -> Decision:
-        """Return a decision, such as that of an attempt, with another reason."""
+        """Return a decision, such as that of an attempt, with a new reason."""
         how = decision.reason.rpartition(": ")[2]
         return replace(decision, reason=f"{why}: {how}")
 
@@ -203,11 +204,11 @@ class Learned(Seen):
     """A task that has just been learned.
 
     Attributes:
-        group: that it belongs to now.
-        expert: of the group, frozen.
-        head: of the task, frozen.
-        accuracy: on its validation images; NaN without any.
-        attempts: that were made to decide about it.
+        group: the group that it belongs to now.
+        expert: the group's expert, frozen.
+        head: the task's head, frozen.
+        accuracy: accuracy on its validation images; NaN if it has none.
+        attempts: the trials that were made to decide about it.
     """
 
     group: int
@@ -218,23 +219,23 @@ class Learned(Seen):
 
 
 class DecisionRule(ABC):
-    """Decides which tasks share an expert. It has no state besides what `keep` returns."""
+    """Decides which tasks share an expert. Its only state is what `keep` returns."""
 
     @abstractmethod
     def decide(self, question: Question) -> Decision:
-        """Decide about a task: return what `question.share` or `question.allocate` gives."""
+        """Decide about a task: return the result of `question.share` or `question.allocate`."""
 
     def keep(self, learned: Learned) -> Tree:
-        """Return what to keep of all tasks so far, as tensors and plain values; None, as here, for nothing.
+        """Return what to store about all tasks so far, as tensors and plain values; None (the default) for nothing.
 
         Args:
-            learned: the task that has just been learned, also the first one; `kept` is from before.
+            learned: the task that has just been learned (the first one included); its `kept` is what was stored before it.
         """
         return None
 
 
 class Thresholds(DecisionRule):
-    """The paper's rule: share with the nearest group within alpha; beyond, reuse its cell within beta, or search one."""
+    """The paper's rule: share with the nearest group within alpha; beyond it, reuse its cell within beta, else search one."""
 
     def decide(self, question: Question) -> Decision:
         """Compare the distances with alpha and beta."""
@@ -245,7 +246,7 @@ def decided(name: str, question: Question) -> Decision:
     """Return what a registered rule decides.
 
     Raises:
-        LifelongError: it is no decision about the task.
+        LifelongError: the rule returns something else than a decision.
     """
     found: object = DECISIONS[name]().decide(question)
     if not isinstance(found, Decision):
@@ -253,7 +254,7 @@ def decided(name: str, question: Question) -> Decision:
     return replace(found, reason=" ".join(found.reason.split()))
 
 
-# `object`, not `type[DecisionRule]`: a wrong class gets a message of its own.
+# `object`, not `type[DecisionRule]`, so that a wrong class gets a clear message.
 @checked
 def register_decision(name: str, decision: object, *, summary: str = "", source: str = "") -> None:
     """Register your own decision rule for `--decision` and the setting `decision`.
@@ -261,7 +262,7 @@ def register_decision(name: str, decision: object, *, summary: str = "", source:
     Args:
         name: letters, digits, dashes and underscores.
         decision: a subclass of `DecisionRule` that is made without arguments.
-        summary: one line of what it does.
+        summary: what it does, in one line.
         source: its paper.
 
     Raises:
@@ -274,15 +275,15 @@ def register_decision(name: str, decision: object, *, summary: str = "", source:
 def check_decision(name: str, *, images: Annotated[int, Ge(1)] = 8) -> None:
     """Try a registered decision rule in PAR, on synthetic tasks.
 
-    Checked: all that `check_method` checks of a method, among it that what the rule keeps survives a file, and that its decisions do, too.
+    Checked: everything that `check_method` checks, including that what the rule stores, and its decisions, survive saving and loading.
 
     Args:
-        name: of the rule.
+        name: the rule's name.
         images: training images per class.
 
     Raises:
         ConformanceError: what is broken, and at which task.
-        LifelongError: there is no such rule, or it gives something else than a decision.
+        LifelongError: there is no such rule, or it returns something else than a decision.
     """
     from lifelong.methods.par import PAR
 

@@ -1,4 +1,4 @@
-"""Decision rules that ask whether the new task's common features look like an earlier task's: SEMA's and PICLE's."""
+"""Decision rules that compare the densities of tasks' features from the frozen extractor: SEMA's and PICLE's."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from lifelong.storage import Tree
 from lifelong.training.stages import derive_seed
 
 CODE_SHARE = 6
-"""One in this many dimensions is kept by an auto-encoder. Source: SEMA's code, 768 features and 128 units."""
+"""An auto-encoder keeps one in this many dimensions. Source: SEMA's code, 768 features and 128 units."""
 
 FOLDS = 5
-"""Parts of a task's images; each part's errors are measured by an auto-encoder of the others."""
+"""Folds of a task's images; the errors of each are measured by an auto-encoder fitted to the others."""
 
 DIMENSIONS = 20
 """Dimensions of the random projection. Source: PICLE."""
@@ -28,16 +28,16 @@ TEMPERATURE = 0.001
 
 
 class ZScore(DecisionRule):
-    """Share with the group whose auto-encoder errs on the new task as it did on its own (SEMA: Wang et al., CVPR 2025, arXiv 2403.18886).
+    """Share with the group whose auto-encoder errs on the new task as on its own (SEMA: Wang et al., CVPR 2025, arXiv 2403.18886).
 
-    Each task keeps a linear auto-encoder of its common features, and mean and deviation of its error e, the squared distance of a feature
-    to its reconstruction. For a new task z_k is the mean of |e - mean_k| / deviation_k over its features. SEMA adds an expert if the
+    Each task stores a linear auto-encoder of its features, and the mean and deviation of its error e, the squared distance of a feature
+    to its reconstruction. For a new task, z_k is the mean of |e - mean_k| / deviation_k over its features. SEMA adds an expert if the
     smallest z is above a threshold, 2 by default (`share_z`).
 
-    What was changed: SEMA trains its auto-encoder, which is linear, by SGD; here it is what that would come to, the principal components,
-    in closed form. It records errors on images that the auto-encoder was trained on; few images are reconstructed too well, so here each
-    is measured without its own part in the components. It decides for each block by the first batch that exceeds; here for the expert by
-    all features of `feature_split`. A group has its members' auto-encoders, and the smallest z of them.
+    Differences: SEMA trains its linear auto-encoder by SGD; here it is the solution in closed form, the principal components. SEMA records
+    errors on the images that the auto-encoder was trained on, which are too small for few images; here they are measured on held-out
+    folds. SEMA decides for each block, by the first batch above the threshold; here all features of `feature_split` decide about the
+    expert. A group has the auto-encoders of all its tasks, and the smallest of their z.
     """
 
     def decide(self, question: Question) -> Decision:
@@ -61,7 +61,7 @@ class ZScore(DecisionRule):
 def principal(features: Float64[Tensor, "n d"]) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d k"]]:
     """Compute the best linear auto-encoder of features: their mean, and the first principal directions.
 
-    It keeps a sixth of the dimensions, and no more directions than half as many as there are features: what is left is an error.
+    It keeps a sixth of the dimensions, and at most half as many directions as there are feature vectors, so that some error remains.
     """
     mean = features.mean(dim=0)
     kept = max(1, min(features.shape[1] // CODE_SHARE, len(features) // 2))
@@ -78,10 +78,10 @@ def reconstruction_errors(
 
 
 def held_out_errors(features: Float64[Tensor, "n d"]) -> Float64[Tensor, "n"]:
-    """Compute the errors of a task's own features, each by an auto-encoder of the other parts; by one of all for fewer than two."""
+    """Compute the errors of a task's own features, each by an auto-encoder of the other folds; with fewer than two, by one of all."""
     if len(features) < 2:
         return reconstruction_errors(features, *principal(features)).repeat(2)
-    # Images are in the order of their classes: every part has some of each.
+    # Images are ordered by class: every fold has some of each.
     part = torch.arange(len(features), device=features.device) % min(FOLDS, len(features))
     errors = torch.zeros(len(features), dtype=features.dtype, device=features.device)
     for held in range(int(part.max()) + 1):
@@ -90,22 +90,22 @@ def held_out_errors(features: Float64[Tensor, "n d"]) -> Float64[Tensor, "n"]:
 
 
 def _z(features: Tensor, mean: Tensor, basis: Tensor, error: Tensor) -> Tensor:
-    """Compute z of a task's features by the record of an earlier one."""
+    """Compute z of a task's features from the record of an earlier task."""
     deviation = error[1].clamp_min(1e-9 * error[0].clamp_min(1e-30))
     return ((reconstruction_errors(features, mean, basis) - error[0]) / deviation).abs().mean()
 
 
 class Posterior(DecisionRule):
-    """Share with the most probable group, unless a new expert is more so (PICLE: Valkov et al., ICLR 2024, arXiv 2306.06545).
+    """Share with the most probable group, unless a new expert is more probable (PICLE: Valkov et al., ICLR 2024, arXiv 2306.06545).
 
-    Each task keeps a Gaussian of its common features in a random projection to 20 dimensions, and its validation accuracy a. A new task's
-    log posterior of task k is a_k / tau plus the summed log density of its features under k's Gaussian, tau = 0.001; a group has its best
-    member's.
+    Each task stores a Gaussian of its features, randomly projected to 20 dimensions, and its validation accuracy a. The log posterior of
+    task k is a_k / tau plus the summed log density of the new task's features under k's Gaussian, with tau = 0.001; a group has that of
+    its best member.
 
-    What was changed: PICLE ranks the paths through a library of modules layer by layer, and trains some of them and a new network to choose
-    by validation loss. Here "new" is a hypothesis among the others: a Gaussian of the new task itself, whose free parameters cost half a
-    log n each (the BIC's approximation of its evidence), with the mean of the earlier tasks' a. Covariances are shrunk (Ledoit & Wolf), so
-    that fewer than 20 images suffice. The 40 inputs that PICLE stores are not needed, since every task is measured on one extractor's
+    Differences: PICLE ranks paths through a library of modules layer by layer, then trains some of them and a new network and chooses by
+    validation loss. Here a new expert is one more hypothesis: a Gaussian of the new task itself, whose free parameters cost log(n) / 2
+    each (the BIC's approximation of the evidence), with the mean of the earlier tasks' a. Covariances are shrunk (Ledoit & Wolf), so that
+    fewer than 20 images suffice. The 40 inputs that PICLE stores are not needed, since all tasks are measured on the same extractor's
     features.
     """
 
@@ -156,7 +156,7 @@ def gaussian(features: Float64[Tensor, "n d"]) -> Gaussian:
 
 
 def projected(features: Float64[Tensor, "n d"], seed: int) -> Float64[Tensor, "n k"]:
-    """Project features at random, the same way for all tasks of a run; features that are as short already stay."""
+    """Project features at random, with the same matrix for all tasks of a run; features that are short enough are returned as they are."""
     length = features.shape[1]
     if length <= DIMENSIONS:
         return features
@@ -166,7 +166,7 @@ def projected(features: Float64[Tensor, "n d"], seed: int) -> Float64[Tensor, "n
 
 
 def _best(question: Question, scores: list[float]) -> tuple[int, float]:
-    """Return the group with the task of the largest score, the first of equals, and the score."""
+    """Return the group whose task has the largest score (ties go to the first group), and the score."""
     best = [max(scores[task] for task in members) for members in question.groups.members]
     group = max(range(len(best)), key=best.__getitem__)
     return group, best[group]

@@ -1,4 +1,4 @@
-"""Decision rules that look at the new task through the experts there are: LMC's, LW2G's, and a probe of each expert."""
+"""Decision rules that look at the new task through existing experts: LMC's, LW2G's, and a probe of each expert."""
 
 import math
 
@@ -20,20 +20,20 @@ PENALTY = 0.1
 """L2 penalty of a briefly fitted head."""
 
 FOLDS = 5
-"""Parts of a task's images; each part's errors are measured by a decoder fitted to the others."""
+"""Folds of a task's images; the errors of each are measured by a decoder fitted to the others."""
 
 
 class Outlier(DecisionRule):
-    """Share with the expert to which the new task is no outlier (LMC: Ostapenko et al., NeurIPS 2021, arXiv 2111.07736).
+    """Share with an expert for which the new task is not an outlier (LMC: Ostapenko et al., NeurIPS 2021, arXiv 2111.07736).
 
-    Each expert has a decoder, which reconstructs an image's common features from the expert's, and mean and deviation of its error. For a
-    new task z is the standardized mean error of a batch; the task gets its own expert if |z| is above a threshold, 4 by default
-    (`share_outlier`), for all experts.
+    Each expert has a decoder, which reconstructs the frozen extractor's features of an image from the expert's, and the mean and deviation
+    of its error. For a new task, z is the standardized mean error of a batch; the task gets a new expert if |z| is above a threshold, 4 by
+    default (`share_outlier`), for all experts.
 
-    What was changed: LMC has a decoder for each module of each layer, trained with it, which reconstructs the layer's input; here one for
-    an expert, after its training, in closed form. LMC tests each batch while it trains; here once before, by all images:
-    z = (mean error - mean) / (deviation / sqrt(batch_size)). An expert that has learned another task has the decoder of its newest task
-    alone, since the older images are gone. Errors are those of images that the decoder was not fitted to.
+    Differences: LMC trains a decoder with each module of each layer, which reconstructs the layer's input; here each expert has one, fitted
+    in closed form after the expert's training. LMC tests each batch during training; here all images are tested once, before it:
+    z = (mean error - mean) / (deviation / sqrt(batch_size)). A shared expert has the decoder of its newest task only, since older images
+    are gone. Errors are measured on images that the decoder was not fitted to.
     """
 
     def decide(self, question: Question) -> Decision:
@@ -64,7 +64,7 @@ class Outlier(DecisionRule):
 
 
 def _decoder(features: Float64[Tensor, "n d"], common: Float64[Tensor, "n k"]) -> Float64[Tensor, "_d k"]:
-    """Fit a linear map with a constant from an expert's features to the common ones, by a slightly ridged regression."""
+    """Fit a linear map with a constant from an expert's features to the extractor's, by a regression with a small ridge penalty."""
     inputs = _with_one(features)
     gram = inputs.T @ inputs
     ridged = gram + (1e-3 * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
@@ -80,25 +80,25 @@ def _with_one(features: Float64[Tensor, "n d"]) -> Float64[Tensor, "n _d"]:
 
 
 class GradientAngle(DecisionRule):
-    """Share with the group that hinders the new task least, if less than the common features would (LW2G: Feng et al., arXiv 2409.18860).
+    """Share with the group that hinders the new task least, if less than the frozen features do (LW2G: Feng et al., arXiv 2409.18860).
 
     An expert's features of its tasks span a subspace, P_g, which carries 95 % of their squared norm. A head for the new task is fitted on
-    the expert's features f, and the gradient of each image's cross-entropy by f is compared with its projection:
+    the expert's features f, and the gradient of each image's cross-entropy with respect to f is compared with its projection:
 
         a_g = arccos(mean over images of cos(grad, grad P_g))      in degrees
 
-    The larger the angle, the less of the gradient lies where earlier tasks live, and the less is the task hindered. The group with the
-    largest angle is shared, if that is larger than a_pre, the same on the common frozen features and the subspace of all earlier tasks.
+    The larger the angle, the less of the gradient lies in the subspace of earlier tasks, and the less they hinder the new one. The group
+    with the largest angle is shared if its angle exceeds a_pre, that of the frozen extractor's features and the subspace of all earlier
+    tasks.
 
-    What was changed: LW2G's gradients are those of a group's prompt tokens, which are vectors of features, too, in each of several layers,
-    over an epoch; here of an expert's features, its last layer, for a head that a logistic regression gives. LW2G's P_pre is a subspace of
-    the pretrained network that all groups prompt; experts here are not pretrained, and the frozen extractor takes its place. Subspaces
-    are of features (rows are samples), as in the paper: the released code spans them by samples. Gradients are not projected while the
-    task is trained: the regularizer protects the expert.
+    Differences: LW2G takes the gradients of a group's prompt tokens in several layers over an epoch; here they are those of the expert's
+    output features, for a head fitted by logistic regression. LW2G's P_pre is a subspace of the pretrained network that all groups prompt;
+    experts here are not pretrained, so the frozen extractor takes its place. Subspaces are spanned in feature space, as in the paper; the
+    released code spans them in sample space. Gradients are not projected while the task is trained: the regularizer protects the expert.
     """
 
     def decide(self, question: Question) -> Decision:
-        """Compare the largest angle with that on the common features."""
+        """Compare the largest angle with that on the frozen extractor's features."""
         common = hindrance_angle(question.views.common.judged, question.kept["common"])
         angles = [
             hindrance_angle(question.views.by(expert).judged, basis)
@@ -111,7 +111,7 @@ class GradientAngle(DecisionRule):
         return question.allocate(f"{found}, the largest, ≤ {common:.1f}° of the common features")
 
     def keep(self, learned: Learned) -> Tree:
-        """Return the subspace of each expert's features, and of the common ones."""
+        """Return the subspace of each expert's features, and of the frozen extractor's."""
         common, experts = (None, []) if learned.kept is None else (learned.kept["common"], list(learned.kept["experts"]))
         known = experts[learned.group] if learned.group < len(experts) else None
         experts[learned.group : learned.group + 1] = [widened(learned.views.by(learned.expert).judged.features, known)]
@@ -119,7 +119,7 @@ class GradientAngle(DecisionRule):
 
 
 def widened(features: Float64[Tensor, "n d"], basis: Float64[Tensor, "d k"] | None) -> Float64[Tensor, "d _k"]:
-    """Add to an orthonormal basis the fewest directions with which it carries 95 % of the squared norm of features, as GPM does."""
+    """Add the fewest directions to an orthonormal basis so that it carries 95 % of the squared norm of features, as GPM does."""
     gram = features.T @ features
     basis = gram.new_zeros(len(gram), 0) if basis is None else basis
     both, _ = torch.linalg.qr(torch.cat([basis, new_directions(gram, basis, ENERGY)], dim=1))
@@ -127,11 +127,11 @@ def widened(features: Float64[Tensor, "n d"], basis: Float64[Tensor, "d k"] | No
 
 
 def hindrance_angle(rows: Rows, basis: Float64[Tensor, "d k"]) -> float:
-    """Compute the mean angle between the gradients of images by their features and a subspace, in degrees: 90 where they do not meet.
+    """Compute the mean angle between a subspace and the gradients with respect to images' features, in degrees: 90 if they are orthogonal.
 
     Args:
-        rows: the new task's images.
-        basis: orthonormal.
+        rows: features and labels of the new task's images.
+        basis: an orthonormal basis of the subspace.
     """
     head = logistic(rows, PENALTY)
     gradients = (head(rows.features).softmax(dim=1) - rows.targets) @ head.weight.T  # (n, d)
@@ -141,17 +141,17 @@ def hindrance_angle(rows: Rows, basis: Float64[Tensor, "d k"]) -> float:
 
 
 class ValidationGain(DecisionRule):
-    """Share with the expert whose frozen features classify the new task best, if they do as well as the common ones.
+    """Share with the expert whose frozen features classify the new task best, if as well as the frozen extractor's.
 
-    A ridge regression on an expert's features and one on the common features are compared on validation images; the expert's accuracy may
-    be lower by `share_margin`, 0.01 by default. Nothing is stored. Between experts that do equally well, the nearest group's is taken.
+    A ridge regression on an expert's features and one on the extractor's are compared on validation images; the expert's accuracy may be
+    lower by `share_margin`, 0.01 by default. Nothing is stored. Ties go to the nearest group.
 
-    It is a rule of our own, for what all rules want to know: does this expert solve the task already? Without validation images every fifth
-    training image judges.
+    This rule is our own. It asks directly what other rules estimate: does this expert already solve the task? Without validation images,
+    every fifth training image is held out instead.
     """
 
     def decide(self, question: Question) -> Decision:
-        """Compare the best probe of an expert with that of the common features."""
+        """Compare the best probe of an expert with that of the frozen extractor's features."""
         margin, common = question.settings.share_margin, probe_accuracy(question.views.common)
         found = [probe_accuracy(question.views.by(expert)) for expert in question.experts]
         group = max(range(len(found)), key=lambda group: (found[group], -question.distances[group]))
@@ -162,7 +162,7 @@ class ValidationGain(DecisionRule):
 
 
 def probe_accuracy(view: View) -> float:
-    """Return the validation accuracy of a ridge regression on features, standardized by those that it is fitted to."""
+    """Return the validation accuracy of a ridge regression on features, standardized by those of the images that it is fitted to."""
     fitted, judges = to_judge(view.train, view.valid)
     mean, deviation = fitted.features.mean(dim=0), fitted.features.std(dim=0, correction=0)
     scale = torch.where(deviation > 1e-6 * deviation.max().clamp_min(1e-12), deviation, torch.inf)
@@ -171,7 +171,7 @@ def probe_accuracy(view: View) -> float:
 
 
 def _put(learned: Learned, record: Tree) -> list[Tree]:
-    """Return what is kept of each expert, with that of the task's new."""
+    """Return the records of all experts, with that of the task's expert replaced."""
     experts = list(learned.kept or [])
     experts[learned.group : learned.group + 1] = [record]
     return experts

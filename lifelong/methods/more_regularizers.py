@@ -1,4 +1,4 @@
-"""Regularizers besides the paper's: what else may keep a shared expert at its earlier tasks.
+"""More regularizers than the paper's, which protect the earlier tasks of a shared expert.
 
 =======================  =============================================================================================================
 none                     nothing: L = CE, plain fine-tuning
@@ -9,10 +9,10 @@ mas                      L = CE + w sum_i Omega_i (theta_i - a_i)^2, Omega the s
 feature-distillation     L = CE + w mean (f(x) - f0(x))^2 on the new images, f0 the features before the task
 =======================  =============================================================================================================
 
-w is `kd_weight` times the regularizer's `scale`. Scales were chosen on the digits, all eight tasks in one expert, so that the weight 1
-works for each (docs/decisions.md). A tenth of the default weights of the methods `ewc` and `mas` was best there.
+w is `kd_weight` times the regularizer's `scale`. Scales were chosen on the digits, with all eight tasks in one expert, so that a weight of
+1 works for each. For `ewc` and `mas`, a tenth of the default weights of the methods of that name was best.
 
-None of them holds the running statistics of batch norms, which move with every trained task, except `frozen`.
+Only `frozen` also protects the running statistics of batch norm; under all others they follow the newest task.
 """
 
 from typing import ClassVar
@@ -41,7 +41,7 @@ class Free(Regularizer):
 
 
 class Frozen(Free):
-    """The shared expert stays as it is; only the new head is trained."""
+    """Leave the shared expert unchanged, and train only the new head."""
 
     trains_expert = False
 
@@ -50,7 +50,7 @@ class Spring(Regularizer):
     """A quadratic penalty on changes of the expert's trained weights."""
 
     def spring(self, shared: Shared) -> Quadratic | None:
-        """Return the quadratic that is added to the cross-entropy, times `weight`; None for no penalty."""
+        """Return the quadratic penalty, which is added to the cross-entropy times `weight`; None for no penalty."""
         return None if shared.kept is None else Quadratic(**shared.kept)
 
     def loss(self, shared: Shared) -> Loss:
@@ -68,13 +68,13 @@ class Spring(Regularizer):
 
 
 class L2SP(Spring):
-    """Pull the expert to the weights before the task: L2-SP (Li, Grandvalet & Davoine, ICML 2018, arXiv 1802.01483).
+    """Pull the expert towards its weights before the task: L2-SP (Li, Grandvalet & Davoine, ICML 2018, arXiv 1802.01483).
 
-    Its penalty on the new head is the weight decay of training, which applies to the expert, too; the paper has L2-SP in its place. The two
-    together pull to theta0 / (1 + weight_decay / w), which is theta0 where w is much the larger.
+    The new head's penalty is the weight decay of training, which here also applies to the expert; in the paper L2-SP replaces it. Together
+    they pull towards theta0 / (1 + weight_decay / w), which is close to theta0 if w is much larger than the weight decay.
     """
 
-    # The paper's weight is 1 here, with its factor 1/2; of its grid 0.001, 0.01, 0.1 the strongest held digits too little.
+    # A weight of 1, with the paper's factor 1/2: on the digits even the strongest of the paper's grid (0.001, 0.01, 0.1) was too weak.
     scale: ClassVar[float] = 1.0 / 2
 
     def spring(self, shared: Shared) -> Quadratic:
@@ -84,16 +84,17 @@ class L2SP(Spring):
 
 
 class EWC(Spring):
-    """Hold weights as they matter to the expert's tasks by the Fisher information, as the method `ewc` does with its defaults.
+    """Protect weights by their Fisher information on the expert's tasks, as the method `ewc` does with its defaults.
 
-    Fishers of the tasks are summed, each around its own weights (`penalty` separate), and estimated from random signs (`fisher` signs).
+    The tasks' penalties are summed, each around its own weights (`penalty` separate); the Fisher information is estimated from random signs
+    (`fisher` signs).
     """
 
-    # With the method's factor 1/2.
+    # Includes the method's factor 1/2.
     scale: ClassVar[float] = 0.1 * EWCSettings().penalty_weight / 2
 
     def keep(self, shared: Shared) -> Tree:
-        """Return the summed Fisher information of the expert's tasks, and the weights that it was measured at."""
+        """Return the summed Fisher information of the expert's tasks, and the center of the summed penalties."""
         device = shared.examples.train.device
         generator = torch.Generator(device).manual_seed(derive_seed(shared.context.seed, shared.context.task_index, "fisher"))
         found = signed_fisher(shared.expert, shared.head, shared.examples, generator, shared.context.stage("importance"))
@@ -102,7 +103,7 @@ class EWC(Spring):
 
 
 class MAS(Spring):
-    """Hold weights as the answers of the expert's tasks depend on them, as the method `mas` does with its defaults."""
+    """Protect weights by the sensitivity of the outputs for the expert's tasks, as the method `mas` does with its defaults."""
 
     scale: ClassVar[float] = 0.1 * MASSettings().penalty_weight
 
@@ -132,13 +133,13 @@ def _quadratic(importance: Float[Tensor, "p"], shared: Shared) -> Quadratic:
     """Return the penalty on the expert's trained weights around what they are now.
 
     Args:
-        importance: of all its weights.
-        shared: with the expert.
+        importance: importance of all its weights.
+        shared: gives the expert.
     """
     return Quadratic(importance[_of_trained(shared)], flat(_trained(shared)).detach())
 
 
 def _of_trained(shared: Shared) -> Bool[Tensor, "p"]:
-    """Return which numbers of all the expert's weights are trained."""
+    """Return a mask of the expert's weights that are trained."""
     weights = shared_parameters(shared.expert).items()
     return torch.cat([torch.full_like(parameter.flatten(), name in shared.trained, dtype=torch.bool) for name, parameter in weights])

@@ -2,22 +2,22 @@
 
 Every weight has an owner: the task that trained it, or none. For each task (section 3):
 
-    1. train all weights without an owner, with those of earlier tasks fixed but in use
-    2. prune: in each layer, of the weights just trained, the share p with the smallest magnitude is set to 0 and has no owner again
-    3. retrain the rest, which the task now owns, for half as many epochs at a tenth of the rate
+    1. train all weights without an owner; those of earlier tasks are used but fixed
+    2. prune: in each layer, set the share p of the trained weights with the smallest magnitude to 0; they have no owner again
+    3. retrain the rest, which the task now owns, for half as many epochs at a tenth of the learning rate
 
 Task k uses the weights of tasks 1 .. k. It owns the share (1 - p) p^(k-1) of each layer: with p = 0.75, ten tasks leave 5.6 % without an
 owner.
 
 Choices where the paper is silent, or where its code is not followed:
 
-* p is 0.75 from the first task on. The paper's networks start pretrained on ImageNet, and this first task keeps a half.
-* Exactly round(p n) of n weights are pruned; of those of equal magnitude the first ones. The code prunes all that are equal to the largest
-  pruned one, which empties layers of which much is 0.
-* Each task has a batch norm of its own (`batch_norm`), since the network does not start pretrained. With "frozen", biases and batch norm
+* p is 0.75 from the first task on. The paper's first task is a network pretrained on ImageNet, which keeps half of its weights.
+* Exactly round(p n) of n weights are pruned; ties in magnitude go to the first ones. The code prunes all weights that equal the largest
+  pruned one, which empties layers with many zeros.
+* Each task has its own batch norm (`batch_norm`), since the network does not start pretrained. With "frozen", biases and batch norm
   stay as the first task leaves them, as in the paper.
 * Free weights start each task at 0, as pruning leaves them.
-* Both trainings keep their best epoch by validation accuracy, the second one among its own.
+* Each of the two trainings keeps its own best epoch by validation accuracy.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ from lifelong.training.examples import Examples
 
 
 class PackNet(MaskingMethod[PackNetSettings]):
-    """Each task trains the weights that earlier tasks have left, prunes most of them, and keeps the rest."""
+    """Each task trains the weights that earlier tasks have left free, prunes most of them, and keeps the rest."""
 
     name = "packnet"
     kind = Owners
@@ -59,7 +59,7 @@ class PackNet(MaskingMethod[PackNetSettings]):
         super().train_network(module, head, examples, replace(context, training=self.retraining(context.training)), record, "retrain")
 
     def retraining(self, settings: TrainingSettings) -> TrainingSettings:
-        """Return how the network is trained after pruning."""
+        """Return the training settings for after pruning."""
         epochs = max(1, round(self.settings.retrain_epochs * settings.epochs))
         return replace(settings, epochs=epochs, lr=self.settings.retrain_lr * settings.lr)
 
@@ -70,12 +70,12 @@ class PackNet(MaskingMethod[PackNetSettings]):
 
 
 def smallest(weight: Float[Tensor, " n"], among: Bool[Tensor, " n"], share: float) -> Bool[Tensor, " n"]:
-    """Select the share of some weights that has the smallest magnitude, of equal ones the first.
+    """Select a share of some weights, those of smallest magnitude; ties go to the first.
 
     Args:
-        weight: of a layer, flat.
-        among: the weights to select from.
-        share: in (0, 1), rounded to a number of weights.
+        weight: a layer's weights, flattened.
+        among: mask of the weights to select from.
+        share: share to select, in (0, 1); rounded to a whole number of weights.
     """
     order = weight.abs().masked_fill(~among, torch.inf).argsort(stable=True)
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))

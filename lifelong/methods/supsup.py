@@ -4,22 +4,22 @@ The weights are random and never trained. A task learns a score for each of them
 
     w          = ±sqrt(2 / inputs)                                         the sign is random
     m_t        = 1 where |s| is among the k largest of the layer
-    forward    by m_t * w
+    forward    with m_t * w
     d L / d s  = sign(s) * w * g                                           g: the gradient of the masked weight; straight through the mask
     k          = round(min(1/2, s (outputs + inputs) / weights) weights)   s: `density_scale`; a convolution counts channels
 
-Nothing that a task uses ever changes, and the only cost of a task is its mask, its head and its batch norm.
+Weights never change; a task only adds its mask, its head and its batch norm.
 
 Choices where the paper is silent, or where its code is not followed:
 
-* Trained by SGD as every method, without weight decay. The paper trains by Adam, whose steps do not depend on the size of gradients. Here
-  `score_scale` does what a higher rate of the scores would (as in `lifelong.methods.wsn`).
-* A dense head for each task, as for every method. The paper masks a random last layer too.
-* Batch norms have running statistics for each task, and affine weights 1 and 0, as in the paper; with `batch_norm` "per-task" a task
-  trains affine weights of its own. Biases of networks that have them are 0.
-* Scores start anew with each task, or from the mean of those of all earlier tasks (`score_start`; "Transfer" in the paper), which
-  is then kept.
-* Equal scores at the threshold are all selected.
+* Training uses SGD, as for every method, without weight decay. The paper uses Adam, whose steps do not depend on the scale of gradients.
+  Here `score_scale` has the effect of a higher learning rate for scores (as in `lifelong.methods.wsn`).
+* Each task has a dense head, as in every method. The paper also masks a random last layer.
+* Batch norm has running statistics for each task, and affine weights 1 and 0, as in the paper; with `batch_norm` "per-task" each task
+  trains its own affine weights. Biases, in networks that have them, are 0.
+* Each task starts from new random scores, or from the mean scores of all earlier tasks (`score_start`; "Transfer" in the paper), which is
+  then stored.
+* All scores equal to the threshold are selected.
 """
 
 import torch
@@ -48,7 +48,7 @@ class SupSup(MaskingMethod[SupSupSettings]):
         self.mean: dict[str, Tensor] = {}
 
     def make_network(self) -> nn.Module:
-        """Make the backbone with masks, and weights of one magnitude in each layer."""
+        """Make the backbone with masks; all weights of a layer have the same magnitude."""
         network = super().make_network()
         with torch.no_grad():
             for weight, _ in masked(network, TaskMasks).values():
@@ -81,7 +81,7 @@ class SupSup(MaskingMethod[SupSupSettings]):
         return []
 
     def memory(self) -> dict[str, int]:
-        """Count the bytes of masks, of running statistics, and of the mean scores, if they are kept."""
+        """Count the bytes of masks, of running statistics, and of the mean scores, if they are stored."""
         kept = {"scores": sum(scores.nbytes for scores in self.mean.values())} if self.settings.score_start == "mean" else {}
         return super().memory() | kept
 
@@ -96,7 +96,7 @@ class SupSup(MaskingMethod[SupSupSettings]):
 
 
 def signed(weight: Float[Tensor, "o ..."]) -> Float[Tensor, "o ..."]:
-    """Give the weights of a layer one magnitude, sqrt(2 / inputs), by which ReLUs keep the variance; signs stay."""
+    """Set the magnitude of a layer's weights to sqrt(2 / inputs), with which ReLU networks preserve variance; keep their signs."""
     return weight.sign() * (2 / weight[0].numel()) ** 0.5
 
 

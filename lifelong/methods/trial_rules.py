@@ -1,4 +1,4 @@
-"""Decision rules that try: an oracle for every task, and thresholds calibrated on the first ones."""
+"""Decision rules that train several options: an oracle for every task, and a threshold calibrated on the first tasks."""
 
 import itertools
 
@@ -11,19 +11,19 @@ from lifelong.storage import Tree
 
 
 class Oracle(DecisionRule):
-    """Try everything, and keep the best on validation images: what a decision before training can be held against.
+    """Try every option and keep the best on validation images, as a reference for decisions made before training.
 
-    Tried are sharing with each group, by the regularizer of the settings, the nearest group's cell and a searched one (where the variant
-    has both; else the allocation's expert). The fewest parameters win among those whose accuracy is within `share_margin` of the best,
-    0.01 by default; of equals the more accurate, then the one tried first.
+    The options are sharing with each group (with the regularizer of the settings), the nearest group's cell and a searched one (where the
+    variant has both; else the allocation's expert). Among those whose accuracy is within `share_margin` of the best, 0.01 by default, the
+    one with the fewest parameters wins; ties go to the more accurate, then to the one tried first.
 
-    Its limits: it sees the new task's accuracy alone. What sharing does to the group's earlier tasks cannot be measured, since their images
-    are gone; a sharing that harms them looks as good as one that does not. Validation images are few, so that the best of several
-    trials is also the luckiest. The record's `seconds` has the time of the trials that were dropped as "attempts".
+    Limits: it only sees the new task's accuracy. What sharing does to the group's earlier tasks cannot be measured, because their images
+    are gone; sharing that harms them looks as good as sharing that does not. With few validation images, the best of several trials may
+    just be the luckiest. The time of discarded trials is in the record's `seconds`, as "attempts".
     """
 
     def decide(self, question: Question) -> Decision:
-        """Carry out all decisions that are possible, and return the best."""
+        """Try all possible decisions, and return the best."""
         options = [question.share(group, "tried") for group in range(len(question.groups))]
         options += [question.allocate("tried", kind) for kind in (("reuse-cell", "search") if question.settings.coarse else (None,))]
         tried = [question.attempt(option) for option in options]
@@ -34,18 +34,18 @@ class Oracle(DecisionRule):
 
 
 class Calibrated(DecisionRule):
-    """Set alpha by trials of the first tasks: between distances at which sharing helped and those at which it did not.
+    """Set alpha by trials on the first tasks: between the distances at which sharing helped and those at which it did not.
 
-    For the first `calibration_tasks` tasks after the first one, 3 by default, both sharing with the nearest group and an expert of the
-    task's own are tried; sharing is taken if its validation accuracy is not lower by more than `share_margin`. From then on a task shares
-    with the nearest group within the calibrated alpha: that at which the fewest validation answers of the trials would have been lost,
-    halfway between two distances, or the alpha of the settings where all trials, or none, speak for sharing and it agrees with them.
+    For each of `calibration_tasks` tasks after the first (3 by default), sharing with the nearest group and a new expert are both tried;
+    sharing wins unless its validation accuracy is lower by more than `share_margin`. From then on a task shares with the nearest group
+    within the calibrated alpha: the threshold, halfway between two distances, at which the trials would have lost the least accuracy, or
+    the alpha of the settings if that loses no more.
 
-    It is a rule of our own. What sharing does to earlier tasks is not seen, as with the oracle.
+    This rule is our own. Like the oracle, it does not see what sharing does to earlier tasks.
     """
 
     def decide(self, question: Question) -> Decision:
-        """Try both, while there are few trials; later compare the distance with the calibrated alpha."""
+        """Try both during calibration; afterwards compare the distance with the calibrated alpha."""
         settings, nearest = question.settings, question.nearest
         distance, trials = question.distances[nearest], [] if question.kept is None else question.kept.tolist()
         if len(trials) < settings.calibration_tasks:
@@ -57,7 +57,7 @@ class Calibrated(DecisionRule):
         return question.share(nearest, found) if distance <= alpha else question.allocate(found)
 
     def keep(self, learned: Learned) -> Tree:
-        """Return the distance of each trial, and how much more accurate sharing was."""
+        """Return for each trial its distance, and how much more accurate sharing was."""
         before, tried = learned.kept, {attempt.decision.decision == "reuse-expert": attempt for attempt in learned.attempts}
         if not tried:
             return before
@@ -67,11 +67,11 @@ class Calibrated(DecisionRule):
 
 
 def calibrated_alpha(trials: list[list[float]], alpha: float, margin: float) -> float:
-    """Return the threshold at which trials would have lost the least.
+    """Return the threshold at which the trials would have lost the least.
 
     Args:
-        trials: the distance of each, and the accuracy that sharing gained.
-        alpha: taken where it loses no more than the best threshold between distances.
+        trials: for each, its distance and the accuracy that sharing gained.
+        alpha: the result, if it loses no more than the best threshold between distances.
         margin: accuracy that sharing may cost.
     """
     distances = sorted({distance for distance, _ in trials})
@@ -85,7 +85,7 @@ def calibrated_alpha(trials: list[list[float]], alpha: float, margin: float) -> 
 
 
 def _said(attempt: Attempt) -> str:
-    """Say what was tried, and how accurate it was."""
+    """Describe what was tried, and how accurate it was."""
     decision = attempt.decision
     what = {"search": "a searched cell", "reuse-cell": "a known cell", "allocate": "a new expert"}
     return f"{what.get(decision.decision, f'sharing with group {decision.group}')} {attempt.accuracy:.1%}"

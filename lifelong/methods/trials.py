@@ -1,4 +1,4 @@
-"""Decisions carried out on trial: trained on copies, and taken over if they are made."""
+"""Carry out decisions on trial: train copies, and adopt the result if the decision is made."""
 
 import copy
 import math
@@ -17,16 +17,16 @@ from lifelong.storage import Tree
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of carrying out a decision: nothing of the model but what is named here has changed.
+    """The result of carrying out a decision; the rest of the model is unchanged.
 
     Attributes:
-        group: that the task belongs to; the next one, if its expert is new.
-        expert: of the group, frozen.
-        head: of the task, frozen.
-        old_heads: of the group's earlier tasks.
-        plan: from which the expert was built.
-        trained: names of its trained parameters.
-        kept: what the regularizer keeps of the expert.
+        group: the task's group; a new one if its expert is new.
+        expert: the group's expert, frozen.
+        head: the task's head, frozen.
+        old_heads: the heads of the group's earlier tasks.
+        plan: the plan from which the expert was built.
+        trained: names of the expert's trained parameters.
+        kept: what the regularizer stores for the expert.
     """
 
     group: int
@@ -45,11 +45,11 @@ class Trials:
     """The decisions about a task that were carried out on trial.
 
     Args:
-        carry_out: trains on copies.
-        context: of the task.
+        carry_out: trains copies as a decision says.
+        context: the task's context.
 
     Attributes:
-        attempts: what came of them.
+        attempts: their results.
         seconds: wall time that this process has spent on them.
     """
 
@@ -62,11 +62,11 @@ class Trials:
     def make(self, decision: Decision) -> Attempt:
         """Carry out a decision on copies of what it would change.
 
-        Its stages have a folder of their own, and the seeds that they would have if the decision had been made. If the rule returns
-        a decision that was tried, perhaps with another reason, what came of the trial is taken over.
+        Its stages have their own folder, and the same seeds as if the decision had been made. If the rule returns a decision that was
+        tried, perhaps with another reason, the result of the trial is adopted.
 
         Raises:
-            LifelongError: the task has no validation images, by which attempts are judged.
+            LifelongError: the task has no validation images to compare attempts by.
         """
         context, name = self._context, _name(decision)
         folder = None if context.folder is None else context.folder / "attempts" / name
@@ -76,7 +76,7 @@ class Trials:
         accuracy = valid_accuracy(record)
         if math.isnan(accuracy):
             raise LifelongError(
-                f"task '{context.task_name}' has no validation images, by which this decision rule compares what it tries; "
+                f"task '{context.task_name}' has no validation images, which this decision rule needs to compare its trials; "
                 "give it some (valid_per_class), or use --decision thresholds"
             )
         self._made[name] = outcome, record
@@ -85,7 +85,7 @@ class Trials:
         return self.attempts[-1]
 
     def taken_over(self, decision: Decision, record: LearnRecord) -> Outcome | None:
-        """Return what came of a decision that was tried, and record what the trials cost; None if it was not tried."""
+        """Return the result of a decision that was tried, or None if it was not, and record the cost of the other trials."""
         others = [tried for name, (_, tried) in self._made.items() if name != _name(decision)]
         if others:
             record.seconds["attempts"] = sum(sum(tried.seconds.values()) for tried in others)
@@ -110,11 +110,11 @@ def valid_accuracy(record: LearnRecord) -> float:
 
 
 def copied(expert: nn.Module, trained: set[str]) -> nn.Module:
-    """Copy an expert with its trained parameters; the others, which experts may have in common, stay the same ones."""
+    """Copy an expert with its trained parameters; the others, which experts may share, are not copied."""
     common = {id(parameter): parameter for name, parameter in expert.named_parameters() if name not in trained}
     return copy.deepcopy(expert, common)
 
 
 def _name(decision: Decision) -> str:
-    """Return the name of what is tried."""
+    """Return the name under which a decision is tried."""
     return decision.decision if decision.group is None else f"{decision.decision}-{decision.group}"

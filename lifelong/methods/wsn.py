@@ -3,23 +3,23 @@
 Each weight w has a score s. A task learns both, and uses in each layer the weights with the largest scores (section 3, Algorithm 1):
 
     m_t        = 1[|s| >= q]                     q: the value at rank 1 + round(p (n - 1)) of the layer's n scores, p = `masked_share`
-    forward    by m_t * w
+    forward    with m_t * w
     d L / d w  = m_t * g * (1 - M)               g: the gradient of the masked weight; M: the union of the masks of earlier tasks
     d L / d s  = sign(s) * w * g                 straight through the mask
-    after it:  M <- M or m_t
+    afterwards M <- M or m_t
 
-Weights that an earlier task uses can be selected again, but are not changed: what they have learned is transferred. Scores are carried over
-from task to task.
+A task can select weights of earlier tasks, and thus reuse what they have learned, but does not change them. Scores are carried over from
+task to task.
 
 Choices where the paper is silent, or where its code is not followed:
 
-* Trained by SGD as every method, with a new optimizer for each task, and without weight decay. The paper trains by Adam, whose steps do not
-  depend on the size of gradients. Here `score_scale` does what a higher rate of the scores would: a mask depends on the order of scores
-  alone and the gradient not on their scale, so scores that start 100 times as small change their order 100 times as fast.
-* Weights of M are also put back after each step, so that weight decay, if it is asked for, does not move them either.
-* The mask is that of the scores at the best epoch, as the weights are. Equal scores at the threshold are all selected.
-* Each task has a batch norm of its own. The code normalizes by the statistics of the test batch, and answers depend on the batch.
-* Masks are kept and counted as bits. The paper compresses them by a Huffman code; its code counts each bit of that as a character.
+* Training uses SGD, as for every method, with a new optimizer for each task, and without weight decay. The paper uses Adam, whose steps do
+  not depend on the scale of gradients. Here `score_scale` has the effect of a higher learning rate for scores: a mask depends only on their
+  order, and the gradient does not depend on their scale, so scores that start 100 times smaller change their order 100 times faster.
+* Weights of M are also restored after each step, so that weight decay, if enabled, does not change them either.
+* The mask is taken from the best epoch, like the weights. All scores equal to the threshold are selected.
+* Each task has its own batch norm. The code normalizes by the statistics of the test batch, so that predictions depend on the batch.
+* Masks are stored and counted as bits. The paper compresses them with a Huffman code; its code counts each bit of that as a character.
 """
 
 import torch
@@ -76,5 +76,5 @@ class WSN(MaskingMethod[WSNSettings]):
 
 
 def selected(count: int, masked_share: float) -> int:
-    """Compute how many of a layer's weights have a score of at least that at rank 1 + round(p (n - 1))."""
+    """Compute how many of a layer's scores are at or above that at rank 1 + round(p (n - 1))."""
     return count - round(masked_share * (count - 1))

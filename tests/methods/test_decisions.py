@@ -177,7 +177,7 @@ def test_an_oracle_gives_what_its_decision_gives_without_it(margin: float) -> No
 
 def test_an_oracle_needs_validation_images() -> None:
     tasks = [made_task(kind=0, seed=seed, train=4, valid=0) for seed in range(2)]
-    with pytest.raises(LifelongError, match="no validation images, by which this decision rule compares"):
+    with pytest.raises(LifelongError, match="no validation images, which this decision rule needs"):
         learned(replace(SMALL, decision="oracle", feature_split="train"), tasks)
 
 
