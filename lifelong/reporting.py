@@ -10,7 +10,7 @@ from torch import Tensor
 from lifelong.data.sources import Sources
 from lifelong.data.task import Split, Stream
 from lifelong.errors import LifelongError
-from lifelong.experiment.continuing import images_of
+from lifelong.experiment.grown_stream import images_of
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.records.descriptions import ReportWritten

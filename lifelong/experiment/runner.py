@@ -14,13 +14,12 @@ from pydantic import ValidationError
 
 from lifelong import __version__
 from lifelong.data.feature_cache import keeping
-from lifelong.data.naming import unique
-from lifelong.data.task import AbsentTaskError, Split, SplitName, Stream, Task, TaskDescription
+from lifelong.data.task import SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
-from lifelong.experiment.judging import judged, right_share
+from lifelong.experiment.evaluation import Evaluation
 from lifelong.experiment.learning import digest_modules, learn_timed, retire
 from lifelong.experiment.machine import (
     arithmetic,
@@ -37,30 +36,19 @@ from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
 from lifelong.experiment.summaries import read_summary
-from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
 from lifelong.experiment.tuning import tune_task
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.registry import make_method
 from lifelong.records.base import plain, said
 from lifelong.records.renames import SCHEMA_VERSION
-from lifelong.records.run import RunRecord, TaskAgnostic
+from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord, TaskTuning
 from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.resolve import flat
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
-from lifelong.training.examples import confusion
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, change, clear
-
-
-@runtime_checkable
-class InSizes(Protocol):
-    """A stream that can give the test images of a task in the size of another's."""
-
-    def test_at(self, index: int, size: int) -> Split:
-        """The test images of a task, in their order, as squares of so many pixels a side."""
-        ...
 
 
 @runtime_checkable
@@ -102,6 +90,7 @@ class Runner:
         self.notes, self.threads, self.save_every = notes, threads, save_every
         self.curves, self.origin = Curves(directory.curves, directory.seal), dict(origin or {})
         self.repaired, self.more = list(repaired), dict(more or {})
+        self.evaluation = Evaluation(stream, device, progress)
         self.descriptions = stream.describe()
         self.method: Method = make_method(config.method, config.settings)
         self.entries: list[TaskRecord] = []
@@ -294,7 +283,7 @@ class Runner:
         before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
         known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
         row = known + [math.nan] * (len(digests) - len(known))
-        self.accuracy.append(self._completed(row, [*self.entries, newest]))
+        self.accuracy.append(self.evaluation.completed(self.method, row, [*self.entries, newest]))
         self.digests = digests
 
     def _judge_unknown(self) -> bool:
@@ -303,36 +292,11 @@ class Runner:
         if not any(map(math.isnan, row)):
             return False
         self.progress.phase("evaluate")
-        self.accuracy[-1] = self._completed(row, self.entries)
+        self.accuracy[-1] = self.evaluation.completed(self.method, row, self.entries)
         if plain(self.accuracy[-1]) == plain(row):
             return False
         self._save()
         return True
-
-    def _completed(self, row: Sequence[float], entries: Sequence[TaskRecord]) -> list[float]:
-        """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
-        full = list(row)
-        wanted = [index for index, value in enumerate(row) if math.isnan(value)]
-        total, done = sum(entries[index].test for index in wanted), 0
-        for index in wanted:
-            full[index] = self._accuracy(index, entries[index], lambda more, done=done: self.progress.advance(done + more, total))
-            done += entries[index].test
-        return full
-
-    def _accuracy(self, index: int, entry: TaskRecord, tell: Callable[[int], None]) -> float:
-        """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
-        try:
-            test = self._test(index)
-        except AbsentTaskError:
-            # What was found before is not known to hold any longer.
-            entry.pop("judged", None)
-            return math.nan
-        counts = confusion(lambda images: self.method.logits(images, index), test, together=self.method.batch_dependent, tell=tell)
-        entry.judged = judged(counts)
-        return right_share(counts)
-
-    def _test(self, index: int) -> Split:
-        return self.stream[index].test.to(self.device)
 
     def _contents(self, index: int) -> Tree:
         """Return the content of a task's images, by which a later task is kept apart from them."""
@@ -407,28 +371,5 @@ class Runner:
             "notes": self._all_notes(),
             "complete": len(self.entries) >= len(self.stream),
         }
-        found = self._task_agnostic()
+        found = self.evaluation.task_agnostic(self.method, self.entries)
         return RunRecord.model_validate(plain(fields | ({} if found is None else {"task_agnostic": found})))
-
-    def _task_agnostic(self) -> TaskAgnostic | None:
-        """How well the learned stream is known without task names; None before its end, or where a task's images are not here."""
-        if len(self.entries) != len(self.stream):
-            return None
-        self.progress.phase("evaluate without task names")
-        classes = [unique(entry.classes) for entry in self.entries]
-        several = len({entry.side for entry in self.entries}) > 1
-        if several and not isinstance(self.stream, InSizes):
-            return None
-        total = sum(entry.test for entry in self.entries)
-        show = self._shown if several else None
-        try:
-            with keeping():
-                return judge_task_agnostic(self.method, self._test, classes, show, lambda done: self.progress.advance(done, total))
-        except AbsentTaskError:
-            return None
-
-    def _shown(self, index: int) -> Shown:
-        """Return the test images of a task in the size of every task's."""
-        assert isinstance(self.stream, InSizes)
-        sizes = tuple(entry.side for entry in self.entries)
-        return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)

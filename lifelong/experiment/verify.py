@@ -14,9 +14,10 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import Split, Stream
 from lifelong.digests import UNCHECKED
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.experiment.continuing import images_of, read_added, repair_added
+from lifelong.experiment.added_tasks import read_added, repair_added
 from lifelong.experiment.curves import repair_curves
 from lifelong.experiment.derived import entries_of, summary_of
+from lifelong.experiment.grown_stream import images_of
 from lifelong.experiment.identity import config_of, misfit
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import digest_modules

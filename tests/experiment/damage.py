@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lifelong.errors import LifelongError
-from lifelong.experiment.continuing import read_added
+from lifelong.experiment.added_tasks import read_added
 from lifelong.experiment.derived import known_summary
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
@@ -18,8 +20,37 @@ from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import read_tree
+from lifelong.storage import load_tree, read_tree
 from tests.trees import same
+
+STATE, PREVIOUS = "checkpoint/run.safetensors", "checkpoint/run.previous.safetensors"
+IDENTITY = "checkpoint/identity.json"
+CERTAIN = ("version", "complete", "parameters", "ap", "af", "bwt", "forgetting", "weighted_accuracy", "accuracy")
+"""Of a summary: what two runs of one command have in common."""
+
+
+def slow(*cases: str) -> list:
+    """Cases that `make test-all` alone runs."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in sorted(cases)]
+
+
+def end(out: Path) -> dict:
+    """What a run came to."""
+    state = load_tree(out / STATE)
+    return {"method": state["method"], "accuracy": state["accuracy"], "digests": state["digests"]}
+
+
+def again_or_refused(out: Path, how: RunConfig) -> tuple[dict | None, list[str]]:
+    """As `again`; None for a run that is refused, which takes one line."""
+    try:
+        return again(out, how)
+    except LifelongError as error:
+        return None, str(error).splitlines()
+
+
+def certain(summary: dict) -> dict:
+    return {key: summary[key] for key in CERTAIN}
+
 
 STREAM = """
 name = "two"

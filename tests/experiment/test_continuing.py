@@ -199,12 +199,12 @@ def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(place,
 
 def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
     """What Finetune changed cannot be judged again; PAR changed nothing."""
-    from lifelong.experiment import continuing
+    from lifelong.experiment import grown_stream
 
     def gone(*arguments):
         raise LifelongError("no such stream")
 
-    monkeypatch.setattr(continuing, "open_stream", gone)
+    monkeypatch.setattr(grown_stream, "open_stream", gone)
     par = learn_more(place / "par", bars(place), HERE)
     assert par["accuracy"][3][:3] == par["accuracy"][2]
     assert par["ap"] == pytest.approx(sum(par["accuracy"][3]) / 4)
@@ -233,9 +233,9 @@ def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
 
 def test_what_was_not_judged_is_judged_with_the_next_task(place, monkeypatch):
     """Also where the next task leaves the modules alone that answer for it."""
-    from lifelong.experiment import continuing, runner
+    from lifelong.experiment import grown_stream, runner
 
-    monkeypatch.setattr(continuing, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
+    monkeypatch.setattr(grown_stream, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
     monkeypatch.setattr(runner, "digest_modules", lambda method, index: f"{index} {len(method.tasks)}")
     assert learn_more(place / "par", bars(place), HERE)["accuracy"][3][:3] == [None, None, None]
     monkeypatch.undo()
@@ -328,7 +328,7 @@ def test_the_same_folder_again_is_no_new_task(place):
 
 
 def test_a_run_of_an_earlier_version_knows_its_images_where_they_are_here(place, monkeypatch):
-    from lifelong.experiment import continuing
+    from lifelong.experiment import continuing, grown_stream
 
     kept = contents(place / "finetune")
     change_state(place / "finetune", lambda state: state.pop("contents"))
@@ -336,6 +336,7 @@ def test_a_run_of_an_earlier_version_knows_its_images_where_they_are_here(place,
     summary = learn_more(place / "finetune", bars(place), HERE)
     assert contents(place / "finetune")[:3] == kept
     assert not any("not known by content" in note for note in summary["notes"])
-    monkeypatch.setattr(continuing, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
+    for module in (continuing, grown_stream):
+        monkeypatch.setattr(module, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
     notes = learn_more(old, bars(place), HERE)["notes"]
     assert any("images of a, b, a-again are not known by content" in note for note in notes)

@@ -10,71 +10,34 @@ import pytest
 import torch
 
 import lifelong
-from lifelong.cli import main
 from lifelong.errors import LifelongError
-from lifelong.experiment import runner
-from lifelong.experiment.compare import read_summaries
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
-from lifelong.settings.run import RunConfig
 from lifelong.storage import load_tree
 from tests.experiment.damage import (
     HERE,
+    IDENTITY,
+    PREVIOUS,
+    STATE,
     Notes,
     StopIn,
     again,
+    again_or_refused,
+    certain,
     config,
     copied,
+    end,
     files_of,
-    finished,
     flip,
     found_or_harmless,
+    slow,
     some_bits,
     stopped,
 )
-from tests.resaved import change_record, change_state, without_digest
 from tests.trees import same
 
 STORED = Path(__file__).parent / "stored"
-STATE, PREVIOUS = "checkpoint/run.safetensors", "checkpoint/run.previous.safetensors"
-IDENTITY = "checkpoint/identity.json"
-CERTAIN = ("version", "complete", "parameters", "ap", "af", "bwt", "forgetting", "weighted_accuracy", "accuracy")
-"""Of a summary: what two runs of one command have in common."""
-
-
-def slow(*cases: str) -> list:
-    """Cases that `make test-all` alone runs."""
-    return [pytest.param(case, marks=pytest.mark.slow) for case in sorted(cases)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """Finished runs of two seeds, and one that was stopped and its end, with the stream that they learned."""
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1):
-        finished(folder, "finetune", seed)
-    again(copied(stopped(folder, "par"), folder / "par-0"), config(folder, "par"))
-    return folder
-
-
-def end(out: Path) -> dict:
-    """What a run came to."""
-    state = load_tree(out / STATE)
-    return {"method": state["method"], "accuracy": state["accuracy"], "digests": state["digests"]}
-
-
-def again_or_refused(out: Path, how: RunConfig) -> tuple[dict | None, list[str]]:
-    """As `again`; None for a run that is refused, which takes one line."""
-    try:
-        return again(out, how)
-    except LifelongError as error:
-        return None, str(error).splitlines()
-
-
-def certain(summary: dict) -> dict:
-    return {key: summary[key] for key in CERTAIN}
 
 
 # Flips
@@ -304,141 +267,6 @@ def test_a_whole_checkpoint_of_another_seed_is_refused(base, tmp_path):
     assert (out / "summary.json").read_bytes() == before
 
 
-# Forgeries
-
-
-FORGED = {
-    "ap": 0.999,
-    "af": 0.5,
-    "bwt": 0.5,
-    "forgetting": -0.5,
-    "weighted_accuracy": 0.999,
-    "parameters": 7,
-    "memory": {"replay": 1},
-    "seconds": 0.5,
-    "seconds_by_phase": {"train": 1.0},
-    "accuracy": [[1.0], [1.0, 1.0]],
-    "complete": False,
-    "notes": ["forged"],
-    "seed": 5,
-    "method": "par",
-    "version": "9",
-    "tasks": [],
-    "task_agnostic": {"routing": [1.0, 1.0]},
-    "invented": 1,
-}
-
-
-@pytest.mark.parametrize(
-    "key", ["ap", "parameters", "tasks", "invented", *slow(*(FORGED.keys() - {"ap", "parameters", "tasks", "invented"}))]
-)
-def test_a_forged_summary_is_not_believed(base, tmp_path, key):
-    """Also with the right digest."""
-    out = copied(base / "finetune-0", tmp_path / "run")
-    wanted = read_summary(out)
-    change_record(out / "summary.json", **{key: FORGED[key]})
-    assert not lifelong.verify(out).sound
-    # One that contradicts itself is refused as it is read.
-    malformed = {"tasks": "is not of 0 tasks", "task_agnostic": "field required"}
-    shown = malformed.get(key, r"summary\.json is not what the run's state says")
-    with pytest.raises(LifelongError, match=shown):
-        read_summaries([out])
-    summary, said = again(out, config(base))
-    assert summary == wanted
-    assert read_summary(out) == wanted
-    wrong = "summary.json was damaged" if key in malformed else f"summary.json is not what the run's state says ({key})"
-    assert any(wrong in note for note in said)
-
-
-@pytest.mark.parametrize(
-    "key", ["ap", "af", "bwt", "forgetting", "weighted_accuracy", "parameters", "memory", "seconds", "seconds_by_phase"]
-)
-def test_a_number_that_a_state_is_made_to_say_is_derived_again(base, tmp_path, key):
-    out = copied(base / "finetune-0", tmp_path / "run")
-    wanted = read_summary(out)
-    change_state(out, lambda state: state["summary"].update({key: FORGED[key]}))
-    assert again(out, config(base))[0] == wanted
-    assert open_run(out).summary() == {name: value for name, value in wanted.items() if name != "digest"}
-
-
-def forge_accuracy(state) -> None:
-    state["accuracy"][-1][0] = 1.0
-
-
-def forge_weights(state) -> None:
-    name = next(iter(state["method"]["heads"][0]))
-    state["method"]["heads"][0][name] += 1
-
-
-def test_a_state_that_does_not_bear_itself_out_is_found(base, tmp_path):
-    out = copied(base / "finetune-0", tmp_path / "run")
-    change_state(out, forge_accuracy)
-    found = [each.about for each in lifelong.verify(out).files if each.condition == "damaged" and each.file == STATE]
-    assert found == ["task 'a': its accuracy is not that of its confusion matrix"]
-
-
-def test_weights_that_were_not_judged_are_found(base, tmp_path):
-    out = copied(base / "finetune-0", tmp_path / "run")
-    change_state(out, forge_weights)
-    found = [each.about for each in lifelong.verify(out).files if each.condition == "damaged"]
-    assert "task 'a': its weights are not those that were judged" in found
-
-
-def test_only_the_images_find_a_state_that_is_forged_all_through(base, tmp_path):
-    """Accuracy and confusion matrix: what a digest cannot find, since who forges a state can forge its digest."""
-    out = copied(base / "finetune-0", tmp_path / "run")
-
-    def forge(state) -> None:
-        forge_accuracy(state)
-        state["entries"][0]["judged"]["confusion"] = [[8, 0], [0, 8]]
-
-    change_state(out, forge)
-    again(out, config(base))
-    assert lifelong.verify(out).sound
-    judged = lifelong.verify(out, judge=True, device="cpu", threads=1)
-    assert [task.right for task in judged.judged] == [False, True]
-    assert not judged.sound
-    assert all(task.right for task in lifelong.verify(base / "finetune-0", judge=True, device="cpu", threads=1).judged)
-
-
-def test_a_configuration_that_was_edited_is_not_used(base, tmp_path):
-    out = copied(base / "finetune-0", tmp_path / "run")
-    file = out / "config.toml"
-    text = file.read_text()
-    file.write_text(text.replace("lr = 0.05", "lr = 0.5"))
-    for use in (lambda: Learner.load(out), lambda: lifelong.learn(out, "digits", progress=False)):
-        with pytest.raises(LifelongError, match=r"config\.toml says lr = 0\.5, not 0\.05, as the run was learned; .*--repair"):
-            use()
-    _, said = again(out, config(base))
-    assert any(note.startswith("config.toml was damaged or changed") for note in said)
-    assert file.read_text() == text
-    file.write_text(text.replace("lr = 0.05", "lr = 0.5"))
-    assert lifelong.verify(out, repair=True).sound
-    assert file.read_text() == text
-
-
-def test_results_of_a_task_earlier_are_no_damage(base, tmp_path, monkeypatch):
-    """Killed between the state and what is written from it: made up for without a word."""
-    out = tmp_path / "run"
-    write = runner.write_results
-
-    def killed(directory, entries, *rest):
-        if len(entries) == 2:
-            raise KeyboardInterrupt
-        return write(directory, entries, *rest)
-
-    monkeypatch.setattr(runner, "write_results", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(config(base), out, HERE)
-    monkeypatch.undo()
-    assert len(read_summary(out)["tasks"]) == 1
-    assert lifelong.verify(out).sound
-    summary, said = again(out, config(base))
-    assert not any("not what" in note or "damaged" in note for note in said)
-    assert certain(summary) == certain(read_summary(base / "finetune-0"))
-    assert len(without_digest(out / "summary.json")["tasks"]) == 2
-
-
 # Nothing intact is overwritten
 
 
@@ -533,74 +361,3 @@ def test_a_run_of_an_earlier_version_is_read_with_a_note(tmp_path):
     content[-40] ^= 1
     (out / STATE).write_bytes(content)
     assert not lifelong.verify(out).sound
-
-
-# The command
-
-
-def test_the_command(base, tmp_path, capsys):
-    out = copied(base / "finetune-0", tmp_path / "run")
-    before = {name: (out / name).read_bytes() for name in files_of(out)}
-    assert main(["verify", str(out)]) == 0
-    assert "sound: 2 tasks learned" in capsys.readouterr().out
-    assert main(["verify", str(out), "--judge", "--json", "--device", "cpu"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["sound"], found["tasks"], len(found["judged"])) == (True, 2, 2)
-    assert {name: (out / name).read_bytes() for name in files_of(out)} == before, "it only reads"
-    flip(out / STATE, 50_000)
-    assert main(["verify", str(out), "--json"]) == 1
-    conditions = {each["file"]: each["condition"] for each in json.loads(capsys.readouterr().out)["files"]}
-    assert (conditions[STATE], conditions[PREVIOUS]) == ("damaged", "good")
-    assert main(["verify", str(out), "--repair"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "run.safetensors: replaced by the state before it (the last of 1 tasks is 'a')" in shown
-    assert list(Learner.load(out).tasks) == ["a"]
-    assert certain(again(out, config(base))[0]) == certain(read_summary(base / "finetune-0"))
-    assert main(["verify", str(tmp_path / "none")]) == 2
-    assert "holds no run" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("file", [IDENTITY, "config.toml", "curves.jsonl", *slow("summary.json", "results.jsonl", PREVIOUS)])
-def test_repair_restores_what_follows_from_the_state(base, tmp_path, file):
-    """All but the lines of a curve, and a state before the last."""
-    out = copied(base / "finetune-0", tmp_path / "run")
-    before = (out / file).read_bytes()
-    for damage in (lambda: (out / file).write_bytes(b"x" * 50), lambda: (out / file).unlink()):
-        damage()
-        lifelong.verify(out, repair=True)
-        assert lifelong.verify(out).sound
-        if file not in ("curves.jsonl", PREVIOUS):
-            assert (out / file).read_bytes() == before
-        else:
-            shutil.copy(base / "finetune-0" / file, out / file)
-
-
-def test_repair_drops_damaged_stages_and_an_identity_of_another_run(base, tmp_path):
-    out = copied(base / "par-0-stopped", tmp_path / "run")
-    stage = out / "checkpoint/stages/task-001/search.done.safetensors"
-    flip(stage, 999)
-    shutil.copy(base / "finetune-1" / IDENTITY, out / IDENTITY)
-    found = lifelong.verify(out, repair=True)
-    assert found.sound
-    assert len(found.repaired) == 2
-    assert not stage.exists()
-    again(out, config(base, "par"))
-    assert same(end(out), end(base / "par-0"))
-
-
-def test_added_tasks_are_known_from_the_state(base, tmp_path):
-    from tests.experiment.test_continuing import images_of_bars
-
-    out = copied(base / "finetune-0", tmp_path / "run")
-    images_of_bars(tmp_path / "bars")
-    summary = lifelong.learn(out, f"folder:{tmp_path / 'bars'}", device="cpu", threads=1, progress=False)
-    file = out / "checkpoint" / "added.json"
-    before = file.read_bytes()
-    flip(file, 1000)
-    assert not lifelong.verify(out).sound
-    assert lifelong.learn(out, f"folder:{tmp_path / 'bars'}", device="cpu", threads=1, progress=False) == summary
-    assert file.read_bytes() == before
-    counts = found_or_harmless(out, "checkpoint/added.json", some_bits(file, 150))
-    assert counts["missed"] == 0
-    judged = lifelong.verify(out, judge=True, device="cpu", threads=1).judged
-    assert [each.right for each in judged] == [True, True, True]

@@ -2,10 +2,8 @@
 
 import gc
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,42 +18,23 @@ from lifelong.experiment.compare import compare, read_summaries
 from lifelong.experiment.distances import distances
 from lifelong.experiment.learning import retire
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.results import RunDirectory, read_summary
+from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.registry import METHODS, MethodEntry, make_method
 from lifelong.records.base import plain
 from lifelong.report.html import write_report
 from lifelong.report.wording import sentence
-from lifelong.settings.baselines import FinetuneSettings, IndependentSettings
-from lifelong.settings.par import PARSettings
-from lifelong.settings.run import Environment, RunConfig
-from lifelong.settings.training import TrainingSettings
+from lifelong.settings.baselines import FinetuneSettings
+from lifelong.settings.run import Environment
 from lifelong.storage import load_tree
 from lifelong.training.examples import evaluate
-from tests.experiment.kill_driver import STREAM
+from tests.experiment.small_runs import config
 from tests.made import made_task
 from tests.resaved import change_state
 
 HERE = Environment(device="cpu")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def stream(tmp_path: Path) -> str:
-    path = tmp_path / "three.toml"
-    path.write_text(STREAM)
-    return str(path)
-
-
-def config(stream: str, method: str = "finetune", **training) -> RunConfig:
-    settings = {
-        "finetune": FinetuneSettings(init_channels=4, backbone="cells"),
-        "independent": IndependentSettings(init_channels=4, backbone="cells"),
-        "par": PARSettings(init_channels=4, search_epochs=2, extractor="pixels"),
-    }[method]
-    values = {"epochs": 2, "batch_size": 16, "lr": 0.05} | training
-    return RunConfig(stream=stream, method=method, seed=0, preset="paper", training=TrainingSettings(**values), settings=settings)
 
 
 def test_a_run_directory_holds_the_whole_result(stream: str, tmp_path: Path) -> None:
@@ -137,16 +116,6 @@ def test_methods_that_decide_nothing_say_null(stream: str, tmp_path: Path) -> No
     assert summary["memory"] == {}
 
 
-def test_a_device_that_is_full_is_one_line(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
-
-    monkeypatch.setattr(Finetune, "learn", full)
-    with pytest.raises(LifelongError, match=r"task 'a': the device 'cpu' has not enough memory; .*--workers") as caught:
-        run(config(stream), tmp_path / "run", HERE)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_finished_run_is_only_read(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     summary = run(config(stream), out, HERE)
@@ -189,127 +158,6 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
     assert re.fullmatch(
         r"started with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
     )
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda c: replace(c, seed=1), "seed = 0, not 1"),
-        (lambda c: replace(c, training=replace(c.training, lr=0.1)), r"lr = 0\.05, not 0\.1"),
-        (lambda c: replace(c, settings=replace(c.settings, init_channels=8)), "init_channels = 4, not 8"),
-    ],
-)
-def test_another_configuration_is_refused(stream: str, tmp_path: Path, change, words: str) -> None:
-    out = tmp_path / "run"
-    run(config(stream), out, HERE)
-    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
-    with pytest.raises(LifelongError, match=words):
-        run(change(config(stream)), out, HERE)
-    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
-
-
-def test_another_version_of_the_state_is_refused(stream: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(config(stream), out, HERE)
-    identity = out / "checkpoint/identity.json"
-    identity.write_text(json.dumps(json.loads(identity.read_text()) | {"version": 0}))
-    with pytest.raises(LifelongError, match=r"another version of lifelong .*, in form 0; this is .*, which reads form 2"):
-        run(config(stream), out, HERE)
-
-
-def test_a_changed_stream_file_is_refused(stream: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(config(stream), out, HERE)
-    Path(stream).write_text(STREAM.replace("train_per_class = 20", "train_per_class = 19"))
-    with pytest.raises(LifelongError, match="stream images"):
-        run(config(stream), out, HERE)
-
-
-def test_a_folder_with_other_things_is_refused(stream: str, tmp_path: Path) -> None:
-    out = tmp_path / "photos"
-    out.mkdir()
-    (out / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(LifelongError, match="not empty and holds no run"):
-        run(config(stream), out, HERE)
-    assert [file.name for file in out.iterdir() if file.name != ".lock"] == ["holiday.jpg"]
-
-
-def test_an_unwritable_place_is_named(stream: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LifelongError, match=r"cannot write to .*file/run"):
-        run(config(stream), tmp_path / "file" / "run", HERE)
-
-
-def test_a_damaged_state_is_named(stream: str, tmp_path: Path) -> None:
-    """Where the one before it is damaged too."""
-    out = tmp_path / "run"
-    run(config(stream), out, HERE)
-    for name in ("run.safetensors", "run.previous.safetensors"):
-        state = out / "checkpoint" / name
-        state.write_bytes(state.read_bytes()[:-100])
-    with pytest.raises(LifelongError, match=r"cannot read .*run\.safetensors: damaged or missing, and so is the state before it"):
-        run(config(stream), out, HERE)
-
-
-def test_two_processes_do_not_share_a_folder(stream: str, tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "run")
-    with directory.locked(), pytest.raises(LifelongError, match="another process is running"):
-        run(config(stream), tmp_path / "run", HERE)
-
-
-def test_a_loss_that_is_not_finite_says_where(stream: str, tmp_path: Path) -> None:
-    with pytest.raises(LifelongError, match=r"task 'a', train, epoch 1, with lr 1e\+30"):
-        run(config(stream, lr=1e30, clip_norm=0.0), tmp_path / "run", HERE)
-
-
-def test_a_folder_of_something_else_is_not_touched(stream: str, tmp_path: Path) -> None:
-    out = tmp_path / "mine"
-    (out / "sub").mkdir(parents=True)
-    parts = [out / ".letter.part", out / "sub" / ".movie.part"]
-    for part in parts:
-        part.write_text("being written")
-    with pytest.raises(LifelongError, match="is not empty and holds no run"):
-        run(config(stream), out, HERE)
-    assert all(part.exists() for part in parts)
-
-
-def test_what_a_killed_process_has_left_is_dropped_and_nothing_else(stream: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run(config(stream), out, HERE)
-    left, others = [out / ".summary.json.x.part", out / "checkpoint" / "stages" / ".y.part"], [out / "notes" / ".mine.part"]
-    for part in left + others:
-        part.parent.mkdir(exist_ok=True)
-        part.write_text("")
-    run(config(stream), out, HERE)
-    assert not any(part.exists() for part in left)
-    assert all(part.exists() for part in others)
-
-
-FULL = """
-import resource, sys
-from lifelong.cli.main import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_full_disk_is_one_line_and_loses_nothing(stream: str, tmp_path: Path) -> None:
-    """No file may grow beyond 30 kB: what a full disk looks like to the program."""
-    command = ["run", "--stream", stream, "--method", "finetune", "--backbone", "cells", "--init-channels", "16", "--epochs", "1"]
-    out = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, *command, "--out", str(out)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "cannot write" in done.stderr
-    assert "File too large" in done.stderr
-    assert not list(out.rglob("*.part"))
-    assert (out / "config.toml").exists()
 
 
 class Peeks(Finetune):
@@ -389,22 +237,6 @@ def test_distances_are_those_of_a_run(stream: str, tmp_path: Path) -> None:
 
 def test_json_has_no_nan() -> None:
     assert plain({"a": (float("nan"), 1.0, [float("inf")])}) == {"a": [None, 1.0, [None]]}
-
-
-def test_a_run_that_learned_nothing_may_be_started_anew(stream: str, tmp_path: Path) -> None:
-    """A rate that was too high, or weights that were missing, do not spoil the folder."""
-    out = tmp_path / "run"
-    with pytest.raises(LifelongError, match="NaN or infinite"):
-        run(config(stream, lr=1e30, clip_norm=0.0), out, HERE)
-    assert run(config(stream), out, HERE)["complete"]
-    assert "lr = 0.05" in (out / "config.toml").read_text()
-
-
-def test_missing_weights_leave_nothing_behind(stream: str, tmp_path: Path) -> None:
-    asked = config(stream, "par")
-    with pytest.raises(LifelongError, match="needs ImageNet weights"):
-        run(replace(asked, settings=replace(asked.settings, extractor="resnet18")), tmp_path / "run", HERE)
-    assert not (tmp_path / "run").exists()
 
 
 def test_killed_between_the_last_save_and_the_last_write(stream: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lifelong.errors import LifelongError
-from lifelong.experiment import continuing
+from lifelong.experiment import added_tasks
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.schema import hold
@@ -84,10 +84,10 @@ def test_what_is_no_object_of_ours(tmp_path, name, text):
     directory = RunDirectory(tmp_path)
     read = {"summary.json": lambda: read_summary(tmp_path), "checkpoint/identity.json": directory.identity}
     if name.endswith("added.json") and text == "[]":
-        assert continuing.read_added(directory) == []
+        assert added_tasks.read_added(directory) == []
         return
     with pytest.raises(LifelongError, match="cannot read") as caught:
-        read.get(name, lambda: continuing.read_added(directory))()
+        read.get(name, lambda: added_tasks.read_added(directory))()
     one_line(caught, file)
 
 
@@ -112,10 +112,10 @@ def test_an_added_task_with_a_value_of_another_kind(tmp_path, key, value):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "added.json").write_text(json.dumps([entry | {key: value}]))
     if key != "unknown" and isinstance(value, str):
-        assert len(continuing.read_added(RunDirectory(tmp_path))) == 1
+        assert len(added_tasks.read_added(RunDirectory(tmp_path))) == 1
         return
     with pytest.raises(LifelongError, match="restore it from a copy of the run"):
-        continuing.read_added(RunDirectory(tmp_path))
+        added_tasks.read_added(RunDirectory(tmp_path))
 
 
 def test_lines_of_curves_of_another_kind_are_left_out(tmp_path):

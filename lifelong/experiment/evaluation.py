@@ -1,0 +1,89 @@
+"""Judge a model on the test images of the tasks that it has learned: each by its name, and all without names."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from lifelong.data.feature_cache import keeping
+from lifelong.data.naming import unique
+from lifelong.data.task import AbsentTaskError, Split, Stream
+from lifelong.experiment.judging import judged, right_share
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
+from lifelong.methods.method import Method
+from lifelong.records.run import TaskAgnostic
+from lifelong.records.task import TaskRecord
+from lifelong.training.examples import confusion
+
+
+@runtime_checkable
+class InSizes(Protocol):
+    """A stream that can give the test images of a task in the size of another's."""
+
+    def test_at(self, index: int, size: int) -> Split:
+        """The test images of a task, in their order, as squares of so many pixels a side."""
+        ...
+
+
+class Evaluation:
+    """Judges the model of a run by the test images of its stream.
+
+    Args:
+        stream: has the images; those of some tasks may be away.
+        device: where to compute.
+        progress: is told how far it is.
+    """
+
+    def __init__(self, stream: Stream, device: torch.device, progress: Observer) -> None:
+        self.stream, self.device, self.progress = stream, device, progress
+
+    def completed(self, method: Method, row: Sequence[float], entries: Sequence[TaskRecord]) -> list[float]:
+        """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
+        full = list(row)
+        wanted = [index for index, value in enumerate(row) if math.isnan(value)]
+        total, done = sum(entries[index].test for index in wanted), 0
+        for index in wanted:
+            full[index] = self._accuracy(method, index, entries[index], lambda more, done=done: self.progress.advance(done + more, total))
+            done += entries[index].test
+        return full
+
+    def _accuracy(self, method: Method, index: int, entry: TaskRecord, tell: Callable[[int], None]) -> float:
+        """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
+        try:
+            test = self.test(index)
+        except AbsentTaskError:
+            # What was found before is not known to hold any longer.
+            entry.pop("judged", None)
+            return math.nan
+        counts = confusion(lambda images: method.logits(images, index), test, together=method.batch_dependent, tell=tell)
+        entry.judged = judged(counts)
+        return right_share(counts)
+
+    def test(self, index: int) -> Split:
+        """Return the test images of a task, on the device."""
+        return self.stream[index].test.to(self.device)
+
+    def task_agnostic(self, method: Method, entries: Sequence[TaskRecord]) -> TaskAgnostic | None:
+        """How well the learned stream is known without task names; None before its end, or where a task's images are not here."""
+        if len(entries) != len(self.stream):
+            return None
+        self.progress.phase("evaluate without task names")
+        classes = [unique(entry.classes) for entry in entries]
+        several = len({entry.side for entry in entries}) > 1
+        if several and not isinstance(self.stream, InSizes):
+            return None
+        total = sum(entry.test for entry in entries)
+        show = (lambda index: self._shown(index, entries)) if several else None
+        try:
+            with keeping():
+                return judge_task_agnostic(method, self.test, classes, show, lambda done: self.progress.advance(done, total))
+        except AbsentTaskError:
+            return None
+
+    def _shown(self, index: int, entries: Sequence[TaskRecord]) -> Shown:
+        """Return the test images of a task in the size of every task's."""
+        assert isinstance(self.stream, InSizes)
+        sizes = tuple(entry.side for entry in entries)
+        return Shown({size: self.stream.test_at(index, size).images.to(self.device) for size in sizes}, sizes)
