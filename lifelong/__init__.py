@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
-    from lifelong.exports import export
+    from lifelong.exports import export, export_all
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
     from lifelong.methods.backbone import check_backbone, register_backbone
@@ -43,6 +43,7 @@ _PUBLIC = {
     "write_report": "lifelong.reporting",
     "Verification": "lifelong.experiment.verify",
     "export": "lifelong.exports",
+    "export_all": "lifelong.exports",
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
@@ -115,6 +116,7 @@ __all__ = [
     "compare",
     "distances",
     "export",
+    "export_all",
     "learn",
     "make_method",
     "open_stream",

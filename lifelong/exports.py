@@ -1,9 +1,9 @@
-"""Export a task's network as a file that runs without this library."""
+"""Export a task's network, or those of all tasks, as a file that runs without this library."""
 
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from lifelong.experiment.saved import open_run
 from lifelong.extras import require_extra
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
-from lifelong.records.descriptions import Exported
+from lifelong.records.descriptions import Exported, ExportedAll, ExportedTask
 from lifelong.settings.arguments import Place, checked
 from lifelong.storage import write_file
 from lifelong.training.process import alone
@@ -55,6 +55,25 @@ class TaskNetwork(nn.Module):
         return self._method.predict(normalize(images, self._method.tasks[self._task].normalization), self._task)
 
 
+class AllTasks(nn.Module):
+    """The networks of all tasks, including their normalization, and what tells their images apart. What tasks share is held once.
+
+    Args:
+        method: a method that has learned a task at least.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        distinct = {id(module): module for task in range(len(method.tasks)) for module in method.modules(task)}
+        self.parts = nn.ModuleList(distinct.values())
+        self._method = method
+
+    def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n _"], ...]:
+        """Compute the logits of every task, followed by task probabilities (n, t) if the networks themselves give them."""
+        logits, tasks = self._method.answers(images)
+        return (*logits, *(() if tasks is None else (tasks,)))
+
+
 @checked
 def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> Exported:
     """Write a task's network to a file, and check that it computes the method's logits.
@@ -78,6 +97,57 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
         return _export(Path(run), task, format, out)
 
 
+@checked
+def export_all(run: Place, *, format: Format = "onnx", out: Place | None = None) -> ExportedAll:
+    """Write the networks of all tasks to one file, and check that it computes the method's logits.
+
+    It maps uint8 RGB images of shape (N, 3, S, S), for any N, to an output of logits (N, classes) for every task, named after the task's
+    number and name ("001-birds"). Methods on a frozen pretrained network add the output "tasks": the probability of every task, (N, tasks),
+    by the nearest class means. Weights that tasks share are stored once.
+
+    Args:
+        run: run directory.
+        format: see `export`.
+        out: output file; by default ``RUN/exports/all-tasks.onnx`` or ``.pt2``.
+
+    Returns:
+        "file", "outputs" with the task and its classes for each output of logits, "tells_tasks", "image_size", "largest_difference" and
+        "notes".
+
+    Raises:
+        LifelongError: as `export`; or the tasks have images of several sizes.
+    """
+    with alone("export"):
+        return _export_all(Path(run), format, out)
+
+
+def _export_all(run: Path, format: Format, out: Place | None) -> ExportedAll:
+    saved = open_run(run)
+    sizes = sorted({entry.side for entry in saved.entries})
+    if len(sizes) > 1:
+        raise LifelongError(f"{run}: its tasks have images of {' and '.join(map(str, sizes))} pixels; export each of them with --task NAME")
+    names = [f"{index + 1:03d}-{file_name(entry.name, 'task')}" for index, entry in enumerate(saved.entries)]
+    outputs: dict[str, ExportedTask] = {
+        name: {"task": entry.name, "classes": list(saved.classes(index))}
+        for index, (name, entry) in enumerate(zip(names, saved.entries, strict=True))
+    }
+    file = Path(out) if out is not None else run / "exports" / f"all-tasks{ENDINGS[format]}"
+    if out is None:
+        refuse_links(run, ("exports",))
+    about = {"outputs": json.dumps(outputs), "image_size": str(sizes[0])}
+    network = AllTasks(saved.method).eval()
+    tells_tasks = saved.method.answers(torch.zeros(1, 3, sizes[0], sizes[0], dtype=torch.uint8))[1] is not None
+    difference = _written(network, file, format, sizes[0], about, [*names, *(["tasks"] if tells_tasks else [])], "all tasks")
+    return {
+        "file": str(file),
+        "outputs": outputs,
+        "tells_tasks": tells_tasks,
+        "image_size": sizes[0],
+        "largest_difference": difference,
+        "notes": list(saved.notes),
+    }
+
+
 def _export(run: Path, task: str, format: Format, out: Place | None) -> Exported:
     saved = open_run(run)
     index = saved.task_index(task)
@@ -87,24 +157,8 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> Exported
     file = Path(out) if out is not None else run / "exports" / f"{index + 1:03d}-{file_name(task, 'task')}{ENDINGS[format]}"
     if out is None:
         refuse_links(run, ("exports",))
-    probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    # PyTorch's exporters warn about their own internals.
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wanted = network(probe)
-        program = _traced(network, probe[:2], task)
-        about = {"task": task, "classes": json.dumps(list(saved.classes(index))), "image_size": str(size)}
-        difference = 0.0
-
-        def write(part: Path) -> None:
-            # A file that differs from the run is not kept, and does not replace an earlier one.
-            nonlocal difference
-            found = (_through_torch if format == "torch" else _through_onnx)(program, part, probe, about)
-            difference = (found - wanted).abs().max().item()
-            if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-                raise LifelongError(f"{file}: its logits differ from the run's by {difference:.2g}; the file was not kept")
-
-        write_file(file, write)
+    about = {"task": task, "classes": json.dumps(list(saved.classes(index))), "image_size": str(size)}
+    difference = _written(network, file, format, size, about, ["logits"], f"task '{task}'")
     return {
         "file": str(file),
         "task": task,
@@ -115,32 +169,60 @@ def _export(run: Path, task: str, format: Format, out: Place | None) -> Exported
     }
 
 
-def _traced(network: TaskNetwork, images: UInt8[Tensor, "n 3 h w"], task: str) -> torch.export.ExportedProgram:
+def _written(network: nn.Module, file: Path, format: Format, size: int, about: Mapping[str, str], outputs: Sequence[str], of: str) -> float:
+    """Write a network to a file unless this computes something else, and return the largest difference of their outputs."""
+    probe = torch.randint(0, 256, (PROBES, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    # PyTorch's exporters warn about their own internals.
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wanted = _listed(network(probe))
+        program = _traced(network, probe[:2], of)
+        largest = 0.0
+
+        def write(part: Path) -> None:
+            # A file that differs from the run is not kept, and does not replace an earlier one.
+            nonlocal largest
+            through = _through_torch if format == "torch" else _through_onnx
+            for found, right in zip(through(program, part, probe, about, outputs), wanted, strict=True):
+                difference = (found - right).abs().max().item()
+                if not difference <= TOLERANCE * max(1.0, right.abs().max().item()):
+                    raise LifelongError(f"{file}: its logits differ from the run's by {difference:.2g}; the file was not kept")
+                largest = max(largest, difference)
+
+        write_file(file, write)
+    return largest
+
+
+def _listed(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
+def _traced(network: nn.Module, images: UInt8[Tensor, "n 3 h w"], of: str) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},), strict=False)
     except Exception as error:  # the tracer fails in many ways
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise LifelongError(f"the network of task '{task}' cannot be exported: {reason}") from error
+        raise LifelongError(f"the network of {of} cannot be exported: {reason}") from error
 
 
 def _through_torch(
-    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
-) -> Float[Tensor, "n c"]:
-    """Write the file with its description in `extra_files`, and return the logits of the file."""
+    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str], outputs: Sequence[str]
+) -> list[Tensor]:
+    """Write the file with its description in `extra_files`, and return its outputs, which have no names."""
     with file.open("wb") as written:
         torch.export.save(program, written, extra_files=dict(about))
     with file.open("rb") as kept:
-        return torch.export.load(kept).module()(images)
+        return _listed(torch.export.load(kept).module()(images))
 
 
 def _through_onnx(
-    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str]
-) -> Float[Tensor, "n c"]:
-    """Write the file with its description as metadata, and return the logits of ONNX Runtime."""
+    program: torch.export.ExportedProgram, file: Path, images: UInt8[Tensor, "n 3 h w"], about: Mapping[str, str], outputs: Sequence[str]
+) -> list[Tensor]:
+    """Write the file with its description as metadata, and return the outputs of ONNX Runtime."""
     runtime = _import_onnx()
     # Suppress notes on operators of packages that are not installed, which no network here uses.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    made = torch.onnx.export(program, input_names=["images"], output_names=["logits"], external_data=False, verbose=False)
+    made = torch.onnx.export(program, input_names=["images"], output_names=list(outputs), external_data=False, verbose=False)
     assert made is not None
     made.model.metadata_props.update(about)
     graph = made.model.graph
@@ -149,7 +231,7 @@ def _through_onnx(
             value.shape[0] = BATCH_AXIS  # The tracer numbers it, such as "s34".
     made.save(file)
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return [torch.from_numpy(found) for found in session.run(None, {"images": images.numpy()})]
 
 
 # `Any`: the module, which need not be installed.

@@ -19,7 +19,7 @@ case $name in
 esac
 common="--epochs 10 --patience 0 --threads 1"
 steps="--batch-size $batch --lr 0.02"
-rows="par finetune independent joint lwf ewc mas er agem gpm hat cat pnn expert-gate mntdp-d mntdp-s learn-to-grow sg-f lmc"
+rows="par finetune independent joint lwf ewc mas er agem gpm hat cat packnet wsn supsup pnn expert-gate mntdp-d mntdp-s learn-to-grow sg-f lmc"
 out=runs/$name-small
 
 settings() { # what differs between the rows

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
-from lifelong.records.descriptions import Exported, MethodDescription, MethodListed, Named, StreamDescription
+from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, StreamDescription
 from lifelong.settings.fields import show_default
 
 if TYPE_CHECKING:
@@ -74,6 +74,22 @@ def print_export(console: Console, made: Exported) -> None:
     """Print what was exported and how to use it."""
     size = made["image_size"]
     _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); output: logits of {', '.join(made['classes'])}")
+    for note in made["notes"]:
+        _say(console, f"note: {note}")
+    _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")
+    _print_place(console, "model", Path(made["file"]))
+
+
+def print_export_all(console: Console, made: ExportedAll) -> None:
+    """Print what was exported and how to use it."""
+    from lifelong.report.wording import clean
+
+    size = made["image_size"]
+    _say(console, f"input: uint8 RGB images of shape (N, 3, {size}, {size}); outputs:")
+    for name, output in made["outputs"].items():
+        _say(console, f"  {name}: logits of {', '.join(map(clean, output['classes']))}")
+    if made["tells_tasks"]:
+        _say(console, "  tasks: the probability of each task")
     for note in made["notes"]:
         _say(console, f"note: {note}")
     _say(console, f"checked against the run: largest difference {made['largest_difference']:.2g}")

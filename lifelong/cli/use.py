@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from lifelong import api
 from lifelong.cli import tables
 from lifelong.cli.commands import (
+    RUN,
     DataFlag,
     DeviceFlag,
     DownloadFlag,
@@ -108,20 +109,29 @@ def learn(
     show(summary, as_json, tables.print_run, run / "report.html")
 
 
-@app.command(usage="Usage: lifelong export RUN --task NAME [FLAGS]")
+@app.command(usage="Usage: lifelong export RUN --task NAME | --all [FLAGS]")
 def export(
     run: RunArgument,
     /,
     *,
-    task: Annotated[str, run_flag("task whose network to export"), ONE],
+    task: Annotated[str | None, run_flag("task whose network to export"), ONE] = None,
+    every: Annotated[
+        bool, Parameter(name="--all", group=RUN, help="export the networks of all tasks in one file", negative="", show_default=False)
+    ] = False,
     format: Annotated[Literal["onnx", "torch"], run_flag("file format: an ONNX model, or a torch.export program")] = "onnx",
     out: Annotated[Path | None, run_flag("output file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Export a task's network for use without this library: uint8 images in, logits out, normalization included."""
     from lifelong.exports import export as write_export
+    from lifelong.exports import export_all
 
-    show(write_export(run, task, format=format, out=out), as_json, tables.print_export)
+    if (task is not None) == every:
+        raise LifelongError(f"export: give either a task or all; usage: lifelong export {run} --task NAME, or --all")
+    if task is None:
+        show(export_all(run, format=format, out=out), as_json, tables.print_export_all)
+    else:
+        show(write_export(run, task, format=format, out=out), as_json, tables.print_export)
 
 
 @app.command(usage="Usage: lifelong report RUN [FLAGS]")

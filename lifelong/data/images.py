@@ -6,16 +6,17 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from lifelong.data.budget import DECODING
+from lifelong.data.pixel_formats import UnusableError, upright
+from lifelong.data.squares import square, squeezed
 
 with suppress(ImportError):  # from Pillow 11.3 on; other formats are there, or come with the first image that asks for them
     from PIL import AvifImagePlugin  # noqa: F401
@@ -33,22 +34,15 @@ _IF_THERE = ("AVIF", "HEIF")
 """Further formats, if Pillow can read them; HEIF needs a separate package."""
 
 _CHUNK = 8  # images that one thread takes at a time
-_LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
 _MOST_PIXELS = 2 * 89_478_485  # Pillow's own limit: an image of more is taken for an attack
-_STRIP = 2**22  # pixels of a large image that are converted at a time
 _PLAIN, _DEEP = 12, 24  # bytes that a pixel takes while it is decoded, of 8 bits a colour and of more; measured
 _OF_FORMAT = {"WEBP": 18, "AVIF": 18, "HEIF": 18, "JPEG2000": 18}  # their decoders hold copies of their own
-_FEW = 16  # levels of grey that are called few where the file has more
 
 ONE_COLOUR = "all of one colour"
 """The remark about an image whose pixels are all equal."""
 
 Picture = bytes | Image.Image | np.ndarray | None
 """An image as given: encoded, opened by Pillow, or an array of (h, w), (h, w, 3) or (h, w, 4) uint8; None: it is missing."""
-
-
-class UnusableError(ValueError):
-    """Why an image cannot be used, in a few words."""
 
 
 class Decoded(NamedTuple):
@@ -83,7 +77,7 @@ def decode_images(encoded: Sequence[Picture], size: int, squeeze: bool = False) 
 
     def place(position: int) -> str:
         with _opened_up(encoded[position]) as (pixels, remark):
-            images[position] = _squeezed(pixels, size) if squeeze else _square(pixels, size)
+            images[position] = squeezed(pixels, size) if squeeze else square(pixels, size)
         return remark
 
     problems, remarks = _for_each(len(encoded), place)
@@ -187,12 +181,12 @@ def _open(image: Picture, held: ExitStack) -> tuple[np.ndarray, str]:
     if image is None:
         raise UnusableError("no image bytes, only a path")
     if isinstance(image, np.ndarray):
-        return _upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
+        return upright(Image.fromarray(image)) if image.ndim == 2 or image.shape[2] != 3 else (image, "")
     if isinstance(image, Image.Image):
         stored = _stored(image)  # empty where it has been loaded
         held.enter_context(DECODING.taken(_cost(image, stored)))
         image.load()
-        return _upright(image, stored)
+        return upright(image, stored)
     return _decoded(image, held)
 
 
@@ -211,8 +205,8 @@ def _decoded(encoded: bytes, held: ExitStack) -> tuple[np.ndarray, str]:
         if stored in _OTHER_BYTES and not np.asarray(opened)[..., :3].any():
             small = _of_lower_bytes(encoded, stored, np.asarray(opened))
             if small is not None:
-                return _upright(small, _OTHER_BYTES[stored])[0], "values of 8 bits in a file of 16, taken as they are"
-        return _upright(opened, stored)
+                return upright(small, _OTHER_BYTES[stored])[0], "values of 8 bits in a file of 16, taken as they are"
+        return upright(opened, stored)
 
 
 def _cost(image: Image.Image, stored: str) -> int:
@@ -272,142 +266,3 @@ def _constant(pixels: np.ndarray) -> bool:
     """Return whether all pixels are equal; usually a few of them already rule it out."""
     first = pixels[:1, :1]
     return bool((pixels[::37, ::37] == first).all() and (pixels == first).all())
-
-
-def _upright(image: Image.Image, stored: str = "") -> tuple[np.ndarray, str]:
-    """Return the pixels, rotated upright, as 8-bit grey or RGB, and what was lost.
-
-    Args:
-        image: decoded.
-        stored: the pixel format of its file in Pillow's words; empty if there is none.
-    """
-    image = _turned(image)
-    if image.mode == "F":
-        raise UnusableError("floating-point pixels")
-    if image.mode.startswith("I"):
-        return _of_deep_grey(image, stored)
-    rows = max(1, _STRIP // image.width)
-    if rows >= image.height:
-        return _flat(image, stored), ""
-    # In strips: each pixel becomes what it would in the whole, without three or four copies of the whole.
-    first = _flat(image.crop((0, 0, image.width, rows)), stored)
-    pixels = np.empty((image.height, *first.shape[1:]), np.uint8)
-    pixels[:rows] = first
-    for top in range(rows, image.height, rows):
-        pixels[top : top + rows] = _flat(image.crop((0, top, image.width, min(top + rows, image.height))), stored)
-    return pixels, ""
-
-
-def _flat(image: Image.Image, stored: str) -> np.ndarray:
-    """Convert to grey or RGB pixel by pixel, with transparency over white."""
-    clear = image.info.get("transparency")
-    if (decoded := _as_decoded(clear, stored)) != clear:
-        image = image.copy()
-        image.info["transparency"] = decoded
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        colours = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(white, colours).convert("RGB"))
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
-
-
-def _as_decoded(clear: object, stored: str) -> object:
-    """Convert the colour that stands for transparency from the file's values to those of the decoded image."""
-    if isinstance(clear, int) and stored in ("L;2", "L;4"):
-        return clear * (85 if stored == "L;2" else 17)
-    if isinstance(clear, tuple) and stored.startswith("RGB;16"):
-        return tuple(value >> 8 if stored == "RGB;16B" else value & 255 for value in clear)
-    return clear
-
-
-def _of_deep_grey(image: Image.Image, stored: str) -> tuple[np.ndarray, str]:
-    """Convert grey of 12, 16 or 32 bits to 8; Pillow's own conversion would make everything above 255 white.
-
-    Of values up to 65535 the upper 8 bits are kept. If none is above 255, they were 8 bits from the start: else such a picture would be
-    black.
-    """
-    values = np.asarray(image).astype(np.int64)
-    clear = values == image.info["transparency"] if isinstance(image.info.get("transparency"), int) else None
-    if stored == "I;12":
-        values = values << 4
-    low, high = int(values.min()), int(values.max())
-    remark = ""
-    if low >= 0 and high <= 255:
-        grey = values
-        remark = "values of 8 bits in a file of more, taken as they are" if low < high else ""
-    else:
-        grey = values.clip(0, 65535) >> 8
-        levels = int((np.bincount(grey.ravel(), minlength=256) > 0).sum())
-        if low < 0 or high > 65535:
-            remark = f"values from {low} to {high}, cut to 0..65535"
-        elif levels <= _FEW and len(np.unique(values)) > levels:
-            remark = f"values from {low} to {high} of 65535: {levels} of their levels of grey remain"
-    if clear is not None:
-        grey = np.where(clear, 255, grey)
-    return grey.astype(np.uint8), remark
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    """Rotate the image as its EXIF orientation says."""
-    try:
-        return ImageOps.exif_transpose(image) if image.getexif().get(ExifTags.Base.Orientation) in range(2, 9) else image
-    except Exception:  # a damaged mark says nothing; the pixels are whole
-        return image
-
-
-def _square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize and crop pixels to a square that broadcasts to (size, size, 3).
-
-    A grey image that must grow (28 to 32) is interpolated bilinearly and truncated to bytes; any other has its short side scaled to
-    `size` (bicubic), and of the long one the middle is kept.
-
-    Source: CTrL's image_dataset_tree (F.interpolate without aligned corners, then `.byte()`) and its DTD (short side, centre crop).
-    """
-    pixels = _middle(pixels)
-    short = min(pixels.shape[:2])
-    height, width = (max(size, round(side * size / short)) for side in pixels.shape[:2])
-    top, left = (height - size) // 2, (width - size) // 2
-    if pixels.ndim == 2 and short < size:
-        pixels = _grow(pixels, height, width)
-    elif pixels.shape[:2] != (height, width):
-        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-    cut = pixels[top : top + size, left : left + size]
-    return cut[:, :, None] if cut.ndim == 2 else cut
-
-
-def _squeezed(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize the whole picture, bilinearly, to a square that broadcasts to (size, size, 3), as CAT prepares faces (178x218 to 32x32)."""
-    if pixels.shape[:2] != (size, size):
-        pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
-def _middle(pixels: np.ndarray) -> np.ndarray:
-    """Cut the ends off very long images, which are cropped anyway: scaled whole, they might not fit into memory."""
-    most = _LONGEST * min(pixels.shape[:2])
-    top, left = (max(0, (side - most) // 2) for side in pixels.shape[:2])
-    return pixels[top : top + most, left : left + most] if top or left else pixels
-
-
-def _grow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Enlarge by bilinear interpolation without aligned corners, one axis after the other, truncated to bytes."""
-    rows, columns = _taps(pixels.shape[0], height), _taps(pixels.shape[1], width)
-    tall = pixels[rows[0]] * (1 - rows[2][:, None]) + pixels[rows[1]] * rows[2][:, None]
-    wide = tall[:, columns[0]] * (1 - columns[2]) + tall[:, columns[1]] * columns[2]
-    return (wide + 1e-6).astype(np.uint8)  # what is a whole number must not fall short of it by rounding
-
-
-@cache
-def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for each new pixel of a row, the two old ones it lies between and the weight of the second."""
-    place = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0.0)
-    first = place.astype(np.int64)
-    return first, np.minimum(first + 1, old - 1), place - first
-
-
-def square_grey(images: UInt8[np.ndarray, "n h w"], size: int) -> UInt8[Tensor, "n 3 s s"]:
-    """Resize decoded grey images to RGB squares by the same rule."""
-    squares = np.stack([_square(image, size) for image in images]) if len(images) else np.empty((0, size, size, 1), np.uint8)
-    return torch.from_numpy(squares).permute(0, 3, 1, 2).repeat(1, 3, 1, 1)

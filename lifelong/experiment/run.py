@@ -80,14 +80,16 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         config = as_begun(config, stored)
     extractors = extractor_opener(environment, device)
     wanted = make_method(config.method, config.settings).extractor()
-    if wanted is not None:
+    # Weights that are given all the same are compared with the run's.
+    kept = stored is not None and environment.weights is None and _keeps_network(directory)
+    if wanted is not None and not kept:
         # Before anything is written: weights may be missing.
         extractors(*wanted)
     check_tuning(config, {task.name: task.valid for task in stream.describe()})
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
     identity = identity_of(config, stream, environment)
     if wanted is not None and not EXTRACTORS.built_in(wanted[0]):
-        identity["extractor digest"] = extractors(*wanted).digest
+        identity["extractor digest"] = stored.get("extractor digest") if stored and kept else extractors(*wanted).digest
     stream.prepare()
     notes += as_notes(data_check(stream))
     with directory.locked() as note:
@@ -98,6 +100,16 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()
+
+
+def _keeps_network(directory: RunDirectory) -> bool:
+    """Tell whether a run that was begun here keeps the frozen network of its method, so that it continues without the file of weights."""
+    try:
+        state = directory.plain_state()
+    except LifelongError:  # is reported where the state is read
+        return False
+    method = None if state is None else state.tree.get("method")
+    return isinstance(method, dict) and method.get("network") is not None
 
 
 def _begun_with(directory: RunDirectory) -> dict[str, Any] | None:

@@ -261,6 +261,16 @@ class Method(ABC, Generic[SettingsT]):
         with torch.no_grad():
             return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
 
+    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the logits of every task, and task probabilities if the modules of the tasks are enough for them, else None, as here.
+
+        This is what an export of all tasks computes, so it can be traced. Override it where tasks share part of the computation.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W).
+        """
+        return [self.predict(normalize(images, task.normalization), index) for index, task in enumerate(self.tasks)], None
+
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Estimate, for each task learned so far, the probability that an image belongs to it; None, as here, if the method cannot.
 

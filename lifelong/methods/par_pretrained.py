@@ -39,6 +39,7 @@ from lifelong.networks.pretrained import RandomFeatures
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.assessment import Relatedness
 from lifelong.relatedness.groups import Decision
+from lifelong.relatedness.recognition import Router
 from lifelong.relatedness.transferability import h_score_distance, logme_distance
 from lifelong.settings.fields import settings_of
 from lifelong.settings.par import PARSettings
@@ -142,6 +143,13 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)
         own = learned.own(features) if learned.mixture.own else None
         return learned.mixture.mixed(Answers(own, related, **self._trained_answers(images, learned)))
+
+    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the features once, and from them the logits of every task, and task probabilities if the variant keeps prototypes."""
+        prepared = normalize(images, IMAGENET)
+        features, kept = self.frozen.module(prepared), self.relatedness
+        logits = [self._answer(prepared, features, index) for index in range(len(self.tasks))]
+        return logits, Router(kept.bank, kept.recognition)(features) if kept.needed else None
 
     def _read(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], earlier: tuple[int, ...]) -> Float[Tensor, "n k"]:
         """Return the probabilities of the classes of earlier tasks, each by its own head and what was trained beside it, if anything."""

@@ -1,18 +1,20 @@
 """The common part of methods that classify the frozen features of a pretrained network: the network, a head per task, their state."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from lifelong.data.augment import normalize
 from lifelong.data.task import IMAGENET, Split, Task
 from lifelong.methods.frozen_network import OnFrozenNetwork
 from lifelong.methods.method import Context, LearnRecord, Recognized
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.bank import PrototypeBank, prototypes
-from lifelong.relatedness.recognition import Recognition, measure_spread
+from lifelong.relatedness.recognition import Recognition, Router, measure_spread
 from lifelong.settings.pretrained import PretrainedSettings
 from lifelong.storage import Tree
 from lifelong.training.closed_form import Rows, exact_rows
@@ -63,6 +65,16 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         self._remember(task)
         record.parameters_added = self.num_parameters() - before
         return record
+
+    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the features once, and from them the logits of every task and task probabilities."""
+        features = self.frozen.module(normalize(images, IMAGENET))
+        logits = [head(features) for head in self.heads]
+        return logits, self.route(features, logits)
+
+    def route(self, features: Float[Tensor, "n d"], logits: Sequence[Float[Tensor, "n _c"]]) -> Float[Tensor, "n t"]:
+        """Compute task probabilities from features and the logits of every task."""
+        return Router(self.bank, self.recognition)(features)
 
     @abstractmethod
     def fit_head(self, train: Rows, valid: Rows, task: Task, context: Context, record: LearnRecord) -> nn.Module:

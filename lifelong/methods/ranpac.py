@@ -7,6 +7,8 @@ kept, and no earlier answer ever changes; with "common" they add up over all tas
 Source: McDonnell et al., NeurIPS 2023, arXiv 2307.02251, without its first phase (no part of the network is trained).
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
@@ -65,9 +67,11 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
         """Return how the softmax over the classes of all tasks divides among the tasks."""
         with torch.no_grad():
             features = self.frozen.features(images)
-            scores = [head(features) for head in self.heads]
-            shares = torch.cat(scores, dim=1).softmax(dim=1).split([part.shape[1] for part in scores], dim=1)
-            return torch.stack([share.sum(dim=1) for share in shares], dim=1)
+            return _divided([head(features) for head in self.heads])
+
+    def route(self, features: Float[Tensor, "n d"], logits: Sequence[Float[Tensor, "n _c"]]) -> Float[Tensor, "n t"]:
+        """Compute task probabilities, with common statistics from the scores of all classes."""
+        return super().route(features, logits) if self.settings.statistics == "task" else _divided(logits)
 
     def make_head(self, inputs: int, classes: int) -> nn.Module:
         """Make the projection, which all heads share, followed by a linear map."""
@@ -104,3 +108,9 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
         self.gram, self.moments = state.get("gram"), list(state.get("moments", []))
         self.projection = None
         super().load_state_dict(state, device)
+
+
+def _divided(scores: Sequence[Float[Tensor, "n _c"]]) -> Float[Tensor, "n t"]:
+    """Return how the softmax over all classes divides among the tasks that they belong to."""
+    shares = torch.cat(list(scores), dim=1).softmax(dim=1).split([part.shape[1] for part in scores], dim=1)
+    return torch.stack([share.sum(dim=1) for share in shares], dim=1)

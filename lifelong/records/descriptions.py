@@ -77,6 +77,24 @@ class ReportWritten(TypedDict):
     mistakes: list[int | None]
 
 
+class ExportedTask(TypedDict):
+    """What an output of logits is of, in a file with all tasks."""
+
+    task: str
+    classes: list[str]
+
+
+class ExportedAll(TypedDict):
+    """What `lifelong.export_all` returns."""
+
+    file: str
+    outputs: dict[str, ExportedTask]
+    tells_tasks: bool
+    image_size: int
+    largest_difference: float
+    notes: list[str]
+
+
 class Exported(TypedDict):
     """What `lifelong.export` returns."""
 

@@ -15,10 +15,11 @@ The paper requires the task to be given at test time; this is our addition.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import median_low
 
 import torch
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from lifelong.data.task import Normalization
 from lifelong.devices import exact
@@ -129,7 +130,7 @@ class Recognition:
         """
         mean = squares.new_tensor([spread.mean for spread in self.spreads])
         dimensions = squares.new_tensor([spread.dimensions for spread in self.spreads]).median().clamp_max(1e6)
-        return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()
+        return _probabilities(squares, mean, dimensions)
 
     def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n"]:
         """Compute how unlike everything learned images are: above 1, farther out than 95 % of the nearest task's images.
@@ -148,3 +149,32 @@ class Recognition:
     def from_state(cls, state: Tree) -> "Recognition":
         """Restore what `state` returned."""
         return cls([Spread(**(saved | {"normalization": Normalization(**saved["normalization"])})) for saved in state])
+
+
+class Router(nn.Module):
+    """Task probabilities of features, as `Recognition` gives them for images of tasks that are all prepared alike; it can be traced.
+
+    Args:
+        bank: the prototypes of the tasks.
+        recognition: their spreads.
+    """
+
+    def __init__(self, bank: PrototypeBank, recognition: Recognition) -> None:
+        super().__init__()
+        spreads = recognition.spreads
+        self._means = [bank[index].means[bank[index].present] for index in range(len(spreads))]
+        self._mean = torch.tensor([spread.mean for spread in spreads], dtype=torch.float64)
+        # A number: ONNX has no median.
+        self._dimensions = min(median_low(spread.dimensions for spread in spreads), 1e6)
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float32[Tensor, "n t"]:
+        """Compare features with all prototypes."""
+        found = features.double()[:, None]  # (n, 1, d)
+        squares = torch.stack([(found - means.to(found)).square().sum(dim=2).amin(dim=1) for means in self._means], dim=1)
+        return _probabilities(squares, self._mean.to(found), self._dimensions)
+
+
+def _probabilities(
+    squares: Float64[Tensor, "n t"], mean: Float64[Tensor, "t"], dimensions: Float64[Tensor, ""] | float
+) -> Float32[Tensor, "n t"]:
+    return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()

@@ -105,7 +105,13 @@ def pair_heatmaps(
     drawing.set_size_inches(width, height)
     frame.set_position(((right - 0.2 - side) / width, 0.9 / height, side / width, side / height))
     largest = max([0.01, *(abs(value) for row in gains for value in row if value is not None)])
-    _draw(frame, gains, lambda row, column, value: _gain_shade(value / largest), lambda value: f"{value:+.2f}", theme)
+    _draw(
+        frame,
+        gains,
+        lambda row, column, value: _gain_shade(value / largest),
+        lambda value: f"{value:+.2f}".replace("-0.00", "+0.00"),
+        theme,
+    )
     beside = _beside(drawing, frame, (right, 0.9, side, side), theme)
     _draw(beside, distances, lambda row, column, value: _near_shade(value), lambda value: f"{value:.2f}", theme)
     for part, title in zip((frame, beside), words, strict=True):

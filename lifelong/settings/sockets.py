@@ -223,10 +223,10 @@ EXTRACTORS: Registry[Any] = Registry(
     Entry("pixels", "lifelong.relatedness.extractor:open_pixels", "the normalized pixels, without weights", ""),
     Entry("squeezenet", "lifelong.relatedness.extractor:open_squeezenet", "a SqueezeNet 1.1 trained on ImageNet", "Iandola et al., 2016"),
     families={
-        "file": "lifelong.relatedness.families:of_file",
-        "timm": "lifelong.relatedness.families:of_timm",
-        "torchvision": "lifelong.relatedness.families:of_torchvision",
-        "hf": "lifelong.relatedness.families:of_hf",
+        "file": "lifelong.relatedness.families.file:of_file",
+        "timm": "lifelong.relatedness.families.timm:of_timm",
+        "torchvision": "lifelong.relatedness.families.torchvision:of_torchvision",
+        "hf": "lifelong.relatedness.families.hf:of_hf",
     },
 )
 """Frozen features on which distances are measured; see `lifelong.relatedness.extractor`."""

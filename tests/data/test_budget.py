@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lifelong.data import images
+from lifelong.data import images, pixel_formats
 from lifelong.data.budget import Budget
 from lifelong.data.images import decode_images
 
@@ -88,7 +88,7 @@ def test_a_large_image_has_the_pixels_of_a_small_one(monkeypatch, mode, clear, t
     takes = (mode == "RGB" and isinstance(clear, tuple)) or (mode in ("L", "P") and isinstance(clear, int))
     picture.save(file, form, exif=exif, **({"transparency": clear} if takes else {}))
     whole = decode_images([file.getvalue()], 16)
-    monkeypatch.setattr(images, "_STRIP", 53 * 11)
+    monkeypatch.setattr(pixel_formats, "_STRIP", 53 * 11)
     strips = decode_images([file.getvalue()], 16)
     assert (strips.images == whole.images).all()
     assert strips[1:] == whole[1:]

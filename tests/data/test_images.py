@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 from torch.nn import functional
 
 from lifelong.data import images
-from lifelong.data.images import check_images, decode_images, square_grey
+from lifelong.data.images import check_images, decode_images
+from lifelong.data.squares import square_grey
 from tests.parquet_files import png
 
 RANDOM = np.random.default_rng(0)

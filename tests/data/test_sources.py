@@ -2,7 +2,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,31 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lifelong.data import hub, images
+from lifelong.data import images
 from lifelong.data.known_sources import CIFAR10, CIFAR100, CIFAR100_COARSE, DTD, KNOWN_SOURCES
 from lifelong.data.sources import Sources
-from lifelong.errors import LifelongError
+from tests.data.reading import fails, numbers
 from tests.parquet_files import made_folder, numbered, png, write_parquet
-
-
-@pytest.fixture
-def sources(tmp_path) -> Sources:
-    return Sources(tmp_path / "data", cache=tmp_path / "cache")
-
-
-def numbers(pixels: torch.Tensor) -> list[int]:
-    """Which numbered images these are."""
-    corner = pixels[:, :, 0, 0].long()
-    return (corner[:, 0] + 256 * corner[:, 1]).tolist()
-
-
-def fails(sources: Sources, name: str, *words: str) -> None:
-    with pytest.raises(LifelongError) as caught:
-        sources.open(name)
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert word in str(caught.value)
-
 
 # -- what is read ----------------------------------------------------------------------------------------------------------------
 
@@ -243,137 +222,6 @@ def test_the_catalogue_is_whole():
     for words in (CIFAR100, CIFAR100_COARSE, DTD):
         assert list(words) == sorted(set(words))
     assert [name for name, entry in KNOWN_SOURCES.items() if not entry.mirror] == ["digits", "mnist", "svhn"]
-
-
-# -- what cannot be read ---------------------------------------------------------------------------------------------------------
-
-
-def test_unknown_and_missing_sources(sources, tmp_path, monkeypatch):
-    fails(sources, "mnits", "unknown source 'mnits'", "did you mean 'mnist'?")
-    fails(sources, "svhn", "'svhn'", str(tmp_path / "data" / "svhn"), "--data DIR", "LIFELONG_DATA", "--download")
-    fails(sources, "parquet:nowhere", "'parquet:nowhere'", str(tmp_path / "data" / "nowhere"), "--data DIR")
-    monkeypatch.delenv("LIFELONG_DATA", raising=False)
-    fails(Sources(cache=tmp_path), "svhn", "no data folder was given", "--data DIR", "--download")
-    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path / "env"))
-    fails(Sources(cache=tmp_path), "svhn", str(tmp_path / "env" / "svhn"))
-
-
-def test_a_part_of_a_source_does_not_pass_for_it(sources, tmp_path):
-    made_folder(tmp_path / "data" / "dtd", [1] * 10, None)
-    fails(sources, "dtd", "10 classes where source 'dtd' has 47", "parquet:dtd")
-
-
-@pytest.mark.parametrize("keep", [0, 3, 100, -1, -30])
-def test_truncated_files(sources, tmp_path, keep):
-    file = made_folder(tmp_path / "data" / "birds", [50, 50], None) / "train-00000.parquet"
-    file.write_bytes(file.read_bytes()[:keep])
-    fails(sources, "parquet:birds", str(file), "truncated or not a parquet file")
-
-
-def test_damage_inside_a_file(sources, tmp_path):
-    file = made_folder(tmp_path / "data" / "birds", [50, 50], None) / "train-00000.parquet"
-    content = bytearray(file.read_bytes())
-    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
-    file.write_bytes(content)
-    fails(sources, "parquet:birds", "train-00000.parquet", "truncated or not a parquet file")  # before an image is asked for
-
-
-def test_a_broken_image_is_named_by_file_and_row(sources, tmp_path):
-    encoded = [png(pixels) for pixels in numbered(1500)]
-    encoded[1300] = encoded[1300][:50]
-    file = write_parquet(tmp_path / "data" / "own" / "train-0.parquet", encoded, {"label": [0, 1] * 750})
-    source = sources.open("parquet:own")
-    with pytest.raises(LifelongError, match=r"row 1300 of train-0\.parquet \(truncated\)") as caught:
-        source.images("train", torch.tensor([0]), 4)
-    assert f"1 of 1500 images of 'parquet:own' (train) in {file.parent} cannot be used" in str(caught.value)
-
-
-def test_wrong_columns_and_labels(sources, tmp_path):
-    def own(name: str, columns: dict, **more) -> Path:
-        return write_parquet(tmp_path / "data" / name / "train-0.parquet", [png(numbered(1)[0])] * 2, columns, **more)
-
-    own("a", {"class": [0, 1]})
-    fails(sources, "parquet:a", "train-0.parquet: no column 'label'", "image, class")
-    own("b", {"label": [0, 1]}, image_column="picture")
-    fails(sources, "parquet:b", "no column 'image'")
-    own("c", {"label": [0.5, 1.0]})
-    fails(sources, "parquet:c", "holds double")
-    own("d", {"label": [0, None]})
-    fails(sources, "parquet:d", "1 rows of column 'label' are empty")
-    own("e", {"label": [0, -1]})
-    fails(sources, "parquet:e", "row 1 of train has label -1")
-    own("f", {"label": [0, 2]}, names={"label": ["x", "y"]})
-    fails(sources, "parquet:f", "row 1 of train has label 2, outside 0..1")
-    own("g", {"label": [0, 1]}, names={"label": ["x", "y"]})
-    write_parquet(tmp_path / "data" / "g" / "test-0.parquet", [png(numbered(1)[0])], {"label": [0]}, names={"label": ["y", "x"]})
-    fails(sources, "parquet:g", "g: the classes of test are not those of train")
-    own("h", {"label": [0, 1]})
-    write_parquet(tmp_path / "data" / "h" / "test-0.parquet", [png(numbered(1)[0])], {"label": ["x"]})
-    fails(sources, "parquet:h", "numbers and names")
-    pq.write_table(pa.table({"image": ["path"], "label": [0]}), own("i", {"label": [0, 1]}))
-    with pytest.raises(LifelongError, match="column 'image' holds string"):
-        sources.open("parquet:i").images("train", torch.tensor([0]), 4)
-    own("j", {"label": ["x", "cat"]})
-    (tmp_path / "data" / "j").rename(tmp_path / "data" / "cifar10")
-    fails(sources, "cifar10", "a label of train is 'x'")
-    table = pq.read_table(own("k", {"label": [0, 1]})).replace_schema_metadata({b"huggingface": b"{"})
-    pq.write_table(table, tmp_path / "data" / "k" / "train-0.parquet")
-    fails(sources, "parquet:k", "'huggingface' header")
-    pq.write_table(pq.read_table(own("l", {"label": [0, 1]})).slice(0, 0), tmp_path / "data" / "l" / "train-0.parquet")
-    fails(sources, "parquet:l", "train-0.parquet: no rows")
-
-
-# -- the hub ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_is_fetched_unless_allowed(sources, monkeypatch):
-    monkeypatch.setattr(hub, "fetch", lambda *args: pytest.fail("fetched"))
-    fails(sources, "mnist", "--download")
-
-
-def test_a_hub_out_of_reach_fails_at_once(tmp_path, monkeypatch):
-    def knock(self, hub_id, timeout):
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", knock)
-    sources = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache")
-    fails(sources, "mnist", "ylecun/mnist", str(tmp_path / "data" / "mnist"), "Name or service not known", "--data DIR")
-
-
-def test_what_the_hub_gives_goes_the_way_of_local_files(tmp_path, monkeypatch):
-    """The hub's form of DTD: two splits make train, columns as `datasets` has them."""
-    import datasets
-
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(DTD))})
-    asked = []
-
-    def load(hub_id, config, split):
-        asked.append((hub_id, config, split))
-        start = {"train": 0, "validation": 3, "test": 5}[split]
-        count = {"train": 3, "validation": 2, "test": 4}[split]
-        stored: list[dict] = [{"bytes": png(pixels), "path": None} for pixels in numbered(count, 4, start)]
-        if split == "validation":  # a data set of loose files: paths only
-            for number, image in enumerate(stored):
-                file = tmp_path / f"{number}.png"
-                file.write_bytes(image["bytes"])
-                stored[number] = {"bytes": None, "path": str(file)}
-        rows = {"image": stored, "label": [start] * count}
-        return datasets.Dataset.from_dict(rows, features=features)
-
-    monkeypatch.setattr(hub, "_knock", lambda hub_id: None)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    datasets.disable_progress_bars()
-    source = Sources(tmp_path / "data", download=True, cache=tmp_path / "cache").open("dtd")
-    assert asked == [("mcimpoi/dtd_split_1", None, split) for split in ("validation", "test", "train")]
-    assert source.classes == DTD
-    assert source.labels("train").tolist() == [0, 0, 0, 3, 3]
-    assert numbers(source.images("train", torch.arange(5), 4)) == [0, 1, 2, 3, 4]
-    assert numbers(source.images("test", torch.arange(4), 4)) == [5, 6, 7, 8]
-
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **more: pytest.fail("fetched twice"))
-    again = Sources(tmp_path / "data", cache=tmp_path / "cache").open("dtd")
-    assert again.fingerprint("train") == source.fingerprint("train")
 
 
 # -- real images -----------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ def check_kept(name: str, weights: Path | None, monkeypatch, size="task"):
     opened = open_extractor(name, weights=weights)
     frozen = FrozenNetwork(opened, size, all_stages, "cpu")
     with monkeypatch.context() as patched:
-        patched.setattr("lifelong.relatedness.families.read", lambda *_: pytest.fail("its file was read"))
+        for family in ("file", "timm", "torchvision", "hf"):
+            patched.setattr(f"lifelong.relatedness.families.{family}.read", lambda *_: pytest.fail("its file was read"))
         again = FrozenNetwork.from_state(frozen.state(), size, all_stages, "cpu")
     features = frozen.features(IMAGES)
     assert torch.equal(again.features(IMAGES), features)
@@ -179,7 +180,7 @@ def test_weights_of_timm_that_are_missing_or_do_not_fit(tmp_path, monkeypatch, t
         open_extractor("timm:small", weights=saved(broken, tmp_path / "broken.safetensors"))
     asked = []
     file = saved(Small(), tmp_path / "hub.safetensors")
-    monkeypatch.setattr("lifelong.relatedness.families.fetch", lambda *what: asked.append(what) or file)
+    monkeypatch.setattr("lifelong.relatedness.families.timm.fetch", lambda *what: asked.append(what) or file)
     open_extractor("timm:small", download=True)
     assert asked == [("timm/small", "model.safetensors")]
 
@@ -250,7 +251,7 @@ def test_networks_of_the_real_transformers(tmp_path, monkeypatch, kind):
 
 
 def test_weights_that_torchvision_publishes_are_read_as_tensors_only(monkeypatch):
-    from lifelong.relatedness.families import _published
+    from lifelong.relatedness.families.torchvision import _published
 
     asked = {}
     weights = SimpleNamespace(url="https://somewhere/w.pth", get_state_dict=lambda **how: asked.update(how) or {})

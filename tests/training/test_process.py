@@ -134,6 +134,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     ),
     "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
     "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
+    "export_all": lambda run, out, listener: lifelong.export_all(
+        run if listener is False else out, format="torch", out=out.with_name(f"{out.name}-all.pt2")
+    ),
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
