@@ -13,10 +13,10 @@ from lifelong.training.malloc import keep_freed_memory
 
 
 def main(words: list[str]) -> int:
-    """Carry out a job, write its outcome beside its file, and return the exit code.
+    """Carry out a job, write its outcome next to its file, and return the exit code.
 
     Args:
-        words: the command line: the name of the job's file.
+        words: the command line, which is the name of the job's file.
     """
     keep_freed_memory()
     try:
@@ -31,10 +31,10 @@ def main(words: list[str]) -> int:
 
 
 def _read(words: list[str]) -> tuple[Path, dict[str, Any]]:
-    """Return the job's file and what it says.
+    """Return the job's file and its content.
 
     Raises:
-        LifelongError: it is not named, cannot be read, or describes no job.
+        LifelongError: the file is not given, cannot be read, or does not describe a job.
     """
     if len(words) != 1:
         raise LifelongError("usage: python -m lifelong.experiment JOB.json, a file that lifelong.RunJob.command has written")

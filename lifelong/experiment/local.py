@@ -1,4 +1,4 @@
-"""The engine of this machine: runs one after the other, or a few at once, each of these in a process of its own."""
+"""The engine for this machine: carries out runs one after the other, or several at once in separate processes."""
 
 import math
 import multiprocessing
@@ -18,22 +18,22 @@ from lifelong.training.malloc import keep_freed_memory
 from lifelong.training.stages import Epoch
 
 PATIENCE = 5.0
-"""Seconds that a process is given to end before it is killed: what it had learned is on the disk."""
+"""Seconds that a process gets to end before it is killed; what it has learned is already on disk."""
 
 PULSE = 1.0
-"""Seconds between two epochs that a process tells of."""
+"""Seconds between the epochs that a process reports."""
 
 
 class Local:
-    """Carries out jobs on this machine: in turn in this process, or several at once, each in a process of its own."""
+    """Carries out jobs on this machine: one after the other in this process, or several at once in separate processes."""
 
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
-        """See `lifelong.experiment.engine.Engine.run`. Of a run in a process of its own, one epoch a second is told."""
+        """See `lifelong.experiment.engine.Engine.run`. A run in a separate process reports at most one epoch per second."""
         if workers == 1 or len(jobs) == 1:
             for position, job in enumerate(jobs):
                 yield position, perform(job, begin(position))
             return
-        # The device and the data sets in memory are shared by none: a fork of a process with threads is not safe.
+        # Not by fork, which is not safe in a process with threads; so the device and the data sets in memory are not shared.
         context = multiprocessing.get_context("spawn")
         waiting = list(enumerate(jobs))
         going: dict[Connection, _Worker] = {}
@@ -58,7 +58,7 @@ class Local:
 
 
 class _Worker:
-    """A process with a run under way, seen from the sweep."""
+    """The sweep's handle of a process that carries out a run."""
 
     def __init__(self, context: Any, position: int, job: RunJob, listener: Observer) -> None:
         self.position, self._out, self._listener = position, job.out, listener
@@ -68,7 +68,7 @@ class _Worker:
         theirs.close()
 
     def hear(self) -> RunOutcome | None:
-        """Hear what the process says next, and tell the listener; return the outcome once it comes, or the process has died."""
+        """Receive the process's next message, and pass it to the listener; return the outcome when it arrives or the process has died."""
         try:
             word, told = self.connection.recv()
         except EOFError:
@@ -93,8 +93,8 @@ class _Worker:
 
 
 def _work(connection: Connection, job: RunJob) -> None:
-    """Work as a process of its own."""
-    # Ctrl-C reaches all processes of a terminal; the sweep says when this one ends.
+    """Carry out a job in a separate process."""
+    # Ctrl-C reaches all processes of a terminal; only the sweep ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
     keep_freed_memory()
@@ -102,13 +102,13 @@ def _work(connection: Connection, job: RunJob) -> None:
 
 
 def _end_with_the_sweep(parent: Any) -> None:
-    """Leave no process behind when the sweep is killed."""
+    """End this process if the sweep is killed."""
     parent.join()
     os._exit(1)
 
 
 class _Teller(Observer):
-    """Tells the sweep how far its run has come."""
+    """Reports its run's progress to the sweep."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Keep a run directory to one process: by a lock of the system, or, where the file system has none, by a file that names its holder."""
+"""Reserve a run directory for one process: by a system lock or, if the file system has no locks, by a file that names the holder."""
 
 import errno
 import json
@@ -16,34 +16,34 @@ from lifelong.opening import read_json, refuse_links
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there the file lock is another
+except ImportError:  # Windows has none; filelock uses another lock there
     fcntl = None
 
 LOCK = ".lock"
 HELD = ".lock-held"
-"""The file that says who works in the folder, where the file system has no locks."""
+"""The file that names the process working in the folder, if the file system has no locks."""
 
 OWN = (
     *("config.toml", "results.jsonl", "summary.json", "curves.jsonl", "report.html"),
     *("checkpoint", "figures", "tensorboard", "exports", LOCK, HELD),
 )
-"""What is written to and deleted in a run directory: none of it may be a link."""
+"""Everything that is written or deleted in a run directory; none of it may be a link."""
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
-"""How file systems say that they have no locks (NFS without its lock service, FUSE, some cluster file systems)."""
+"""Errors of file systems that have no locks (NFS without its lock service, FUSE, some cluster file systems)."""
 
 _MOMENT = 0.2  # seconds
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Generator[str]:
-    """Keep other processes from working in a folder meanwhile.
+    """Keep other processes from working in a folder during the block.
 
     Args:
-        folder: made if it is not there.
+        folder: the folder; created if missing.
 
     Yields:
-        What a person should know of the lock; empty for nothing.
+        A note for the user about the lock, or "".
 
     Raises:
         LifelongError: another process works there, the folder cannot be made, or something of ours in it is a link.
@@ -59,7 +59,7 @@ def folder_lock(folder: Path) -> Generator[str]:
 
 
 def _missing_locks(file: Path) -> str:
-    """Why a file cannot be locked by the system; empty where it can, or where another process has it."""
+    """Return why the system cannot lock a file; empty if it can, or if another process holds the lock."""
     if fcntl is None:
         return ""
     try:
@@ -67,7 +67,7 @@ def _missing_locks(file: Path) -> str:
     except OSError as error:
         raise _cannot_write(file.parent, error) from error
     try:
-        # Shared, so that two processes that ask this at once both get it; who really locks waits `_MOMENT` for them.
+        # A shared lock, so that two processes can test this at once; a process that really locks waits `_MOMENT` for them.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return os.strerror(error.errno or 0) if error.errno in _NO_LOCKS else ""
@@ -114,12 +114,12 @@ def _by_holder(folder: Path) -> Generator[None]:
 
 
 def _created(file: Path, mine: dict[str, Any]) -> bool:
-    """Create the file that names this process; False: there is one."""
+    """Create the file that names this process; return False if it already exists."""
     part = file.with_name(f"{HELD}.{mine['host']}.{mine['process']}")
     try:
         part.write_text(json.dumps(mine), encoding="utf-8")
         try:
-            # Whole or not at all: a link to a file that is written, which fails where the name is taken.
+            # Atomic: a link to a complete file, which fails if the name is taken.
             os.link(part, file)
         finally:
             part.unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _created(file: Path, mine: dict[str, Any]) -> bool:
 
 
 def _created_alone(file: Path, mine: dict[str, Any]) -> bool:
-    """As `_created`, where the file system has no second names for a file."""
+    """Do the same as `_created` on file systems without hard links."""
     try:
         with file.open("x", encoding="utf-8") as opened:
             json.dump(mine, opened)
@@ -145,7 +145,7 @@ def _created_alone(file: Path, mine: dict[str, Any]) -> bool:
 
 
 def _drop(file: Path, holder: dict[str, Any] | None) -> None:
-    """Take away what a process that has ended left, unless another process has done so and put its own there."""
+    """Remove the file of a process that has ended, unless another process has already replaced it by its own."""
     aside = file.with_name(f"{HELD}.old.{os.getpid()}")
     try:
         os.replace(file, aside)
@@ -153,11 +153,11 @@ def _drop(file: Path, holder: dict[str, Any] | None) -> None:
             os.link(aside, file)
         aside.unlink()
     except OSError:
-        return  # gone already: whoever comes first has it
+        return  # already gone: another process was first
 
 
 def _holder(file: Path) -> dict[str, Any] | None:
-    """Who holds the folder; None where nobody does, or where that cannot be read."""
+    """Return who holds the folder; None if no one does, or the file cannot be read."""
     try:
         holder = read_json(file, 2**16)
     except (OSError, ValueError):
@@ -171,21 +171,21 @@ def _this_process() -> dict[str, Any]:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether a holder may still be at work: of another machine's nobody knows that it is not."""
+    """Tell whether a holder may still be working; for one on another machine, this is assumed."""
     if holder["host"] != socket.gethostname():
         return True
     try:
         os.kill(holder["process"], 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is another's
+    except OSError:  # it belongs to another user
         pass
-    # Another process may have its number by now.
+    # Another process may have the same number by now.
     return holder["started"] in ("", _started(holder["process"]))
 
 
 def _started(process: int) -> str:
-    """When a process began, in the system's own count; empty where it does not say."""
+    """Return when a process started, in the system's units; empty if the system does not say."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

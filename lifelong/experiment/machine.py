@@ -1,4 +1,4 @@
-"""The machine a run used, recorded with its numbers."""
+"""Choose the device and the threads of a run, and describe the machine for its records."""
 
 import os
 import platform
@@ -39,7 +39,7 @@ def choose_device(name: Device) -> torch.device:
 
 
 def _count(kind: str) -> int:
-    """How many accelerators of a kind there are."""
+    """Count the accelerators of a kind."""
     if kind == "mps":
         return int(torch.backends.mps.is_available())
     module = torch.get_device_module(kind)
@@ -47,24 +47,24 @@ def _count(kind: str) -> int:
 
 
 SMALL_IMAGES = 16
-"""Up to this many pixels a side, the operations of a network are too short to be shared among threads."""
+"""Largest image side, in pixels, at which a network's operations are too short to be split among threads."""
 
 
 def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
-    """Set and return the number of threads that compute.
+    """Set and return the number of CPU threads.
 
-    Networks on tiny images run slower on several threads than on one, and many times slower on a machine that has other work.
+    On tiny images, networks run slower with several threads than with one, and many times slower on a busy machine.
 
     Args:
-        threads: how many; 0: as the variable OMP_NUM_THREADS says, else one for images of up to 16 pixels a side, all cores for larger
-            ones.
+        threads: number of threads; 0: that of the variable OMP_NUM_THREADS, else 1 for images up to 16×16 pixels and all cores for
+            larger ones.
         image_size: height and width of the stream's largest images.
-        at_once: how many runs share the cores.
+        at_once: number of runs that share the cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = max(1, cores // at_once)
     allowed = threads_of_environment()
-    # Runs at once share the cores also where the environment says how many one may have.
+    # Parallel runs share the cores even if the environment allows each of them more.
     own = shared if allowed is None or at_once > 1 else allowed
     usual = min(own, allowed) if allowed is not None else 1 if image_size <= SMALL_IMAGES else own
     chosen = threads or usual
@@ -73,13 +73,13 @@ def set_threads(threads: int, image_size: int, at_once: int = 1) -> int:
 
 
 def threads_of_environment() -> int | None:
-    """How many threads the variable OMP_NUM_THREADS allows; None where it does not say, or nothing that is a number above 0."""
+    """Return the number of threads that OMP_NUM_THREADS allows; None if it is not set to a positive integer."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if re.fullmatch(r"0*[1-9][0-9]{0,3}", first) else None
 
 
 def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
-    """Return what decides the last bit of a sum, each in words: processor and its instructions, accelerator, PyTorch, threads."""
+    """Return everything that affects the last bit of a sum, in words: processor and its instructions, accelerator, PyTorch, threads."""
     return {
         "processor": f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})",
         "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else "no accelerator",
@@ -89,7 +89,7 @@ def arithmetic(device: torch.device, threads: int) -> dict[str, str]:
 
 
 def made_with(device: torch.device, threads: int) -> dict[str, str]:
-    """Return what decides the numbers that a run's settings do not, each in words: recorded with each task, and in each file of a run."""
+    """Return everything besides the settings that affects a run's numbers, in words; recorded with each task and in each file of a run."""
     return {"library": f"lifelong {__version__}"} | arithmetic(device, threads)
 
 
@@ -102,7 +102,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a tensor is larger than the memory: on a processor PyTorch has no error of its own for it."""
+    """Tell whether an error means that memory is exhausted; on CPUs PyTorch has no error class for this."""
     said = ("can't allocate memory", "not enough memory", "size calculation overflowed", "exceeds the maximum", "Overflow when unpacking")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
@@ -115,18 +115,18 @@ def watch_device_memory(device: torch.device) -> None:
 
 
 def peak_device_memory(device: torch.device) -> int | None:
-    """Return the most bytes that tensors of this process had at once on a device since `watch_device_memory`; None where nobody counts.
+    """Return the peak number of bytes in tensors of this process on a device since `watch_device_memory`; None if it is not counted.
 
-    PyTorch takes more of the card: what it keeps for the next tensors, and some hundred megabytes for itself.
+    PyTorch takes more memory than this: its cache for new tensors, and some hundred megabytes for itself.
     """
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def peak_memory() -> int | None:
-    """Return the largest resident memory of this process so far, in bytes; None where the system does not say."""
+    """Return the largest resident memory of this process so far, in bytes; None if the system does not say."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Not getrusage: there, a program that a large one has started begins with that one's peak.
+        # Not getrusage: its peak includes that of the program that started this one.
         marks = [line.split()[1] for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")]
         if marks:
             return int(marks[0]) * 1024

@@ -1,4 +1,4 @@
-"""What a run comes to in a number: average performance and forgetting (PAR Eq. 11), and the forms that other papers print."""
+"""Metrics of a run: average performance and forgetting (PAR Eq. 11), and the forms used in other papers."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ Rows = Sequence[Sequence[float]]
 
 
 def average_performance(accuracy: Rows) -> float:
-    """AP: the mean of the last row; NaN before any task."""
+    """Return AP, the mean of the last row; NaN before any task."""
     if not accuracy:
         return float("nan")
     return sum(accuracy[-1]) / len(accuracy[-1])
 
 
 def average_forgetting(accuracy: Rows) -> float:
-    """AF: the mean over all t tasks of (accuracy now - accuracy when just learned); negative is forgetting.
+    """Return AF, the mean over all t tasks of (accuracy now - accuracy when just learned); negative is forgetting.
 
     The last task contributes 0 and counts in the divisor, as in Eq. 11.
     """
@@ -25,16 +25,16 @@ def average_forgetting(accuracy: Rows) -> float:
 
 
 def backward_transfer(accuracy: Rows) -> float:
-    """BWT (Lopez-Paz & Ranzato 2017): AF over the t - 1 tasks before the last, which cannot be forgotten yet; NaN before a second task."""
+    """Return BWT (Lopez-Paz & Ranzato 2017): AF over the t - 1 tasks before the last, which cannot be forgotten yet; NaN for one task."""
     earlier = list(enumerate(accuracy[-1][:-1])) if accuracy else []
     return sum(now - accuracy[task][task] for task, now in earlier) / len(earlier) if earlier else float("nan")
 
 
 def maximal_forgetting(accuracy: Rows) -> float:
-    """Forgetting as Chaudhry et al. (2018) and FACIL have it; positive is forgetting, unlike in AF and BWT.
+    """Return forgetting as defined by Chaudhry et al. (2018) and FACIL; positive is forgetting, unlike in AF and BWT.
 
-    The mean over the t - 1 tasks before the last of (best accuracy that is known from before the last task was learned - accuracy now); NaN
-    before a second task.
+    The mean over the t - 1 tasks before the last of (best known accuracy before the last task was learned - accuracy now); NaN before a
+    second task.
     """
     lost = []
     for task in range(len(accuracy) - 1):
@@ -44,11 +44,11 @@ def maximal_forgetting(accuracy: Rows) -> float:
 
 
 def weighted_accuracy(accuracy: Rows, images: Sequence[int]) -> float:
-    """Return the share of all test images that are answered rightly after the last task: AP weighted by tasks' test images; NaN for none.
+    """Return the share of all test images classified correctly after the last task: AP weighted by test images; NaN if there are none.
 
     Args:
-        accuracy: of the tasks.
-        images: test images of each.
+        accuracy: accuracies as above.
+        images: number of test images of each task.
     """
     total = sum(images)
     return sum(now * count for now, count in zip(accuracy[-1], images, strict=True)) / total if accuracy and total else float("nan")

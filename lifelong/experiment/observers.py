@@ -1,6 +1,6 @@
-"""Observers by name, any number for a run; and how several are told as one.
+"""Observers by name, of which a run can have several.
 
-One of your own is a class that overrides what it wants to hear, made without arguments for every run:
+Your own observer is a class that overrides the events it wants to hear; an instance is made without arguments for every run:
 
     class Bell(lifelong.Observer):
         def run_finished(self, summary):
@@ -28,7 +28,7 @@ from lifelong.training.stages import Epoch
 
 
 class TensorBoard(Observer):
-    """Writes event files; see `lifelong.experiment.event_files`."""
+    """Writes event files for TensorBoard; see `lifelong.experiment.event_files`."""
 
     def __init__(self) -> None:
         check_tensorboard()
@@ -39,7 +39,7 @@ class TensorBoard(Observer):
 
 
 class WeightsAndBiases(Observer):
-    """Logs to Weights & Biases, into the project that `WANDB_PROJECT` names (else "lifelong")."""
+    """Logs to Weights & Biases, into the project named by `WANDB_PROJECT` (default: "lifelong")."""
 
     def __init__(self) -> None:
         self._wandb = _package("wandb")
@@ -69,7 +69,7 @@ class WeightsAndBiases(Observer):
 
 
 class MLflow(Observer):
-    """Logs to MLflow, to the server that `MLFLOW_TRACKING_URI` names."""
+    """Logs to MLflow, to the server named by `MLFLOW_TRACKING_URI`."""
 
     def __init__(self) -> None:
         self._mlflow = _package("mlflow")
@@ -113,7 +113,7 @@ def _variable(name: str) -> str:
 
 
 def _standing(index: int, record: TaskRecord, accuracy: list[float]) -> dict[str, float]:
-    """How the method stands after a task."""
+    """Return the method's results after a task."""
     known = [value for value in accuracy if value == value]
     return {
         "tasks": float(index + 1),
@@ -124,13 +124,13 @@ def _standing(index: int, record: TaskRecord, accuracy: list[float]) -> dict[str
 
 
 class Observers(Observer):
-    """Several observers, told as one, in order.
+    """Passes events on to several observers, in order.
 
-    The first is ours and may fail the run; one of the others that fails is left out from then on, with a note.
+    Errors of the first stop the run; any other observer that fails is dropped, with a note.
 
     Args:
-        first: whose notes and errors are the run's.
-        others: the rest, by name.
+        first: the observer that receives the notes.
+        others: the other observers, by name.
     """
 
     def __init__(self, first: Observer, others: dict[str, Observer]) -> None:
@@ -142,8 +142,8 @@ class Observers(Observer):
             try:
                 getattr(other, what)(*told)
             except LifelongError:
-                raise  # one line that says what to do, such as a full disk
-            except Exception as error:  # another's code may fail in every way
+                raise  # the user can fix it, for example a full disk
+            except Exception as error:  # third-party code may fail in any way
                 del self.others[name]
                 self.first.note(f"the observer '{name}' failed, and hears nothing more: {type(error).__name__}: {error}")
 
@@ -196,11 +196,11 @@ def observed(names: Sequence[str], first: Observer | None) -> Observer:
     """Make the observers of a run.
 
     Args:
-        names: of registered ones.
-        first: who is told anyway; None: nobody.
+        names: names of registered observers.
+        first: an observer that is always told; None: no one.
 
     Raises:
-        LifelongError: one is not registered, or lacks a package.
+        LifelongError: an observer is not registered, or lacks a package.
     """
     listener = first or Observer()
     return Observers(listener, {name: OBSERVERS[name]() for name in dict.fromkeys(names)}) if names else listener
@@ -208,24 +208,24 @@ def observed(names: Sequence[str], first: Observer | None) -> Observer:
 
 @checked
 def register_observer(name: str, observer: Any, *, summary: str = "") -> None:
-    """Make an observer of your own known by a name, to `--observe` and the argument `observe`.
+    """Register your own observer for `--observe` and the argument `observe`.
 
     Args:
         name: letters, digits, dashes and underscores.
-        observer: a subclass of `Observer` that is made without arguments, once for each run.
-        summary: one line of what it does.
+        observer: a subclass of `Observer` that can be made without arguments; called once per run.
+        summary: what it does, in one line.
 
     Raises:
-        LifelongError: the name is taken or is none, or the class is no observer.
+        LifelongError: the name is taken or invalid, or the class is not an observer.
     """
     OBSERVERS.register_class(name, observer, Observer, summary=summary)
 
 
 @checked
 def check_observer(name: str) -> None:
-    """Try a registered observer on a made run of two tasks.
+    """Try a registered observer on an artificial run of two tasks.
 
-    Checked: it can be told everything that a run tells, twice over, and changes nothing that it is given.
+    Checked: it can receive all events of a run, twice, and does not change its arguments.
 
     Raises:
         ConformanceError: what is broken.

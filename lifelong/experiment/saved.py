@@ -1,4 +1,4 @@
-"""A run as it lies on the disk, with its method ready to answer."""
+"""A run loaded from disk, with its method ready to predict."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,11 +29,11 @@ class SavedRun:
     """What a run has learned so far.
 
     Attributes:
-        directory: where it lies.
-        config: what decided its numbers.
-        identity: by which the run knows itself again (see `lifelong.experiment.run`).
-        state: what was saved after its last task.
-        method: as it was then, on the device; without an extractor.
+        directory: the run directory.
+        config: the settings that decided its numbers.
+        identity: the run's identity (see `lifelong.experiment.identity`).
+        state: the state saved after its last task.
+        method: the method of that state, on the device; without an extractor.
         notes: remarks for the user about the files that were read.
     """
 
@@ -46,7 +46,7 @@ class SavedRun:
 
     @property
     def entries(self) -> list[TaskRecord]:
-        """What was recorded of each task, in order."""
+        """The records of its tasks, in order."""
         return list(self._entries)
 
     @cached_property
@@ -54,10 +54,10 @@ class SavedRun:
         return entries_of(self.state)
 
     def summary(self) -> RunRecord:
-        """Its summary, with all numbers that can be derived derived from its state.
+        """Return its summary; all numbers that can be derived are derived from its state.
 
         Raises:
-            LifelongError: its state does not keep it, as those of earlier versions do not, and summary.json cannot be used.
+            LifelongError: the state does not contain a summary (those of earlier versions do not), and summary.json cannot be used.
         """
         found = summary_of(self.state, None if "summary" in self.state else read_summary(self.directory.path), self.method)
         assert found is not None
@@ -65,15 +65,15 @@ class SavedRun:
 
     @property
     def names(self) -> list[str]:
-        """The names of its tasks, in order; no name twice."""
+        """The names of its tasks, in order, made unique."""
         return list(unique([entry.name for entry in self.entries]))
 
     def classes(self, index: int) -> tuple[str, ...]:
-        """Return the names of a task's classes, in label order; no name twice."""
+        """Return the names of a task's classes, in label order, made unique."""
         return unique(self.entries[index].classes)
 
     def learned(self, count: int | None = None) -> list[Learned]:
-        """Return the first `count` tasks with the content of their images; those of which it is not known are left out."""
+        """Return the first `count` tasks with the content of their images; tasks whose content is not known are left out."""
         stored = self.state.get("contents") or []
         return [
             Learned(name, {split: hashes.numpy().view(np.uint64) for split, hashes in contents.items()})
@@ -93,13 +93,13 @@ class SavedRun:
         return names.index(name)
 
     def check_weights(self, weights: Path | None) -> None:
-        """See that answers will look at the features that the run learned by.
+        """Check that the extractor has the weights with which the run was learned.
 
         Args:
-            weights: the file of the extractor that will be used; None: the hub's.
+            weights: file of the weights that will be used; None: those of the Hub.
 
         Raises:
-            LifelongError: it is not the file of then.
+            LifelongError: it is a different file.
         """
         learned = self.identity.get("extractor weights")
         if learned is not None and weights is not None and learned != digest_file(weights):
@@ -110,8 +110,8 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     """Open a run directory to use what was learned; nothing is written.
 
     Args:
-        path: the directory of a run that has learned a task at least.
-        device: where its networks shall be.
+        path: the directory of a run that has learned at least one task.
+        device: device for its networks.
 
     Raises:
         LifelongError: there is no such run, or it was made by another version of this library.

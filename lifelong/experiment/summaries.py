@@ -1,4 +1,4 @@
-"""summary.json, read and compared."""
+"""Read and compare summary.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def read_summary(path: Path) -> RunRecord:
     """Return the summary.json of a run directory.
 
     Raises:
-        DamagedError: it is not as it was written.
+        DamagedError: it was damaged or changed.
         LifelongError: there is none, or it cannot be read.
     """
     file = Path(path) / SUMMARY
@@ -33,7 +33,7 @@ def read_summary(path: Path) -> RunRecord:
     return RunRecord.model_validate(signed(content) if checked else content)
 
 
-# `Any`: two records of the same form, whatever their fields are of.
+# `Any`: two records of the same form, with fields of any type.
 def differing(read: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    """Return the keys in which a summary that was read differs from what it ought to be."""
+    """Return the keys in which a summary that was read differs from the expected one."""
     return [key for key in dict.fromkeys([*summary, *read]) if key != DIGEST and read.get(key) != summary.get(key)]

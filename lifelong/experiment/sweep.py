@@ -1,7 +1,7 @@
-"""Several runs on an engine, one after the other or several at once.
+"""Carry out several runs on an engine, one after the other or in parallel.
 
-Runs share no state but the cache of decoded images, so that those at once come to the same numbers as those in turn (to the bit where
-they have the same number of threads). Stopped at any moment, the same sweep passes over what is finished and continues the rest.
+Runs only share the cache of decoded images, so parallel runs give the same numbers as sequential ones (to the bit, with the same number of
+threads). If a sweep is stopped, the same sweep later skips finished runs and continues the others.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import ENGINES
 
 SHOWN = 3
-"""The most failures that are named in one message."""
+"""Largest number of failures named in one message."""
 
 
 class SweepError(LifelongError):
@@ -26,7 +26,7 @@ class SweepError(LifelongError):
 
     Args:
         message: one line.
-        summaries: of the finished runs, by their position.
+        summaries: summaries of the finished runs, by position.
     """
 
     def __init__(self, message: str, summaries: Mapping[int, RunRecord]) -> None:
@@ -35,10 +35,10 @@ class SweepError(LifelongError):
 
 
 def check_sweep(workers: int, engine: str) -> None:
-    """Check before a sweep how it is to be carried out.
+    """Check the options of a sweep before it starts.
 
     Raises:
-        LifelongError: there are fewer workers than one or more than any machine has room for, or no such engine.
+        LifelongError: the number of workers is out of range, or there is no such engine.
     """
     if not 1 <= workers <= MOST_WORKERS:
         raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
@@ -55,17 +55,17 @@ def sweep(
     """Carry out runs.
 
     Args:
-        runs: what is run, and its directory, in the order in which they begin; no directory twice.
-        environment: where data, weights and the device are; without a number of threads the runs at once share the cores.
-        workers: how many are under way at once.
-        begin: called with a run's position when it begins; what it returns is told how far the run comes, and that it has failed.
+        runs: configurations and run directories, in the order in which they begin; no directory twice.
+        environment: where data, weights and the device are; if it sets no number of threads, parallel runs share the cores.
+        workers: number of runs in parallel.
+        begin: called with a run's position when it begins; returns the run's observer, which is also told if the run fails.
         engine: name of a registered engine; see `lifelong.experiment.engine`.
 
     Yields:
         The position and the summary of each run, as it finishes.
 
     Raises:
-        SweepError: runs have failed; raised after all others have ended. All continue when the sweep is run again.
+        SweepError: some runs have failed; raised after all others have ended. Running the sweep again continues them.
         LifelongError: the number of workers or the engine is not usable.
         RuntimeError: a run has met a bug; raised after all others have ended.
     """
@@ -97,7 +97,7 @@ def sweep(
 
 
 def _failures(jobs: Sequence[RunJob], failed: Mapping[int, RunOutcome]) -> str:
-    """Word the failures of a sweep: the line alone where it is that of every run."""
+    """Describe the failures of a sweep; a failure that all runs share is given once."""
     lines = {outcome.failure for outcome in failed.values()}
     if len(failed) == len(jobs) and len(lines) == 1:
         return lines.pop()

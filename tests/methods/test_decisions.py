@@ -191,7 +191,9 @@ class Mute(lifelong.DecisionRule):
         return 0
 
 
-@pytest.mark.parametrize(("rule", "line"), [(Wrong, "shares with group 7 of 1"), (Mute, "gave 0; it must give what question.share")])
+@pytest.mark.parametrize(
+    ("rule", "line"), [(Wrong, "cannot share with group 7; the groups are 0 to 0"), (Mute, "gave 0; it must give what question.share")]
+)
 def test_a_rule_that_gives_no_decision_is_one_line(rule: type, line: str) -> None:
     from lifelong.settings.sockets import DECISIONS
 
