@@ -28,6 +28,7 @@ def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(name: str, feature_input: str) -> NoReturn:
         raise LifelongError("no weights")
 
+    monkeypatch.delenv("LIFELONG_WEIGHTS", raising=False)
     monkeypatch.setattr(module, "extractor_opener", lambda environment, device: opened)
 
 

@@ -296,7 +296,14 @@ def trained_search(recorded: Recording, settings: PARSettings = CODE) -> tuple[S
     blank = Split(torch.zeros(labels.numel(), 3, 8, 8, dtype=torch.uint8), labels.flatten())
     source = GivenImages(blank, Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), Augmentation(), torch.Generator())
     object.__setattr__(source, "given", Given(images.flatten(0, 1), labels.flatten()))
-    search = mdl._CellSearch(network, source, settings, TrainingSettings(batch_size=4, weight_decay=0.03), Stage("search", 0))
+    search = mdl._CellSearch(
+        network,
+        source,
+        settings,
+        TrainingSettings(batch_size=4, weight_decay=0.03),
+        Stage("search", 0),
+        (mdl.Distribution(), mdl.Distribution()),
+    )
     paths = [(tuple(normal), tuple(reduce)) for normal, reduce in recorded["in/paths"].tolist()]
     batches = torch.arange(labels.numel()).split(labels.shape[1])
     losses = [search._train([batch], path) / len(batch) for path in paths for batch in batches[:2]]
