@@ -162,7 +162,8 @@ def test_a_run_that_learned_nothing_may_be_started_anew(stream: str, tmp_path: P
     assert "lr = 0.05" in (out / "config.toml").read_text()
 
 
-def test_missing_weights_leave_nothing_behind(stream: str, tmp_path: Path) -> None:
+def test_missing_weights_leave_nothing_behind(stream: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("LIFELONG_WEIGHTS", raising=False)
     asked = config(stream, "par")
     with pytest.raises(LifelongError, match="needs ImageNet weights"):
         run(replace(asked, settings=replace(asked.settings, extractor="resnet18")), tmp_path / "run", replace(HERE, weights=None))
