@@ -363,7 +363,7 @@ def transfer(
     progress: "bool | Observer" = True,
     **settings: Any,
 ) -> "TransferRecord":
-    """Learn every ordered pair of a stream's tasks, and see how well distances foretell what is gained; the same call continues it.
+    """Learn every ordered pair of a stream's tasks, and see how well distances predict what is gained; the same call continues it.
 
     Args:
         stream, preset, config, environment, progress: see `run`.

@@ -136,7 +136,7 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
 
 
 def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:
-    """Print what is gained, how well each measure foretells it, and what each rule makes of it."""
+    """Print what is gained, how well each measure predicts it, and what each rule makes of it."""
     from lifelong.report.tables import grid_table
     from lifelong.report.transfer import agreement_grid, gains_grid, regrets_grid
 

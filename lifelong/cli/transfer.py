@@ -58,7 +58,7 @@ def transfer(
     as_json: JsonFlag = False,
     hyper: PairFlags = PAIRS,
 ) -> None:
-    """Learn every ordered pair of a stream's tasks, and see how well distances foretell what is gained. The same command continues."""
+    """Learn every ordered pair of a stream's tasks, and see how well distances predict what is gained. The same command continues."""
     chosen: Any = strategies or DEFAULT_STRATEGIES  # `transfers` refuses other names
     configs = api.transfers(stream, seeds or (0,), chosen, measures, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(configs[0], "transfer")

@@ -1,4 +1,4 @@
-"""transfer.json: what tasks really gain from one another, and how well distances and the rules that read them foretell it."""
+"""transfer.json: what tasks really gain from one another, and how well distances and the rules that read them predict it."""
 
 from typing import Annotated
 

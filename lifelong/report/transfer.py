@@ -79,11 +79,11 @@ def write_transfer(out: Path, result: TransferRecord) -> Path:
 
 
 def sentence(result: TransferRecord) -> str:
-    """Say what is gained on average, and which measure foretells it best."""
+    """Say what is gained on average, and which measure predicts it best."""
     by = result.strategies[0]
     gains = [pair.gain for one in result.seeds for pair in one.pairs if pair.strategy == by and pair.gain is not None]
     helped = sum(gain > 0 for gain in gains) / len(gains)
-    words = f"By '{by}' a target gains {statistics.fmean(gains):+.3f} on average, and something from {helped:.0%} of the sources."
+    words = f"By '{by}' a target gains {statistics.fmean(gains):+.3f} on average, and {helped:.0%} of the sources help."
     known = [(one.tau, one.measure) for one in result.agreement if one.strategy == by and not one.both and one.tau is not None]
     if known:
         tau, measure = max(known)

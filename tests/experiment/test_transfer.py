@@ -96,7 +96,7 @@ def test_files(found) -> None:
     assert float(row["gain"]) == pair.gain
     assert float(row["distance:prototype-kl"]) == result.seeds[0].measured[0].distances[0][2]
     page = (folder / "transfer.html").read_text()
-    for part in ("How well distances foretell it", "Rules against the oracle", "always alone", "prototype-kl"):
+    for part in ("How well distances predict it", "Rules against the oracle", "always alone", "prototype-kl"):
         assert part in page
 
 

@@ -36,7 +36,7 @@ def test_tables() -> None:
     assert agreement_grid(result, within_targets=True).rows == [["good", "0.33", "0.00"]]
     assert regrets_grid(result).rows[2] == ["good", "0.083", "0.000", "0.2", "0.125"]
     assert rules_grid(result).rows[2] == ["always alone", "–", "+0.000", "0.125", "+660", "+1.33 s", "0%"]
-    assert "a target gains -0.042 on average, and something from 50% of the sources. By distances, good ranks them" in sentence(result)
+    assert "a target gains -0.042 on average, and 50% of the sources help. By distances, good ranks them" in sentence(result)
 
 
 def test_without_measures(tmp_path) -> None:
@@ -45,5 +45,5 @@ def test_without_measures(tmp_path) -> None:
     assert agreement_grid(result).rows == []
     assert [row[0] for row in rules_grid(result).rows][-1] == "always alone"
     page = write_transfer(tmp_path, result).read_text()
-    assert "How well distances foretell it" not in page
+    assert "How well distances predict it" not in page
     assert "always alone" in page
