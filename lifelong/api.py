@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune, transfers
-from lifelong.errors import LifelongError
 from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, checked
-from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunConfig, environment_of, split_options
+from lifelong.settings.run import Environment, EnvironmentOptions, Preset, environment_of, split_options
 from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
+from lifelong.starting import measure, start, start_comparison, start_learning, start_transfer
 
 if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
@@ -42,6 +42,7 @@ __all__ = [
     "run",
     "start",
     "start_comparison",
+    "start_learning",
     "start_transfer",
     "to_tune",
     "transfer",
@@ -113,20 +114,6 @@ def learn(
     return start_learning(Path(run), task, name, environment_of("learn", environment, options), progress)
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
-    """Run `learn` with resolved arguments."""
-    from lifelong.training.process import alone
-
-    with alone("learn"):  # imports draw random numbers, too
-        from lifelong.experiment.continuing import learn_more
-        from lifelong.report.html import write_report
-
-        with _listener(progress) as listener:
-            summary = learn_more(run, task, place, listener, name=name)
-            write_report(run, summary)
-    return summary
-
-
 @checked
 def tune(
     stream: Place | None = None,
@@ -163,20 +150,6 @@ def tune(
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
     return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
-
-
-def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
-    """Run `run` or `tune` with resolved arguments."""
-    from lifelong.training.process import alone
-
-    with alone("run" if config.tuning is None else "tune"):  # imports draw random numbers, too
-        from lifelong.experiment.run import run as run_experiment
-        from lifelong.report.html import write_report
-
-        with _listener(progress) as listener:
-            summary = run_experiment(config, out, place, listener)
-            write_report(out, summary)
-    return summary
 
 
 @checked
@@ -216,33 +189,6 @@ def compare(
     configs = comparison(stream, methods, seeds, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "compare")
     return start_comparison(configs, folder, place, progress, workers, engine)
-
-
-def start_comparison(
-    configs: list[RunConfig], out: Path, place: Environment, progress: "bool | Observer" = True, workers: int = 1, engine: str = "local"
-) -> "list[RunRecord]":
-    """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
-    from lifelong.training.process import alone
-
-    with alone("compare"):  # imports draw random numbers, too
-        from lifelong.experiment.compare import compare as compare_experiments
-        from lifelong.experiment.sweep import SweepError
-        from lifelong.report.comparison import write_comparison
-        from lifelong.report.html import write_report
-
-        with _listener(progress) as listener:
-            failed = None
-            try:
-                summaries = dict(enumerate(compare_experiments(configs, out, place, listener, workers, engine)))
-            except SweepError as error:
-                failed, summaries = error, error.summaries
-            for position, summary in sorted(summaries.items()):
-                write_report(out / f"{configs[position].method}-seed{configs[position].seed}", summary)
-            if summaries:
-                write_comparison(out, [summary for _, summary in sorted(summaries.items())])
-            if failed is not None:
-                raise failed
-    return list(summaries.values())
 
 
 @checked
@@ -331,24 +277,6 @@ def distances(
     return measure(resolved, Path(out) if out is not None else default_out(resolved, "distances"), place, progress)
 
 
-def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "DistancesRecord":
-    """Run `distances` with resolved arguments."""
-    import json
-
-    from lifelong.training.process import as_found
-
-    with as_found():  # imports draw random numbers, too
-        from lifelong.experiment.distances import distances as measure_distances
-        from lifelong.report.figures import divergence_heatmap
-        from lifelong.storage import write_text
-
-        with _listener(progress) as listener:
-            result = measure_distances(config.stream, config.seed, config.settings, place, listener)
-            write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
-            divergence_heatmap(result, out / "distances.png")
-    return result
-
-
 @checked
 def transfer(
     stream: Place | None = None,
@@ -385,40 +313,3 @@ def transfer(
     configs = transfers(stream, seeds, strategies, measures, preset=preset, config=config, **hyper_parameters)
     folder = Path(out) if out is not None else default_out(configs[0], "transfer")
     return start_transfer(configs, strategies, measures, folder, place, progress)
-
-
-def start_transfer(
-    configs: list[RunConfig],
-    strategies: Sequence[Strategy],
-    measures: Sequence[str] | None,
-    out: Path,
-    place: Environment,
-    progress: "bool | Observer" = True,
-) -> "TransferRecord":
-    """Run `transfer` with resolved arguments."""
-    import json
-
-    from lifelong.training.process import alone
-
-    with alone("transfer"):  # imports draw random numbers, too
-        from lifelong.experiment.transfer import transfer as measure_transfer
-        from lifelong.report.transfer import write_transfer
-        from lifelong.storage import write_text
-
-        with _listener(progress) as listener:
-            result = measure_transfer(configs, strategies, measures, out, place, listener)
-            write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
-            write_transfer(out, result)
-    return result
-
-
-def _listener(progress: "bool | Observer") -> "Observer":
-    """Return the requested progress listener."""
-    from lifelong.experiment.observer import Observer
-    from lifelong.experiment.progress import ConsoleProgress
-
-    if isinstance(progress, Observer):
-        return progress
-    if not isinstance(progress, bool):
-        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
-    return ConsoleProgress() if progress else Observer()

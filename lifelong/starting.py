@@ -1,0 +1,128 @@
+"""What the commands do once their arguments are resolved: run the work as a call that trains, and write its pages.
+
+Nothing heavy is imported before that (see `lifelong.api`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifelong.errors import LifelongError
+from lifelong.settings.run import Environment, RunConfig
+from lifelong.settings.transfer import Strategy
+
+if TYPE_CHECKING:
+    from lifelong.experiment.observer import Observer
+    from lifelong.records.distances import DistancesRecord
+    from lifelong.records.run import RunRecord
+    from lifelong.records.transfer import TransferRecord
+
+
+def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+    """Run `learn` with resolved arguments."""
+    from lifelong.training.process import alone
+
+    with alone("learn"):  # imports draw random numbers, too
+        from lifelong.experiment.continuing import learn_more
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = learn_more(run, task, place, listener, name=name)
+            write_report(run, summary)
+    return summary
+
+
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+    """Run `run` or `tune` with resolved arguments."""
+    from lifelong.training.process import alone
+
+    with alone("run" if config.tuning is None else "tune"):  # imports draw random numbers, too
+        from lifelong.experiment.run import run as run_experiment
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            summary = run_experiment(config, out, place, listener)
+            write_report(out, summary)
+    return summary
+
+
+def start_comparison(
+    configs: list[RunConfig], out: Path, place: Environment, progress: "bool | Observer" = True, workers: int = 1, engine: str = "local"
+) -> "list[RunRecord]":
+    """Run `compare` with resolved arguments. Where runs fail, those that are finished are compared first."""
+    from lifelong.training.process import alone
+
+    with alone("compare"):  # imports draw random numbers, too
+        from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.experiment.sweep import SweepError
+        from lifelong.report.comparison import write_comparison
+        from lifelong.report.html import write_report
+
+        with _listener(progress) as listener:
+            failed = None
+            try:
+                summaries = dict(enumerate(compare_experiments(configs, out, place, listener, workers, engine)))
+            except SweepError as error:
+                failed, summaries = error, error.summaries
+            for position, summary in sorted(summaries.items()):
+                write_report(out / f"{configs[position].method}-seed{configs[position].seed}", summary)
+            if summaries:
+                write_comparison(out, [summary for _, summary in sorted(summaries.items())])
+            if failed is not None:
+                raise failed
+    return list(summaries.values())
+
+
+def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "DistancesRecord":
+    """Run `distances` with resolved arguments."""
+    import json
+
+    from lifelong.training.process import as_found
+
+    with as_found():  # imports draw random numbers, too
+        from lifelong.experiment.distances import distances as measure_distances
+        from lifelong.report.figures import divergence_heatmap
+        from lifelong.storage import write_text
+
+        with _listener(progress) as listener:
+            result = measure_distances(config.stream, config.seed, config.settings, place, listener)
+            write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
+            divergence_heatmap(result, out / "distances.png")
+    return result
+
+
+def start_transfer(
+    configs: list[RunConfig],
+    strategies: Sequence[Strategy],
+    measures: Sequence[str] | None,
+    out: Path,
+    place: Environment,
+    progress: "bool | Observer" = True,
+) -> "TransferRecord":
+    """Run `transfer` with resolved arguments."""
+    import json
+
+    from lifelong.training.process import alone
+
+    with alone("transfer"):  # imports draw random numbers, too
+        from lifelong.experiment.transfer import transfer as measure_transfer
+        from lifelong.report.transfer import write_transfer
+        from lifelong.storage import write_text
+
+        with _listener(progress) as listener:
+            result = measure_transfer(configs, strategies, measures, out, place, listener)
+            write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
+            write_transfer(out, result)
+    return result
+
+
+def _listener(progress: "bool | Observer") -> "Observer":
+    """Return the requested progress listener."""
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.progress import ConsoleProgress
+
+    if isinstance(progress, Observer):
+        return progress
+    if not isinstance(progress, bool):
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
+    return ConsoleProgress() if progress else Observer()
