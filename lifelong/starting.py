@@ -32,9 +32,7 @@ def start_learning(run: Path, task: str, name: str | None, place: Environment, p
     return summary
 
 
-def start(
-    config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True, engine: str = "local"
-) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True, engine: str = "local") -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 

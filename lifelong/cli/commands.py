@@ -89,8 +89,8 @@ WorkersFlag = Annotated[
 EngineFlag = Annotated[
     str,
     run_flag(
-        "engine that carries out the runs: local (processes of this machine), ray (ray:ADDRESS: a running cluster), slurm (slurm:FILE: with "
-        "the #SBATCH lines of a file), or the engine of a plugin"
+        "engine that carries out the runs: local (processes of this machine), ray (ray:ADDRESS: a running cluster), slurm (slurm:FILE: "
+        "with the #SBATCH lines of a file), or the engine of a plugin"
     ),
     ONE,
 ]

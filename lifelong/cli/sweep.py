@@ -27,7 +27,9 @@ def sweep(
     status: Annotated[
         bool, Parameter(help="only show how far each run is, while the sweep goes on or afterwards", negative="", show_default=False)
     ] = False,
-    out: Annotated[Path | None, run_flag("folder for the runs and their comparison [default: the file's `out`, else runs/FILE]"), ONE] = None,
+    out: Annotated[
+        Path | None, run_flag("folder for the runs and their comparison [default: the file's `out`, else runs/FILE]"), ONE
+    ] = None,
     where: WhereFlags = WHERE,
     workers: WorkersFlag = 1,
     engine: EngineFlag = "local",

@@ -3,8 +3,8 @@
     --engine ray                    a cluster on this machine's loopback interface, which ends with the sweep
     --engine ray:ADDRESS            the cluster at HOST:PORT, or "auto": the one that this machine belongs to
 
-All nodes need this library and the folder of the runs under the same path. A worker or a node may die at any time: its task is started again
-elsewhere, and the run continues where its folder stands. Ray executes any code that reaches it, so it is only used with token
+All nodes need this library and the folder of the runs under the same path. A worker or a node may die at any time: its task is started
+again elsewhere, and the run continues where its folder stands. Ray executes any code that reaches it, so it is only used with token
 authentication (https://docs.ray.io/en/latest/ray-security/token-auth.html). This module hands the token on to nobody but Ray itself.
 """
 
@@ -35,13 +35,16 @@ OLDEST = (2, 52)
 RETRIES = 3
 """How often a task is started again whose worker or node has died."""
 
+STARTS = 2
+"""How often a cluster of this machine is started: on a busy machine Ray may give up too early."""
+
 PULSE = 1.0
 """Seconds after which the sweep looks again whether a run has ended."""
 
 MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 LOCAL = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Variables of a cluster of this machine: its nodes talk over loopback, as Ray does by itself on macOS and Windows, and report to nobody."""
+"""Variables of a cluster of this machine: it talks over loopback, as Ray does by itself on macOS and Windows, and reports to nobody."""
 
 
 def of_address(address: str) -> Callable[[], "OnRay"]:
@@ -198,22 +201,27 @@ def _connected(address: str | None, workers: int) -> Generator[Any]:
 def _start(ray: Any, address: str | None, workers: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     here = {"num_cpus": workers, "include_dashboard": False, "_system_config": {"task_oom_retries": RETRIES}}
-    try:
-        ray.init(address="local", **here, **quiet) if address is None else ray.init(address=address, **quiet)
-    except ray.exceptions.AuthenticationError as error:
-        raise LifelongError(_WRONG_TOKEN.format(address or "local")) from error
-    except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError or Exception itself
-        if "token" in str(error).lower():
+    for start in range(STARTS):
+        try:
+            ray.init(address="local", **here, **quiet) if address is None else ray.init(address=address, **quiet)
+            return
+        except ray.exceptions.AuthenticationError as error:
             raise LifelongError(_WRONG_TOKEN.format(address or "local")) from error
-        if address is None:
-            raise LifelongError(f"Ray does not start here ({_said(error)}); try again, or use --engine local") from error
-        raise LifelongError(
-            f"cannot join the Ray cluster at {address} ({_said(error)}); start it, and a node of it on this machine, or give its address"
-        ) from error
+        except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError or Exception itself
+            ray.shutdown()
+            if "token" in str(error).lower():
+                raise LifelongError(_WRONG_TOKEN.format(address or "local")) from error
+            if address is not None:
+                raise LifelongError(
+                    f"cannot join the Ray cluster at {address} ({_said(error)}); start it, with a node on this machine, or give its address"
+                ) from error
+            if start == STARTS - 1:
+                raise LifelongError(f"Ray does not start here ({_said(error)}); try again, or use --engine local") from error
 
 
-_WRONG_TOKEN = f"the Ray cluster at {{}} does not accept the token; give the cluster's own in {TOKEN}, in the file that {TOKEN_FILE} names," + (
-    " or in ~/.ray/auth_token"
+_WRONG_TOKEN = (
+    f"the Ray cluster at {{}} does not accept the token; give the cluster's own in {TOKEN}, in the file that {TOKEN_FILE} names,"
+    + (" or in ~/.ray/auth_token")
 )
 
 

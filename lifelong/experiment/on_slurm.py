@@ -84,9 +84,7 @@ class OnSlurm:
             if shutil.which(tool) is None:
                 raise LifelongError(f"--engine slurm: there is no {tool} on this machine; run the command where Slurm jobs are submitted")
         folder = _folder(jobs)
-        going: dict[int, _Queued] = {}
-        for position, queued in _joined(jobs, folder).items():
-            going[position] = queued
+        going = _joined(jobs, folder)
         rest = []
         for position, job in enumerate(jobs):
             if position in going:

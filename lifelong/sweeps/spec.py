@@ -1,24 +1,25 @@
 """The specification of a sweep: methods × streams × seeds × settings, as a TOML file or a dict.
 
-    streams = ["digits?tasks=3"]
-    methods = ["par", "finetune"]
-    seeds = [0, 1, 2]               # by default 0
-    preset = "quick"                # by default "paper"
-    out = "runs/mine"               # by default runs/NAME-OF-THE-FILE
+streams = ["digits?tasks=3"]
+methods = ["par", "finetune"]
+seeds = [0, 1, 2]               # by default 0
+preset = "quick"                # by default "paper"
+out = "runs/mine"               # by default runs/NAME-OF-THE-FILE
 
-    [settings]                      # of every run that has them
-    epochs = 5
+[settings]                      # of every run that has them
+epochs = 5
 
-    [method.par]                    # of one method
-    alpha = 0.3
+[method.par]                    # of one method
+alpha = 0.3
 
-    [stream."digits?tasks=3"]       # on one stream
-    batch_size = 32
+[stream."digits?tasks=3"]       # on one stream
+batch_size = 32
 
-    [vary]                          # each combination is a run
-    lr = [0.01, 0.1]
+[vary]                          # each combination is a run
+lr = [0.01, 0.1]
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -118,7 +119,9 @@ def _checked(content: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the content with all keys, each of the right form."""
     for key in content:
         if key not in KEYS:
-            raise LifelongError(f"{where}: '{key}' is not part of a sweep{near_miss(str(key), KEYS)}; settings stand in [settings] or [vary]")
+            raise LifelongError(
+                f"{where}: '{key}' is not part of a sweep{near_miss(str(key), KEYS)}; settings stand in [settings] or [vary]"
+            )
     found: dict[str, Any] = {"seeds": [0], "preset": None}
     for key, hint in (LISTS | ONES).items():
         if key in content:
@@ -134,7 +137,7 @@ def _checked(content: dict[str, Any], where: str) -> dict[str, Any]:
         found[key] = _section(content, key, where)
     for section, key in (("method", "methods"), ("stream", "streams")):
         for name in found[section]:
-            _section(found[section], name, f"{where}, [{section}]")
+            found[section][name] = _section(found[section], name, f"{where}, [{section}]")
             if name not in found[key]:
                 raise LifelongError(f"{where}, [{section}.{name}]: not in {key}{near_miss(name, found[key])}")
     return found
@@ -157,9 +160,12 @@ def _runs(found: dict[str, Any], where: str) -> Iterator[Planned]:
         raise LifelongError(f"{where}: {error}") from None
     known = {name: {*settings_of(TrainingSettings), *settings_of(known_methods()[name].settings), *TUNING_KEYS} for name in methods}
     _check_sections(found, known, where)
-    number = 0
+    varied_by = {method: {key: values for key, values in found["vary"].items() if key in known[method]} for method in methods}
+    number = sum(math.prod(map(len, own.values())) for own in varied_by.values()) * len(found["streams"]) * len(found["seeds"])
+    if number > MOST_RUNS:
+        raise LifelongError(f"{where}: {number:,} runs are more than {MOST_RUNS:,}; vary fewer settings")
     for stream, seed, method in product(found["streams"], found["seeds"], methods):
-        own = {key: values for key, values in found["vary"].items() if key in known[method]}
+        own = varied_by[method]
         for chosen in product(*own.values()):
             varied = dict(zip(own, chosen, strict=True))
             values = {**found["settings"], **found["method"].get(method, {}), **found["stream"].get(stream, {}), **varied}
@@ -167,9 +173,6 @@ def _runs(found: dict[str, Any], where: str) -> Iterator[Planned]:
                 config = configured(stream, method, seed, preset=found["preset"], compared=methods, **values)
             except LifelongError as error:
                 raise LifelongError(f"{where}: {error}") from None
-            number += 1
-            if number > MOST_RUNS:
-                raise LifelongError(f"{where}: more than {MOST_RUNS:,} runs; vary fewer settings")
             words = [method, *(f"{key}-{_short(value)}" for key, value in varied.items()), f"seed{seed}"]
             yield Planned(f"{stream_name(stream)}/{'-'.join(words)}", config, varied)
 
@@ -178,11 +181,10 @@ def _check_sections(found: dict[str, Any], known: Mapping[str, set[str]], where:
     """Check that every setting is one of the method, or of any method, and is varied or given once."""
     everyone = set().union(*known.values())
     for section, keys in [("method." + name, known[name]) for name in found["method"]] + [("vary", everyone)]:
-        group = found["vary"] if section == "vary" else _section(found["method"], section.partition(".")[2], where)
-        for key in group:
-            key = key.replace("-", "_")
+        name = section.partition(".")[2]
+        for key in found["method"][name] if name else found["vary"]:
             if key not in keys:
-                of = section.partition(".")[2] or "any of the methods"
+                of = name or "any of the methods"
                 raise LifelongError(f"{where}, [{section}]: '{key}' is not a setting of {of}{near_miss(key, keys)}")
     given = [("settings", found["settings"]), *((f"method.{name}", each) for name, each in found["method"].items())]
     given += [(f"stream.{name}", each) for name, each in found["stream"].items()]
@@ -190,7 +192,7 @@ def _check_sections(found: dict[str, Any], known: Mapping[str, set[str]], where:
         if not isinstance(values, list) or not values or any(value in values[:place] for place, value in enumerate(values)):
             raise LifelongError(f"{where}, [vary]: {key} = {values!r}: give a list of values, none twice")
         for section, group in given:
-            if key in {name.replace("-", "_") for name in group}:
+            if key in group:
                 raise LifelongError(f"{where}: {key} stands in [vary] and in [{section}]; keep one")
 
 
