@@ -139,7 +139,7 @@ def share(workers: int, threads: int, device: str, nodes: Sequence[dict[str, flo
         raise LifelongError("--device cuda: this Ray cluster has no GPU; use --device cpu or auto")
     own = threads or sum(cpus) // workers
     on_gpu = kind in ("cuda", "auto") and sum(gpus) > 0
-    return Share(max(1, min(own, max(cpus, default=1))), 1 / math.ceil(workers / sum(gpus)) if on_gpu else 0)
+    return Share(max(1, min(own, max(cpus, default=1))), 1 / math.ceil(workers / sum(gpus)) if on_gpu else 0.0)
 
 
 def _task(ray: Any, jobs: Sequence[RunJob], workers: int, joined: bool) -> Callable[[RunJob], Any]:

@@ -33,14 +33,14 @@ TOKEN = "only-for-this-test-" + "0123456789abcdef" * 2
 @pytest.mark.parametrize(
     ("workers", "threads", "device", "nodes", "expected"),
     [
-        (4, 0, "cpu", [NODE, NODE], Share(4, 0)),
-        (3, 0, "cpu", [NODE, NODE], Share(5, 0)),
-        (1, 0, "cpu", [NODE, NODE], Share(8, 0)),  # no node has 16
-        (99, 0, "cpu", [NODE], Share(1, 0)),
-        (4, 2, "cuda", [NODE, NODE], Share(2, 1)),
+        (4, 0, "cpu", [NODE, NODE], Share(4, 0.0)),
+        (3, 0, "cpu", [NODE, NODE], Share(5, 0.0)),
+        (1, 0, "cpu", [NODE, NODE], Share(8, 0.0)),  # no node has 16
+        (99, 0, "cpu", [NODE], Share(1, 0.0)),
+        (4, 2, "cuda", [NODE, NODE], Share(2, 1.0)),
         (5, 2, "cuda", [NODE, NODE], Share(2, 0.5)),
         (9, 2, "auto", [NODE, NODE], Share(2, 1 / 3)),
-        (2, 99, "auto", [{"CPU": 8.0}], Share(8, 0)),
+        (2, 99, "auto", [{"CPU": 8.0}], Share(8, 0.0)),
     ],
 )
 def test_shares(workers, threads, device, nodes, expected):

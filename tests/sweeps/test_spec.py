@@ -61,9 +61,6 @@ def test_the_example():
             {"vary": {"lr": [float(number) for number in range(1, 400)]}, "seeds": list(range(400))},
             "319,200 runs are more than 100,000; vary fewer",
         ),
-            {"vary": {"lr": [float(number) for number in range(1, 400)]}, "seeds": list(range(400))},
-            "319,200 runs are more than 100,000; vary fewer",
-        ),
     ],
 )
 def test_what_is_wrong_is_one_line(change, line):
