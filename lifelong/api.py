@@ -151,7 +151,7 @@ def tune(
     place, hyper_parameters = split_options("tune", environment, settings)
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
-    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress, engine)
+    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress, engine=engine)
 
 
 @checked

@@ -191,7 +191,7 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
-    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine)
+    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine=engine)
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from lifelong.settings.run import Environment
 from lifelong.sweeps.spec import Plan
+from lifelong.words import counted
 
 if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
@@ -43,20 +44,27 @@ def start_sweep(plan: Plan, place: Environment, listener: "Observer", workers: i
         from lifelong.experiment.sweep import SweepError, sweep
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
+        from lifelong.sweeps.status import finished_runs
 
         check_plan(plan, place, workers, engine)
-        runs = plan.runs
+        runs, summaries = plan.runs, finished_runs(plan)
+        one_stream = len({run.name.partition("/")[0] for run in runs}) == 1
+        labels = [run.name.partition("/")[2] if one_stream else run.name for run in runs]
+        if summaries:
+            listener.note(f"{len(summaries)} of {counted(len(runs), 'run')} are finished")
+        rest = [position for position in range(len(runs)) if position not in summaries]
 
-        def begin(position: int) -> Observer:
-            return listener.beside(runs[position].name)
+        def begin(place: int) -> Observer:
+            return listener.beside(labels[rest[place]])
 
-        planned = [(run.config, plan.out / run.name) for run in runs]
-        journals = [plan.journal(run) for run in runs]
-        failed, summaries = None, {}
+        planned = [(runs[position].config, plan.out / runs[position].name) for position in rest]
+        journals = [plan.journal(runs[position]) for position in rest]
+        failed, found = None, {}
         try:
-            summaries = dict(sweep(planned, place, workers, begin, engine, journals=journals, tell=listener.note))
+            found = dict(sweep(planned, place, workers, begin, engine, journals=journals, tell=listener.note))
         except SweepError as error:
-            failed, summaries = error, error.summaries
+            failed, found = error, error.summaries
+        summaries |= {rest[place]: summary for place, summary in found.items()}
         for position, summary in sorted(summaries.items()):
             write_report(plan.out / runs[position].name, summary)
         if summaries:

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lifelong.errors import LifelongError
+from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.derived import known_summary
 from lifelong.experiment.journal import Journal
 from lifelong.experiment.locking import held
 from lifelong.experiment.summaries import read_summary
@@ -90,6 +91,20 @@ def _status(plan: Plan, run: Planned) -> RunStatus:
     ap = finished.ap if finished is not None and state == "finished" else None
     failure = noted.failure if state == "failed" else ""
     return RunStatus(run.name, state, done, tasks, noted.starts, noted.host, noted.process, noted.since, ap, failure)
+
+
+def finished_runs(plan: Plan) -> dict[int, RunRecord]:
+    """Return the summaries of the finished runs, by position, each held against the run's state; damaged ones are to be run again."""
+    found: dict[int, RunRecord] = {}
+    for position, run in enumerate(plan.runs):
+        folder = plan.out / run.name
+        if _finished(folder) is None or held(folder):
+            continue
+        try:
+            found[position] = known_summary(folder)
+        except DamagedError:  # the run repairs it, or says why that is impossible
+            continue
+    return found
 
 
 def _finished(folder: Path) -> RunRecord | None:
