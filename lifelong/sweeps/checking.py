@@ -1,15 +1,17 @@
 """Check all runs of a sweep before any is trained: streams, weights, devices, and what stands in their folders."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 
 from lifelong.data.task import Stream
 from lifelong.errors import LifelongError
+from lifelong.experiment.locking import held
 from lifelong.experiment.machine import choose_device
 from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import extractor_opener, prepare, sources_of
+from lifelong.experiment.run import Ready, extractor_opener, prepare, sources_of
 from lifelong.settings.resolve import default_values
 from lifelong.settings.run import Environment
 from lifelong.streams.named_streams import open_stream
@@ -48,14 +50,26 @@ def check_runs(plan: Plan, environment: Environment, here: bool = True) -> None:
                 raise LifelongError(stream)
             directory = RunDirectory(plan.out / run.name)
             ready = prepare(run.config, directory, environment, stream, extractors, device)
-            if ready.stored is not None:
-                directory.check_same(ready.stored, ready.identity(stream, environment, extractors), default_values(ready.config))
-            else:
-                directory.check_free()
+            _check_folder(directory, ready, lambda ready=ready, stream=stream: ready.identity(stream, environment, extractors))
         except LifelongError as error:
             reasons.setdefault(str(error), []).append(run)
     if reasons:
         raise LifelongError(_message(reasons, len(plan.runs)))
+
+
+def _check_folder(directory: RunDirectory, ready: Ready, identity: Callable[[], dict[str, Any]]) -> None:
+    """Check that a run can begin in a folder, or is the one that was begun there; where another process works, that one has found out."""
+    if held(directory.path):
+        return
+    try:
+        if ready.stored is not None:
+            directory.check_same(ready.stored, identity(), default_values(ready.config))
+        else:
+            directory.check_free()
+    except LifelongError:
+        # Begun meanwhile: what was read first, and what then, do not fit together.
+        if not held(directory.path):
+            raise
 
 
 def _message(reasons: dict[str, list[Planned]], number: int) -> str:

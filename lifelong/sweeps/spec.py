@@ -45,6 +45,16 @@ ONES: dict[str, Any] = {"preset": Preset, "out": str}
 SECTIONS = ("settings", "method", "stream", "vary")
 KEYS = (*LISTS, *ONES, *SECTIONS)
 
+ELSEWHERE = {
+    "stream": "name streams at the top, as `streams`",
+    "method": "name methods at the top, as `methods`",
+    "seed": "give seeds at the top, as `seeds`",
+    "preset": "give it at the top",
+    "config": "write its settings here",
+    "compared": "name methods at the top, as `methods`",
+}
+"""What a section of settings does not have, and where it belongs."""
+
 MOST_RUNS = 100_000
 """Largest number of runs in a sweep: more are a slip of the pen."""
 
@@ -179,6 +189,10 @@ def _runs(found: dict[str, Any], where: str) -> Iterator[Planned]:
 
 def _check_sections(found: dict[str, Any], known: Mapping[str, set[str]], where: str) -> None:
     """Check that every setting is one of the method, or of any method, and is varied or given once."""
+    for section, group in [("vary", found["vary"]), *_given(found)]:
+        for key in group:
+            if key in ELSEWHERE:
+                raise LifelongError(f"{where}, [{section}]: '{key}' is not a setting; {ELSEWHERE[key]}")
     everyone = set().union(*known.values())
     for section, keys in [("method." + name, known[name]) for name in found["method"]] + [("vary", everyone)]:
         name = section.partition(".")[2]
@@ -186,14 +200,20 @@ def _check_sections(found: dict[str, Any], known: Mapping[str, set[str]], where:
             if key not in keys:
                 of = name or "any of the methods"
                 raise LifelongError(f"{where}, [{section}]: '{key}' is not a setting of {of}{near_miss(key, keys)}")
-    given = [("settings", found["settings"]), *((f"method.{name}", each) for name, each in found["method"].items())]
-    given += [(f"stream.{name}", each) for name, each in found["stream"].items()]
     for key, values in found["vary"].items():
         if not isinstance(values, list) or not values or any(value in values[:place] for place, value in enumerate(values)):
             raise LifelongError(f"{where}, [vary]: {key} = {values!r}: give a list of values, none twice")
-        for section, group in given:
+        for section, group in _given(found):
             if key in group:
                 raise LifelongError(f"{where}: {key} stands in [vary] and in [{section}]; keep one")
+
+
+def _given(found: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the sections of settings that have one value, with their names."""
+    return [
+        ("settings", found["settings"]),
+        *((f"{kind}.{name}", group) for kind in ("method", "stream") for name, group in found[kind].items()),
+    ]
 
 
 def _short(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import lifelong
 from lifelong.errors import LifelongError
 from lifelong.experiment import on_slurm
 from lifelong.experiment.compare import compare
@@ -72,6 +73,10 @@ def test_as_on_this_machine(cluster, tmp_path):
     # Of the second sweep, the finished runs are read by jobs that end at once.
     assert list(states.values()) == [["COMPLETED", "FAILED", "COMPLETED"], ["COMPLETED"] * 3]
     assert [Journal(out / "journal" / f"{place}.jsonl").read().starts for place in range(3)] == [1, 1, 1]
+
+
+def test_the_contract_of_engines(cluster):
+    lifelong.check_engine("slurm")
 
 
 def test_a_job_that_is_queued_again_goes_on_under_its_numbers(cluster, tmp_path):

@@ -50,6 +50,8 @@ def test_the_example():
         ({"settings": {"epochs": 0}}, "the sweep: --epochs 0: "),
         ({"settings": {"epoch": 1}}, "--epoch is not a setting; did you mean 'epochs'?"),
         ({"method": {"finetune": {"alpha": 0.1}}}, "[method.finetune]: 'alpha' is not a setting of finetune"),
+        ({"settings": {"seed": 1}}, "[settings]: 'seed' is not a setting; give seeds at the top, as `seeds`"),
+        ({"vary": {"preset": ["quick", "paper"]}}, "[vary]: 'preset' is not a setting; give it at the top"),
         ({"method": {"par": {}}}, "[method.par]: not in methods"),
         ({"stream": {"digits": {}}}, "[stream.digits]: not in streams"),
         ({"vary": {"lr": 0.1}}, "[vary]: lr = 0.1: give a list of values, none twice"),
