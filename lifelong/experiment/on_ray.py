@@ -228,7 +228,7 @@ _WRONG_TOKEN = (
 
 @contextmanager
 def _without_warnings() -> Generator[None]:
-    """Drop what is written to stderr during the block: Ray's C++ part warns once a second while it cannot connect, whatever its settings."""
+    """Drop what is written to stderr during the block: Ray's C++ part warns each second while it cannot connect, whatever is set."""
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)

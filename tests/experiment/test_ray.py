@@ -229,6 +229,15 @@ def session() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@with_ray
+def test_ray_itself_keeps_the_contract_of_engines(session):
+    """On a cluster of two workers, in a process of its own: Ray leaves threads behind."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(session)}
+    line = [sys.executable, "-c", "import lifelong; lifelong.check_engine('ray')"]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def until(true: Any, process: subprocess.Popen[str], seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
