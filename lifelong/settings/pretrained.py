@@ -67,6 +67,26 @@ class RanPACSettings(RefitSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeCAMSettings(RefitSettings):
+    """Hyper-parameters of FeCAM (Goswami et al. 2023)."""
+
+    covariance: Literal["task", "class", "common"] = setting(
+        "task",
+        "covariance by which distances to class means are measured: one for all classes of a task, one for each class (paper), or one for "
+        "all tasks, which moves earlier answers (the paper's variant)",
+        tunable=False,
+    )
+    tukey_power: Annotated[float, Gt(0), Le(1)] = setting(
+        0.5, "power that features are raised to (Tukey), where those of the first task are not negative; 1: none", tunable=False
+    )
+    shrinkages: tuple[Annotated[float, Gt(0)], ...] = setting(
+        (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01),
+        "factors by which the mean variance and the mean covariance are added to a covariance, strongest first; the best on validation "
+        "images is kept (paper: 2 times 1)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpertSettings:
     """What PAR's experts are made of."""
 
