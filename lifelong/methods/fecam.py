@@ -21,12 +21,12 @@ from lifelong.data.task import Task
 from lifelong.errors import LifelongError
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.pretrained import PretrainedMethod
-from lifelong.networks.pretrained import MahalanobisHead, mahalanobis, tukey
+from lifelong.networks.pretrained import MahalanobisHead, tukey
 from lifelong.relatedness.bank import prototypes
 from lifelong.settings.pretrained import FeCAMSettings
 from lifelong.storage import Tree
 from lifelong.training.closed_form import PATIENCE, Rows, scale_of, to_judge
-from lifelong.training.covariance import Scatter, correlation, scatter_within, shrunk, whitening
+from lifelong.training.covariance import Scatter, correlation, distances, factor, scatter_within, shrunk, whitening
 
 SHARED = "whitening"
 """The weight of heads that is the same for all of them where the covariance is common."""
@@ -54,7 +54,7 @@ class FeCAM(PretrainedMethod[FeCAMSettings]):
         scatters = self._scatters(whole)
         head = self.make_head(train.features.shape[1], train.classes).to(context.device)
         with torch.no_grad():
-            head.whitening.copy_(whitened(scatters, shrinkage))
+            head.whitening.copy_(torch.stack([whitening(each) for each in factors(scatters, shrinkage)]))
             head.mean.copy_(self._means(whole))
             head.scale.fill_(scale)
         if self.settings.covariance == "common":
@@ -71,7 +71,7 @@ class FeCAM(PretrainedMethod[FeCAMSettings]):
         scatters, means, features = self._scatters(train), self._means(train), self._prepared(judges.features)
         best, worse = (torch.inf, 0.0, 0.0), 0
         for shrinkage in self.settings.shrinkages:
-            scores = -mahalanobis(features, means, whitened(scatters, shrinkage))
+            scores = -distances(features, means, factors(scatters, shrinkage))
             scale = scale_of(scores, judges.labels)
             loss = functional.cross_entropy(scale * scores, judges.labels).item()
             best, worse = ((loss, shrinkage, scale), 0) if loss < best[0] else (best, worse + 1)
@@ -128,6 +128,6 @@ class FeCAM(PretrainedMethod[FeCAMSettings]):
             self._share(self.heads[0].get_parameter(SHARED))
 
 
-def whitened(scatters: Sequence[Scatter], shrinkage: float) -> Float64[Tensor, "k d d"]:
-    """Return for each covariance the map under which Mahalanobis distances are Euclidean ones."""
-    return torch.stack([whitening(correlation(shrunk(scatter.covariance, shrinkage))) for scatter in scatters])
+def factors(scatters: Sequence[Scatter], shrinkage: float) -> list[Float64[Tensor, "d d"]]:
+    """Return the Cholesky factor of each covariance, shrunk, as correlations."""
+    return [factor(correlation(shrunk(scatter.covariance, shrinkage))) for scatter in scatters]

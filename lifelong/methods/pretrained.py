@@ -54,10 +54,8 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         before, record = self.num_parameters(), LearnRecord(frozen=True)
         with context.timed("features", record):
             self.open_network(context)
-            count, copied = (
-                len(task.train),
-                with_copies(task.train, task.augmentation, self.settings.feature_copies, context.seed_of("copies")),
-            )
+            copied = with_copies(task.train, task.augmentation, self.settings.feature_copies, context.seed_of("copies"))
+            count = len(task.train)
             train, valid = self._rows(copied, task, count), self._rows(task.valid, task)
             features, labels = train.features[:count], train.labels[:count]
             own = prototypes(features, labels, train.classes)

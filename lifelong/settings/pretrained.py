@@ -10,6 +10,10 @@ from lifelong.settings.sockets import EXTRACTORS
 
 FeatureSize = Literal["task", "32", "64", "96", "128", "224"]
 
+FeaturePrecision = Literal["float32", "half"]
+
+PRECISION = "features as they are computed, or rounded to half precision, in which they take half the space on the disk"
+
 COPIES = (
     "copies of each training image that heads are fitted to as well: the first one mirrored, further ones cropped and mirrored at random; "
     "each only where the task's augmentation does so"
@@ -33,6 +37,7 @@ class PretrainedSettings:
     feature_stages: tuple[str, ...] = setting(
         (), "stages of the network whose averaged maps are the features, such as layer2,layer3; none: its last stage", tunable=False
     )
+    feature_precision: FeaturePrecision = setting("float32", PRECISION, tunable=False)
     feature_copies: Annotated[int, Ge(0)] = setting(0, COPIES)
 
 
@@ -108,6 +113,7 @@ class ExpertSettings:
         "side in pixels to which images are resized for the pretrained network of experts other than cells; task: the task's image size",
         tunable=False,
     )
+    feature_precision: FeaturePrecision = setting("float32", PRECISION + " (experts other than cells)", tunable=False)
     feature_copies: Annotated[int, Ge(0)] = setting(1, COPIES + " (experts other than cells)")
     enough_accuracy: Annotated[float, Ge(0), Le(1)] = setting(
         0.8, "validation accuracy of a head from which nothing is trained beside it (experts adapter, side and auto)"

@@ -1,10 +1,11 @@
-"""Covariances of features: their scatter within classes, shrinkage, and the map under which Mahalanobis distances are Euclidean ones.
+"""Covariances of features: their scatter within classes, shrinkage, and Mahalanobis distances.
 
 All of it is computed in float64, and is a function of its arguments alone.
 
 Source: FeCAM (Goswami et al., NeurIPS 2023), section 3.3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,8 +72,30 @@ def correlation(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
     return covariance / (deviations[:, None] * deviations)
 
 
-def whitening(correlations: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
-    """Return W with |W x|^2 = x' S^-1 x: the inverse of the Cholesky factor of S, a lower triangle."""
+def factor(correlations: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
+    """Return the Cholesky factor L of S = L L', a lower triangle; what is left of S by rounding is added to its diagonal."""
     identity = torch.eye(len(correlations), dtype=correlations.dtype, device=correlations.device)
-    factor = torch.linalg.cholesky(correlations + ROUNDING * len(correlations) * identity)
-    return torch.linalg.solve_triangular(factor, identity, upper=False)
+    return torch.linalg.cholesky(correlations + ROUNDING * len(correlations) * identity)
+
+
+def whitening(triangle: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
+    """Return W = L^-1, with which |W x|^2 = x' S^-1 x."""
+    identity = torch.eye(len(triangle), dtype=triangle.dtype, device=triangle.device)
+    return torch.linalg.solve_triangular(triangle, identity, upper=False)
+
+
+def distances(
+    features: Float64[Tensor, "n d"], means: Float64[Tensor, "c d"], triangles: Sequence[Float64[Tensor, "d d"]]
+) -> Float64[Tensor, "n c"]:
+    """Compute squared distances |L^-1 (f - mean)|^2 of few features to class means, without the inverses.
+
+    Args:
+        features, means: what is compared.
+        triangles: L for each class, or one for all.
+    """
+    each = triangles if len(triangles) > 1 else [triangles[0]] * len(means)
+    columns = []
+    for mean, triangle in zip(means, each, strict=True):
+        mapped = torch.linalg.solve_triangular(triangle, (features - mean).T, upper=False)  # (d, n)
+        columns.append(mapped.square().sum(dim=0))
+    return torch.stack(columns, dim=1)

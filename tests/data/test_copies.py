@@ -6,9 +6,8 @@ from lifelong.data.copies import with_copies
 from lifelong.data.task import Augmentation, Split
 from lifelong.training.closed_form import Rows, to_judge
 
-SPLIT = Split(
-    torch.randint(0, 256, (4, 3, 5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
-)
+IMAGES = torch.randint(0, 256, (4, 3, 5, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+SPLIT = Split(IMAGES, torch.tensor([0, 1, 0, 1]))
 
 
 def windows(image: torch.Tensor, margin: int) -> list[list]:

@@ -7,7 +7,7 @@ from torch.nn import functional
 from lifelong.networks.pretrained import CosineHead, mahalanobis, tukey
 from lifelong.relatedness.bank import prototypes
 from lifelong.training.closed_form import Rows, choose_ridge, solve_ridge
-from lifelong.training.covariance import correlation, scatter_within, shrunk, whitening
+from lifelong.training.covariance import correlation, distances, factor, scatter_within, shrunk, whitening
 from tests.reference.recordings import recording
 
 pytestmark = pytest.mark.usefixtures("in_float64")
@@ -50,5 +50,6 @@ def test_fecam_head() -> None:
     recorded.holds(found, recorded["out/correlations"])
     means = functional.normalize(tukey(prototypes(features, labels, 3).means, 0.5), dim=1)
     queries = functional.normalize(tukey(recorded["in/queries"], 0.5), dim=1)
-    distances = mahalanobis(queries, means, torch.stack([whitening(each) for each in found]))
-    recorded.holds(distances, recorded["out/distances"])
+    triangles = [factor(each) for each in found]
+    recorded.holds(distances(queries, means, triangles), recorded["out/distances"])
+    recorded.holds(mahalanobis(queries, means, torch.stack([whitening(each) for each in triangles])), recorded["out/distances"])

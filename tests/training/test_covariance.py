@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lifelong.training.closed_form import Rows
-from lifelong.training.covariance import correlation, scatter_within, shrunk, whitening
+from lifelong.training.covariance import correlation, distances, factor, scatter_within, shrunk, whitening
 from tests.training.test_closed_form import drawn
 
 
@@ -48,10 +48,22 @@ def test_few_images_still_have_distances(images: int, shrinkage: float) -> None:
     rows.features[:, 3] = 0
     found = correlation(shrunk(scatter_within(rows).covariance, shrinkage))
     wanted = torch.linalg.inv(found)
-    mapped = whitening(found)
+    mapped = whitening(factor(found))
     torch.testing.assert_close(mapped.T @ mapped, wanted, rtol=1e-6, atol=1e-6)
     assert torch.equal(mapped, mapped.tril())
 
 
 def test_a_single_feature_has_no_other_to_correlate_with() -> None:
     assert correlation(shrunk(torch.tensor([[4.0]], dtype=torch.float64), 1.0)).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_distances_are_those_of_the_inverse(own: bool) -> None:
+    rows, count = drawn(40, 5), 3 if own else 1
+    matrices = [correlation(shrunk(scatter_within(drawn(30, 5, seed=place)).covariance, 0.1)) for place in range(count)]
+    means = drawn(3, 5, seed=7).features
+    found = distances(rows.features, means, [factor(matrix) for matrix in matrices])
+    for label in range(3):
+        inverse = torch.linalg.inv(matrices[label if own else 0])
+        wanted = torch.stack([(row - means[label]) @ inverse @ (row - means[label]) for row in rows.features])
+        torch.testing.assert_close(found[:, label], wanted, rtol=1e-9, atol=1e-9)
