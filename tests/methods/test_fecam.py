@@ -84,8 +84,8 @@ def noisy_task() -> Task:
     clear, noise = made_task(train=10), torch.Generator().manual_seed(0)
 
     def noisy(split: Split) -> Split:
-        drawn = torch.randint(-90, 91, split.images.shape, generator=noise)
-        return Split((split.images.int() + drawn).clamp(0, 255).to(torch.uint8), split.labels)
+        drawn = torch.randint(0, 224, split.images.shape, generator=noise)
+        return Split((split.images // 8 + drawn).to(torch.uint8), split.labels)
 
     parts = {"train": noisy(clear.train), "valid": noisy(clear.valid), "test": noisy(clear.test)}
     return Task(clear.name, clear.classes, parts.__getitem__, normalization=clear.normalization)

@@ -41,7 +41,7 @@ def test_ncm_head() -> None:
 
 
 def test_fecam_head() -> None:
-    """A covariance for each of three classes, shrunk twice, and the distances of queries, some of whose features are zero."""
+    """A covariance for each of three classes, shrunk twice, and the distances of queries."""
     recorded = recording("fecam-head")
     features, labels = recorded["in/features"], recorded["in/labels"]
     raised = Rows(tukey(features, 0.5), labels, 3)
