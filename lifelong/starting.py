@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lifelong.data.stream_like import TaskObject
 from lifelong.errors import LifelongError
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.transfer import Strategy
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lifelong.records.transfer import TransferRecord
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start_learning(run: Path, task: str | TaskObject, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 
+from lifelong.data.address import PYTHON
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
@@ -14,6 +15,7 @@ from lifelong.records.run import RunRecord
 from lifelong.streams.build import SpecStream
 from lifelong.streams.leakage import Contents, Learned
 from lifelong.streams.named_streams import open_stream
+from lifelong.streams.objects import object_task
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
 AWAY = "images are not here: "
@@ -22,7 +24,9 @@ AWAY = "images are not here: "
 
 def images_of_added(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
     """Return a stream of one task, without what conflicts with the tasks learned before it."""
-    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
+    of_objects = source.startswith(f"{PYTHON}:")
+    task = object_task(name, source, sources, size) if of_objects else TaskSpec(name, source, image_size=size)
+    return SpecStream(StreamSpec(name, (task,)), saved.config.seed, sources, learned)
 
 
 def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | None]:
