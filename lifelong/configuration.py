@@ -22,6 +22,14 @@ DEFAULT_METHODS = ("par", "finetune", "independent")
 """The methods that `compare` compares by default: PAR, and the lower and upper bounds."""
 
 
+def _like(stream: StreamObjects) -> str:
+    """Return the name by which presets know a stream of objects: that of a named stream, else an address, as of images of one's own."""
+    from lifelong.streams.named_streams import stream_names
+
+    name = str(getattr(stream, "name", ""))
+    return name if name.partition("?")[0] in stream_names() else f"{PYTHON}:"
+
+
 @checked
 def configure(
     stream: Place | StreamObjects | None = None,
@@ -96,9 +104,8 @@ def _resolved(
     compared: Sequence[str] = (),
     **hyper_parameters: object,
 ) -> RunConfig:
-    named = stream is None or isinstance(stream, (str, os.PathLike))
     return resolve(
-        None if stream is None else str(stream) if named else str(getattr(stream, "name", "") or PYTHON),
+        None if stream is None else str(stream) if isinstance(stream, (str, os.PathLike)) else _like(stream),
         method,
         seed,
         preset,
