@@ -184,7 +184,9 @@ class Squares:
             return pixels
         if image is None:
             raise LifelongError(f"{what} is missing (None); leave it out, with its label")
-        found = given_images(image) if isinstance(image, (str, bytes, Image.Image)) or hasattr(image, "__fspath__") else given_images([image])
+        found = (
+            given_images(image) if isinstance(image, (str, bytes, Image.Image)) or hasattr(image, "__fspath__") else given_images([image])
+        )
         if len(found) != 1 or found[0].found:
             raise LifelongError(f"{what} is a folder; name each image, with its label")
         self._settle(*(image.size[::-1] if isinstance(image, Image.Image) else (0, 0)))
@@ -211,7 +213,10 @@ class Squares:
                 squares = squares.contiguous()
                 flat = (squares == squares[:, :, :1, :1]).flatten(1).all(dim=1).nonzero().flatten().tolist()
                 return squares, {}, dict.fromkeys(flat, ONE_COLOUR)
-        given = [one if isinstance(one, Given) else Given(f"{what}, image {place}", np.ascontiguousarray(one)) for place, one in enumerate(pictures)]
+        given = [
+            one if isinstance(one, Given) else Given(f"{what}, image {place}", np.ascontiguousarray(one))
+            for place, one in enumerate(pictures)
+        ]
         return decode_whole(given, self.size)
 
 
@@ -274,3 +279,37 @@ def _each(images: Any, what: str) -> Iterable[Any]:
 def described(images: Tensor) -> str:
     """Describe images in a few words: "60 images of 8×8"."""
     return f"{counted(len(images), 'image')} of {images.shape[2]}×{images.shape[3]}"
+
+
+# `Any`: whatever holds images; what is none is left as it is, to be named when it is read.
+def as_pictures(images: Any) -> Any:
+    """Make arrays to be classified as those to be learned are: floats, grey ones, channels in either order become lists of uint8 pictures.
+
+    Everything else is returned as it is: files, PIL images, uint8 arrays (H, W, C) and (N, H, W, C), and uint8 RGB tensors (N, 3, H, W).
+
+    Raises:
+        LifelongError: the numbers of an array are not those of images.
+    """
+    if isinstance(images, (list, tuple)):
+        scale = Scale()
+        return [_picture(image, scale, f"image {place}") for place, image in enumerate(images)]
+    if isinstance(images, Image.Image):
+        return images
+    array, is_tensor = _array_of(images)
+    if array is None or array.dtype.kind not in "iufb" or array.ndim not in (2, 3, 4) or not array.size:
+        return images
+    single = array.ndim == 2 or (array.ndim == 3 and (array.shape[-1] in _CHANNELS or (is_tensor and array.shape[0] in _CHANNELS)))
+    if single:
+        return _picture(images, Scale(), "the image")
+    usual = array.shape[1] == 3 if is_tensor else array.shape[-1] in _CHANNELS
+    if array.ndim == 4 and array.dtype == np.uint8 and usual:
+        return images
+    return list(Scale().to_bytes(in_rows(array, is_tensor, "images"), "images"))
+
+
+def _picture(image: Any, scale: Scale, what: str) -> Any:
+    """Return one array or tensor as a picture of bytes; everything else as it is."""
+    array, is_tensor = (None, False) if isinstance(image, Image.Image) else _array_of(image)
+    if array is None or array.dtype.kind not in "iufb" or array.ndim not in (2, 3) or not array.size or array.dtype == np.uint8:
+        return image
+    return np.ascontiguousarray(scale.to_bytes(in_rows(array[None], is_tensor, what)[0], what))

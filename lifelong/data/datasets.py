@@ -46,7 +46,9 @@ def splits_of(dataset: Any, by: str) -> dict[SplitName, Any]:
         return {"train": dataset}
     named = usual_splits(f"{by}: the data set", [str(name) for name in dataset])
     if "train" not in named:
-        raise LifelongError(f"{by}: a data set with the splits {', '.join(map(shown, map(str, dataset)))}; give one of them: dataset['NAME']")
+        raise LifelongError(
+            f"{by}: a data set with the splits {', '.join(map(shown, map(str, dataset)))}; give one of them: dataset['NAME']"
+        )
     return {split: dataset[name] for split, name in named.items()}
 
 
@@ -200,5 +202,3 @@ def _class_names(dataset: Any) -> tuple[str, ...] | None:
         if dataset is None:
             return None
     return None
-
-

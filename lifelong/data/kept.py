@@ -1,7 +1,7 @@
 """Objects given from Python, kept by their content in the cache of images.
 
-So other processes find them, and a run that continues later; equal objects are kept once. The address `python:NAME@DIGEST` names what is kept: a
-task's images, with how they are to be prepared.
+So other processes find them, and a run that continues later; equal objects are kept once. The address `python:NAME@DIGEST` names what is
+kept: a task's images, with how they are to be prepared.
 """
 
 import hashlib
@@ -53,14 +53,14 @@ def keep_task(held: HeldTask, cache: Cache, name: str | None = None) -> str:
         "notes": list(held.notes),
     }
     splits: dict[str, Tree] = {}
+    told: dict[str, list[Any]] = {}
     for split, part in held.splits.items():
         pixels, contents = _hashes(part.images)
         _keep_pixels(part, pixels, held.size, cache)
         remarks = [[place, reason] for place, reason in sorted(part.remarks.items())]
         splits[split] = {"pixels": pixels, "labels": part.labels, "contents": as_int64(contents), "remarks": remarks}
-    labels = {split: hashlib.sha256(part.labels.numpy().tobytes()).hexdigest() for split, part in held.splits.items()}
-    told = [content, {split: [splits[split]["pixels"], labels[split], splits[split]["remarks"]] for split in splits}]
-    return object_address(name or held.name or UNNAMED, keep_record({**content, "splits": splits}, json.dumps(told), cache))
+        told[split] = [pixels, hashlib.sha256(part.labels.numpy().tobytes()).hexdigest(), remarks]
+    return object_address(name or held.name or UNNAMED, keep_record({**content, "splits": splits}, json.dumps([content, told]), cache))
 
 
 def keep_record(record: Tree, content: str, cache: Cache) -> str:
@@ -94,8 +94,8 @@ def _file(digest: str, cache: Cache) -> Path:
 def _gone(address: Address, cache: Cache) -> LifelongError:
     name = address.where.rpartition("@")[0]
     return LifelongError(
-        f"'{name}' was given from Python, and its images are not, or not whole, in the cache {cache.folder}: make the same call from Python again"
-        f" with equal objects, which keeps them there; or set {CACHE_VARIABLE} to the folder that has them"
+        f"'{name}' was given from Python, and its images are not, or not whole, in the cache {cache.folder}: make the same call from Python"
+        f" again with equal objects, which keeps them there; or set {CACHE_VARIABLE} to the folder that has them"
     )
 
 

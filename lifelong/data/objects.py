@@ -164,7 +164,9 @@ def held_of(task: Task) -> HeldTask:
             raise LifelongError(f"{where}: {split} images of {height}×{width} pixels; all images of a task are squares of one size")
         low, high = int(part.labels.min()), int(part.labels.max())
         if not 0 <= low <= high < len(task.classes):
-            raise LifelongError(f"{where}: labels of {split} from {low} to {high}, and it has {len(task.classes)} classes: 0..{len(task.classes) - 1}")
+            raise LifelongError(
+                f"{where}: labels of {split} from {low} to {high}, and it has {len(task.classes)} classes: 0..{len(task.classes) - 1}"
+            )
         splits[split] = HeldSplit(part.images.cpu().contiguous(), part.labels.cpu())
     _check_classes(where, task.classes)
     numbers = tuple(range(len(task.classes)))

@@ -237,8 +237,8 @@ class Sources:
         """Build a source from objects given from Python, which are in the cache."""
         kept = read_kept(address, self.cache)
         called = address.where.rpartition("@")[0]
-        options = {"notes": tuple(kept["notes"]), "numbers": tuple(kept["numbers"])}
-        return Source(called, tuple(kept["classes"]), kept["flip"], "your own data", pools_of(address, kept, self.cache), **options)
+        classes, notes, numbers = (tuple(kept[key]) for key in ("classes", "notes", "numbers"))
+        return Source(called, classes, kept["flip"], "your own data", pools_of(address, kept, self.cache), None, notes, numbers)
 
     def _of_parquet(self, entry: KnownSource, folder: Path, files: Mapping[SplitName, list[Path]]) -> Source:
         """Build a source from parquet files."""

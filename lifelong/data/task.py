@@ -145,8 +145,8 @@ class Task:
             classes: names of the classes 0, 1, ...; None: the labels themselves.
             name: of the task, unique in its stream; None: its number there.
             test, valid: pairs of images and labels.
-            size: height and width to which images are center-cropped and resized; None: those of the first image if it is square, with up to
-                256 pixels a side, else 64.
+            size: height and width to which images are center-cropped and resized; None: those of the first image if it is square, with up
+                to 256 pixels a side, else 64.
             flip: whether a horizontal flip preserves the class.
             augment: whether training images are varied, by crops and, with `flip`, flips; or how.
             normalization: see `Task`.
@@ -157,9 +157,13 @@ class Task:
         from lifelong.data.objects import no_augmentation, pair, task_of
 
         by = "Task.from_arrays"
-        parts = {split: pair(given, split, by) for split, given in (("valid", valid), ("test", test)) if given is not None}
+        parts: dict[SplitName, tuple[Any, Any]] = {"train": (images, labels)}
+        if valid is not None:
+            parts["valid"] = pair(valid, "valid", by)
+        if test is not None:
+            parts["test"] = pair(test, "test", by)
         own = {"classes": classes, "size": size, "flip": flip, "normalization": normalization, "augmentation": no_augmentation(augment)}
-        return task_of({"train": (images, labels), **parts}, by=by, name=name, **own)
+        return task_of(parts, by=by, name=name, **own)
 
     # `Any`: a data set of any library.
     @classmethod
@@ -199,11 +203,14 @@ class Task:
 
         by = "Task.from_dataset"
         parts = splits_of(dataset, by)
-        more = {split: given for split, given in (("valid", valid), ("test", test)) if given is not None}
-        for split in more:
+        more: dict[SplitName, Any] = {"valid": valid, "test": test}
+        for split, given in more.items():
+            if given is None:
+                continue
             if split in parts:
                 raise LifelongError(f"{by}: {split} is given, and the data set has a {split} split; give one of them")
-        read = {split: read_dataset(given, image, label, f"{by}: {split}") for split, given in (parts | more).items()}
+            parts[split] = given
+        read = {split: read_dataset(given, image, label, f"{by}: {split}") for split, given in parts.items()}
         named = classes if classes is not None else next((each.classes for each in read.values() if each.classes), None)
         own = {"size": size, "flip": flip, "normalization": normalization, "augmentation": no_augmentation(augment)}
         return task_of({split: (each.images, each.labels) for split, each in read.items()}, by=by, name=name, classes=named, **own)

@@ -121,7 +121,15 @@ def _open_task(saved: SavedRun, task: str | Task, name: str | None, sources: Sou
     address = parse_address(task, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
-    usual = address.where.rpartition("@")[0] if address.kind == PYTHON else address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
+    usual = (
+        address.where.rpartition("@")[0]
+        if address.kind == PYTHON
+        else address.where
+        if place is None
+        else place.resolve().stem
+        if address.kind == "csv"
+        else place.resolve().name
+    )
     # What was learned from this place keeps its name, also if an earlier version made another of it.
     given = name if name is not None else next((task.name for task in read_added(saved.directory) if task.source == source), usual)
     called = class_name(given)

@@ -119,8 +119,8 @@ def check_objects(path: Path, stored: Mapping[str, Any], config: RunConfig, sour
     before, now = stored.get("stream"), config.stream
     if before != now and all(isinstance(name, str) and name.startswith(f"{PYTHON}:") for name in (before, now)):
         raise LifelongError(
-            f"{path} holds a run of other objects: now {differences(str(before), now, sources)}; give equal ones to continue it, choose another"
-            " --out, or delete that folder to start over"
+            f"{path} holds a run of other objects: now {differences(str(before), now, sources)}; give equal ones to continue it, choose"
+            " another --out, or delete that folder to start over"
         )
 
 

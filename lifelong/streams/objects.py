@@ -1,7 +1,7 @@
 """Streams of Python objects: tasks in memory, and streams that a program has.
 
-What a stream consists of is kept in the cache by its content (`lifelong.data.kept`), and its address names it from then on: for the run and its
-identity, for other processes, and when the same call continues it later.
+What a stream consists of is kept in the cache by its content (`lifelong.data.kept`), and its address names it from then on: for the run
+and its identity, for other processes, and when the same call continues it later.
 """
 
 import json
@@ -87,8 +87,14 @@ def object_task(name: str, source: str, sources: Sources, size: int | None = Non
     """
     record = read_kept(parse_address(source), sources.cache)
     normalization, augmentation = preparation(record)
-    options = {"normalization": normalization, "augmentation": augmentation, "in_order": record["in_order"]}
-    return TaskSpec(name, source, image_size=size or record["size"], **options)
+    return TaskSpec(
+        name,
+        source,
+        image_size=size or record["size"],
+        normalization=normalization,
+        augmentation=augmentation,
+        in_order=record["in_order"],
+    )
 
 
 def _called(address: Address) -> str:
