@@ -341,9 +341,11 @@ def test_what_is_refused(par, tmp_path):
         (tmp_path / "broken.png", None, r"broken.png \(no image, or of an unknown format\)"),
         (tmp_path / "empty", None, "no image in this folder"),
         (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
-        (torch.zeros(1, 3, 8, 8), None, "takes uint8"),
-        (np.zeros((8, 8, 3)), None, r"an array of shape \(8, 8, 3\) and type float64: .*\(x \* 255\).round"),
-        (np.zeros((8, 8), dtype=np.int32), None, r"an array of shape \(8, 8\) and type int32"),
+        (torch.full((1, 3, 8, 8), -0.5), None, "values from -0.5 to -0.5: .*leave out the normalization"),
+        (np.full((8, 8, 3), 16.0), None, r"values from 16 to 16 are neither 0..1 nor 0..255; scale them to floats of 0..1: images / 16"),
+        (np.zeros((8, 8), dtype=np.int32), None, r"nearly black of 0..255; give truth values"),
+        (np.full((8, 8, 3), np.nan), None, "not finite"),
+        (np.zeros((8, 8), dtype=complex), None, r"an array of shape \(8, 8\) and type complex128"),
         (np.zeros((3, 8, 8), dtype=np.uint8), None, r"an array of shape \(3, 8, 8\) and type uint8"),
         (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"an array of shape \(2, 0, 8, 3\)"),
         ([torch.zeros(8, 8, 3, dtype=torch.uint8)], None, r"a tensor of shape \(8, 8, 3\) and type torch.uint8"),
@@ -382,3 +384,20 @@ def test_the_command(par, folder, capsys):
     assert [row["task"] for row in rows] == ["a", "a"]
     assert main(["predict", str(par)]) == 2
     assert "no images given" in capsys.readouterr().err
+
+
+def test_arrays_in_every_form_are_the_same_pictures(finetune):
+    """Floats, the order of channels, tensors: what learning takes, predicting does, too."""
+    learner, images = Learner.load(finetune), digits(finetune)[:6]
+    wanted = learner.predict(images, "a")
+    rows = images.permute(0, 2, 3, 1).numpy()
+    grey = rows[..., 0]  # digits are grey
+    floats = images.float() / 255
+    for given in (
+        *(rows, rows / 255, rows.astype(np.float32), rows.astype(np.int64), images.numpy(), list(rows / 255)),
+        *(grey, grey[..., None], grey / 255, floats, floats.half(), list(floats), images[:, :1], images[:, 0]),
+    ):
+        assert learner.predict(given, "a") == wanted
+    for single in (floats[0], grey[0] / 255):  # alone in its batch, so equal to rounding
+        (found,) = learner.predict(single, "a")
+        assert found.classes == pytest.approx(wanted[0].classes, rel=1e-4)

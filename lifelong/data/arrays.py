@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Scale:
             return array.astype(np.uint8) * np.uint8(255)
         if array.dtype.kind not in "iuf" or not array.size:
             raise LifelongError(f"{what}: images of type {array.dtype}; give uint8 of 0..255, or floats of 0..1")
-        low, high = array.min().item(), array.max().item()
+        low, high = float(array.min()), float(array.max())
         rule = self.rule.setdefault(array.dtype.kind, _rule(array, low, high, what))
         most = {"unit": 1, "bytes": 255, "words": 65535}[rule]
         if not 0 <= low <= high <= most:
@@ -217,7 +218,9 @@ class Squares:
             one if isinstance(one, Given) else Given(f"{what}, image {place}", np.ascontiguousarray(one))
             for place, one in enumerate(pictures)
         ]
-        return decode_whole(given, self.size)
+        images, problems, remarks = decode_whole(given, self.size)
+        named = {place: given[place] for place in problems if isinstance(given[place].held, Path)}
+        return images, {place: f"{named[place].name}: {why}" if place in named else why for place, why in problems.items()}, remarks
 
 
 class Pixels:
@@ -298,6 +301,8 @@ def as_pictures(images: Any) -> Any:
     array, is_tensor = _array_of(images)
     if array is None or array.dtype.kind not in "iufb" or array.ndim not in (2, 3, 4) or not array.size:
         return images
+    if array.ndim == 3 and not is_tensor and array.shape[0] in _CHANNELS and array.shape[-1] not in _CHANNELS:
+        return images  # one picture with its channels first, or three grey ones: refused
     single = array.ndim == 2 or (array.ndim == 3 and (array.shape[-1] in _CHANNELS or (is_tensor and array.shape[0] in _CHANNELS)))
     if single:
         return _picture(images, Scale(), "the image")

@@ -52,6 +52,17 @@ def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | No
     return parts
 
 
+ABSENT = "given from Python; lifelong.open_stream(tasks) with equal objects keeps them in the cache again"
+"""Why the images of a task of objects are not here."""
+
+
+def from_python(saved: SavedRun, index: int) -> bool:
+    """Return whether a learned task was given as Python objects."""
+    added = [task.source for task in read_added(saved.directory) if task.name in saved.names]
+    base = len(saved.names) - len(added)
+    return (saved.config.stream if index < base else added[index - base]).startswith(f"{PYTHON}:")
+
+
 class GrownStream:
     """The stream of a run and the tasks that were added to it; of the learned ones images may be missing.
 
