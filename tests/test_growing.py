@@ -1,4 +1,4 @@
-"""A learner that grows from nothing and is saved, with scikit-learn's manners. Held against runs of the same tasks and scikit-learn itself."""
+"""A learner that grows from nothing and is saved. Held against runs of the same tasks, and scikit-learn itself."""
 
 import gc
 import json
