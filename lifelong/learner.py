@@ -206,7 +206,10 @@ class Learner:
         home = self._made_home()
         if home not in self._folder.parents:
             copy = home / "run"
+            shutil.rmtree(copy, ignore_errors=True)
             _copy(self._folder, copy)
+            if open_run(copy).names != list(self.tasks):
+                raise LifelongError(f"{self._folder} has changed since it was opened; open it again: lifelong.Learner.load(...)")
             self._folder = copy
         return self._folder
 

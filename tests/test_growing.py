@@ -17,7 +17,7 @@ from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.records.task import TaskRecord
-from tests.experiment.test_objects import NAMES, QUICK, images_of, method_of, tasks
+from tests.experiment.test_objects import NAMES, QUICK, images_of, learn, method_of, tasks
 from tests.trees import same
 
 SETTINGS: dict[str, Any] = {key: value for key, value in QUICK.items() if key != "progress"}
@@ -28,12 +28,12 @@ def grown(tmp_path_factory) -> Path:
     learner = Learner("finetune", **SETTINGS)
     records = [learner.learn(task) for task in tasks()]
     assert [record.name for record in records] == list(NAMES)
-    assert all(isinstance(record, TaskRecord) and record.train == 22 for record in records)
+    assert all(isinstance(record, TaskRecord) and record.train == 24 for record in records)
     return learner.save(tmp_path_factory.mktemp("grown") / "run")
 
 
 def test_it_learns_what_a_run_of_the_same_tasks_learns(grown, tmp_path):
-    lifelong.run(tasks(), "finetune", out=tmp_path / "run", **QUICK)
+    learn(tasks(), tmp_path / "run")
     assert same(method_of(grown), method_of(tmp_path / "run"))
     assert open_run(grown).state["accuracy"] == open_run(tmp_path / "run").state["accuracy"]
 
@@ -60,7 +60,7 @@ def test_nothing_is_known_before_the_first_task():
         ({"method": "parr"}, "unknown method 'parr'; did you mean 'par'"),
         ({"epoch": 3}, "epoch"),
         ({"epochs": -1}, "epochs"),
-        ({"seed": -1}, "seed = -1"),
+        ({"seed": -1}, "seed.* -1"),
         ({"device": "gpu9"}, "gpu9"),
         ({"preset": "fast"}, "preset"),
     ],
@@ -79,8 +79,6 @@ def test_what_is_saved_is_a_run_for_every_command(grown, tmp_path, capsys):
     assert main(["predict", str(grown), str(tmp_path / "a.png"), "--task", "birds", "--json", "--device", "cpu"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["label"] in "ab"
     assert main(["verify", str(grown)]) == 0
-    assert main(["report", str(grown), "--device", "cpu"]) == 0
-    assert (grown / "report.html").exists()
     for number, label in enumerate(images_of(6)[1]):
         (tmp_path / "bees" / label).mkdir(parents=True, exist_ok=True)
         Image.fromarray(images_of(6)[0][number]).save(tmp_path / "bees" / label / f"{number}.png")
@@ -93,14 +91,17 @@ def test_a_run_that_was_opened_is_only_written_to_when_it_is_saved(grown, tmp_pa
     run = Learner.load(grown, threads=1).save(tmp_path / "run")
     learner, other = Learner.load(run, threads=1), Learner.load(run, threads=1)
     before = {file: file.read_bytes() for file in run.rglob("*.safetensors")}
+    late = Learner.load(run, threads=1)
+    other.learn(Task.from_arrays(*images_of(3), name="wasps"))
     record = learner.learn(Task.from_arrays(*images_of(2)))
     assert record.name == "task 3"
     assert {file: file.read_bytes() for file in run.rglob("*.safetensors")} == before
-    assert list(other.tasks) == list(NAMES)
+    assert list(late.tasks) == list(NAMES)
     assert learner.save(run) == run
     assert list(Learner.load(run, threads=1).tasks) == [*NAMES, "task 3"]
     # Another state than an earlier one of this learner's own is not lost.
-    other.learn(Task.from_arrays(*images_of(3), name="wasps"))
+    with pytest.raises(LifelongError, match="has changed since it was opened; open it again"):
+        late.learn(Task.from_arrays(*images_of(3), name="wasps"))
     with pytest.raises(LifelongError, match=r"holds another run, of birds, boats, task 3; choose another folder"):
         other.save(run)
     (tmp_path / "full").mkdir()
@@ -175,7 +176,7 @@ def test_parameters_are_kept_as_given_and_changed_together():
     assert learner.get_params() == {"method": "finetune", "seed": 3, "environment": None, **SETTINGS}
     assert learner.set_params(epochs=5, method="ewc", penalty_weight=2.0) is learner
     assert learner.get_params()["epochs"] == 5
-    with pytest.raises(LifelongError, match="penalty_weight"):
+    with pytest.raises(LifelongError, match="penalty-weight is a setting of ewc"):
         learner.set_params(method="finetune")
     assert learner.get_params()["method"] == "ewc"
     assert repr(Learner("par", epochs=3)) == "Learner(method='par', seed=0, epochs=3)"
@@ -206,7 +207,7 @@ def test_it_is_pickled_before_it_has_learned_and_saved_after(grown):
 def test_scikit_learn_clones_and_validates_it(grown):
     base = pytest.importorskip("sklearn.base", reason="scikit-learn is not installed")
     from sklearn.exceptions import NotFittedError
-    from sklearn.model_selection import GridSearchCV, cross_val_score
+    from sklearn.model_selection import cross_val_score
     from sklearn.utils.validation import check_is_fitted
 
     images, labels = images_of(0)
@@ -229,8 +230,6 @@ def test_scikit_learn_clones_and_validates_it(grown):
         copy.fit(images[other], np.array(labels)[other]).score(images[one], np.array(labels)[one]) for one, other in (halves, halves[::-1])
     ]
     assert scores.tolist() == by_hand
-    search = GridSearchCV(learner, {"lr": [0.05, 1e-6]}, cv=2, refit=False).fit(images, np.array(labels))
-    assert len(search.cv_results_["mean_test_score"]) == 2
 
 
 @pytest.mark.parametrize(
