@@ -35,7 +35,7 @@ def start_learning(
     return summary
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True, engine: str = "local") -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -45,7 +45,12 @@ def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Ob
         from lifelong.report.html import write_report
 
         with listening(progress) as listener:
-            summary = run_experiment(config, out, place, listener)
+            if engine == "local":
+                summary = run_experiment(config, out, place, listener)
+            else:
+                from lifelong.experiment.sweep import sweep
+
+                ((_, summary),) = sweep([(config, out)], place, 1, lambda position: listener, engine, tell=listener.note)
             write_report(out, summary)
     return summary
 
@@ -121,3 +126,15 @@ def start_transfer(
             write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
             write_transfer(out, result)
     return result
+
+
+def listening(progress: "bool | Observer") -> "Observer":
+    """Return the requested progress listener."""
+    from lifelong.experiment.observer import Observer
+    from lifelong.experiment.progress import ConsoleProgress
+
+    if isinstance(progress, Observer):
+        return progress
+    if not isinstance(progress, bool):
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
+    return ConsoleProgress() if progress else Observer()
