@@ -19,6 +19,7 @@ from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.task_agnostic import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
+from lifelong.records.run import RunRecord
 from lifelong.settings.arguments import Place, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.training.examples import EVALUATION_BATCH
@@ -79,6 +80,11 @@ class Learner:
         self.notes: tuple[str, ...] = saved.notes
         self._saved, self._place = saved, place
         self._attached, self._attaching = False, threading.Lock()
+
+    @property
+    def summary(self) -> RunRecord:
+        """The record of the run that was opened."""
+        return self._saved.summary()
 
     @property
     def image_size(self) -> int:

@@ -17,7 +17,7 @@ from lifelong.data.address import KINDS, Address, parse_address
 from lifelong.data.naming import class_name, shown
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
-from lifelong.experiment.added_tasks import AddedTask, claim, read_added, repair_added
+from lifelong.experiment.added_tasks import AddedTask, claim, drop_begun, read_added, repair_added
 from lifelong.experiment.grown_stream import GrownStream, images_of_added
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.observer import Observer
@@ -60,6 +60,21 @@ def learn_more(
     """
     with alone("learn"):
         return _learn_more(path, address, environment, progress, name)
+
+
+def drop_begun_task(path: Path) -> None:
+    """Drop a task whose learning was stopped: the run is as it was before.
+
+    Args:
+        path: the directory of a run.
+
+    Raises:
+        LifelongError: there is no such run, or another process works in it.
+    """
+    RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
+    with RunDirectory(path).locked():
+        RunDirectory(path).drop_parts()
+        drop_begun(open_run(path))
 
 
 def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> RunRecord:
