@@ -39,7 +39,7 @@ class Measured:
         with self._lock:
             self._images.update({"known": known, "strange": strange, "unusable": unusable})
 
-    def text(self, now: Mapping[str, float]) -> str:
+    def text(self, now: Mapping[str, int]) -> str:
         """Write everything in Prometheus' text format.
 
         Args:
@@ -63,7 +63,7 @@ class Measured:
             lines += [f'lifelong_images_total{{kind="{kind}"}} {count}' for kind, count in sorted(self._images.items())]
             lines += ["# TYPE lifelong_start_time_seconds gauge", f"lifelong_start_time_seconds {self._began:.3f}"]
         for name, value in now.items():
-            lines += [f"# TYPE lifelong_{name} gauge", f"lifelong_{name} {value:g}"]
+            lines += [f"# TYPE lifelong_{name} gauge", f"lifelong_{name} {value}"]
         return "\n".join(lines) + "\n"
 
 

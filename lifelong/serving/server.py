@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from lifelong.errors import LifelongError
 from lifelong.serving.application import Service, application
 from lifelong.serving.entrance import Entrance
+from lifelong.serving.guard import Guard
 from lifelong.serving.limits import Limits
 from lifelong.settings.run import Environment
 
@@ -52,21 +53,7 @@ def serve(
         logging.getLogger("lifelong").addHandler(handler)
         logging.getLogger("lifelong").setLevel(logging.INFO)
         service = Service(run, place, limits, read_only)
-        config = uvicorn.Config(
-            application(service, entrance),
-            http=_patient(limits.header_seconds),
-            ws="none",
-            lifespan="on",
-            loop="asyncio",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=limits.connections,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=PATIENCE,
-        )
+        config = configured(application(service, entrance), limits)
         name = f"[{host}]" if ":" in host else host
         tell(f"serving {run} ({len(service.model.current.learner.tasks)} tasks) at http://{name}:{listening.getsockname()[1]}/")
         tell("stop with Ctrl-C")
@@ -79,6 +66,25 @@ def serve(
         tell("stopped")
     finally:
         listening.close()
+
+
+def configured(app: Guard, limits: Limits) -> uvicorn.Config:
+    """Return how uvicorn serves an application: HTTP/1.1 alone, with bounded patience, and no word about itself."""
+    return uvicorn.Config(
+        app,
+        http=_patient(limits.header_seconds),
+        ws="none",
+        lifespan="on",
+        loop="asyncio",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=PATIENCE,
+    )
 
 
 def _listen(host: str, port: int, backlog: int) -> socket.socket:

@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system
-from lifelong.experiment.continuing import drop_begun_task
 from lifelong.experiment.observer import Observer
 from lifelong.records.task import TaskRecord
 from lifelong.settings.run import environment_of
@@ -87,12 +86,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     if hasattr(os, "nice"):
-        os.nice(10)  # predictions go first
+        os.nice(5)  # predictions go first
     keep_freed_memory()
     teller = Teller(out)
     try:
-        _do(told, teller)
-        teller.tell("learned" if told["do"] == "learn" else "dropped")
+        options = dict(told["environment"])
+        options.pop("at_once")
+        place = environment_of("learn", None, options)
+        start_learning(Path(told["run"]), told["address"], told["name"], place, teller)
+        teller.tell("learned")
     except LifelongError as error:
         teller.tell("failed", str(error))
     except OSError as error:
@@ -104,16 +106,6 @@ def main() -> int:
     except Exception as error:
         teller.tell("crashed", f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
     return 0
-
-
-def _do(told: dict[str, Any], teller: Teller) -> None:
-    run = Path(told["run"])
-    if told["do"] == "drop":
-        drop_begun_task(run)
-        return
-    options = dict(told["environment"])
-    options.pop("at_once", None)
-    start_learning(run, told["address"], told["name"], environment_of("learn", None, options), teller)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

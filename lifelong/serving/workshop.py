@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lifelong.errors import LifelongError, one_line
+from lifelong.experiment.continuing import drop_begun_task
 from lifelong.experiment.saved import open_run
 from lifelong.records.run import RunRecord
 from lifelong.serving.drafts import LIST, Draft, Drafts
@@ -55,6 +56,7 @@ class Progress:
     continued: bool = False
     cancelling: bool = False
     began: float = field(default_factory=time.monotonic)
+    started: float | None = None
     phase_began: float = field(default_factory=time.monotonic)
     expected: float | None = None
 
@@ -78,18 +80,20 @@ class Progress:
         An early end of training can only make it shorter.
         """
         now = time.monotonic()
-        known = [] if self.expected is None else [max(self.expected - (now - self.began), 0.0)]
+        known = [] if self.expected is None or self.started is None else [self.expected - (now - self.started)]
         if self.done and self.total:
             known.append((now - self.phase_began) / self.done * (self.total - self.done))
-        return max(known) if known else None
+        # Once it has taken longer than expected, nothing is known.
+        return max((seconds for seconds in known if seconds >= 0), default=None)
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data for a client."""
-        shown = {key: value for key, value in asdict(self).items() if key not in ("began", "phase_began", "expected")}
+        shown = {key: value for key, value in asdict(self).items() if key not in ("began", "started", "phase_began", "expected")}
         return shown | {"seconds": time.monotonic() - self.began, "seconds_left": self.seconds_left()}
 
     def _begin(self, phase: str) -> None:
         self.phase, self.phase_began, self.done, self.total = phase, time.monotonic(), 0, 0
+        self.started = self.started or self.phase_began  # the process has started, which takes seconds
         self.loss = self.accuracy = None
 
 
@@ -146,7 +150,7 @@ class Workshop:
             self._progress.cancelling = True
             process = self._process
         if process is not None:
-            process.terminate()
+            threading.Thread(target=_end, args=(process,), daemon=True).start()
         return True
 
     def status(self) -> dict[str, Any]:
@@ -208,39 +212,45 @@ class Workshop:
 
     def _carried_out(self, draft: Draft) -> tuple[Outcome | None, str]:
         """Learn a draft; returns what became of it, None if the server ends, and why it failed."""
-        words = self._run({"do": "learn", "address": f"csv:{draft.folder.absolute() / LIST}?flip=false", "name": draft.kept.name})
+        words = self._run(draft)
         if self._closing:
             return None, ""
         # The run itself says what it has learned, whatever the process said last.
         learned = draft.kept.name in open_run(self._model.run).names
         if learned and words[0] != "learned":
+            with self._lock:
+                assert self._progress is not None
+                self._progress.cancelling = False
             # Stopped between the state and the files that follow from it: learning it again only writes those.
-            self._run({"do": "learn", "address": f"csv:{draft.folder.absolute() / LIST}?flip=false", "name": draft.kept.name})
+            self._run(draft)
         if learned:
             self._model.reopen()
             draft.save("learned")
             return "learned", ""
         cancelled = self._progress is not None and self._progress.cancelling
-        self._run({"do": "drop"})
+        drop_begun_task(self._model.run)
         line = "" if cancelled else " ".join(words[1:2])
         draft.save("collecting", line)
         return ("cancelled" if cancelled else "failed"), line
 
-    def _run(self, what: dict[str, Any]) -> list[Any]:
+    def _run(self, draft: Draft) -> list[Any]:
         """Run the learning process; returns its last words."""
+        # An option ends the path, which may hold question marks; images are not mirrored by default either.
+        what = {"run": str(self._model.run.absolute()), "name": draft.kept.name}
+        what["address"] = f"csv:{draft.folder.absolute() / LIST}?flip=false"
         environment = {key: str(value) if isinstance(value, Path) else as_lists(value) for key, value in asdict(self._place).items()}
         process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
         )
         with self._lock:
             self._process = process
-            stopped = self._closing or (what["do"] == "learn" and self._progress is not None and self._progress.cancelling)
+            stopped = self._closing or (self._progress is not None and self._progress.cancelling)
         assert process.stdin is not None
         assert process.stdout is not None
         last: list[Any] = []
         with process.stdin, process.stdout:
             try:
-                process.stdin.write(json.dumps(what | {"run": str(self._model.run.absolute()), "environment": environment}) + "\n")
+                process.stdin.write(json.dumps(what | {"environment": environment}) + "\n")
                 process.stdin.flush()
             except OSError:
                 pass  # it has ended; its exit code says how
@@ -259,7 +269,9 @@ class Workshop:
             words = json.loads(line)
         except ValueError:
             return None
-        if words[0] in ("learned", "dropped", "failed", "crashed"):
+        if not isinstance(words, list) or not words:
+            return None
+        if words[0] in ("learned", "failed", "crashed"):
             if words[0] == "crashed":
                 log.error("%s", words[2])
             return words
