@@ -20,6 +20,7 @@ class Limits:
         drafts: tasks that are being put together at a time.
         name: letters of the name of a task or a class.
         header_seconds, body_seconds: in which a request's head, and its body, have to be here.
+        idle_seconds: for which a connection stays open after a request.
         rate: requests a second from one address; 0: any number.
         burst: requests that an address may send at once.
         logins: tries of the token a minute from one address.
@@ -38,6 +39,7 @@ class Limits:
     name: int = 120
     header_seconds: float = 10.0
     body_seconds: float = 60.0
+    idle_seconds: int = 15
     rate: float = 100.0
     burst: int = 200
     logins: int = 10

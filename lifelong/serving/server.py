@@ -80,9 +80,10 @@ def configured(app: Guard, limits: Limits) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         proxy_headers=False,
+        h11_max_incomplete_event_size=16 * 2**10,
         server_header=False,
         limit_concurrency=limits.connections,
-        timeout_keep_alive=15,
+        timeout_keep_alive=limits.idle_seconds,
         timeout_graceful_shutdown=PATIENCE,
     )
 
