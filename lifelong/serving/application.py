@@ -136,13 +136,14 @@ class Service:
             raise HTTPException(503, "too many requests are waiting; try again in a moment", {"retry-after": "1"})
         self._waiting += 1
         try:
-            images, fields = await self._images(request, ("task",))
-            task = fields.get("task") or None
-            known = self.model.current.learner.tasks
-            if task is not None and task not in known:
-                raise HTTPException(404, f"no task {shown(task[:80])!r}{near_miss(task[:80], known)}")
-            work = partial(self.model.predict, images, task)
-            opened, answers = await asyncio.wrap_future(self.model.threads.submit(work))
+            async with self._bodies:
+                images, fields = await self._images(request, ("task",))
+                task = fields.get("task") or None
+                known = self.model.current.learner.tasks
+                if task is not None and task not in known:
+                    raise HTTPException(404, f"no task {shown(task[:80])!r}{near_miss(task[:80], known)}")
+                work = partial(self.model.predict, images, task)
+                opened, answers = await asyncio.wrap_future(self.model.threads.submit(work))
         finally:
             self._waiting -= 1
         rows = [answer_of(place, answer) for place, answer in enumerate(answers)]
@@ -174,10 +175,11 @@ class Service:
     async def add_images(self, request: Request) -> Response:
         """Add images of one class to a draft: parts `image` of a form with the field `class`."""
         draft = self._drafts.get(request.path_params["draft"])
-        images, fields = await self._images(request, ("class",))
-        if "class" not in fields:
-            raise HTTPException(400, "no class; name it in the form's field 'class'")
-        received = await run_in_threadpool(self._drafts.add, draft, fields["class"], images)
+        async with self._bodies:
+            images, fields = await self._images(request, ("class",))
+            if "class" not in fields:
+                raise HTTPException(400, "no class; name it in the form's field 'class'")
+            received = await run_in_threadpool(self._drafts.add, draft, fields["class"], images)
         return JSONResponse(received.plain() | {"draft": draft.plain()})
 
     async def learn(self, request: Request) -> Response:
@@ -299,21 +301,18 @@ class Service:
     async def _images(self, request: Request, names: tuple[str, ...]) -> tuple[list[bytes], dict[str, str]]:
         """Read the images of a request, and its other fields; names of files are not looked at."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        async with self._bodies:
-            if kind.startswith("image/") or kind == "application/octet-stream":
-                return [await request.body()], {name: request.query_params[name] for name in names if name in request.query_params}
-            if kind != "multipart/form-data":
-                raise HTTPException(
-                    415, "send images as parts 'image' of multipart/form-data, or one as the body with its type (image/png)"
-                )
-            form = await self._form(request)
-            try:
-                wrong = next((key for key, value in form.multi_items() if (key != "image") == isinstance(value, UploadFile)), None)
-                if wrong is not None:
-                    raise HTTPException(400, f"part {shown(wrong[:40])!r}: images are files of parts named 'image', and nothing else is")
-                images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
-            finally:
-                await form.close()
+        if kind.startswith("image/") or kind == "application/octet-stream":
+            return [await request.body()], {name: request.query_params[name] for name in names if name in request.query_params}
+        if kind != "multipart/form-data":
+            raise HTTPException(415, "send images as parts 'image' of multipart/form-data, or one as the body with its type (image/png)")
+        form = await self._form(request)
+        try:
+            wrong = next((key for key, value in form.multi_items() if (key != "image") == isinstance(value, UploadFile)), None)
+            if wrong is not None:
+                raise HTTPException(400, f"part {shown(wrong[:40])!r}: images are files of parts named 'image', and nothing else is")
+            images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
+        finally:
+            await form.close()
         if not images:
             raise HTTPException(400, "no image; send at least one file as part 'image'")
         return images, {name: str(form[name]) for name in names if name in form}
@@ -387,7 +386,9 @@ def _only_server(run: Path) -> Any:
     try:
         held.__enter__()
     except LifelongError as error:
-        raise LifelongError(f"another server learns into {run}; stop it, or give --read-only ({error})") from error
+        if "another process" in str(error):
+            raise LifelongError(f"another server learns into {run}; stop it, or give --read-only") from error
+        raise LifelongError(f"cannot keep uploads in {run}: {error.__cause__ or error}; make it writable, or give --read-only") from error
     stack = ExitStack()
     stack.push(held)
     return stack

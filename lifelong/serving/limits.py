@@ -25,8 +25,8 @@ class Limits:
         burst: requests that an address may send at once.
         logins: tries of the token a minute from one address.
         connections: open at a time.
-        bodies: requests with images that are read at a time; others wait.
-        waiting: requests for predictions at a time; more are turned away.
+        bodies: requests whose images are in memory at a time; others wait.
+        waiting: requests for predictions, those that wait included; more are turned away.
     """
 
     request_bytes: int = 32 * 2**20

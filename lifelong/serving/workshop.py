@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -110,7 +111,8 @@ class Workshop:
     def __init__(self, model: ServedModel, drafts: Drafts, place: Environment, command: tuple[str, ...] = ()) -> None:
         self._model, self._drafts, self._place = model, drafts, place
         self._command = command or (sys.executable, "-m", "lifelong.serving.worker")
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()  # to begin something, which may take seconds
+        self._lock = threading.Lock()  # of what `status` says, which never waits
         self._progress: Progress | None = None
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
@@ -123,7 +125,7 @@ class Workshop:
         Raises:
             LifelongError: another one is being learned, a task has this name, or the draft cannot be learned.
         """
-        with self._lock:
+        with self._turn:
             self._check_free()
             if draft.kept.name in self._model.current.learner.tasks:
                 raise LifelongError(f"a task '{draft.kept.name}' has been learned; give this one another name")
@@ -135,7 +137,7 @@ class Workshop:
         begun = next((draft for draft in self._drafts if draft.kept.state == "learning"), None)
         if begun is None:
             return []
-        with self._lock:
+        with self._turn:
             self._start(begun, continued=True)
         return [f"'{begun.kept.name}' was being learned when the server ended; going on with it"]
 
@@ -165,7 +167,7 @@ class Workshop:
         Raises:
             LifelongError: a task is being learned.
         """
-        with self._lock:
+        with self._turn:
             self._check_free()
             work()
 
@@ -187,13 +189,15 @@ class Workshop:
         return thread is None or not thread.is_alive()
 
     def _check_free(self) -> None:
-        if self._progress is not None:
-            raise LifelongError(f"'{self._progress.task}' is being learned; wait for it, or cancel it")
+        with self._lock:
+            if self._progress is not None:
+                raise LifelongError(f"'{self._progress.task}' is being learned; wait for it, or cancel it")
 
     def _start(self, draft: Draft, continued: bool) -> None:
         expected = _expected(self._model.current.summary, len(draft.kept.images))
-        self._progress = Progress(draft.kept.name, draft.id, continued=continued, expected=expected)
-        self._thread = threading.Thread(target=self._learn, args=(draft,), name="learn", daemon=True)
+        with self._lock:
+            self._progress = Progress(draft.kept.name, draft.id, continued=continued, expected=expected)
+            self._thread = threading.Thread(target=self._learn, args=(draft,), name="learn", daemon=True)
         self._thread.start()
 
     def _learn(self, draft: Draft) -> None:
@@ -202,7 +206,9 @@ class Workshop:
             outcome, line = self._carried_out(draft)
         except Exception as error:  # whatever happens, the next task can be learned
             log.exception("learning '%s' failed", draft.kept.name)
-            outcome, line = "failed", one_line(f"{type(error).__name__}: {error}")
+            outcome, line = "failed", str(error) if isinstance(error, LifelongError) else one_line(f"{type(error).__name__}: {error}")
+            with suppress(LifelongError):
+                draft.save("collecting", line)
         with self._lock:
             self._progress = self._process = None
             if outcome is not None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 
 import pytest
@@ -162,10 +163,20 @@ def test_only_to_read(learned):
 
 def test_only_one_server_learns_into_a_run(run):
     with asked(Service(run, HERE, FREE)):
-        with pytest.raises(LifelongError, match=r"another server learns into .*; stop it, or give --read-only"):
+        with pytest.raises(LifelongError, match=r"another server learns into .*; stop it, or give --read-only$"):
             Service(run, HERE, FREE)
         Service(run, HERE, FREE, read_only=True).close()
     Service(run, HERE, FREE).close()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+def test_a_run_that_cannot_be_written(run):
+    run.chmod(0o555)
+    try:
+        with pytest.raises(LifelongError, match=r"cannot keep uploads in .*; make it writable, or give --read-only"):
+            Service(run, HERE, FREE)
+    finally:
+        run.chmod(0o755)
 
 
 def test_wrong_methods_and_paths(client):

@@ -35,6 +35,7 @@ def browser_here() -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     path = browser_here()
+    expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         yield opened
@@ -102,7 +103,11 @@ def digit(run: Path) -> tuple[bytes, str, str]:
 @dataclass(frozen=True)
 class OfBefore:
     number: int
+    tasks: int
     task: str
+    when: float
+    current: bool
+    certificates: tuple[Any, ...] = ()
 
 
 def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page, monkeypatch):
@@ -177,14 +182,17 @@ def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page, monkey
 def keep_versions(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions by copies, where the library keeps none."""
     shutil.copytree(run, tmp_path / "version-3")
-    known = lambda path: tuple(OfBefore(number, "") for number in range(3, len(lifelong.Learner.load(path).tasks) + 1))  # noqa: E731
+
+    def history(path: Path) -> tuple[OfBefore, ...]:
+        names = list(lifelong.Learner.load(path).tasks)
+        return tuple(OfBefore(number, number, names[number - 1], 1.8e9, number == len(names)) for number in range(3, len(names) + 1))
 
     def rollback(path: Path, to: int) -> None:
         shutil.rmtree(path / "checkpoint")
         shutil.copytree(tmp_path / f"version-{to}", path, dirs_exist_ok=True)
 
     monkeypatch.setattr(lifelong, "__all__", [*lifelong.__all__, "history", "rollback"])
-    monkeypatch.setattr(lifelong, "history", known, raising=False)
+    monkeypatch.setattr(lifelong, "history", history, raising=False)
     monkeypatch.setattr(lifelong, "rollback", rollback, raising=False)
 
 
