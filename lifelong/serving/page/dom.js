@@ -13,7 +13,7 @@ export function make(tag, attributes = {}, ...children) {
   return made;
 }
 
-export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
+export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(100 * share)}\u00a0%`);
 
 export const counted = (number, thing) =>
   `${number.toLocaleString("en")} ${thing}${number === 1 ? "" : thing.endsWith("s") ? "es" : "s"}`;
