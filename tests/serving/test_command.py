@@ -19,7 +19,7 @@ from tests.serving.served import TOKEN
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_it_starts_answers_and_ends(learned, tmp_path, number):
     (tmp_path / "token").write_text(TOKEN)
     command = [

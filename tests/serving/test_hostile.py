@@ -50,7 +50,7 @@ def frames() -> bytes:
     return file.getvalue()
 
 
-HUNDRED_MEGABYTES = zlib.compress(bytes(100_000_000), 9)
+MANY_MEGABYTES = zlib.compress(bytes(40_000_000))
 BAD = {
     "an empty file": (b"", "empty"),
     "text": (b"hello", "no image, or of an unknown format"),
@@ -59,9 +59,9 @@ BAD = {
     "an SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no image, or of an unknown format"),
     "four gigapixels": (png(65_000, 65_000), "too many pixels"),
     "more pixels than are allowed": (png(400, 400, rows=bytes(400 * 1201)), "too many pixels: 160,000 of at most 100,000"),
-    "a bomb in a text": (png(8, 8, chunk(b"zTXt", b"a\0\0" + HUNDRED_MEGABYTES), rows=bytes(8 * 25)), ""),
-    "a bomb in a profile": (png(8, 8, chunk(b"iCCP", b"a\0\0" + HUNDRED_MEGABYTES), rows=bytes(8 * 25)), None),
-    "a bomb in the pixels": (png(8, 8, rows=bytes(50_000_000)), None),
+    "a bomb in a text": (png(8, 8, chunk(b"zTXt", b"a\0\0" + MANY_MEGABYTES), rows=bytes(8 * 25)), ""),
+    "a bomb in a profile": (png(8, 8, chunk(b"iCCP", b"a\0\0" + MANY_MEGABYTES), rows=bytes(8 * 25)), None),
+    "a bomb in the pixels": (png(8, 8, rows=bytes(20_000_000)), None),
     "no pixels": (png(8, 8), "truncated"),
     "a size of nothing": (png(0, 0), ""),
     "half of an image": (picture(90, size=64)[:3000], "truncated"),
