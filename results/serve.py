@@ -3,7 +3,8 @@
     python results/serve.py results/serve.csv RUN [--images FOLDER]
 
 Starts `lifelong serve` on a copy of the run and asks it over HTTP, as clients do. Images are those of FOLDER, or noise of the run's size.
-The task that is learned meanwhile has two classes of 60 images of noise. Processor seconds are those of the server, per request.
+The task that is learned meanwhile has two classes of 60 images of noise. Processor seconds are those of the server, per request. `load` is
+how many processes wanted the machine in the last five minutes, the eight clients and the learning one among them.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from lifelong.reproduction.commit import commit
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = 8
 REQUESTS = 1000
-COLUMNS = ("run", "quantity", "value", "unit", "requests", "clients", "detail", "command", "commit", "machine", "torch", "date")
+COLUMNS = ("run", "quantity", "value", "unit", "requests", "clients", "detail", "load", "command", "commit", "machine", "torch", "date")
 
 
 def noise(shade: int, seed: int, size: int) -> bytes:
@@ -198,13 +199,13 @@ def main() -> None:
     command = f"python results/serve.py {given.out} RUN" + (" --images FOLDER" if given.images else "")
     known = (command, commit(ROOT), machine_name(torch.device("cpu")), torch.__version__, datetime.date.today().isoformat())
     name = f"{summary.stream}, {summary.method}, {len(summary.tasks)} tasks, {size} pixels"
-    fresh = not given.out.exists()
+    fresh, load = not given.out.exists(), f"{os.getloadavg()[1]:.1f}"
     with given.out.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if fresh:
             writer.writerow(COLUMNS)
         for quantity, value, *more in rows:
-            writer.writerow([name, quantity, f"{value:.4g}", *more, *known])
+            writer.writerow([name, quantity, f"{value:.4g}", *more, load, *known])
             print(f"{quantity}: {value:.4g} {' '.join(map(str, more))}")
 
 
