@@ -117,11 +117,26 @@ def under_load(port: int, images: list[bytes], going: threading.Event | None = N
     return done, time.perf_counter() - began
 
 
-def measured(run: Path, images: list[bytes]) -> list[tuple[str, float, str, int, int, str]]:
-    """Serve a run, and measure; returns quantity, value, unit, requests, clients and detail."""
+Row = tuple[str, float, str, int, int, str]
+"""Quantity, value, unit, requests, clients and detail."""
+
+
+def measured(run: Path, images: list[bytes]) -> list[Row]:
+    """Serve a run, and measure."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "lifelong", "serve", str(run), "--port", "0", "--rate", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        rows = _measured(server, began, images)
+    finally:
+        server.terminate()
+        code = server.wait(60)
+    if code:
+        raise SystemExit(f"the server ended with code {code}")
+    return rows
+
+
+def _measured(server: "subprocess.Popen[str]", began: float, images: list[bytes]) -> list[Row]:
     assert server.stderr is not None
     line = server.stderr.readline()
     found = re.search(r":(\d+)/$", line.strip())
@@ -131,7 +146,7 @@ def measured(run: Path, images: list[bytes]) -> list[tuple[str, float, str, int,
     port = int(found[1])
     client = Client(port)
     client.ask("GET", "/v1/health")
-    rows = [("start", time.perf_counter() - began, "s", 1, 1, f"{processor_seconds(server.pid):.1f} processor seconds")]
+    rows: list[Row] = [("start", time.perf_counter() - began, "s", 1, 1, f"{processor_seconds(server.pid):.1f} processor seconds")]
     rows.append(("memory after start", memory(server.pid), "MB", 0, 0, ""))
 
     before = processor_seconds(server.pid)
@@ -154,7 +169,7 @@ def measured(run: Path, images: list[bytes]) -> list[tuple[str, float, str, int,
             time.sleep(0.02)
         over.set()
 
-    client.teach("noise", 60)
+    Client(port).teach("noise", 60)
     thread = threading.Thread(target=watch)
     thread.start()
     done, took = under_load(port, images, over)
@@ -162,6 +177,7 @@ def measured(run: Path, images: list[bytes]) -> list[tuple[str, float, str, int,
     rows.append(("throughput while a task is learned", done / took, "requests/s", done, CLIENTS, f"{took:.0f} s"))
     rows.append(("memory after learning", memory(server.pid), "MB", done, CLIENTS, ""))
 
+    client = Client(port)
     client.teach("more noise", 59)
     quiet = []
     began = time.perf_counter()
@@ -171,13 +187,10 @@ def measured(run: Path, images: list[bytes]) -> list[tuple[str, float, str, int,
     last = client.learning()["last"]
     if last["outcome"] != "learned":
         raise SystemExit(str(last))
-    server.terminate()
-    if server.wait(60):
-        raise SystemExit(f"the server ended with code {server.returncode}")
     return rows
 
 
-def _latency(what: str, seconds: list[float], detail: str) -> list[tuple[str, float, str, int, int, str]]:
+def _latency(what: str, seconds: list[float], detail: str) -> list[Row]:
     cuts = quantiles(seconds, n=100)
     return [(f"{what}, p{share}", 1000 * cuts[share - 1], "ms", len(seconds), 1, detail) for share in (50, 95)]
 

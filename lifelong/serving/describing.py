@@ -69,9 +69,9 @@ def answer_of(place: int, answer: Prediction | str) -> dict[str, Any]:
     """Describe the answer for an image."""
     if isinstance(answer, str):
         return {"image": place, "error": answer}
-    known = {"image": place, "task": answer.task, "task_probability": answer.task_probability, "label": answer.label}
-    more = {"probability": answer.probability, "strange": answer.strange, "classes": answer.classes, "tasks": answer.tasks}
-    return known | more | {"error": None}
+    known = {"image": place, "task": answer.task, "task_probability": finite(answer.task_probability), "label": answer.label}
+    shares = {"probability": finite(answer.probability), "classes": _shares(answer.classes), "tasks": _shares(answer.tasks)}
+    return known | shares | {"strange": answer.strange, "error": None}
 
 
 def has_history() -> bool:
@@ -87,6 +87,11 @@ def versions_of(run: Path) -> list[dict[str, Any]]:
 def roll_back(run: Path, to: int) -> None:
     """Bring a run back to an earlier version."""
     lifelong.rollback(run, to=to)
+
+
+def _shares(shares: Mapping[str, float] | None) -> dict[str, float | None] | None:
+    """Return shares as JSON can say them: a network whose numbers have run away answers NaN."""
+    return None if shares is None else {name: finite(share) for name, share in shares.items()}
 
 
 def _plain(version: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 import lifelong
 from lifelong.errors import LifelongError
-from lifelong.learner import Learner
+from lifelong.learner import Learner, Prediction
 from lifelong.records.task import DECISION_KINDS
 from lifelong.serving import describing
 from lifelong.serving.application import Service
@@ -59,6 +59,13 @@ def test_an_image_unlike_anything_learned_is_flagged(client):
     noise = picture(127, size=64)
     (row,) = client.post("/v1/predict", files=parts([noise])).json()["predictions"]
     assert row["strange"] is True
+
+
+def test_a_network_whose_numbers_have_run_away():
+    answer = Prediction("a", "0", math.nan, {"0": math.nan, "1": math.inf}, None, None)
+    told = describing.answer_of(0, answer)
+    assert json.loads(json.dumps(told, allow_nan=False))["classes"] == {"0": None, "1": None}
+    assert (told["probability"], told["tasks"], told["task_probability"]) == (None, None, None)
 
 
 def test_an_unknown_task(client):
