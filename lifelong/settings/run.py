@@ -23,7 +23,7 @@ class RunConfig:
     """Everything that determines the numbers of a run.
 
     Attributes:
-        stream: a stream's name, or the path of a TOML file.
+        stream: a stream's name or address, or the path of a TOML file.
         method: a registered method's name.
         seed: random seed of the stream's draws, the initial weights and everything else.
         preset: source of the settings that were not given.
