@@ -121,7 +121,9 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
     with as_found():
         directory = RunDirectory(path)
         if not directory.checkpoint.is_dir():
-            raise LifelongError(f"{path} holds no run; give the folder that --out named")
+            inner = next((each for each in sorted(path.glob("*/checkpoint")) if each.is_dir()), None)
+            what = "give the folder that --out named" if inner is None else f"its folders do: give one of them, such as {inner.parent}"
+            raise LifelongError(f"{path} holds no run; {what}")
         repaired: list[str] = []
         if repair:
             with directory.locked():
