@@ -23,11 +23,10 @@ from lifelong.data.stream_like import TaskObject
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
-from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.progress import listening
-from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import run as run_experiment
+from lifelong.experiment.run_copies import copy_run, put_copy
 from lifelong.experiment.saved import open_run
 from lifelong.experiment.task_agnostic import Inference
 from lifelong.methods.registry import known_methods
@@ -207,7 +206,7 @@ class Learner:
         if home not in self._folder.parents:
             copy = home / "run"
             shutil.rmtree(copy, ignore_errors=True)
-            _copy(self._folder, copy)
+            copy_run(self._folder, copy)
             if open_run(copy).names != list(self.tasks):
                 raise LifelongError(f"{self._folder} has changed since it was opened; open it again: lifelong.Learner.load(...)")
             self._folder = copy
@@ -229,38 +228,9 @@ class Learner:
         self._known()
         target = Path(path)
         assert self._folder is not None
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            if target.resolve() == self._folder.resolve():
-                return target
-            self._check_earlier(target)
-            with folder_lock(target):
-                self._replace(target)
-        else:
-            self._replace(target)
+        if target.resolve() != self._folder.resolve():
+            put_copy(self._folder, target, list(self.tasks))
         return target
-
-    def _check_earlier(self, target: Path) -> None:
-        """Check that a folder holds an earlier state of this learner."""
-        try:
-            before = open_run(target)
-        except LifelongError as error:
-            raise LifelongError(f"{target} is not empty, and holds no run that could be replaced; choose another folder") from error
-        same = RunDirectory(self._folder or target).identity() == before.identity  # of the first task's run
-        if not same or before.names != list(self.tasks)[: len(before.names)]:
-            raise LifelongError(f"{target} holds another run, of {', '.join(before.names[:5])}; choose another folder")
-
-    def _replace(self, target: Path) -> None:
-        """Put a copy of the run into a folder's place."""
-        assert self._folder is not None
-        part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(self._folder, part)
-        if target.exists():
-            target.rename(old)
-        part.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
 
     # `Any`: whatever holds images; what cannot be read is named when it is read.
     @checked
@@ -446,13 +416,3 @@ def _configured(given: dict[str, Any]) -> tuple[RunConfig, Environment]:
     place, settings = split_options("Learner", environment, rest)
     methods = {name: entry.settings for name, entry in known_methods().items()}
     return resolve(f"{PYTHON}:", method, seed, preset, None, settings, methods=methods), place
-
-
-def _copy(run: Path, target: Path) -> None:
-    """Copy a run directory, without what only its own processes use."""
-    try:
-        shutil.copytree(run, target, ignore=shutil.ignore_patterns(LOCK, HELD, ".*.part"))
-    except (shutil.Error, OSError) as error:
-        raise LifelongError(
-            f"cannot write {target}: {getattr(error, 'strerror', None) or error}; give another folder, or free space"
-        ) from error
