@@ -23,6 +23,9 @@ LOCK = ".lock"
 HELD = ".lock-held"
 """The file that names the process working in the folder, if the file system has no locks."""
 
+JOB = "LIFELONG_JOB"
+"""The variable with the name of the job of a batch system of which this process is the only one; it keeps it when it is queued again."""
+
 OWN = (
     *("config.toml", "results.jsonl", "summary.json", "curves.jsonl", "report.html"),
     *("checkpoint", "figures", "tensorboard", "exports", LOCK, HELD),
@@ -59,24 +62,27 @@ def folder_lock(folder: Path) -> Generator[str]:
         yield f"the file system of {folder} has no locks ({reason}); the file {HELD} keeps other processes out instead" if reason else ""
 
 
-def held(folder: Path) -> bool:
-    """Tell whether another process works in a folder, as far as this machine sees; nothing is waited for or written."""
+def held(folder: Path) -> TakenError | None:
+    """Return what `folder_lock` would raise because another process works in a folder, as far as this machine sees; None if it would not.
+
+    Nothing is waited for or written.
+    """
     holder = _holder(folder / HELD)
     if holder is not None and _alive(holder):
-        return True
+        return _taken(folder, holder)
     if fcntl is None:  # whoever wants the folder finds out when it reserves it
-        return False
+        return None
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in _NO_LOCKS
+        return None if error.errno in _NO_LOCKS else _locked(folder)
     finally:
         os.close(descriptor)
-    return False
+    return None
 
 
 def _missing_locks(file: Path) -> str:
@@ -106,7 +112,7 @@ def _by_system(folder: Path) -> Generator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise TakenError(f"another process is running in {folder}; wait for it, or choose another --out") from error
+        raise _locked(folder) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
     try:
@@ -188,13 +194,16 @@ def _holder(file: Path) -> dict[str, Any] | None:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    process = {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    job = os.environ.get(JOB, "")
+    return process | ({"job": job} if job else {})
 
 
 def _alive(holder: dict[str, Any]) -> bool:
     """Tell whether a holder may still be working; for one on another machine, this is assumed."""
     if holder["host"] != socket.gethostname():
-        return True
+        # This very job, before it was queued again because its node failed: it has one process, and runs once at a time.
+        return holder.get("job", "") != os.environ.get(JOB)
     try:
         os.kill(holder["process"], 0)
     except (ProcessLookupError, OverflowError):
@@ -211,6 +220,10 @@ def _started(process: int) -> str:
         return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def _locked(folder: Path) -> TakenError:
+    return TakenError(f"another process is running in {folder}; wait for it, or choose another --out")
 
 
 def _taken(folder: Path, holder: dict[str, Any] | None) -> TakenError:

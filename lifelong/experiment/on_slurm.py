@@ -23,6 +23,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError, one_line
 from lifelong.experiment.job import RunJob, RunOutcome, ended, outcome_file, taken
+from lifelong.experiment.locking import JOB
 from lifelong.experiment.observer import Observer
 from lifelong.opening import MOST_SETTINGS, parse_json, read_text, refuse_links
 from lifelong.settings.device import parse_device
@@ -214,7 +215,7 @@ def script(place: Path, number: int, workers: int, job: RunJob, head: str) -> st
             *(f"#SBATCH {option}" for option in own),
             *options,
             *commands,
-            _BODY.format(folder=shlex.quote(str(job.folder)), python=shlex.quote(sys.executable), place=shlex.quote(str(place))),
+            _BODY.format(job=JOB, folder=shlex.quote(str(job.folder)), python=shlex.quote(sys.executable), place=shlex.quote(str(place))),
         ]
     )
 
@@ -222,6 +223,7 @@ def script(place: Path, number: int, workers: int, job: RunJob, head: str) -> st
 _BODY = """
 # By the array and the place in it: the number of a job alone may be that of its whole array, which would be queued again.
 me="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+export {job}="$me"
 stop() {{
     kill -TERM "$run" 2> /dev/null
     wait "$run"

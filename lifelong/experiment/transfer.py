@@ -30,7 +30,7 @@ from lifelong.experiment.machine import choose_device, machine_name, made_with, 
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.pairs import Pairs
 from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import extractor_opener, identity_of, resolve_extractor
+from lifelong.experiment.run import check_objects, extractor_opener, identity_of, resolve_extractor
 from lifelong.records.transfer import (
     MeasuredRecord,
     ThresholdDecision,
@@ -164,6 +164,8 @@ class _Transfer:
     def _seed(self, config: RunConfig, stream: Stream) -> TransferSeed:
         """Measure with one seed."""
         directory = RunDirectory(self.out / f"seed{config.seed}")
+        if directory.begun():
+            check_objects(directory.path, directory.identity(), config, Sources())
         identity = identity_of(config, stream, self.environment) | {"command": "transfer"}
         with directory.locked() as note, exact_float32(self.device), keeping():
             self.notes += [note] if note else []
