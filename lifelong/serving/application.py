@@ -102,7 +102,7 @@ class Service:
         """Write what was counted, for Prometheus."""
         opened = self.model.current
         learning = self.workshop is not None and self.workshop.status()["learning"] is not None
-        now = {"tasks": len(opened.learner.tasks), "model_version": opened.version, "learning": int(learning)}
+        now = {"tasks": len(opened.predictor.tasks), "model_version": opened.version, "learning": int(learning)}
         text = self.measured.text(now | {"resident_memory_bytes": resident_bytes()})
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
@@ -139,7 +139,7 @@ class Service:
             async with self._bodies:
                 images, fields = await self._images(request, ("task",))
                 task = fields.get("task") or None
-                known = self.model.current.learner.tasks
+                known = self.model.current.predictor.tasks
                 if task is not None and task not in known:
                     raise HTTPException(404, f"no task {shown(task[:80])!r}{near_miss(task[:80], known)}")
                 work = partial(self.model.predict, images, task)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lifelong
-from lifelong.learner import Prediction
+from lifelong.predictor import Prediction
 from lifelong.records.task import TaskRecord
 from lifelong.report.wording import against_thresholds, clean, decision, finite, learned_and_now, nearest, sentence
 from lifelong.serving.model import Opened
@@ -37,13 +37,13 @@ def run_of(opened: Opened) -> dict[str, Any]:
 
 def tasks_of(opened: Opened) -> list[dict[str, Any]]:
     """Describe the tasks of a run in the order in which they were learned."""
-    summary, names = opened.summary, list(opened.learner.tasks)
+    summary, names = opened.summary, list(opened.predictor.tasks)
     learned, now = learned_and_now(summary.accuracy)
     return [
         {
             "name": name,
-            "classes": list(opened.learner.tasks[name]),
-            "image_size": opened.learner.image_sizes[name],
+            "classes": list(opened.predictor.tasks[name]),
+            "image_size": opened.predictor.image_sizes[name],
             "images": {"train": record.train, "valid": record.valid, "test": record.test},
             "accuracy_learned": learned[index],
             "accuracy_now": now[index] if index < len(now) else None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from lifelong.data.given import Given
 from lifelong.errors import LifelongError
-from lifelong.learner import Learner, Prediction
+from lifelong.predictor import Prediction, Predictor
 from lifelong.records.run import RunRecord
 from lifelong.serving.pictures import look_at
 from lifelong.settings.run import Environment
@@ -26,12 +26,12 @@ class Opened:
     """A run as it was at some time.
 
     Attributes:
-        learner: predicts.
+        predictor: predicts.
         summary: its record.
         version: counts up whenever the model is replaced, from 1; answers say by which they were given.
     """
 
-    learner: Learner
+    predictor: Predictor
     summary: RunRecord
     version: int
 
@@ -82,7 +82,7 @@ class ServedModel:
         found: list[Prediction | str] = [look_at(image, self._pixels).problem for image in images]
         usable = [place for place, problem in enumerate(found) if not problem]
         given = [Given(str(place), images[place]) for place in usable]
-        answers = iter(opened.learner.predict_each(given, task, skip_broken=True))
+        answers = iter(opened.predictor.predict_each(given, task, skip_broken=True))
         for place in usable:
             answer = next(answers)[1]
             found[place] = answer if isinstance(answer, str) else replace(answer, image=str(place))
@@ -93,10 +93,10 @@ class ServedModel:
         self.threads.shutdown(cancel_futures=True)
 
     def _opened(self, version: int) -> Opened:
-        learner = Learner.load(self.run, environment=self._place)
+        predictor = Predictor.load(self.run, self._place)
         try:
             # What is opened with the first prediction is opened now, so that no one waits for it, and what is missing is told at once.
-            learner.predict(np.zeros((8, 8, 3), np.uint8))
+            predictor.predict(np.zeros((8, 8, 3), np.uint8))
         except LifelongError as error:
             raise LifelongError(f"{self.run} cannot infer the task of an image: {error}") from error
-        return Opened(learner, learner.summary, version)
+        return Opened(predictor, predictor.summary, version)

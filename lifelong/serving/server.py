@@ -55,7 +55,7 @@ def serve(
         service = Service(run, place, limits, read_only)
         config = configured(application(service, entrance), limits)
         name = f"[{host}]" if ":" in host else host
-        tell(f"serving {run} ({len(service.model.current.learner.tasks)} tasks) at http://{name}:{listening.getsockname()[1]}/")
+        tell(f"serving {run} ({len(service.model.current.predictor.tasks)} tasks) at http://{name}:{listening.getsockname()[1]}/")
         tell("stop with Ctrl-C")
         try:
             uvicorn.Server(config).run([listening])

@@ -127,7 +127,7 @@ class Workshop:
         """
         with self._turn:
             self._check_free()
-            if draft.kept.name in self._model.current.learner.tasks:
+            if draft.kept.name in self._model.current.predictor.tasks:
                 raise LifelongError(f"a task '{draft.kept.name}' has been learned; give this one another name")
             self._drafts.write_list(draft)
             self._start(draft, continued=False)

@@ -21,7 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="the page is not 
 expect = playwright.expect
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-PATIENCE = 240_000
+PATIENCE = 600_000
 """Milliseconds: the machine that tests may be busy."""
 
 
@@ -297,9 +297,9 @@ def test_names_from_data_are_text(learned, open_page):
     """Whatever classes are called, they cannot act on the page."""
     service = Service(learned, HERE, FREE, read_only=True)
     evil = '<img src=x onerror="document.title=1">'
-    known = service.model.current.learner._predictor
-    known.tasks = {f"{evil}{name}": tuple(f"{evil}{label}" for label in classes) for name, classes in known.tasks.items()}
-    known.image_sizes = dict.fromkeys(known.tasks, 8)
+    predictor = service.model.current.predictor
+    predictor.tasks = {f"{evil}{name}": tuple(f"{evil}{label}" for label in classes) for name, classes in predictor.tasks.items()}
+    predictor.image_sizes = dict.fromkeys(predictor.tasks, 8)
     with listening(service) as port:
         seen = open_page(f"http://127.0.0.1:{port}/")
         expect(seen.page.locator("details.task").first).to_contain_text("<img src=x")
