@@ -63,7 +63,7 @@ class Cache:
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
         """Return the size and the sha256 of each file, remembered."""
-        known = self._known()
+        known = self._known(self._sums)
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
@@ -136,7 +136,7 @@ class Cache:
             vet: checks files; raises where one does not pass.
         """
         path = self.folder / "vetted.json"
-        known = (_record(path) or {}).get("files") or {}
+        known = self._known(path)
         marks = {os.path.abspath(file): [kind, *_mark(file)] for file in files}
         news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
         if news:
@@ -179,9 +179,9 @@ class Cache:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
-    def _known(self) -> dict[str, Any]:
-        record = _record(self._sums)
-        known = (record or {}).get("files")
+    def _known(self, path: Path) -> dict[str, Any]:
+        """Return what a file of the cache knows of other files by their paths."""
+        known = (_record(path) or {}).get("files")
         return known if isinstance(known, dict) else {}
 
     def write(self, write: Callable[[], object]) -> None:

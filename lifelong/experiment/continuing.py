@@ -20,7 +20,7 @@ from lifelong.data.objects import UNNAMED, held_of
 from lifelong.data.sources import Sources
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.experiment.added_tasks import AddedTask, claim, read_added, repair_added
+from lifelong.experiment.added_tasks import AddedTask, claim, drop_begun, read_added, repair_added
 from lifelong.experiment.grown_stream import GrownStream, images_of_added
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.observer import Observer
@@ -63,6 +63,21 @@ def learn_more(
     """
     with alone("learn"):
         return _learn_more(path, task, environment, progress, name)
+
+
+def drop_begun_task(path: Path) -> None:
+    """Drop a task whose learning was stopped: the run is as it was before.
+
+    Args:
+        path: the directory of a run.
+
+    Raises:
+        LifelongError: there is no such run, or another process works in it.
+    """
+    RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
+    with RunDirectory(path).locked():
+        RunDirectory(path).drop_parts()
+        drop_begun(open_run(path))
 
 
 def _learn_more(path: Path, task: str | Task, environment: Environment, progress: Observer | None, name: str | None) -> RunRecord:

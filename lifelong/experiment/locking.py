@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +91,7 @@ def _missing_locks(file: Path) -> str:
     if fcntl is None:
         return ""
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise _cannot_write(file.parent, error) from error
     try:
@@ -108,7 +109,9 @@ def _by_system(folder: Path) -> Generator[None]:
     holder = _holder(folder / HELD)
     if holder is not None and _alive(holder):
         raise _taken(folder, holder)
-    lock = FileLock(folder / LOCK, timeout=_MOMENT, poll_interval=_MOMENT / 10, mode=0o644)
+    # The package gives the file these permissions, whatever the umask: those that it has.
+    mode = stat.S_IMODE(os.stat(folder / LOCK).st_mode) if (folder / LOCK).exists() else 0o644
+    lock = FileLock(folder / LOCK, timeout=_MOMENT, poll_interval=_MOMENT / 10, mode=mode)
     try:
         lock.acquire()
     except Timeout as error:
@@ -173,14 +176,26 @@ def _created_alone(file: Path, mine: dict[str, Any]) -> bool:
 
 def _drop(file: Path, holder: dict[str, Any] | None) -> None:
     """Remove the file of a process that has ended, unless another process has already replaced it by its own."""
-    aside = file.with_name(f"{HELD}.old.{os.getpid()}")
+    aside = file.with_name(f"{HELD}.old.{socket.gethostname()}.{os.getpid()}")
     try:
         os.replace(file, aside)
+        # What another process has put there meanwhile is put back; one that is quicker still keeps the place.
         if _holder(aside) != holder:
-            os.link(aside, file)
-        aside.unlink()
+            _put_back(aside, file)
+        aside.unlink(missing_ok=True)
     except OSError:
         return  # already gone: another process was first
+
+
+def _put_back(aside: Path, file: Path) -> None:
+    """Give a file its name again; one that has this name is not replaced where the system can tell."""
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not file.exists():
+            os.replace(aside, file)
 
 
 def _holder(file: Path) -> dict[str, Any] | None:

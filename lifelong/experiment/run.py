@@ -81,7 +81,7 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
     with directory.locked() as note:
         notes += [note] if note else []
         repaired = directory.claim(identity, config_toml(config), default_values(config))
-        repaired += _hold_config(directory, config)
+        repaired += hold_config(directory, config)
         saves, origin = environment.save_every, origin_of(content_of(stream), identity)
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
@@ -223,7 +223,7 @@ def read_settings(directory: RunDirectory) -> RunConfig:
     return resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
 
 
-def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
+def hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
     """Write config.toml anew if it does not say what its run is learned with; returns what was repaired."""
     file = directory.path / "config.toml"
     try:

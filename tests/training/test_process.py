@@ -3,6 +3,7 @@
 import itertools
 import locale
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -76,6 +77,7 @@ def state() -> dict[str, Any]:
         "precision": [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
         "warnings": list(warnings.filters),
         "running threads": threading.active_count(),
+        "processes": [multiprocessing.get_start_method(allow_none=True), multiprocessing.active_children()],
         "Pillow": [ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS],
         "surroundings": [Path.cwd(), dict(os.environ), locale.setlocale(locale.LC_ALL), sys.excepthook, sys.getswitchinterval()],
     }
