@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune, transfers
+from lifelong.data.stream_like import StreamObjects, TaskObject
 from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, Preset, environment_of, split_options
 from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
@@ -54,7 +55,7 @@ __all__ = [
 
 @checked
 def run(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     method: str | None = None,
     seed: Seed | None = None,
     *,
@@ -89,7 +90,7 @@ def run(
 @checked
 def learn(
     run: Place,
-    task: str,
+    task: str | TaskObject,
     *,
     name: str | None = None,
     environment: Environment | None = None,
@@ -100,8 +101,9 @@ def learn(
 
     Args:
         run: the run directory.
-        task: address of the task's images: ``folder:PATH`` with one folder per class, or any other source of one data set.
-        name: name of the task; by default the last part of its address.
+        task: address of the task's images: ``folder:PATH`` with one folder per class, or any other source of one data set; or a task of
+            `lifelong.Task.from_arrays` or `from_dataset`.
+        name: name of the task; by default that of the object, or the last part of the address.
         environment, progress: see `run`.
         options: fields of the `Environment`; they override those of `environment`.
 
@@ -116,7 +118,7 @@ def learn(
 
 @checked
 def tune(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     method: str | None = None,
     seed: Seed | None = None,
     *,
@@ -127,6 +129,7 @@ def tune(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
+    engine: str = "local",
     progress: "bool | Observer" = True,
     **settings: object,
 ) -> "RunRecord":
@@ -138,6 +141,7 @@ def tune(
         tolerance: the first candidate at most this much less accurate than the best is chosen; in [0, 1), by default 0.
         trials: number of candidates per task, which Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by
             default 0: every combination.
+        engine: see `compare`.
         out, environment, progress, settings: see `run`.
 
     Returns:
@@ -149,12 +153,12 @@ def tune(
     place, hyper_parameters = split_options("tune", environment, settings)
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
-    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
+    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress, engine=engine)
 
 
 @checked
 def compare(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     seeds: Sequence[Seed] = (0,),
     *,
@@ -176,7 +180,8 @@ def compare(
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
         workers: number of parallel runs, each in its own process, which imports the calling program again: put the call under
             ``if __name__ == "__main__":``. Unless `threads` is given, they share the cores.
-        engine: what carries out the runs: "local" (this machine), or one added by `register_engine`.
+        engine: what carries out the runs: "local" (this machine), "ray", "ray:ADDRESS", "slurm", "slurm:FILE", or one added by
+            `register_engine`.
         settings: see `run`; a hyper-parameter applies to the methods that have it.
 
     Returns:
@@ -249,7 +254,7 @@ def verify(
 
 @checked
 def distances(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     seed: Seed | None = None,
     *,
     out: Place | None = None,
@@ -279,7 +284,7 @@ def distances(
 
 @checked
 def transfer(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     seeds: Sequence[Seed] = (0,),
     *,
     strategies: Sequence[Strategy] = DEFAULT_STRATEGIES,

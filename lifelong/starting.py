@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifelong.errors import LifelongError
+from lifelong.data.stream_like import TaskObject
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.transfer import Strategy
 
@@ -18,30 +18,39 @@ if TYPE_CHECKING:
     from lifelong.records.transfer import TransferRecord
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start_learning(
+    run: Path, task: str | TaskObject, name: str | None, place: Environment, progress: "bool | Observer" = True
+) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
     with alone("learn"):  # imports draw random numbers, too
         from lifelong.experiment.continuing import learn_more
+        from lifelong.experiment.progress import listening
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             summary = learn_more(run, task, place, listener, name=name)
             write_report(run, summary)
     return summary
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True, engine: str = "local") -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
     with alone("run" if config.tuning is None else "tune"):  # imports draw random numbers, too
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.run import run as run_experiment
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
-            summary = run_experiment(config, out, place, listener)
+        with listening(progress) as listener:
+            if engine == "local":
+                summary = run_experiment(config, out, place, listener)
+            else:
+                from lifelong.experiment.sweep import sweep
+
+                ((_, summary),) = sweep([(config, out)], place, 1, lambda position: listener, engine, tell=listener.note)
             write_report(out, summary)
     return summary
 
@@ -54,11 +63,12 @@ def start_comparison(
 
     with alone("compare"):  # imports draw random numbers, too
         from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.sweep import SweepError
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             failed = None
             try:
                 summaries = dict(enumerate(compare_experiments(configs, out, place, listener, workers, engine)))
@@ -81,10 +91,11 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | 
 
     with as_found():  # imports draw random numbers, too
         from lifelong.experiment.distances import distances as measure_distances
+        from lifelong.experiment.progress import listening
         from lifelong.report.figures import divergence_heatmap
         from lifelong.storage import write_text
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
             write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
             divergence_heatmap(result, out / "distances.png")
@@ -105,18 +116,19 @@ def start_transfer(
     from lifelong.training.process import alone
 
     with alone("transfer"):  # imports draw random numbers, too
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.transfer import transfer as measure_transfer
         from lifelong.report.transfer import write_transfer
         from lifelong.storage import write_text
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             result = measure_transfer(configs, strategies, measures, out, place, listener)
             write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
             write_transfer(out, result)
     return result
 
 
-def _listener(progress: "bool | Observer") -> "Observer":
+def listening(progress: "bool | Observer") -> "Observer":
     """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress

@@ -82,7 +82,7 @@ class Cache:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
             found.append((mark[0], entry[3]))
         if news:
-            self._write(lambda: write_record(self._sums, {"files": known}))
+            self.write(lambda: write_record(self._sums, {"files": known}))
         return found
 
     def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -101,7 +101,7 @@ class Cache:
             if len(numbers) != count:
                 raise LifelongError(f"{len(numbers)} images of {name} where {count} were announced: the files changed; run again")
             # As int64: a file of tensors has no uint64 in all versions of its format.
-            self._write(lambda: save_tree(path, torch.from_numpy(numbers.view(np.int64)), path.name))
+            self.write(lambda: save_tree(path, torch.from_numpy(numbers.view(np.int64)), path.name))
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
@@ -125,7 +125,7 @@ class Cache:
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
         """Remember the findings about a set; see `findings`."""
         path = self._place("problems", name, [key, count], "json")
-        self._write(lambda: write_record(path, {"of": path.name, "found": found}))
+        self.write(lambda: write_record(path, {"of": path.name, "found": found}))
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
         """Run a check on the files that have not passed it before; results are remembered as for `digests`.
@@ -141,7 +141,7 @@ class Cache:
         news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
         if news:
             vet(news)
-            self._write(lambda: write_record(path, {"files": known | marks}))
+            self.write(lambda: write_record(path, {"files": known | marks}))
 
     def rows(
         self,
@@ -168,7 +168,7 @@ class Cache:
         images = _read(path, (count, 3, size, size), indices.numpy())
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
-            self._write(lambda: write_file(path, lambda part: _fill(part, path.name, (count, 3, size, size), decode())))
+            self.write(lambda: write_file(path, lambda part: _fill(part, path.name, (count, 3, size, size), decode())))
             images = _read(path, (count, 3, size, size), indices.numpy())
             if images is None:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
@@ -184,7 +184,12 @@ class Cache:
         known = (_record(path) or {}).get("files")
         return known if isinstance(known, dict) else {}
 
-    def _write(self, write: Callable[[], object]) -> None:
+    def write(self, write: Callable[[], object]) -> None:
+        """Do what writes to the cache; where that is not possible, say how it can be.
+
+        Raises:
+            LifelongError: the folder cannot be written.
+        """
         try:
             write()
         except LifelongError as error:

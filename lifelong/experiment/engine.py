@@ -1,4 +1,4 @@
-"""Engines, which carry out the runs of a sweep: in processes on this machine, or wherever a plugin runs them.
+"""Engines, which carry out the runs of a sweep: processes of this machine, Ray, Slurm, or wherever a plugin runs them.
 
 Your own engine is a class with the method `run`; an instance is made without arguments for every sweep:
 
@@ -25,6 +25,7 @@ from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import ENGINES
 from lifelong.settings.training import TrainingSettings
+from lifelong.training.process import as_found
 
 
 class Engine(Protocol):
@@ -34,8 +35,9 @@ class Engine(Protocol):
         """Carry out jobs, in this process or in others; a failing job does not stop the others.
 
         In this process, `perform` carries out a job; in another one, `perform_plain(job.plain())` or the command
-        `job.command(file)` does. If the caller closes the generator (Ctrl-C, an error), running jobs are stopped; they continue when
-        the same sweep is run again.
+        `job.command(file)` does. If the caller closes the generator (Ctrl-C, an error), running jobs are stopped, or left to a batch
+        system that has them; they continue when the same sweep is run again. Where another process works on the run of a job, its outcome
+        says that it is `taken`: the sweep waits for that process, and asks for the job once more.
 
         Args:
             jobs: in the order in which they should begin.
@@ -77,7 +79,7 @@ def check_engine(name: str) -> None:
         ConformanceError: what is broken.
         LifelongError: there is no such engine.
     """
-    with tempfile.TemporaryDirectory() as name_of_folder:
+    with as_found(), tempfile.TemporaryDirectory() as name_of_folder:
         folder, here = Path(name_of_folder), Environment(device="cpu", threads=1)
         jobs = [RunJob(_small_run(seed), folder / str(seed), here) for seed in range(3)]
         jobs[1].out.mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, TakenError
 from lifelong.opening import read_json, refuse_links
 
 try:
@@ -23,6 +23,9 @@ except ImportError:  # Windows has none; filelock uses another lock there
 LOCK = ".lock"
 HELD = ".lock-held"
 """The file that names the process working in the folder, if the file system has no locks."""
+
+JOB = "LIFELONG_JOB"
+"""The variable with the name of the job of a batch system of which this process is the only one; it keeps it when it is queued again."""
 
 OWN = (
     *("config.toml", "results.jsonl", "summary.json", "curves.jsonl", "report.html"),
@@ -47,7 +50,8 @@ def folder_lock(folder: Path) -> Generator[str]:
         A note for the user about the lock, or "".
 
     Raises:
-        LifelongError: another process works there, the folder cannot be made, or something of ours in it is a link.
+        TakenError: another process works there.
+        LifelongError: the folder cannot be made, or something of ours in it is a link.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +61,29 @@ def folder_lock(folder: Path) -> Generator[str]:
     reason = _missing_locks(folder / LOCK)
     with _by_holder(folder) if reason else _by_system(folder):
         yield f"the file system of {folder} has no locks ({reason}); the file {HELD} keeps other processes out instead" if reason else ""
+
+
+def held(folder: Path) -> TakenError | None:
+    """Return what `folder_lock` would raise because another process works in a folder, as far as this machine sees; None if it would not.
+
+    Nothing is waited for or written.
+    """
+    holder = _holder(folder / HELD)
+    if holder is not None and _alive(holder):
+        return _taken(folder, holder)
+    if fcntl is None:  # whoever wants the folder finds out when it reserves it
+        return None
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in _NO_LOCKS else _locked(folder)
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def _missing_locks(file: Path) -> str:
@@ -88,7 +115,7 @@ def _by_system(folder: Path) -> Generator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise LifelongError(f"another process is running in {folder}; wait for it, or choose another --out") from error
+        raise _locked(folder) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
     try:
@@ -182,13 +209,16 @@ def _holder(file: Path) -> dict[str, Any] | None:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    process = {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    job = os.environ.get(JOB, "")
+    return process | ({"job": job} if job else {})
 
 
 def _alive(holder: dict[str, Any]) -> bool:
     """Tell whether a holder may still be working; for one on another machine, this is assumed."""
     if holder["host"] != socket.gethostname():
-        return True
+        # This very job, before it was queued again because its node failed: it has one process, and runs once at a time.
+        return holder.get("job", "") != os.environ.get(JOB)
     try:
         os.kill(holder["process"], 0)
     except (ProcessLookupError, OverflowError):
@@ -207,9 +237,13 @@ def _started(process: int) -> str:
         return ""
 
 
-def _taken(folder: Path, holder: dict[str, Any] | None) -> LifelongError:
+def _locked(folder: Path) -> TakenError:
+    return TakenError(f"another process is running in {folder}; wait for it, or choose another --out")
+
+
+def _taken(folder: Path, holder: dict[str, Any] | None) -> TakenError:
     who = f" ({holder['process']} on {holder['host']})" if holder is not None else ""
-    return LifelongError(
+    return TakenError(
         f"another process{who} is running in {folder}; wait for it, or choose another --out; if it has crashed, delete {folder / HELD}"
     )
 

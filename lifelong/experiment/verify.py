@@ -17,7 +17,7 @@ from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.added_tasks import added_file, read_added
 from lifelong.experiment.curves import incomplete, read_curves
 from lifelong.experiment.derived import entries_of, summary_of
-from lifelong.experiment.grown_stream import images_of
+from lifelong.experiment.grown_stream import ABSENT, from_python, images_of
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import choose_device, made_with, set_threads
@@ -70,12 +70,14 @@ class Judged:
         recorded: the accuracy that the run has for it, in [0, 1]; None: not known.
         found: the accuracy now; None: its images are not here.
         right: whether they agree; None: that cannot be said.
+        about: why its images are not here, and what to do, where that is known.
     """
 
     task: str
     recorded: float | None
     found: float | None
     right: bool | None
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -332,7 +334,7 @@ def _judge(saved: SavedRun, environment: Environment) -> Iterator[Judged]:
         for index, (entry, images) in enumerate(zip(saved.entries, images_of(saved, sources), strict=True)):
             recorded = plain(saved.state["accuracy"][-1][index])
             if images is None:
-                yield Judged(entry.name, recorded, None, None)
+                yield Judged(entry.name, recorded, None, None, ABSENT if from_python(saved, index) else "")
                 continue
             found = _accuracy(saved, index, *images)
             near = 0.0 if saved.entries[-1].made_with == now else max(ROUNDING, 2 / entry.test)

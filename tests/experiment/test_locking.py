@@ -13,7 +13,7 @@ import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.experiment import locking
-from lifelong.experiment.locking import HELD, LOCK, OWN, folder_lock
+from lifelong.experiment.locking import HELD, JOB, LOCK, OWN, folder_lock, held
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -136,6 +136,30 @@ def test_the_holder_on_another_machine_is_believed(tmp_path, monkeypatch):
     for flock in (fcntl.flock, no_locks(errno.ENOLCK)):  # also where this machine has locks
         monkeypatch.setattr(fcntl, "flock", flock)
         assert "another process (1 on another) is running" in elsewhere(tmp_path)
+
+
+def test_a_job_that_is_queued_again_takes_its_own_folder(tmp_path, monkeypatch):
+    """Its first node has failed, and its holder is still named; the holders of other jobs are believed."""
+    monkeypatch.setattr(fcntl, "flock", no_locks(errno.ENOLCK))
+    (tmp_path / HELD).write_text(json.dumps({"process": 1, "host": "another", "started": "", "job": "7_1"}))
+    monkeypatch.setenv(JOB, "7_2")
+    assert "another process (1 on another) is running" in elsewhere(tmp_path)
+    monkeypatch.setenv(JOB, "7_1")
+    assert elsewhere(tmp_path) == "got it"
+    assert not (tmp_path / HELD).exists()
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOLCK])
+def test_who_holds_a_folder_can_be_asked(tmp_path, monkeypatch, number):
+    """In either way of locking; it changes nothing."""
+    if number is not None:
+        monkeypatch.setattr(fcntl, "flock", no_locks(number))
+    assert held(tmp_path / "none") is None
+    with folder_lock(tmp_path):
+        assert str(held(tmp_path)) == elsewhere(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert held(tmp_path) is None
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_lock_is_that_of_earlier_versions(tmp_path):
