@@ -68,8 +68,18 @@ class OnRay:
     def __init__(self, address: str | None = None) -> None:
         self.address = address
 
+    def check(self) -> None:
+        """Check that Ray is installed and used with token authentication; it is not started yet.
+
+        Raises:
+            LifelongError: it is not.
+        """
+        require_extra("ray", ("ray",), "--engine ray", "or use --engine local")
+        _authentication(self.address)
+
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
         """See `lifelong.experiment.engine.Engine.run`. An observer is told when its run has finished, not how far it is."""
+        self.check()
         with _connected(self.address, workers) as ray:
             task = _task(ray, jobs, workers, joined=self.address is not None)
             waiting = list(enumerate(jobs))
@@ -179,7 +189,6 @@ def _connected(address: str | None, workers: int) -> Generator[Any]:
     Raises:
         LifelongError: Ray is missing or too old, has no token authentication, or cannot be reached.
     """
-    require_extra("ray", ("ray",), "--engine ray", "or use --engine local")
     handlers = _handlers()
     with _variables(_authentication(address) | (LOCAL if address is None else {})):
         import ray

@@ -77,13 +77,21 @@ class OnSlurm:
     def __init__(self, head: str = "") -> None:
         self.head = head
 
-    def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
-        """See `lifelong.experiment.engine.Engine.run`. If the generator is closed, the jobs go on; an observer is told when its run begins
-        and has finished.
+    def check(self) -> None:
+        """Check that the commands of Slurm are here.
+
+        Raises:
+            LifelongError: one is not.
         """
         for tool in ("sbatch", "squeue", "scontrol"):
             if shutil.which(tool) is None:
                 raise LifelongError(f"--engine slurm: there is no {tool} on this machine; run the command where Slurm jobs are submitted")
+
+    def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
+        """See `lifelong.experiment.engine.Engine.run`. If the generator is closed, the jobs go on; an observer is told when its run begins
+        and has finished.
+        """
+        self.check()
         folder = _folder(jobs)
         going = _joined(jobs, folder)
         rest = []

@@ -343,7 +343,7 @@ def _words(values: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {show_default(value)}" for key, value in values.items())
 
 
-def listening(progress: bool | Observer) -> Observer:
+def listening(progress: object) -> Observer:
     """Return what listens to a call: True prints progress, False is silent.
 
     Raises:

@@ -45,13 +45,15 @@ def check_sweep(workers: int, engine: str) -> None:
     """Check the options of a sweep before it starts.
 
     Raises:
-        LifelongError: the number of workers is out of range, or there is no such engine.
+        LifelongError: the number of workers is out of range, there is no such engine, or it lacks something here.
     """
     if not 1 <= workers <= MOST_WORKERS:
         raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
     if engine not in ENGINES:
         ENGINES.entry(engine)
-    ENGINES[engine]  # of a family: the rest of its name
+    check = getattr(ENGINES[engine](), "check", None)
+    if check is not None:
+        check()
 
 
 def sweep(

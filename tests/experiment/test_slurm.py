@@ -83,7 +83,7 @@ def test_the_contract_of_engines(cluster):
 def test_a_job_that_is_queued_again_goes_on_under_its_numbers(cluster, tmp_path):
     """Told of the end of its time; and the last job of an array, whose number is that of the whole array, queues no other again."""
     found: dict[int, Any] = {}
-    configs = [small(0), small(1, epochs=60)]
+    configs = [small(0), small(1, epochs=30)]
     work = threading.Thread(target=lambda: found.update(carried_out(configs, tmp_path / "out")))
     # The thread is not the main one, as of a program with an interface of its own.
     work.start()

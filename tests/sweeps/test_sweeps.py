@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,12 +39,15 @@ def test_a_sweep(tmp_path, capsys):
     assert told["counts"] == {"waiting": 0, "running": 0, "finished": 4, "failed": 0}
     assert told["runs"][1]["ap"] == pytest.approx(alone.ap)
     assert (told["runs"][1]["done"], told["runs"][1]["tasks"], told["runs"][1]["starts"]) == (2, 2, 1)
+    lost = tmp_path.joinpath("out", ONE[0], "finetune-lr-0.1-seed0", "report.html")
+    lost.unlink()
     again = lifelong.sweep(file, out=tmp_path / "out", **QUIET)
     assert again == found
+    assert lost.exists()
     assert {tuple(events(one)) for one in journals(file, tmp_path / "out").values()} == {("started", "task", "task", "finished")}
 
 
-def test_checked_before_anything_is_trained(tmp_path, capsys):
+def test_checked_before_anything_is_trained(tmp_path, capsys, monkeypatch):
     """All runs, and every reason once, with how many it holds for."""
     file = as_file(spec() | {"streams": [STREAM, "cifar100-10"]}, tmp_path / "mine.toml")
     line = "4 of 8 runs cannot start, and nothing was run: cifar100-10/finetune-seed0 and 3 more: no images for source"
@@ -59,6 +64,13 @@ def test_checked_before_anything_is_trained(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     with pytest.raises(LifelongError, match="--device cuda:99"):
         lifelong.plan_sweep(spec(), device="cuda:99")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LifelongError, match="--engine slurm: there is no sbatch on this machine"):
+        lifelong.plan_sweep(spec(), engine="slurm")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    with pytest.raises(LifelongError, match="--engine ray runs with token authentication only"):
+        lifelong.plan_sweep(spec(), engine="ray")
     with pytest.raises(LifelongError, match="unknown engine 'rai'; did you mean 'ray'"):
         lifelong.plan_sweep(spec(), engine="rai")
 
