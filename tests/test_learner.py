@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -355,6 +356,7 @@ def test_what_is_refused(par, tmp_path):
         ({"image": 3}, None, "a dict is not an image"),
         (b"", None, r"the image \(empty\)"),
         (io.StringIO("text"), None, "open it in binary mode"),
+        (SimpleNamespace(read=lambda size: b""), None, "cannot be read"),
     ]:
         with pytest.raises(LifelongError, match=line) as caught:
             learner.predict(given, task)

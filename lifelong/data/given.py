@@ -148,7 +148,7 @@ def _one(name: str, image: Any) -> list[Given] | None:
 def _content(name: str, file: Any) -> bytes:
     try:
         content = file.read()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last of an object whose `read` is another
         raise LifelongError(f"{name}: cannot be read ({error}); open the file again") from error
     if not isinstance(content, bytes):
         raise LifelongError(f"{name}: a file that gives {type(content).__name__}; open it in binary mode: open(path, 'rb')")

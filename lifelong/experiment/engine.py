@@ -25,6 +25,7 @@ from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.sockets import ENGINES
 from lifelong.settings.training import TrainingSettings
+from lifelong.training.process import as_found
 
 
 class Engine(Protocol):
@@ -82,7 +83,7 @@ def check_engine(name: str) -> None:
         ConformanceError: what is broken.
         LifelongError: there is no such engine.
     """
-    with tempfile.TemporaryDirectory() as name_of_folder:
+    with as_found(), tempfile.TemporaryDirectory() as name_of_folder:
         folder, here = Path(name_of_folder), Environment(device="cpu", threads=1)
         jobs = [RunJob(_small_run(seed), folder / str(seed), here) for seed in range(3)]
         jobs[1].out.mkdir()

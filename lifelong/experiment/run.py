@@ -162,7 +162,7 @@ def prepare(
     settings, notes = resolve_extractor(config.settings, stream.name)
     notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
     config = replace(config, settings=settings)
-    stored = _begun_with(directory)
+    stored = begun_with(directory)
     if stored is not None:
         config = as_begun(config, stored)
         check_objects(directory.path, stored, config, sources_of(environment))
@@ -186,7 +186,7 @@ def _keeps_network(directory: RunDirectory) -> bool:
     return isinstance(method, dict) and method.get("network") is not None
 
 
-def _begun_with(directory: RunDirectory) -> dict[str, Any] | None:
+def begun_with(directory: RunDirectory) -> dict[str, Any] | None:
     """By what a run that was begun here knows itself; None where none was, or nothing whole says it."""
     if not directory.begun():
         return None
