@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError
+from lifelong.experiment.hub_runs import fetch_run, hub_run
 from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
@@ -100,7 +101,8 @@ class Learner:
         On a CPU, glibc then keeps up to 64 MB of freed memory (`keep_small_blocks`); nothing else in the process changes.
 
         Args:
-            run: directory of a run that has learned at least one task.
+            run: directory of a run that has learned at least one task; or one on the Hugging Face Hub, ``hub:OWNER/NAME`` or
+                ``hub:OWNER/NAME@REVISION``, which is downloaded only with `download`, and checked by its digests.
             environment: where the device is, and the weights of the feature extractor, which PAR and Expert Gate need to infer tasks; by
                 default `Environment()`. Its number of threads is that of predictions; 0: automatic (1 for images up to 16×16, else the
                 process's number).
@@ -112,7 +114,8 @@ class Learner:
         place = environment_of("Learner.load", environment, options)
         chosen = choose_device(place.device)
         with as_found():
-            saved = open_run(Path(run), chosen)
+            there = hub_run(run)
+            saved = open_run(Path(run) if there is None else fetch_run(there, download=place.download), chosen)
         learner = cls(saved, place, chosen)
         if chosen.type == "cpu":
             keep_small_blocks()

@@ -80,7 +80,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
             raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
         repaired = repair_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-        wanted, images = _open_task(saved, address, name, sources)
+        wanted, images = open_task(saved, address, name, sources)
         added = claim(saved, wanted, images)
         known = [task.name for task in summary.tasks]
         if added[-1] != wanted or (wanted.name in known and None not in summary.accuracy[-1]):
@@ -109,8 +109,18 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
             return runner.to_end()
 
 
-def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
-    """Return the task that an address means, its images whole and readable."""
+def open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
+    """Return the task that an address means, its images whole and readable.
+
+    Args:
+        saved: the run that would learn it.
+        text: the address.
+        name: of the task; None: the last part of its address.
+        sources: open the images.
+
+    Raises:
+        LifelongError: the address or the name cannot be used, or the images cannot.
+    """
     address = parse_address(text, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
