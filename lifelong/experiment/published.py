@@ -42,8 +42,14 @@ FORM = 1
 FILES = ("config.toml", "summary.json", "results.jsonl", "checkpoint/*")
 """Patterns of the files of a published run, besides the list itself and the card."""
 
-_PATH = re.compile(r"(?:[A-Za-z]:[\\/]|\\\\|(?<![\w.:/-])~?/|(?<=[:=])~?/|(?<![\w.-])\.\.?/)[^\s'\",;()<>|]+")
+_PATH = re.compile(r"(?:(?<![A-Za-z0-9])[A-Za-z]:[\\/]|\\\\|(?<![\w.:/-])~?/|(?<=[:=])~?/(?!/)|(?<![\w.-])\.\.?/)[^\s'\",;()<>|]+")
 """A path in a text: absolute, or relative to a home, this or the upper folder."""
+
+_IMAGE = re.compile(r"[^\s'\",;:()<>|]+\.(?:png|jpe?g|jfif|gif|bmp|tiff?|webp|p[bgpn]m|tga|avif|heic)\b", re.IGNORECASE)
+"""The name of a file that holds an image."""
+
+_EXAMPLES = re.compile(r"(?:: |,? such as |, for example ).*")
+"""Where a note on images begins to name some."""
 
 
 class _File(Kept):
@@ -127,9 +133,8 @@ def _scrub(text: str) -> str:
     text = _PATH.sub(lambda found: _last(found.group().rstrip("/\\.:")), text)
     if text.startswith(BEGINNING):
         # The kind of a problem and how often it occurs stay; names of files may say more than their owner knows.
-        head, colon, _ = text.removeprefix(BEGINNING).partition(": ")
-        return f"{BEGINNING}{head}{'.' if colon else ''}"
-    return text
+        text = BEGINNING + _EXAMPLES.sub(".", text.removeprefix(BEGINNING))
+    return _IMAGE.sub("an image", text)
 
 
 def _refuse_images(where: Path, saved: SavedRun) -> None:

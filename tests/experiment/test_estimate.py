@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import lifelong
+from lifelong.api import configured, start_estimates, to_tune
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.run import run as run_experiment
 from lifelong.records.estimate import EstimateRecord
-from tests.learned import small_run
+from tests.learned import HERE, small_run
 from tests.photographs import picture
 
 STREAM = "digits?tasks=3"
@@ -60,7 +63,7 @@ def test_sums(par: EstimateRecord) -> None:
 def test_nothing_is_written_and_the_model_is_the_runs(tmp_path: Path) -> None:
     found = lifelong.estimate(STREAM, "finetune", epochs=1, **SMALL)
     assert not list(tmp_path.iterdir())
-    made = lifelong.run(STREAM, "finetune", epochs=1, out=tmp_path / "run", **SMALL)
+    made = run_experiment(configured(STREAM, "finetune", 0, preset="quick", epochs=1, init_channels=2), tmp_path / "run", HERE)
     assert found.parameters == made.parameters
     assert found.bytes == made.bytes
     assert found.lowest == found.highest == pytest.approx(found.seconds), "one epoch can't end early"
@@ -79,12 +82,9 @@ def test_tasks_beyond_the_budget_follow_from_their_images(par: EstimateRecord) -
 
 
 def test_each_candidate_is_counted() -> None:
-    from lifelong.api import configured, start_estimates, to_tune
-
     settings = {"preset": "quick", "init_channels": 2, "epochs": 2}
-    place = lifelong.Environment(device="cpu", threads=1)
     config = to_tune(configured("digits?tasks=1", "finetune", 0, grid="lr=0.1,0.01,0.001", **settings))
-    (found,) = start_estimates([config], [Path("out")], place, False)
+    (found,) = start_estimates([config], [Path("out")], HERE, False)
     (task,) = found.tasks
     assert {phase.phase: phase.epochs for phase in task.phases}["train"] == 3 * 2
 
@@ -105,7 +105,7 @@ def test_why_a_run_would_stop(tmp_path: Path) -> None:
 
 
 def test_the_run_that_is_there_is_recognized(tmp_path: Path) -> None:
-    lifelong.run("digits?tasks=1", "finetune", epochs=1, out=tmp_path / "run", **SMALL)
+    run_experiment(configured("digits?tasks=1", "finetune", 0, preset="quick", epochs=1, init_channels=2), tmp_path / "run", HERE)
     found = lifelong.estimate("digits?tasks=1", "finetune", epochs=1, out=tmp_path / "run", **SMALL)
     assert found.stops == []
     assert any("holds this run, with 1 of 1 tasks learned" in line for line in found.checks)
@@ -122,7 +122,7 @@ def test_one_more_task(tmp_path: Path) -> None:
     assert files(run) == before
     (task,) = found.tasks
     assert (task.name, task.classes, task.measured) == ("new", 2, True)
-    grown = lifelong.learn(shutil.copytree(run, tmp_path / "grown"), f"folder:{tmp_path / 'new'}", device="cpu", threads=1, progress=False)
+    grown = learn_more(shutil.copytree(run, tmp_path / "grown"), f"folder:{tmp_path / 'new'}", HERE)
     assert task.decision == grown.tasks[-1].decision
     assert (task.train, task.valid, task.test) == tuple(grown.tasks[-1][split] for split in ("train", "valid", "test"))
 

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 import lifelong
+from lifelong.api import configured
 from lifelong.cli import main
 from lifelong.data.task import Split
 from lifelong.errors import LifelongError
+from lifelong.experiment.continuing import learn_more
 from lifelong.experiment.hub_runs import HubRun, hub_run
 from lifelong.experiment.published import _images, public_stream, scrubbed
 from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.run import run as run_experiment
 from tests.hub.hub import FakeHub
 from tests.learned import HERE, small_run
 from tests.photographs import picture
@@ -40,7 +43,7 @@ def par(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (place / "drawn" / label).mkdir(parents=True, exist_ok=True)
             # The same picture twice is a remark that names the files.
             picture(2 * (number % 11) + which, 1).save(place / "drawn" / label / f"patient-{number}.png")
-    lifelong.learn(run, f"folder:{place / 'drawn'}", device="cpu", threads=1, progress=False)
+    learn_more(run, f"folder:{place / 'drawn'}", HERE)  # without a report: drawing takes longer than learning
     return run
 
 
@@ -101,14 +104,13 @@ def test_it_is_a_whole_run(pushed: FakeHub, tmp_path: Path) -> None:
     """Verified as any other, and taught one more task after it was copied."""
     shutil.copytree(pushed.files("me/birds")["config.toml"].parent, tmp_path / "copy")
     found = lifelong.verify(tmp_path / "copy")
-    assert [one for one in found.files if one.condition != "sound"] == [
-        one for one in found.files if one.file in ("curves.jsonl", "README.md", "lifelong.json") and one.condition != "sound"
-    ]
+    assert {each.file: each.condition for each in found.files if each.condition != "good"} == {}
+    assert found.sound
     for number in range(12):
         for which, label in enumerate("uv"):
             (tmp_path / "more" / label).mkdir(parents=True, exist_ok=True)
             picture(2 * number + which, 2).save(tmp_path / "more" / label / f"{number}.png")
-    grown = lifelong.learn(tmp_path / "copy", f"folder:{tmp_path / 'more'}", device="cpu", threads=1, progress=False)
+    grown = learn_more(tmp_path / "copy", f"folder:{tmp_path / 'more'}", HERE)
     assert [task.name for task in grown.tasks][-2:] == ["drawn", "more"]
 
 
@@ -179,17 +181,16 @@ def test_a_card_edited_on_the_hub_is_no_damage(pushed: FakeHub) -> None:
 
 @pytest.mark.parametrize("method", ["er", "joint"])
 def test_runs_that_keep_images_are_not_pushed(hub: FakeHub, tmp_path: Path, method: str) -> None:
-    lifelong.run(
-        "digits?tasks=1", method, preset="quick", epochs=1, init_channels=2, out=tmp_path / "run", device="cpu", threads=1, progress=False
-    )
+    config = configured("digits?tasks=1", method, 0, preset="quick", epochs=1, init_channels=2)
+    run_experiment(config, tmp_path / "run", HERE)
     with pytest.raises(LifelongError, match=rf"the method '{method}' keeps [\d,]+ images of its tasks, and they would be published"):
         lifelong.push(tmp_path / "run", "hub:me/birds")
     assert hub.asked == []
 
 
 def test_features_that_are_pixels_are_not_pushed(hub: FakeHub, tmp_path: Path) -> None:
-    settings = {"preset": "quick", "epochs": 1, "search_epochs": 1, "init_channels": 2, "device": "cpu", "threads": 1, "progress": False}
-    lifelong.run("digits?tasks=1", "par", out=tmp_path / "run", extractor="pixels", keep_features=True, **settings)
+    settings = {"preset": "quick", "epochs": 1, "variant": "fixed", "init_channels": 2, "extractor": "pixels", "keep_features": True}
+    run_experiment(configured("digits?tasks=1", "par", 0, **settings), tmp_path / "run", HERE)
     with pytest.raises(LifelongError, match="keep_features keeps the images themselves"):
         lifelong.push(tmp_path / "run", "hub:me/birds")
     assert hub.asked == []
@@ -260,6 +261,16 @@ def test_streams_lose_their_folders(name: str, wanted: str) -> None:
             "data check: 2 of 24 images of 'photos' are of one colour.",
         ),
         ("data check: nothing: more: and more", "data check: nothing."),
+        (
+            "data check: 2 pictures of 'a' have more than one label, for example x.",
+            "data check: 2 pictures of 'a' have more than one label.",
+        ),
+        (
+            "data check: 2 of 24 images are there twice in one split, such as a/1.png.",
+            "data check: 2 of 24 images are there twice in one split.",
+        ),
+        ("left out: ward/John.JPG, also 7.tiff", "left out: an image, also an image"),
+        ("of 'folder:/home/alice/drawn' 2", "of 'folder:drawn' 2"),
         ("5 of 9: stays", "5 of 9: stays"),
     ],
 )
