@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lifelong.report.gallery import check_figure, register_figure
     from lifelong.reporting import write_report
     from lifelong.settings.run import Environment
+    from lifelong.sweeps.calls import plan_sweep, sweep, sweep_status
 
 __version__ = "0.1.0"
 
@@ -38,8 +39,14 @@ _PUBLIC = {
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "transfer": "lifelong.api",
+<<<<<<< HEAD
     "estimate": "lifelong.api",
     "estimate_learning": "lifelong.api",
+=======
+    "sweep": "lifelong.sweeps.calls",
+    "plan_sweep": "lifelong.sweeps.calls",
+    "sweep_status": "lifelong.sweeps.calls",
+>>>>>>> main
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
@@ -130,7 +137,11 @@ __all__ = [
     "open_stream",
     "perform",
     "perform_plain",
+<<<<<<< HEAD
     "push",
+=======
+    "plan_sweep",
+>>>>>>> main
     "register_allocation",
     "register_backbone",
     "register_decision",
@@ -142,6 +153,8 @@ __all__ = [
     "register_observer",
     "register_regularizer",
     "run",
+    "sweep",
+    "sweep_status",
     "transfer",
     "tune",
     "verify",

@@ -84,9 +84,16 @@ SkipBrokenFlag = Annotated[
     Parameter(group=RUN, help="skip unusable images instead of stopping", negative="", show_default=False),
 ]
 WorkersFlag = Annotated[
-    int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores or the GPU"), ONE
+    int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores, and the GPU or all GPUs"), ONE
 ]
-EngineFlag = Annotated[str, run_flag("engine that carries out the runs: local (processes of this machine), or the engine of a plugin"), ONE]
+EngineFlag = Annotated[
+    str,
+    run_flag(
+        "engine that carries out the runs: local (processes of this machine), ray (ray:ADDRESS: a running cluster), slurm (slurm:FILE: "
+        "with the #SBATCH lines of a file), or the engine of a plugin"
+    ),
+    ONE,
+]
 DeviceFlag = Annotated[Device, run_flag(ABOUT_DEVICE), ONE]
 TensorBoardFlag = Annotated[
     bool,
@@ -187,6 +194,7 @@ def tune(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    engine: EngineFlag = "local",
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
     dry_run: DryRunFlag = False,
@@ -197,10 +205,14 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
+<<<<<<< HEAD
     if dry_run:
         show(api.start_estimates([resolved], [folder], where.environment(), console_progress(as_json))[0], as_json, tables.print_estimate)
         return
     summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
+=======
+    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine=engine)
+>>>>>>> main
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -31,7 +31,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def par() -> EstimateRecord:
-    return lifelong.estimate(STREAM, "par", patience=3, **SMALL)
+    return lifelong.estimate(STREAM, "par", patience=3, variant="par", **SMALL)
 
 
 def test_tasks_and_decisions_are_those_of_the_run(par: EstimateRecord, tmp_path: Path) -> None:
