@@ -39,14 +39,11 @@ _PUBLIC = {
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "transfer": "lifelong.api",
-<<<<<<< HEAD
     "estimate": "lifelong.api",
     "estimate_learning": "lifelong.api",
-=======
     "sweep": "lifelong.sweeps.calls",
     "plan_sweep": "lifelong.sweeps.calls",
     "sweep_status": "lifelong.sweeps.calls",
->>>>>>> main
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
@@ -137,11 +134,8 @@ __all__ = [
     "open_stream",
     "perform",
     "perform_plain",
-<<<<<<< HEAD
-    "push",
-=======
     "plan_sweep",
->>>>>>> main
+    "push",
     "register_allocation",
     "register_backbone",
     "register_decision",

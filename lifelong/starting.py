@@ -122,7 +122,6 @@ def start_transfer(
     return result
 
 
-<<<<<<< HEAD
 def start_estimates(
     configs: Sequence[RunConfig], outs: Sequence[Path], place: Environment, progress: "bool | Observer" = True, budget: float | None = None
 ) -> "list[EstimateRecord]":
@@ -132,7 +131,7 @@ def start_estimates(
     with alone("estimate"):  # imports draw random numbers, too
         from lifelong.experiment.estimate import BUDGET, estimate
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             return [
                 estimate(config, out, place, listener, BUDGET if budget is None else budget)
                 for config, out in zip(configs, outs, strict=True)
@@ -148,14 +147,11 @@ def start_learning_estimate(
     with alone("estimate"):  # imports draw random numbers, too
         from lifelong.experiment.estimate import estimate_learning
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             return estimate_learning(run, task, place, listener, name=name)
 
 
-def _listener(progress: "bool | Observer") -> "Observer":
-=======
 def listening(progress: "bool | Observer") -> "Observer":
->>>>>>> main
     """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress

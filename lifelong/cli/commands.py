@@ -205,14 +205,10 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
-<<<<<<< HEAD
     if dry_run:
         show(api.start_estimates([resolved], [folder], where.environment(), console_progress(as_json))[0], as_json, tables.print_estimate)
         return
-    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
-=======
     summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine=engine)
->>>>>>> main
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -145,7 +145,6 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
     _print_place(console, "heat map", figure)
 
 
-<<<<<<< HEAD
 def print_estimate(console: Console, found: "EstimateRecord") -> None:
     """Print what a run would learn, how long it would take, and what was checked."""
     from lifelong.report.wording import clean, duration
@@ -198,7 +197,8 @@ def _span(found: "EstimateRecord") -> str:
     return (
         about if found.highest - found.lowest < 0.1 * found.seconds else f"{about} ({duration(found.lowest)} to {duration(found.highest)})"
     )
-=======
+
+
 def print_plan(console: Console, found: dict[str, Any]) -> None:
     """Print the runs of a sweep that can start."""
     runs = found["runs"]
@@ -228,7 +228,6 @@ def print_sweep_status(console: Console, found: "SweepStatus") -> None:
     _print_rows(console, ("run", "state", "tasks", "AP", "starts", "where", "failure"), rows)
     counts = ", ".join(f"{number} {state}" for state, number in found.counts.items())
     _say(console, f"{counted(len(found.runs), 'run')} in {found.out}: {counts}")
->>>>>>> main
 
 
 def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:
