@@ -79,11 +79,10 @@ def publish(saved: SavedRun, folder: Path) -> None:
     """
     where = saved.directory.path
     _refuse_images(where, saved)
-    stream, flat_values = public_stream(saved.config.stream), flat(saved.config)
+    stream = public_stream(saved.config.stream)
     # An extractor may be named by the path of its file.
-    config = replace(
-        saved.config.with_values({key: scrubbed(value) for key, value in flat_values.items() if key != "stream"}), stream=stream
-    )
+    texts = {key: scrubbed(value) for key, value in flat(saved.config).items() if isinstance(value, str) and key != "stream"}
+    config = replace(saved.config.with_values(texts), stream=stream)
     state = {key: value for key, value in saved.state.items() if key not in ("contents", "identity")}
     state = scrubbed({**state, "method": None}) | {"method": state["method"], "contents": []}
     copy = RunDirectory(folder)
