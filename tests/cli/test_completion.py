@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from lifelong.cli import main
 from tests.cli.processes import refused
@@ -46,6 +47,7 @@ def test_bash_completes(script: Path, words: list[str], wanted: set[str], unwant
 
 
 def test_it_is_installed_where_the_shell_looks(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr(App, "generate_completion", lambda self, **given: "# the script, which takes seconds to make\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".bashrc").write_text("# mine\n")
     for _ in range(2):
