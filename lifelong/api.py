@@ -131,7 +131,7 @@ def learn(
 
 @checked
 def estimate(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     method: str | None = None,
     seed: Seed | None = None,
     *,
