@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifelong.api import compare, distances, learn, open_stream, run, transfer, tune, verify
+    from lifelong.api import compare, distances, estimate, estimate_learning, learn, open_stream, run, transfer, tune, verify
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
     from lifelong.experiment.engine import Engine, check_engine, register_engine
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
+    from lifelong.publishing import model_card, push
     from lifelong.relatedness.checking import check_measure
     from lifelong.relatedness.extractor import check_extractor, register_extractor
     from lifelong.relatedness.measures import Measure, register_measure
@@ -38,6 +39,8 @@ _PUBLIC = {
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "transfer": "lifelong.api",
+    "estimate": "lifelong.api",
+    "estimate_learning": "lifelong.api",
     "sweep": "lifelong.sweeps.calls",
     "plan_sweep": "lifelong.sweeps.calls",
     "sweep_status": "lifelong.sweeps.calls",
@@ -48,6 +51,8 @@ _PUBLIC = {
     "Verification": "lifelong.experiment.verify",
     "export": "lifelong.exports",
     "export_all": "lifelong.exports",
+    "model_card": "lifelong.publishing",
+    "push": "lifelong.publishing",
     "Learner": "lifelong.learner",
     "Prediction": "lifelong.learner",
     "make_method": "lifelong.methods.registry",
@@ -119,14 +124,18 @@ __all__ = [
     "check_regularizer",
     "compare",
     "distances",
+    "estimate",
+    "estimate_learning",
     "export",
     "export_all",
     "learn",
     "make_method",
+    "model_card",
     "open_stream",
     "perform",
     "perform_plain",
     "plan_sweep",
+    "push",
     "register_allocation",
     "register_backbone",
     "register_decision",

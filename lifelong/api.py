@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any, Unpack
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune, transfers
 from lifelong.data.stream_like import StreamObjects, TaskObject
-from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, checked
+from lifelong.settings.arguments import Count, Place, Seconds, Seed, Share, Workers, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, Preset, environment_of, split_options
 from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
-from lifelong.starting import measure, start, start_comparison, start_learning, start_transfer
+from lifelong.starting import (
+    measure,
+    start,
+    start_comparison,
+    start_estimates,
+    start_learning,
+    start_learning_estimate,
+    start_transfer,
+)
 
 if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.verify import Verification
     from lifelong.records.distances import DistancesRecord
+    from lifelong.records.estimate import EstimateRecord
     from lifelong.records.run import RunRecord
     from lifelong.records.transfer import TransferRecord
 
@@ -33,6 +42,8 @@ __all__ = [
     "describe_method",
     "describe_stream",
     "distances",
+    "estimate",
+    "estimate_learning",
     "finished",
     "learn",
     "list_methods",
@@ -43,7 +54,9 @@ __all__ = [
     "run",
     "start",
     "start_comparison",
+    "start_estimates",
     "start_learning",
+    "start_learning_estimate",
     "start_transfer",
     "to_tune",
     "transfer",
@@ -114,6 +127,61 @@ def learn(
         LifelongError: the run is not finished or has another task of this name, or the images are not usable.
     """
     return start_learning(Path(run), task, name, environment_of("learn", environment, options), progress)
+
+
+@checked
+def estimate(
+    stream: Place | StreamObjects | None = None,
+    method: str | None = None,
+    seed: Seed | None = None,
+    *,
+    out: Place | None = None,
+    preset: Preset | None = None,
+    config: Place | None = None,
+    environment: Environment | None = None,
+    budget: Seconds = 60.0,
+    progress: "bool | Observer" = True,
+    **settings: object,
+) -> "EstimateRecord":
+    """Say what a run would learn and about how long it would take, from a few steps of each search and training; no run is begun.
+
+    Nothing is written but what every command caches: decoded images, and features of a frozen network.
+
+    Args:
+        stream, method, seed, out, preset, config, environment, progress, settings: see `run`.
+        budget: seconds after which the remaining tasks are estimated by their numbers of images; the first is always measured.
+
+    Returns:
+        `seconds`, between `lowest` and `highest`, `parameters`, `bytes`, `peak_memory_bytes`, `checks`, `stops` (why the run would not
+        start), and `tasks` with all of this for each.
+
+    Raises:
+        LifelongError: an argument is not usable, or images or weights are missing.
+    """
+    place, hyper_parameters = split_options("estimate", environment, settings)
+    resolved = configured(stream, method, seed, preset=preset, config=config, **hyper_parameters)
+    return start_estimates([resolved], [Path(out) if out is not None else default_out(resolved)], place, progress, budget)[0]
+
+
+@checked
+def estimate_learning(
+    run: Place,
+    task: str,
+    *,
+    name: str | None = None,
+    environment: Environment | None = None,
+    progress: "bool | Observer" = True,
+    **options: Unpack[EnvironmentOptions],
+) -> "EstimateRecord":
+    """Say about how long `learn` with these arguments would take; the run is only read.
+
+    Args:
+        run, task, name, environment, progress, options: see `learn`.
+
+    Raises:
+        LifelongError: the run is not finished, or the images are not usable.
+    """
+    return start_learning_estimate(Path(run), task, name, environment_of("estimate_learning", environment, options), progress)
 
 
 @checked

@@ -23,6 +23,7 @@ from lifelong.data.stream_like import TaskObject
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.hub_runs import fetch_run, hub_run
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.progress import listening
 from lifelong.experiment.run import run as run_experiment
@@ -88,7 +89,8 @@ class Learner:
         On a CPU, glibc then keeps up to 64 MB of freed memory (`keep_small_blocks`); nothing else in the process changes.
 
         Args:
-            run: directory of a run that has learned at least one task.
+            run: directory of a run that has learned at least one task; or one on the Hugging Face Hub, ``hub:OWNER/NAME`` or
+                ``hub:OWNER/NAME@REVISION``, which is downloaded only with `download`, and checked by its digests.
             environment: where the device is, and the weights of the feature extractor, which PAR and Expert Gate need to infer tasks; by
                 default `Environment()`. Its number of threads is that of predictions; 0: automatic (1 for images up to 16×16, else the
                 process's number).
@@ -98,12 +100,14 @@ class Learner:
             LifelongError: the run or the device does not exist, or the run was made by an incompatible version.
         """
         place = environment_of("Learner.load", environment, options)
-        predictor = Predictor.load(Path(run), place)
+        there = hub_run(run)
+        folder = Path(run) if there is None else fetch_run(there, download=place.download)
+        predictor = Predictor.load(folder, place)
         learner = cls.__new__(cls)
         learner._config, learner._place = predictor.config, place
         values = {key: value for key, value in flat(predictor.config).items() if key != "stream"}
         learner._given = {**values, "environment": place}
-        learner._predictor, learner._folder, learner._home = predictor, Path(run), None
+        learner._predictor, learner._folder, learner._home = predictor, folder, None
         return learner
 
     @property

@@ -14,6 +14,7 @@ from lifelong.settings.transfer import Strategy
 if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
     from lifelong.records.distances import DistancesRecord
+    from lifelong.records.estimate import EstimateRecord
     from lifelong.records.run import RunRecord
     from lifelong.records.transfer import TransferRecord
 
@@ -126,6 +127,35 @@ def start_transfer(
             write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
             write_transfer(out, result)
     return result
+
+
+def start_estimates(
+    configs: Sequence[RunConfig], outs: Sequence[Path], place: Environment, progress: "bool | Observer" = True, budget: float | None = None
+) -> "list[EstimateRecord]":
+    """Estimate runs, one after another, instead of carrying them out."""
+    from lifelong.training.process import alone
+
+    with alone("estimate"):  # imports draw random numbers, too
+        from lifelong.experiment.estimate import BUDGET, estimate
+
+        with listening(progress) as listener:
+            return [
+                estimate(config, out, place, listener, BUDGET if budget is None else budget)
+                for config, out in zip(configs, outs, strict=True)
+            ]
+
+
+def start_learning_estimate(
+    run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True
+) -> "EstimateRecord":
+    """Estimate `learn` instead of carrying it out."""
+    from lifelong.training.process import alone
+
+    with alone("estimate"):  # imports draw random numbers, too
+        from lifelong.experiment.estimate import estimate_learning
+
+        with listening(progress) as listener:
+            return estimate_learning(run, task, place, listener, name=name)
 
 
 def listening(progress: "bool | Observer") -> "Observer":

@@ -104,6 +104,15 @@ ObserveFlag = Annotated[
     run_flag("observers to report progress to, separated by commas: tensorboard, wandb, mlflow, or those of a plugin"),
     ONE,
 ]
+DryRunFlag = Annotated[
+    bool,
+    Parameter(
+        group=RUN,
+        help="do not run: show tasks, images, checks, parameters, memory and the expected minutes, from a few measured steps",
+        negative="",
+        show_default=False,
+    ),
+]
 JsonFlag = Annotated[bool, Parameter(name="--json", group=RUN, help="print JSON instead of tables", negative="", show_default=False)]
 
 
@@ -159,6 +168,7 @@ def run(
     where: WhereFlags = Where(),
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
@@ -166,6 +176,9 @@ def run(
     resolved = api.configured(stream, method, seed, preset=preset, config=config, **given(hyper))
     folder = out or api.default_out(resolved)
     own_process()
+    if dry_run:
+        show(api.start_estimates([resolved], [folder], where.environment(), console_progress(as_json))[0], as_json, tables.print_estimate)
+        return
     summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -184,6 +197,7 @@ def tune(
     engine: EngineFlag = "local",
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
@@ -191,6 +205,9 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
+    if dry_run:
+        show(api.start_estimates([resolved], [folder], where.environment(), console_progress(as_json))[0], as_json, tables.print_estimate)
+        return
     summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine=engine)
     show(summary, as_json, tables.print_run, folder / "report.html")
 
@@ -210,6 +227,7 @@ def compare(
     workers: WorkersFlag = 1,
     engine: EngineFlag = "local",
     tuning: TuningFlags = Tuning(),
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
     hyper: HyperFlags = HYPER,
 ) -> None:
@@ -219,6 +237,7 @@ def compare(
             any((stream, methods, seeds, preset, config, given(tuning), given(hyper)))
             or where != Where()
             or (workers, engine) != (1, "local")
+            or dry_run
         ):
             raise LifelongError(
                 f"compare takes finished runs ({runs[0]}, ...) or the flags of new ones; with finished runs only --out and --json"
@@ -229,6 +248,13 @@ def compare(
         configs = api.comparison(stream, *chosen, preset=preset, config=config, **given(tuning), **given(hyper))
         folder = out or api.default_out(configs[0], "compare")
         own_process()
+        if dry_run:
+            # Seeds of one method take equally long.
+            first = list({config.method: config for config in reversed(configs)}.values())[::-1]
+            outs = [folder / f"{config.method}-seed{config.seed}" for config in first]
+            estimates = api.start_estimates(first, outs, where.environment(), console_progress(as_json))
+            show(estimates, as_json, tables.print_estimates, len(configs) // len(first), workers)
+            return
         summaries = api.start_comparison(configs, folder, where.environment(), console_progress(as_json), workers, engine)
     show(summaries, as_json, tables.print_comparison, None if folder is None else folder / "report.html")
 

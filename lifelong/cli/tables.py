@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
-from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, StreamDescription
+from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, Pushed, StreamDescription
 from lifelong.settings.fields import show_default
 from lifelong.words import counted
 
 if TYPE_CHECKING:
     from lifelong.records.distances import DistancesRecord
+    from lifelong.records.estimate import EstimateRecord
     from lifelong.records.run import RunRecord
     from lifelong.records.transfer import TransferRecord
     from lifelong.sweeps.status import SweepStatus
@@ -98,6 +99,13 @@ def print_export_all(console: Console, made: ExportedAll) -> None:
     _print_place(console, "model", Path(made["file"]))
 
 
+def print_pushed(console: Console, made: Pushed) -> None:
+    """Print what was uploaded, and how to use it."""
+    _say(console, f"{len(made['files'])} files, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
+    _say(console, f"everybody can see it: {made['url']}" if made["public"] else f"only its owner can see it: {made['url']}")
+    _say(console, f"use it: lifelong predict hub:{made['id']} IMAGE ... --download")
+
+
 def print_report(console: Console, made: dict[str, Any]) -> None:
     """Print where the report is, and for which tasks it has no pictures of mistakes."""
     from lifelong.report.wording import clean
@@ -136,6 +144,60 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
     for note in result.notes or ():
         _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
+
+
+def print_estimate(console: Console, found: "EstimateRecord") -> None:
+    """Print what a run would learn, how long it would take, and what was checked."""
+    from lifelong.report.wording import clean, duration
+
+    rows = [
+        (
+            clean(task.name),
+            str(task.classes),
+            f"{task.train} / {task.valid} / {task.test}",
+            f"{task.image_size} px",
+            task.decision or "",
+            f"{duration(task.seconds)}{'' if task.measured else ' (by its images)'}",
+            ", ".join(f"{phase.phase} {duration(phase.seconds)}" for phase in task.phases if phase.seconds >= task.seconds / 20),
+        )
+        for task in found.tasks
+    ]
+    _print_rows(console, ("task", "classes", "train / valid / test", "image", "decision", "time", "of it"), rows)
+    _say(console, f"{found.method} on {clean(found.stream)}, {found.device}: {_span(found)}, without reading images and drawing the report")
+    _say(console, f"model: about {found.parameters:,} parameters, {found.bytes / 2**20:.1f} MB with all that is kept")
+    if found.peak_memory_bytes is not None:
+        _say(console, f"memory: {found.peak_memory_bytes / 2**20:.0f} MB at least")
+    if found.peak_device_memory_bytes is not None:
+        _say(console, f"memory of the device: {found.peak_device_memory_bytes / 2**20:.0f} MB at least")
+    for line in found.checks:
+        _say(console, clean(line))
+    for line in found.stops:
+        _say(console, f"WOULD STOP: {clean(line)}")
+    _say(console, f"nothing was run; measured in {duration(found.rehearsal_seconds or 0.0)}")
+
+
+def print_estimates(console: Console, found: "Sequence[EstimateRecord]", seeds: int, workers: int) -> None:
+    """Print how long each method would take, and all together."""
+    from lifelong.report.wording import clean, duration
+
+    rows = [(each.method, str(seeds), _span(each), f"{each.parameters:,}", f"{each.bytes / 2**20:.1f} MB") for each in found]
+    _print_rows(console, ("method", "runs", "each", "parameters", "kept"), rows)
+    total = seeds * sum(each.seconds for each in found)
+    _say(console, f"in all {duration(total)}" + (f" of computing, by {workers} workers" if workers > 1 else ""))
+    for line in dict.fromkeys(line for each in found for line in each.checks):
+        _say(console, clean(line))
+    for line in dict.fromkeys(line for each in found for line in each.stops):
+        _say(console, f"WOULD STOP: {clean(line)}")
+    _say(console, "nothing was run")
+
+
+def _span(found: "EstimateRecord") -> str:
+    from lifelong.report.wording import duration
+
+    about = f"about {duration(found.seconds)}"
+    return (
+        about if found.highest - found.lowest < 0.1 * found.seconds else f"{about} ({duration(found.lowest)} to {duration(found.highest)})"
+    )
 
 
 def print_plan(console: Console, found: dict[str, Any]) -> None:

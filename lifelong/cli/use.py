@@ -14,6 +14,7 @@ from lifelong.cli.commands import (
     DataFlag,
     DeviceFlag,
     DownloadFlag,
+    DryRunFlag,
     JsonFlag,
     ObserveFlag,
     SkipBrokenFlag,
@@ -30,6 +31,7 @@ from lifelong.cli.flags import ONE
 from lifelong.errors import LifelongError, one_line
 
 RunArgument = Annotated[Path, Parameter(help="run directory")]
+HubRunArgument = Annotated[Path, Parameter(help="run directory, or hub:OWNER/NAME for a run on the Hugging Face Hub")]
 WeightsFlag = Annotated[Path | None, run_flag("safetensors file with the feature extractor's weights [default: $LIFELONG_WEIGHTS]"), ONE]
 
 WHERE = Where()
@@ -43,7 +45,7 @@ EMPTY = ("task", "label", "probability", "classes", "tasks", "strange")
 
 @app.command(usage="Usage: lifelong predict RUN IMAGE ... [FLAGS]")
 def predict(
-    run: RunArgument,
+    run: HubRunArgument,
     /,
     *images: Annotated[Path, Parameter(help="image files, or folders of them")],
     task: Annotated[str | None, run_flag("task of the images; without it, the task of each image is inferred"), ONE] = None,
@@ -101,10 +103,15 @@ def learn(
     where: WhereFlags = WHERE,
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
+    dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Learn one more task in a finished run. If interrupted, the run stays valid, and the same command continues."""
     own_process()
+    if dry_run:
+        found = api.start_learning_estimate(run, task, name, where.environment(), console_progress(as_json))
+        show(found, as_json, tables.print_estimate)
+        return
     summary = api.start_learning(run, task, name, where.environment(tensorboard, observe), console_progress(as_json))
     show(summary, as_json, tables.print_run, run / "report.html")
 

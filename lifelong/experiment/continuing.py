@@ -98,7 +98,7 @@ def _learn_more(path: Path, task: str | Task, environment: Environment, progress
             raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
         repaired = repair_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-        wanted, images = _open_task(saved, task, name, sources)
+        wanted, images = open_task(saved, task, name, sources)
         added = claim(saved, wanted, images)
         known = [task.name for task in summary.tasks]
         if added[-1] != wanted or (wanted.name in known and None not in summary.accuracy[-1]):
@@ -127,8 +127,18 @@ def _learn_more(path: Path, task: str | Task, environment: Environment, progress
             return runner.to_end()
 
 
-def _open_task(saved: SavedRun, task: str | Task, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
-    """Return the task that an address or an object means, its images whole and readable."""
+def open_task(saved: SavedRun, task: str | Task, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
+    """Return the task that an address or an object means, its images whole and readable.
+
+    Args:
+        saved: the run that would learn it.
+        task: the task, or the address of its images.
+        name: of the task; None: its own, or the last part of its address.
+        sources: open the images.
+
+    Raises:
+        LifelongError: the address or the name cannot be used, or the images cannot.
+    """
     if isinstance(task, Task):
         held = held_of(task)
         name = name or held.name or _number(saved, keep_task(held, sources.cache))

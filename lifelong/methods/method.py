@@ -19,6 +19,7 @@ from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Seal, Tree
 from lifelong.training.fit import FitOutcome
+from lifelong.training.rehearsal import Rehearsal
 from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, initial
 
 
@@ -39,6 +40,7 @@ class Context:
         on_note: called with warnings for the user while the task is learned.
         save_every: seconds between two saves of a stage's running state.
         seal: binds what stages save to the run and to their place.
+        rehearsal: lets every stage begin only, to estimate how long it takes; None: all run to their ends.
     """
 
     task_index: int
@@ -53,6 +55,7 @@ class Context:
     on_note: Callable[[str], None] = lambda text: None
     save_every: float = SAVE_EVERY
     seal: Seal = field(default_factory=Seal)
+    rehearsal: Rehearsal | None = None
 
     def note(self, text: str, record: "LearnRecord") -> None:
         """Report a warning to the user, now and in the task's record."""
@@ -64,7 +67,7 @@ class Context:
         self.on_phase(name)
         seed = derive_seed(self.seed, self.task_index, name)
         where = f"task '{self.task_name}', {name}"
-        return Stage(name, seed, where, self.folder, self.on_epoch, self.save_every, self.seal)
+        return Stage(name, seed, where, self.folder, self.on_epoch, self.save_every, self.seal, self.rehearsal)
 
     def began(self, name: str) -> bool:
         """Tell whether an earlier start of the run has started a stage of this name for the task."""

@@ -104,3 +104,13 @@ class Exported(TypedDict):
     image_size: int
     largest_difference: float
     notes: list[str]
+
+
+class Pushed(TypedDict):
+    """What `lifelong.push` returns."""
+
+    id: str
+    url: str
+    public: bool
+    files: list[str]
+    bytes: int

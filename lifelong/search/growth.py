@@ -143,7 +143,7 @@ class _Growth(Search):
         count = math.ceil(len(self.weight_half) / self.batch_size)
         # Batches of nearly equal size: a last batch of a few images would harm batch norm.
         parts = [half[self._permutation(len(half))].tensor_split(count) for half in (self.weight_half, self.alpha_half)]
-        return zip(*parts, strict=True)
+        yield from self.stage.some(list(zip(*parts, strict=True)))
 
     def _permutation(self, count: int) -> Int64[Tensor, "n"]:
         return torch.randperm(count, generator=self.generator, device=self.generator.device)

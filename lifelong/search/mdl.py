@@ -205,11 +205,11 @@ class _CellSearch(Search):
         device = self.images.split.images.device
         orders = [half[torch.randperm(len(half), generator=self.random)].to(device) for half in (self.train_half, self.held_out)]
         # Batches of nearly equal size: a last batch of a few images would harm batch norm and the accuracy of a round.
-        halves = [order.tensor_split(count) for order in orders]
+        rounds = self.stage.some(list(zip(*(order.tensor_split(count) for order in orders), strict=True)))
         if self.settings.search_sampling == "epoch":
-            yield halves[0], halves[1]
+            yield [training for training, _ in rounds], [held_out for _, held_out in rounds]
         else:
-            yield from (([training], [held_out]) for training, held_out in zip(*halves, strict=True))
+            yield from (([training], [held_out]) for training, held_out in rounds)
 
     def _train(self, batches: Sequence[Tensor], path: SampledPath) -> float:
         """Take a step on each batch; return the sum of the losses of all images."""

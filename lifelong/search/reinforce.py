@@ -123,6 +123,11 @@ class _PathSearch(Search):
         path = int(log_p.argmax())
         return {"path": path, "probability": log_p[path].exp().item(), "column": self.columns[path].state_dict()}
 
+    @property
+    def fewest_epochs(self) -> int:
+        """The first may decide."""
+        return min(1, self.epochs)
+
     def _decided(self) -> bool:
         return bool(self.history) and self.history[-1][2] < DECIDED
 
@@ -137,7 +142,7 @@ class _PathSearch(Search):
         device = self.examples.train.device
         total, correct = torch.zeros((), dtype=widest(device), device=device), torch.zeros((), dtype=torch.int64, device=device)
         setting = f"lr {self.training.lr:g}"
-        for step in range(count):
+        for step in self.stage.some(range(count)):
             total += self._learn_weights(weights[step])
             correct += self._learn_distribution(rewards[step])
             self._check_loss(self.logits.detach().sum().item(), setting)

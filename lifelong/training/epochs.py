@@ -45,12 +45,28 @@ class ResumableLoop(ABC):
 
     def run(self) -> Tree:
         """Run the remaining epochs, and return the outcome."""
-        while self.done < self.epochs and not self._decided():
-            loss, accuracy = self._advance(self.done)
-            self.done += 1
-            self.stage.report(self.done, self.epochs, loss, accuracy)
-            self.stage.save(self._saved)
+        rehearsal = self.stage.rehearsal
+        if rehearsal is not None:
+            rehearsal.run(self.stage.name, self.epochs, self.fewest_epochs, self._next)
+        else:
+            while self._next():
+                pass
         return self._outcome()
+
+    @property
+    def fewest_epochs(self) -> int:
+        """The number of epochs after which it may stop at the earliest."""
+        return self.epochs
+
+    def _next(self) -> bool:
+        """Run the next epoch; return whether there was one."""
+        if self.done >= self.epochs or self._decided():
+            return False
+        loss, accuracy = self._advance(self.done)
+        self.done += 1
+        self.stage.report(self.done, self.epochs, loss, accuracy)
+        self.stage.save(self._saved)
+        return True
 
     def resume(self) -> None:
         """Continue from the last saved state, if the loop was interrupted."""

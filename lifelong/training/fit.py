@@ -182,6 +182,12 @@ class _Fit(EpochLoop[tuple[float, float, float]]):
         outcome = FitOutcome(self.done, best.epoch, best.accuracy, self.settings.weight_decay, self.seconds, self.history)
         return {"module": best.weights, "outcome": asdict(outcome)}
 
+    @property
+    def fewest_epochs(self) -> int:
+        """The first epoch may be the best one, and then patience runs out."""
+        patience = self.settings.patience
+        return min(self.epochs, 1 + patience) if self.settings.schedule == "cosine" and patience else self.epochs
+
     def _decided(self) -> bool:
         """Return whether patience has run out (a plateau schedule spends it on cuts of the rate instead)."""
         patience = self.settings.patience
@@ -214,13 +220,15 @@ class _Fit(EpochLoop[tuple[float, float, float]]):
         """Run one pass over the training examples in random order, and return the mean loss."""
         self.loss_sum.zero_()
         self.step.zero_()
-        parts = self.examples.epoch(self.settings.batch_size, self.host.generator)
+        parts = self.stage.some(self.examples.epoch(self.settings.batch_size, self.host.generator))
         # One copy to the device for the whole epoch.
         moved = torch.cat(parts).to(self.loss_sum.device, non_blocking=True).split([len(part) for part in parts])
         for places, indices in zip(parts, moved, strict=True):
             self.host.indices = places
             self.runner.run(len(parts), partial(self._step, len(parts)), indices)
-        return self.loss_sum.item() / len(self.examples.train_labels)
+        total = self.loss_sum.item()
+        self.stage.stepped()
+        return total / len(self.examples.train_labels)
 
     def _step(self, steps: int, indices: Tensor) -> None:
         """Run a training step entirely on the device: it may be recorded, and reads no value."""

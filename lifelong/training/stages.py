@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor
 from lifelong.errors import DamagedError, DivergedError
 from lifelong.storage import Seal, Tree, read_tree, remove, save_tree
 from lifelong.training.isolated_draws import drawn_from
+from lifelong.training.rehearsal import Part, Rehearsal
 
 SAVE_EVERY = 5.0
 """Seconds between two saves of a running stage."""
@@ -65,6 +66,7 @@ class Stage:
         listener: called at every epoch's end.
         save_every: seconds between two saves of the running state.
         seal: binds its states to their run and their place.
+        rehearsal: lets the computation begin only, to estimate how long it takes; None: it runs to its end.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Stage:
     listener: Callable[[Epoch], None] | None = None
     save_every: float = SAVE_EVERY
     seal: Seal = field(default_factory=Seal)
+    rehearsal: Rehearsal | None = None
     _saved_at: float = field(default_factory=time.monotonic, repr=False)
 
     def generator(self, device: torch.device | str = "cpu") -> torch.Generator:
@@ -109,6 +112,15 @@ class Stage:
             return
         save_sealed(self._path("done"), outcome, self.seal)
         remove(self._path("running"))
+
+    def some(self, steps: Sequence[Part]) -> list[Part]:
+        """Return the steps of an epoch that are run: all of them, unless this is a rehearsal."""
+        return list(steps) if self.rehearsal is None else self.rehearsal.some(steps)
+
+    def stepped(self) -> None:
+        """Note that the steps of an epoch are done, and what follows is no part of them."""
+        if self.rehearsal is not None:
+            self.rehearsal.stepped()
 
     def report(self, epoch: int, epochs: int, loss: float, accuracy: float) -> None:
         """Tell the listener that an epoch has ended."""

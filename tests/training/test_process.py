@@ -43,6 +43,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found, flushes_denormals, threads_of
+from tests.hub.hub import FakeHub
 from tests.learned import small_run
 from tests.photographs import picture
 from tests.trees import same
@@ -154,10 +155,14 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "plan_sweep": lambda run, out, listener: lifelong.plan_sweep(SWEEP if listener is False else {}, out=out, device="cpu"),
     "sweep_status": lambda run, out, listener: lifelong.sweep_status(SWEEP if listener is False else {}, out=out),
     "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
+    "estimate": lambda run, out, listener: lifelong.estimate(TINY, "finetune", out=out, progress=listener, **QUICK),
+    "estimate_learning": lambda run, out, listener: lifelong.estimate_learning(run, f"folder:{run.parent / 'new'}", progress=listener),
     "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
     "export_all": lambda run, out, listener: lifelong.export_all(
         run if listener is False else out, format="torch", out=out.with_name(f"{out.name}-all.pt2")
     ),
+    "model_card": lambda run, out, listener: lifelong.model_card(run if listener is False else out),
+    "push": lambda run, out, listener: lifelong.push(run, "hub:me/run" if listener is False else "elsewhere"),
     "open_stream": lambda run, out, listener: lifelong.open_stream(TINY if listener is False else "none")[0].train.images,
     "make_method": lambda run, out, listener: lifelong.make_method("par" if listener is False else "none"),
     "register_method": lambda run, out, listener: lifelong.register_method(Named if listener is False else Finetune, FinetuneSettings),
@@ -253,7 +258,12 @@ def _forgotten():
         registry._entries = entries
 
 
-@pytest.mark.usefixtures("_forgotten")
+@pytest.fixture
+def _hub(tmp_path, monkeypatch):
+    FakeHub(tmp_path / "hub").install(monkeypatch)
+
+
+@pytest.mark.usefixtures("_forgotten", "_hub")
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_leaves_the_process_as_it_found_it(learned, tmp_path, name, fails):
