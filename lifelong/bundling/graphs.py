@@ -148,13 +148,12 @@ def parts_of(method: Method) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(tasks)) for _, tasks in groups)
 
 
-def graphs_of(method: Method, sizes: Sequence[int], tell: Callable[[int, int], None] = lambda done, total: None) -> list[Graph]:
+def graphs_of(method: Method, sizes: Sequence[int]) -> list[Graph]:
     """Make the graphs of a method; the one that recognizes tasks, if it can, is the first.
 
     Args:
         method: has learned a task at least; its extractor, if it has one, is attached.
         sizes: the image size of each task.
-        tell: called with the number of graphs that are made, and of all.
 
     Raises:
         LifelongError: a network cannot be written as ONNX.
@@ -165,11 +164,9 @@ def graphs_of(method: Method, sizes: Sequence[int], tell: Callable[[int, int], N
     )
     names = tuple(name for name, found in ((TASKS, looked.probabilities), (STRANGENESS, looked.strangeness)) if found is not None)
     together = len(parts) == 1 and bool(names)
-    total = len(parts) + (bool(names) and not together)
     graphs: list[Graph] = []
     if names and not together:
         graphs.append(Graph(_made(Asked(method, sizes, (), recognizing=True), names, "what recognizes tasks"), (), names))
-        tell(1, total)
     for tasks in parts:
         of = f"task '{method.tasks[tasks[0]].name}'" + (f" and {len(tasks) - 1} more" if len(tasks) > 1 else "")
         outputs = [*(names if together else ()), *map(output_name, tasks)]
@@ -179,7 +176,6 @@ def graphs_of(method: Method, sizes: Sequence[int], tell: Callable[[int, int], N
         else:
             # The logits for some images of a batch then depend on these alone: they are computed from the images again.
             graphs.append(Graph(model, tasks, names if together else ()))
-        tell(len(graphs), total)
     return graphs
 
 

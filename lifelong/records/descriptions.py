@@ -104,3 +104,17 @@ class Exported(TypedDict):
     image_size: int
     largest_difference: float
     notes: list[str]
+
+
+class ExportedBundle(TypedDict):
+    """What `lifelong.export` returns for a bundle."""
+
+    folder: str
+    tasks: dict[str, list[str]]
+    models: int
+    bytes: int
+    recognizes: list[str]
+    images: int
+    test_images: int
+    largest_difference: float
+    notes: list[str]

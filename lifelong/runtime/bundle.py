@@ -14,7 +14,7 @@ from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError, near_miss
 from lifelong.prediction import Prediction
 from lifelong.runtime.description import model_file, read_description
-from lifelong.runtime.model_files import open_model, read_model
+from lifelong.runtime.model_files import first_line, open_model, read_model
 
 BATCH = 256
 """Images in memory at a time, as in a `Learner`."""
@@ -105,10 +105,9 @@ class Bundle:
     def _predicted(self, images: Arrays, known: int | None, infer: str) -> list[Prediction]:
         count = len(next(iter(images.values())))
         largest = max(one.image_size for one in self._about.tasks)
-        step = count if self._about.together else max(1, BATCH_PIXELS // largest**2)
-        return [
-            answer for start in range(0, count, step) for answer in self._answers(_rows(images, slice(start, start + step)), known, infer)
-        ]
+        step = max(1, count if self._about.together else BATCH_PIXELS // largest**2)
+        parts = (_rows(images, slice(start, start + step)) for start in range(0, count, step))
+        return [answer for part in parts for answer in self._answers(part, known, infer)]
 
     def _answers(self, values: Arrays, known: int | None, infer: str) -> list[Prediction]:
         count = len(next(iter(values.values())))
@@ -158,7 +157,12 @@ class Bundle:
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True
         known = {**values, **blank, **more}
-        found = self._session(position).run(list(names), {name: known[name] for name in model.inputs}, options)
+        session = self._session(position)
+        try:
+            found = session.run(list(names), {name: known[name] for name in model.inputs}, options)
+        except Exception as error:  # ONNX Runtime has exceptions of many kinds
+            file = self._folder / model_file(position)
+            raise LifelongError(f"{file}: cannot be computed ({first_line(error)}); export the bundle again") from error
         return dict(zip(names, found, strict=True))
 
     def _session(self, position: int) -> Any:

@@ -140,8 +140,7 @@ def mismatch(value: Any, shape: Any, where: str = "") -> str:
         if not isinstance(value, dict):
             return f"'{where or 'it'}' is not an object"
         inside = (
-            f"'{where}{key}' is missing" if key not in value else mismatch(value[key], inner, f"{where}{key}.")
-            for key, inner in shape.items()
+            mismatch(value[key], inner, f"{where}{key}.") if key in value else f"'{where}{key}' is missing" for key, inner in shape.items()
         )
         return next(filter(None, inside), "")
     if isinstance(shape, list):
@@ -163,6 +162,10 @@ def _contradiction(found: dict[str, Any]) -> str:
         return "'recognizes' knows only tasks and strangeness"
     if found["recognizes"] and not found["models"]:
         return "it has no models"
+    images = {f"images_{task['image_size']}" for task in found["tasks"]}
+    for number, model in enumerate(found["models"]):
+        if unknown := {*model["inputs"]} - images - {*(found["models"][0]["gives"] if number else ())}:
+            return f"model {number + 1} takes '{min(unknown)}', which nothing gives"
     for task in found["tasks"]:
         if not 0 <= task["model"] < len(found["models"]):
             return f"task '{task['name']}' has no model"

@@ -54,7 +54,7 @@ def open_model(file: Path, sha256: str, threads: int) -> Any:
         # Constants of one task out of a hundred would be computed for all (the masks of a shared network).
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"])
     except Exception as error:  # ONNX Runtime has exceptions of many kinds
-        raise LifelongError(f"{file}: ONNX Runtime cannot open it ({_first_line(error)}); update onnxruntime, or export again") from error
+        raise LifelongError(f"{file}: ONNX Runtime cannot open it ({first_line(error)}); update onnxruntime, or export again") from error
 
 
 def read_model(file: Path, sha256: str) -> bytes:
@@ -132,5 +132,6 @@ def _number(content: bytes, start: int) -> tuple[int, int]:
             raise ValueError("a number without an end")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
