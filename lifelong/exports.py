@@ -88,7 +88,7 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
 
 @overload
 def export(
-    run: Place, *, bundle: Place, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
+    run: Place, task: None = None, *, bundle: Place, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
 ) -> ExportedBundle: ...
 
 

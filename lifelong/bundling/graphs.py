@@ -182,6 +182,7 @@ def graphs_of(method: Method, sizes: Sequence[int]) -> list[Graph]:
 def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     """Trace a network, and return it as an ONNX model."""
     import onnx
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     from onnxscript import optimizer
 
     network.eval()
@@ -204,6 +205,7 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     # Equal computations become one: the features that several tasks, or recognition and logits, begin with. Only small constants are
     # computed now: the weights that remain of a mask would take 32 times the bits of the mask.
     optimizer.optimize(made.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    ClearMetadataAndDocStringPass()(made.model)  # of each operator, the code that it was traced from
     model = made.model_proto
     _name_batch(model)
     onnx.checker.check_model(model)

@@ -110,10 +110,8 @@ def write_description(folder: Path, about: dict[str, Any]) -> None:
 def write_runtime(folder: Path) -> None:
     """Write the runtime as one file that Python runs and imports."""
     package = files("lifelong")
-    with zipfile.ZipFile(folder / RUNTIME, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(
-            zipfile.ZipInfo("__main__.py", EPOCH), "import sys\n\nfrom lifelong.runtime.__main__ import main\n\nsys.exit(main())\n"
-        )
+    with zipfile.ZipFile(folder / RUNTIME, "w") as archive:
+        archive.writestr(_entry("__main__.py"), START)
         for name in RUNTIME_MODULES:
             archive.writestr(_entry(name), package.joinpath(*name.split("/")[1:]).read_bytes())
 
