@@ -93,7 +93,7 @@ def export(
 
 
 @checked
-def export(
+def export(  # ty: ignore[inconsistent-overload-implementation]
     run: Place,
     task: str | None = None,
     *,

@@ -122,7 +122,7 @@ def export(
     out: Annotated[Path | None, run_flag("output file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
     bundle: Annotated[
         Path | None,
-        run_flag("export everything to a folder that predicts without PyTorch: networks, names, task recognition, runtime"),
+        run_flag("export everything to a folder that predicts without PyTorch: networks, names, task recognition"),
         ONE,
     ] = None,
     weights: WeightsFlag = None,
