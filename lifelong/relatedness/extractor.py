@@ -243,7 +243,7 @@ class NetworkExtractor:
 
     def _forward_each(self, images: UInt8[Tensor, "b 3 h w"], normalizations: Sequence[Normalization]) -> Float[Tensor, "t b d"]:
         prepared = torch.cat([normalize(images, normalization) for normalization in normalizations])  # (t * b, 3, h, w)
-        return self.network(prepared).unflatten(0, (len(normalizations), len(images)))
+        return self.network(prepared).unflatten(0, (len(normalizations), images.shape[0]))  # `len` would fix the number in a traced program
 
 
 class PixelExtractor:
