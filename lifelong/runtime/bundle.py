@@ -130,6 +130,8 @@ class Bundle:
         if infer == "method" and "tasks" not in names:
             raise LifelongError("this bundle's method cannot infer an image's task; name it, or use infer='confidence'")
         found = self._run(0, [*names, *self._about.models[0].gives], values) if names else {}
+        self._check(0, found, "tasks", (len(self.tasks),))
+        self._check(0, found, "strangeness", ())
         values |= {name: found[name] for name in found if name not in names}
         own = found.get("tasks") if infer != "confidence" else None
         return self._confidence(values) if own is None else own, found.get("strangeness")
@@ -143,7 +145,9 @@ class Bundle:
 
     def _logits(self, values: Arrays, task: int) -> np.ndarray:
         about = self._about.tasks[task]
-        return values[about.output] if about.output in values else self._run(about.model, [about.output], values)[about.output]
+        found = values if about.output in values else self._run(about.model, [about.output], values)
+        self._check(about.model, found, about.output, (len(about.classes),))
+        return found[about.output]
 
     def _run(self, position: int, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Arrays:
         """Compute outputs of a model, and nothing else of it."""
@@ -163,7 +167,17 @@ class Bundle:
         except Exception as error:  # ONNX Runtime has exceptions of many kinds
             file = self._folder / model_file(position)
             raise LifelongError(f"{file}: cannot be computed ({first_line(error)}); export the bundle again") from error
-        return dict(zip(names, found, strict=True))
+        outputs = dict(zip(names, found, strict=True))
+        for name, value in outputs.items():
+            self._check(position, outputs, name, value.shape[1:], count)
+        return outputs
+
+    def _check(self, position: int, outputs: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], count: int | None = None) -> None:
+        """Check the shape of an output, if it is there: a model may give something else than its description says."""
+        value = outputs.get(name)
+        if value is not None and (value.shape[1:] != shape or (count is not None and value.shape[:1] != (count,))):
+            file = self._folder / model_file(position)
+            raise LifelongError(f"{file}: '{name}' has the shape {value.shape}, which its description denies; export the bundle again")
 
     def _session(self, position: int) -> Any:
         """Open a model when it is first needed."""

@@ -217,6 +217,18 @@ def test_a_model_that_does_not_give_what_is_said(tmp_path):
         Bundle(made_bundle(tmp_path / "b", tasks=tasks)).predict(grey(1))
 
 
+def test_a_model_of_other_shapes(tmp_path):
+    about = {"name": "light", "classes": ["a", "b", "c"], "image_size": 4, "model": 0, "output": "logits_001", "limit": None}
+    tasks = [about | {"normalization": {"mean": [0.0] * 3, "std": [1.0] * 3}}]
+    with pytest.raises(LifelongError, match=r"'logits_001' has the shape \(1, 2\)"):
+        Bundle(made_bundle(tmp_path / "b", tasks=tasks)).predict(grey(1))
+    model = brightness_model()
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array([0, 2, 3]), "axes"))
+    model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.array([1]), "one"))
+    with pytest.raises(LifelongError, match="which its description denies"):
+        Bundle(made_bundle(tmp_path / "b", model)).predict([grey(1), grey(2)])
+
+
 def test_the_shape_of_a_description():
     assert mismatch({"a": [1]}, {"a": [int]}) == ""
     assert mismatch({"a": [True]}, {"a": [int]}) == "'a.0' is not of type int"
