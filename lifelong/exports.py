@@ -87,13 +87,13 @@ def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None 
 
 
 @overload
-def export(
+def export(  # ty: ignore[inconsistent-overload-implementation]
     run: Place, task: None = None, *, bundle: Place, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
 ) -> ExportedBundle: ...
 
 
 @checked
-def export(  # ty: ignore[inconsistent-overload-implementation]
+def export(
     run: Place,
     task: str | None = None,
     *,
