@@ -199,8 +199,7 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
                 program, input_names=inputs, output_names=list(outputs), external_data=False, verbose=False, optimize=False
             )
         except Exception as error:  # the tracer fails in many ways
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise LifelongError(f"the network of {of} cannot be exported: {reason}") from error
+            raise LifelongError(f"the network of {of} cannot be exported: {_reason(error)}") from error
     assert made is not None
     # Equal computations become one: the features that several tasks, or recognition and logits, begin with. Only small constants are
     # computed now: the weights that remain of a mask would take 32 times the bits of the mask.
@@ -210,6 +209,13 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     _name_batch(model)
     onnx.checker.check_model(model)
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of what caused an error in the beginning: PyTorch wraps the operator that it lacks in advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _name_batch(model: Any) -> None:

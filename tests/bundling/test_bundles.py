@@ -22,7 +22,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
 from lifelong.methods.registry import METHODS
-from lifelong.networks import masks
+from lifelong.networks import masks, max_pool
 from lifelong.networks.pretrained import Pixels
 from lifelong.prediction import Prediction
 from lifelong.relatedness import recognition
@@ -172,8 +172,12 @@ def test_what_is_traced_equals_what_is_computed(monkeypatch):
     prototypes.means[1] = 0
     features = torch.randn(7, 6, dtype=torch.float64)
     plain = masks.unpack(packed, 37), recognition._nearest_squares(features, prototypes)
+    maps = {size: torch.randn(2, 3, *size) for size in ((3, 3), (7, 5), (2, 8))}
+    pooled = {size: torch.nn.functional.adaptive_max_pool2d(one, 3) for size, one in maps.items()}
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert torch.equal(masks.unpack(packed, 37), plain[0])
+    for size, one in maps.items():
+        assert torch.equal(max_pool.adaptive_max_pool(one, 3), pooled[size])
     torch.testing.assert_close(recognition._nearest_squares(features, prototypes), plain[1], rtol=1e-12, atol=1e-12)
 
 
