@@ -19,9 +19,9 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import open_run
 from lifelong.extras import require_extra
-from lifelong.learner import Learner
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
+from lifelong.predictor import Predictor
 from lifelong.records.descriptions import Exported, ExportedAll, ExportedBundle, ExportedTask
 from lifelong.runtime.bundle import Bundle
 from lifelong.runtime.description import read_description
@@ -191,7 +191,7 @@ def _export_bundle(run: Path, bundle: Path, place: Environment) -> ExportedBundl
     saved = open_run(run)
     saved.check_weights(place.weights)
     saved.method.attach_extractor(extractor_opener(place, torch.device("cpu")))
-    learner = Learner(saved, place, torch.device("cpu"))
+    learner = Predictor(saved, place, torch.device("cpu"))
     done: list[Checked] = []
 
     def fill(folder: Path) -> None:

@@ -10,8 +10,8 @@ from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from lifelong.experiment.grown_stream import images_of
 from lifelong.experiment.saved import SavedRun
-from lifelong.learner import Learner
 from lifelong.prediction import Prediction
+from lifelong.predictor import Predictor
 from lifelong.runtime.bundle import Bundle
 from lifelong.settings.run import Environment
 
@@ -37,7 +37,7 @@ class Checked:
     largest_difference: float
 
 
-def check_bundle(bundle: Bundle, learner: Learner, saved: SavedRun, environment: Environment) -> Checked:
+def check_bundle(bundle: Bundle, learner: Predictor, saved: SavedRun, environment: Environment) -> Checked:
     """Compare the answers of a bundle with those of its run, without and with the names of tasks.
 
     Args:

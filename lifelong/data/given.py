@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from lifelong.data.decoding import Picture, decode_squares
+from lifelong.data.decoding import Decoded, Picture, decode_squares
 from lifelong.data.files import find_images, read_file
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
@@ -81,18 +81,27 @@ def decode_given(given: Sequence[Given], size: int, tell: Callable[[int], None] 
     Returns:
         The images, uint8 of shape (n, 3, size, size), and by position the reasons why some cannot be used; these are black.
     """
+    images, problems, _ = decode_whole(given, size, tell)
+    return images, problems
+
+
+def decode_whole(given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None) -> Decoded:
+    """Do the same as `decode_given`, and return what images lost as well."""
     parts: list[np.ndarray] = []
     problems: dict[int, str] = {}
+    remarks: dict[int, str] = {}
     first = 0
     for pictures in _read(given, problems):
-        images, unusable, _ = decode_squares(pictures, size)
+        images, unusable, lost = decode_squares(pictures, size)
         parts.append(images)
         for place, reason in unusable.items():
             problems.setdefault(first + place, reason)
+        remarks |= {first + place: reason for place, reason in lost.items()}
         first += len(pictures)
         if tell is not None:
             tell(len(pictures))
-    return np.concatenate(parts) if parts else np.empty((0, 3, size, size), np.uint8), dict(sorted(problems.items()))
+    whole = np.concatenate(parts) if parts else np.empty((0, 3, size, size), np.uint8)
+    return Decoded(whole, dict(sorted(problems.items())), remarks)
 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:

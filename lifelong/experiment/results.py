@@ -25,7 +25,7 @@ from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
-from lifelong.experiment.schema import read_held
+from lifelong.experiment.schema import hold, hold_outline, read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
 from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
@@ -228,10 +228,10 @@ class RunDirectory:
         for file in (self.state_file, self.previous_file):
             try:
                 stored = read_plain(file)
-                identity = stored.tree["identity"]
+                identity = hold("identity", stored.tree["identity"])
                 if stored.owner.startswith(f"{run_digest(identity)}/"):
                     return identity
-            except (LifelongError, KeyError, TypeError):
+            except (LifelongError, KeyError, TypeError, ValueError):
                 continue
         return None
 
@@ -296,7 +296,8 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        return self._stored(lambda: _current(read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None)))
+        file = self.state_file
+        return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None), file))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -318,7 +319,7 @@ class RunDirectory:
             LifelongError: it is not there.
         """
         seal = self.seal
-        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required))
+        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required), file)
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """Do the same as `stored` for a caller that writes: if the state is damaged, replace it by the one before it.
@@ -382,8 +383,16 @@ class RunDirectory:
         save_tree(self.state_file, kept, seal.owner(self.state_file), made_with)
 
 
-def _current(stored: Stored) -> Stored:
-    """Return a state under the names of this version."""
+def _current(stored: Stored, file: Path) -> Stored:
+    """Return a state under the names of this version.
+
+    Raises:
+        DamagedError: the file holds something else.
+    """
+    try:
+        hold_outline(stored.tree)
+    except ValueError as error:
+        raise DamagedError(f"cannot read {file}: {error}") from error
     return replace(stored, tree=renamed_state(stored.tree))
 
 
