@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
     from lifelong.exports import export, export_all
-    from lifelong.learner import Learner, Prediction
+    from lifelong.learner import Learner
     from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
     from lifelong.methods.backbone import check_backbone, register_backbone
     from lifelong.methods.conformance import check_method
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lifelong.methods.method import Method
     from lifelong.methods.registry import make_method, register_method
     from lifelong.methods.regularizers import Regularizer, check_regularizer, register_regularizer
+    from lifelong.prediction import Prediction
     from lifelong.publishing import model_card, push
     from lifelong.relatedness.checking import check_measure
     from lifelong.relatedness.extractor import check_extractor, register_extractor
@@ -54,7 +55,7 @@ _PUBLIC = {
     "model_card": "lifelong.publishing",
     "push": "lifelong.publishing",
     "Learner": "lifelong.learner",
-    "Prediction": "lifelong.learner",
+    "Prediction": "lifelong.prediction",
     "make_method": "lifelong.methods.registry",
     "register_method": "lifelong.methods.registry",
     "check_method": "lifelong.methods.conformance",

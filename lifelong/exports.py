@@ -4,21 +4,29 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from lifelong.bundling.check import Checked, check_bundle
+from lifelong.bundling.write import in_place, write_description, write_models, write_runtime
 from lifelong.data.augment import normalize
 from lifelong.errors import LifelongError
+from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import open_run
 from lifelong.extras import require_extra
 from lifelong.methods.method import Method
 from lifelong.opening import refuse_links
-from lifelong.records.descriptions import Exported, ExportedAll, ExportedTask
+from lifelong.predictor import Predictor
+from lifelong.records.descriptions import Exported, ExportedAll, ExportedBundle, ExportedTask
+from lifelong.runtime.bundle import Bundle
+from lifelong.runtime.description import read_description
 from lifelong.settings.arguments import Place, checked
+from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
 from lifelong.storage import write_file
 from lifelong.training.process import alone
 from lifelong.words import file_name
@@ -74,27 +82,57 @@ class AllTasks(nn.Module):
         return (*logits, *(() if tasks is None else (tasks,)))
 
 
-@checked
-def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> Exported:
-    """Write a task's network to a file, and check that it computes the method's logits.
+@overload
+def export(run: Place, task: str, *, format: Format = "onnx", out: Place | None = None) -> Exported: ...
 
-    The network maps uint8 RGB images of shape (N, 3, S, S), for any N, to logits of shape (N, classes).
+
+@overload
+def export(  # ty: ignore[inconsistent-overload-implementation]
+    run: Place, task: None = None, *, bundle: Place, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
+) -> ExportedBundle: ...
+
+
+@checked
+def export(
+    run: Place,
+    task: str | None = None,
+    *,
+    format: Format = "onnx",
+    out: Place | None = None,
+    bundle: Place | None = None,
+    environment: Environment | None = None,
+    **options: Unpack[EnvironmentOptions],
+) -> Exported | ExportedBundle:
+    """Write a task's network to a file, or all that a run has learned to a folder, and check that it answers as the run does.
+
+    The network of a task maps uint8 RGB images of shape (N, 3, S, S), for any N, to logits of shape (N, classes). A bundle predicts as the
+    run's `Learner` does, without PyTorch: see `lifelong.runtime`.
 
     Args:
         run: run directory.
-        task: name of a learned task.
+        task: name of a learned task; or give `bundle`.
         format: "onnx", or "torch" for a program that `torch.export.load` reads.
         out: output file; by default ``RUN/exports/TASK.onnx`` or ``.pt2``.
+        bundle: output folder for all tasks; new, empty, or an earlier bundle, which is replaced.
+        environment: for a bundle: where the test images are, and the weights of the feature extractor, if the run needs one.
+        options: fields of the `Environment`; they override those of `environment`.
 
     Returns:
-        "file", "task", "classes" in the order of the logits, "image_size", "largest_difference" from the method's logits, and "notes".
+        "file", "task", "classes" in the order of the logits, "image_size", "largest_difference" from the method's logits, and "notes". Of a
+        bundle "folder", "tasks" with their classes, "models", "bytes", "recognizes" (what tells the task of an image), "images" that it
+        was checked on, "test_images" among them, "largest_difference" of a probability, and "notes".
 
     Raises:
         LifelongError: the run or the task does not exist, the ONNX packages are missing, the network cannot be written in this
-            format, or the file's logits differ.
+            format, or the answers differ.
     """
+    if (task is None) == (bundle is None):
+        raise LifelongError("export: give either a task or bundle=FOLDER")
+    if bundle is not None and (out is not None or format != "onnx"):
+        raise LifelongError("export: a bundle is always of ONNX files in its own folder; leave out format and out")
+    place = environment_of("export", environment, options)
     with alone("export"):  # restores the random generators, which PyTorch's exporters change
-        return _export(Path(run), task, format, out)
+        return _export_bundle(Path(run), Path(bundle), place) if bundle is not None else _export(Path(run), task or "", format, out)
 
 
 @checked
@@ -145,6 +183,41 @@ def _export_all(run: Path, format: Format, out: Place | None) -> ExportedAll:
         "image_size": sizes[0],
         "largest_difference": difference,
         "notes": list(saved.notes),
+    }
+
+
+def _export_bundle(run: Path, bundle: Path, place: Environment) -> ExportedBundle:
+    _import_onnx()
+    saved = open_run(run)
+    saved.check_weights(place.weights)
+    saved.method.attach_extractor(extractor_opener(place, torch.device("cpu")))
+    learner = Predictor(saved, place, torch.device("cpu"))
+    done: list[Checked] = []
+
+    def fill(folder: Path) -> None:
+        about = write_models(folder, saved)
+        write_description(folder, about)
+        done.append(check_bundle(Bundle(folder), learner, saved, place))
+        about["checked"] = asdict(done[0])
+        write_description(folder, about)
+        write_runtime(folder)
+
+    in_place(bundle, fill)
+    (checked_on,) = done
+    kept = read_description(bundle)
+    notes = list(saved.notes)
+    if checked_on.of_tests < checked_on.images:
+        notes.append(f"{checked_on.images - checked_on.of_tests} of the {checked_on.images} images of the check are random: see --data")
+    return {
+        "folder": str(bundle),
+        "tasks": {task.name: list(task.classes) for task in kept.tasks},
+        "models": len(kept.models),
+        "bytes": sum(file.stat().st_size for file in bundle.iterdir()),
+        "recognizes": list(kept.recognizes),
+        "images": checked_on.images,
+        "test_images": checked_on.of_tests,
+        "largest_difference": checked_on.largest_difference,
+        "notes": notes,
     }
 
 

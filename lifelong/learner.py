@@ -31,7 +31,8 @@ from lifelong.experiment.run_copies import copy_run, put_copy
 from lifelong.experiment.saved import open_run
 from lifelong.experiment.task_agnostic import Inference
 from lifelong.methods.registry import known_methods
-from lifelong.predictor import Prediction, Predictor
+from lifelong.prediction import Prediction
+from lifelong.predictor import Predictor
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.settings.arguments import Place, Seed, checked

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.task_agnostic import Inference, Shown, recognize
 from lifelong.methods.method import Recognized
+from lifelong.prediction import Prediction
 from lifelong.records.run import RunRecord
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.training.examples import EVALUATION_BATCH
@@ -32,35 +33,6 @@ SMALL_BATCH_PIXELS = 2**14
 those of one operation fit into the cache. In larger batches an image takes up to twice as long."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image.
-
-    Attributes:
-        task: the given task, or the most likely one.
-        label: most likely class of this task.
-        probability: probability of this class, from the task's head.
-        classes: probability of every class of the task, most likely first.
-        tasks: probability of every task, most likely first; None if the task was given.
-        strange: whether the image is unlike anything learned: farther out than 95 % of the validation images of every task; None if the
-            method cannot tell.
-        image: path of the image, or its position among the given ones.
-    """
-
-    task: str
-    label: str
-    probability: float
-    classes: dict[str, float]
-    tasks: dict[str, float] | None
-    strange: bool | None
-    image: str = field(default="", compare=False)
-
-    @property
-    def task_probability(self) -> float | None:
-        """Probability of the predicted task; None if the task was given."""
-        return None if self.tasks is None else self.tasks[self.task]
 
 
 class Predictor:
@@ -169,7 +141,7 @@ class Predictor:
         for start in range(0, len(images), EVALUATION_BATCH):
             part = images[start : start + EVALUATION_BATCH]
             share = 0.5 / len(set(sizes))
-            decoded = {size: decode_given(part, size, lambda more, share=share: work.add(more * share)) for size in dict.fromkeys(sizes)}
+            decoded = {size: _decoded(part, size, lambda more, share=share: work.add(more * share)) for size in dict.fromkeys(sizes)}
             problems = decoded[sizes[0]][1]
             wrong += [(part[place].name, reason) for place, reason in problems.items() if not (skip_broken or part[place].found)]
             kept = [place for place in range(len(part)) if place not in problems]
@@ -219,7 +191,7 @@ class Predictor:
         given = given_images(images)
         views = {}
         for size in dict.fromkeys(sizes):
-            views[size], problems = decode_given(given, size)
+            views[size], problems = _decoded(given, size)
             if problems:
                 wrong = [(given[place].name, reason) for place, reason in problems.items()]
                 raise LifelongError(f"{unusable_line(wrong, len(given))}; leave them out")
@@ -309,6 +281,14 @@ class _Work:
         self._done = images
         if self._tell is not None:
             self._tell(images)
+
+
+def _decoded(
+    given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None
+) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
+    """Decode images to a tensor; see `decode_given`."""
+    squares, problems = decode_given(given, size, tell)
+    return torch.from_numpy(squares), problems
 
 
 def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:

@@ -18,7 +18,7 @@ from lifelong.cli import main
 from lifelong.data import given as reading
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
-from lifelong.learner import Learner, Prediction
+from lifelong.learner import Learner
 from lifelong.methods.finetune import Finetune
 from lifelong.relatedness.extractor import open_extractor
 from tests.learned import small_run
@@ -297,7 +297,7 @@ def test_of_many_photographs_some_are_held_at_a_time(par, tmp_path, monkeypatch)
         (tmp_path / f"{number}.png").write_bytes(noise)
     shown = []
     decode = reading.decode_images
-    monkeypatch.setattr(reading, "decode_images", lambda pictures, size: shown.append(len(pictures)) or decode(pictures, size))
+    monkeypatch.setattr(reading, "decode_squares", lambda pictures, size: shown.append(len(pictures)) or decode(pictures, size))
     monkeypatch.setattr(reading, "_BYTES", 4 * len(noise))
     monkeypatch.setattr("lifelong.predictor.EVALUATION_BATCH", 10)
     assert len(Learner.load(par).predict(tmp_path)) == 40

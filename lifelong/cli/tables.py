@@ -10,7 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lifelong.errors import one_line
-from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, Pushed, StreamDescription
+from lifelong.records.descriptions import (
+    Exported,
+    ExportedAll,
+    ExportedBundle,
+    MethodDescription,
+    MethodListed,
+    Named,
+    Pushed,
+    StreamDescription,
+)
 from lifelong.settings.fields import show_default
 from lifelong.words import counted
 
@@ -104,6 +113,23 @@ def print_pushed(console: Console, made: Pushed) -> None:
     _say(console, f"{len(made['files'])} files, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
     _say(console, f"everybody can see it: {made['url']}" if made["public"] else f"only its owner can see it: {made['url']}")
     _say(console, f"use it: lifelong predict hub:{made['id']} IMAGE ... --download")
+
+
+def print_export_bundle(console: Console, made: ExportedBundle) -> None:
+    """Print what was exported and how to use it."""
+    from lifelong.report.wording import clean
+
+    for name, classes in made["tasks"].items():
+        _say(console, f"task {clean(name)}: {', '.join(map(clean, classes))}")
+    told = "by the method's own way" if "tasks" in made["recognizes"] else "by the confidence of the heads"
+    flagged = "flags what is unlike anything learned" if "strangeness" in made["recognizes"] else "does not flag unknown images"
+    _say(console, f"finds an image's task {told}; {flagged}; {made['models']} ONNX files, {made['bytes'] / 1e6:.1f} MB in all")
+    for note in made["notes"]:
+        _say(console, f"note: {note}")
+    of_tests = f"{made['test_images']} of them test images" if made["test_images"] < made["images"] else "all of them test images"
+    _say(console, f"checked against the run on {made['images']} images, {of_tests}: largest difference {made['largest_difference']:.2g}")
+    _say(console, f"use it: python -m lifelong.runtime {made['folder']} IMAGE ...")
+    _print_place(console, "bundle", Path(made["folder"]))
 
 
 def print_report(console: Console, made: dict[str, Any]) -> None:

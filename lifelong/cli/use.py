@@ -116,7 +116,7 @@ def learn(
     show(summary, as_json, tables.print_run, run / "report.html")
 
 
-@app.command(usage="Usage: lifelong export RUN --task NAME | --all [FLAGS]")
+@app.command(usage="Usage: lifelong export RUN --task NAME | --all | --bundle DIR [FLAGS]")
 def export(
     run: RunArgument,
     /,
@@ -127,15 +127,33 @@ def export(
     ] = False,
     format: Annotated[Literal["onnx", "torch"], run_flag("file format: an ONNX model, or a torch.export program")] = "onnx",
     out: Annotated[Path | None, run_flag("output file [default: RUN/exports/TASK.onnx or .pt2]"), ONE] = None,
+    bundle: Annotated[
+        Path | None,
+        run_flag("export everything to a folder that predicts without PyTorch: networks, names, task recognition"),
+        ONE,
+    ] = None,
+    weights: WeightsFlag = None,
+    data: DataFlag = None,
+    download: DownloadFlag = False,
+    skip_broken: SkipBrokenFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Export a task's network for use without this library: uint8 images in, logits out, normalization included."""
+    """Export a task's network for use without this library: uint8 images in, logits out, normalization included.
+
+    With --bundle, everything that the run has learned. A bundle is checked on the run's test images, for which --weights, --data and
+    --download say where things are, as for a run.
+    """
     from lifelong.exports import export as write_export
     from lifelong.exports import export_all
 
-    if (task is not None) == every:
-        raise LifelongError(f"export: give either a task or all; usage: lifelong export {run} --task NAME, or --all")
-    if task is None:
+    if (task is not None) + every + (bundle is not None) != 1:
+        raise LifelongError(f"export: give either a task or all; usage: lifelong export {run} --task NAME, --all, or --bundle DIR")
+    if bundle is not None:
+        if out is not None or format != "onnx":
+            raise LifelongError("export: --bundle writes ONNX files into its own folder; leave out --out and --format")
+        made = write_export(run, bundle=bundle, weights=weights, data=data, download=download, skip_broken=skip_broken)
+        show(made, as_json, tables.print_export_bundle)
+    elif task is None:
         show(export_all(run, format=format, out=out), as_json, tables.print_export_all)
     else:
         show(write_export(run, task, format=format, out=out), as_json, tables.print_export)

@@ -1,6 +1,6 @@
 """Turn images in any form that a program may have (arrays, tensors, PIL images, bytes, paths) into uint8 RGB squares of one size."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from lifelong.data.given import TAKEN, Given, given_images, read_pictures, unusable_line
-from lifelong.data.images import ONE_COLOUR, decode_images
+from lifelong.data.decoding import ONE_COLOUR
+from lifelong.data.given import TAKEN, Given, decode_whole, given_images, unusable_line
 from lifelong.errors import LifelongError
 
 USUAL_SIZE = 64
@@ -217,24 +217,10 @@ class Squares:
             one if isinstance(one, Given) else Given(f"{what}, image {place}", np.ascontiguousarray(one))
             for place, one in enumerate(pictures)
         ]
-        return _decoded(given, self.size)
-
-
-def _decoded(given: Sequence[Given], size: int) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str], dict[int, str]]:
-    """Decode images; return squares, the reasons why some cannot be used, by position and with the names of files, and what some lost."""
-    parts: list[Tensor] = []
-    problems: dict[int, str] = {}
-    remarks: dict[int, str] = {}
-    first = 0
-    for pictures in read_pictures(given, problems):
-        images, unusable, lost = decode_images(pictures, size)
-        parts.append(images)
-        for place, why in unusable.items():
-            problems.setdefault(first + place, why)  # why a file was not read says more
-        remarks |= {first + place: why for place, why in lost.items()}
-        first += len(pictures)
-    named = {place: f"{given[place].name}: {why}" if isinstance(given[place].held, Path) else why for place, why in problems.items()}
-    return torch.cat(parts), named, remarks
+        images, problems, remarks = decode_whole(given, self.size)
+        named = {place: given[place] for place in problems if isinstance(given[place].held, Path)}
+        said = {place: f"{named[place].name}: {why}" if place in named else why for place, why in problems.items()}
+        return torch.from_numpy(images), said, remarks
 
 
 class Pixels:

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lifelong.data.cache import Cache
 from lifelong.data.naming import class_name, natural, shown
 from lifelong.data.split_names import SplitName, are_splits, is_word, split_of, usual_splits
 from lifelong.errors import LifelongError, near_miss
 from lifelong.opening import MOST_IMAGE, read_bytes
+
+if TYPE_CHECKING:  # importing it imports PyTorch, which `lifelong.runtime` does without
+    from lifelong.data.cache import Cache
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +62,11 @@ class FileSplit:
         """Return the path of a row's image below the root."""
         return shown(self.names[row])
 
-    def checksum(self, cache: Cache) -> str:
+    def checksum(self, cache: "Cache") -> str:
         """Compute a checksum of the files' bytes and of their paths below the root."""
         return cache.checksum(self.files, self.names)
 
-    def contents(self, cache: Cache) -> np.ndarray:
+    def contents(self, cache: "Cache") -> np.ndarray:
         """Return a 64-bit hash of each file's bytes, uint64 of shape (rows,): the first 64 bits of the cached sha256."""
         return np.array([int(digest[:16], 16) for _, digest in cache.digests(self.files)], dtype=np.uint64)
 

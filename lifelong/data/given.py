@@ -1,23 +1,27 @@
-"""Read images in any form that a caller may have: files, folders, bytes, PIL images, arrays, tensors."""
+"""Read images in any form that a caller may have: files, folders, bytes, PIL images, arrays, tensors.
+
+Like `decoding`, this module does without PyTorch; whoever has a tensor has imported it.
+"""
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
+from lifelong.data.decoding import Decoded, Picture, decode_squares
 from lifelong.data.files import find_images, read_file
-from lifelong.data.images import Picture, decode_images
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
 from lifelong.opening import unusable_name
+
+if TYPE_CHECKING:
+    import torch
 
 _BYTES = 64 * 2**20  # of encoded images read at a time, about
 _CHANNELS = (1, 3, 4)
@@ -66,9 +70,7 @@ def given_images(images: Any) -> list[Given]:
     return found
 
 
-def decode_given(
-    given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None
-) -> tuple[UInt8[Tensor, "n 3 s s"], dict[int, str]]:
+def decode_given(given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None) -> tuple[np.ndarray, dict[int, str]]:
     """Decode images to RGB squares as a stream does; only some files are held in memory at a time.
 
     Args:
@@ -77,20 +79,29 @@ def decode_given(
         tell: called with the number of images that were finished since the last call.
 
     Returns:
-        The images, and by position the reasons why some cannot be used; these are black.
+        The images, uint8 of shape (n, 3, size, size), and by position the reasons why some cannot be used; these are black.
     """
-    parts: list[Tensor] = []
+    images, problems, _ = decode_whole(given, size, tell)
+    return images, problems
+
+
+def decode_whole(given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None) -> Decoded:
+    """Do the same as `decode_given`, and return what images lost as well."""
+    parts: list[np.ndarray] = []
     problems: dict[int, str] = {}
+    remarks: dict[int, str] = {}
     first = 0
     for pictures in _read(given, problems):
-        images, unusable, _ = decode_images(pictures, size)
+        images, unusable, lost = decode_squares(pictures, size)
         parts.append(images)
         for place, reason in unusable.items():
             problems.setdefault(first + place, reason)
+        remarks |= {first + place: why for place, why in lost.items()}
         first += len(pictures)
         if tell is not None:
             tell(len(pictures))
-    return torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8), dict(sorted(problems.items()))
+    whole = np.concatenate(parts) if parts else np.empty((0, 3, size, size), np.uint8)
+    return Decoded(whole, dict(sorted(problems.items())), remarks)
 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:
@@ -140,7 +151,7 @@ def _one(name: str, image: Any) -> list[Given] | None:
         return [Given(name, image.getvalue())]
     if hasattr(image, "read"):
         return [Given(str(getattr(image, "name", name)), _content(name, image))]
-    if isinstance(image, Tensor):
+    if is_tensor(image):
         return _of_tensor(name, image)
     return _of_array(name, np.asarray(image)) if hasattr(image, "__array__") else None
 
@@ -155,8 +166,14 @@ def _content(name: str, file: Any) -> bytes:
     return content
 
 
-def _of_tensor(name: str, image: Tensor) -> list[Given]:
-    if image.dtype != torch.uint8 or image.ndim not in (3, 4) or image.shape[-3] not in _CHANNELS or not image.numel():
+def is_tensor(thing: Any) -> bool:
+    """Tell whether something is a tensor of PyTorch, without importing it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(thing, torch.Tensor)
+
+
+def _of_tensor(name: str, image: "torch.Tensor") -> list[Given]:
+    if str(image.dtype) != "torch.uint8" or image.ndim not in (3, 4) or image.shape[-3] not in _CHANNELS or not image.numel():
         raise LifelongError(
             f"{name}: a tensor of shape {tuple(image.shape)} and type {image.dtype}: tensors are uint8 of shape (3, H, W) or (N, 3, H, W)"
         )
@@ -186,13 +203,3 @@ def _of_array(name: str, array: np.ndarray) -> list[Given]:
 def _what(thing: Any) -> str:
     name = type(thing).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
-def read_pictures(given: Sequence[Given], problems: dict[int, str]) -> Iterator[list[Picture]]:
-    """Yield the images in batches with their files read, about 64 MB at a time.
-
-    Args:
-        given: the images.
-        problems: filled with the reasons why files cannot be read, by position.
-    """
-    yield from _read(given, problems)

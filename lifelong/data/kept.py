@@ -18,7 +18,8 @@ from torch import Tensor
 
 from lifelong.data.address import Address, object_address
 from lifelong.data.cache import CACHE_VARIABLE, Cache
-from lifelong.data.images import RESIZE_VERSION, decode_images
+from lifelong.data.decoding import RESIZE_VERSION
+from lifelong.data.images import decode_images
 from lifelong.data.objects import UNNAMED, HeldSplit, HeldTask, as_int64
 from lifelong.data.problems import Findings, Problem
 from lifelong.data.split_names import SPLITS, SplitName

@@ -13,11 +13,11 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.cache import Cache
-from lifelong.data.images import RESIZE_VERSION, decode_images
+from lifelong.data.decoding import RESIZE_VERSION
+from lifelong.data.images import decode_images, square_grey
 from lifelong.data.parquet import content_hash
 from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, unusable
 from lifelong.data.split_names import SplitName
-from lifelong.data.squares import square_grey
 from lifelong.errors import LifelongError
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 import PIL
 
 from lifelong.data.cache import Cache
-from lifelong.data.images import CHECK_VERSION, check_images
+from lifelong.data.decoding import CHECK_VERSION, check_images
 
 log = logging.getLogger(__name__)
 

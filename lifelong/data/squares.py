@@ -3,10 +3,7 @@
 from functools import cache
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
 
 _LONGEST = 8  # of an image that is longer than this many times its short side, only the middle part is looked at
 
@@ -59,9 +56,3 @@ def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     place = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0.0)
     first = place.astype(np.int64)
     return first, np.minimum(first + 1, old - 1), place - first
-
-
-def square_grey(images: UInt8[np.ndarray, "n h w"], size: int) -> UInt8[Tensor, "n 3 s s"]:
-    """Resize decoded grey images to RGB squares by the same rule."""
-    squares = np.stack([square(image, size) for image in images]) if len(images) else np.empty((0, size, size, 1), np.uint8)
-    return torch.from_numpy(squares).permute(0, 3, 1, 2).repeat(1, 3, 1, 1)

@@ -276,7 +276,12 @@ class Method(ABC, Generic[SettingsT]):
         Args:
             images: uint8 RGB of shape (N, 3, H, W).
         """
-        return [self.predict(normalize(images, task.normalization), index) for index, task in enumerate(self.tasks)], None
+        prepared = {task.normalization: normalize(images, task.normalization) for task in self.tasks}
+        return [self.predict(prepared[task.normalization], index) for index, task in enumerate(self.tasks)], None
+
+    def limits(self) -> list[float] | None:
+        """Return for each task how far from it an image may lie before it counts as unlike it; None, as here, if nothing is measured."""
+        return None
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Estimate, for each task learned so far, the probability that an image belongs to it; None, as here, if the method cannot.

@@ -80,6 +80,10 @@ class PAR(Method[PARSettings]):
             return Recognized(None, None)
         return Recognized(*self.relatedness.recognition.recognize(images, self.relatedness.bank, self._attached()))
 
+    def limits(self) -> list[float] | None:
+        """Return the distance to each task's prototypes that most of its images stay below; None if the variant keeps none."""
+        return self.relatedness.recognition.limits() if self.relatedness.needed else None
+
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure the task, decide, and share an expert or create one."""
         before = self.num_parameters()

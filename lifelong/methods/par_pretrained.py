@@ -185,6 +185,10 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         """Compute strangeness from the distance to the nearest prototype; None if the variant keeps none."""
         return self.recognize(images).strangeness
 
+    def limits(self) -> list[float] | None:
+        """Return the distance to each task's prototypes that most of its images stay below; None if the variant keeps none."""
+        return self.relatedness.recognition.limits() if self.relatedness.needed else None
+
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure the task, decide, and give it a head, related heads to read, adapters, or a network of cells beside them."""
         before, record = self.num_parameters(), LearnRecord(alpha=self.settings.alpha, frozen=True)

@@ -112,6 +112,10 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         """Compute strangeness from the distance to the nearest class mean."""
         return self.recognize(images).strangeness
 
+    def limits(self) -> list[float] | None:
+        """Return the distance to each task's prototypes that most of its images stay below."""
+        return self.recognition.limits()
+
     def memory(self) -> dict[str, int]:
         """Count the bytes of class means and spreads."""
         return {"prototypes": self.bank.bytes, "spreads": self.recognition.bytes}

@@ -14,11 +14,11 @@ its heads. The shape is made for images of 32 x 32 pixels; larger ones are poole
 
 from collections import OrderedDict
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.errors import LifelongError
+from lifelong.networks.max_pool import adaptive_max_pool
 from lifelong.networks.wiring import Wire
 
 SMALLEST = 19
@@ -69,7 +69,7 @@ class AlexNet(nn.Module):
             raise LifelongError(
                 f"AlexNet needs images of {SMALLEST} x {SMALLEST} pixels or more, not {size}; use --backbone light-resnet18"
             )
-        return self.linears(F.adaptive_max_pool2d(self.convs(images), SIDE).flatten(1))
+        return self.linears(adaptive_max_pool(self.convs(images), SIDE).flatten(1))
 
     def wiring(self) -> list[Wire]:
         """List which units each layer reads and writes."""

@@ -18,6 +18,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lifelong.networks.max_pool import AdaptiveMaxPool
 from lifelong.networks.resnet import LightResNet
 
 ChainName = Literal["light-resnet18", "conv4"]
@@ -78,7 +79,7 @@ def _cut(network: LightResNet) -> list[nn.Module]:
 
 
 def _conv_block(inputs: int, channels: int, *, last: bool) -> nn.Module:
-    end: dict[str, nn.Module] = {"side": nn.AdaptiveMaxPool2d(SIDE), "flat": nn.Flatten()} if last else {}
+    end: dict[str, nn.Module] = {"side": AdaptiveMaxPool(SIDE), "flat": nn.Flatten()} if last else {}
     conv = nn.Conv2d(inputs, channels, 3, padding=2)
     return _named(conv=conv, bn=nn.BatchNorm2d(channels), relu=nn.ReLU(inplace=True), pool=nn.MaxPool2d(2), **end)
 

@@ -35,6 +35,11 @@ def pack(mask: Bool[Tensor, " n"]) -> UInt8[Tensor, " bytes"]:
 
 def unpack(packed: UInt8[Tensor, "*rows bytes"], count: int) -> Bool[Tensor, "*rows n"]:
     """Unpack the first `count` entries of each row."""
+    if torch.compiler.is_compiling():
+        # While a program is traced for export: PyTorch has no ONNX for `>>`, and these numbers are exact.
+        powers = 2.0 ** torch.arange(BITS, device=packed.device)
+        halves = torch.floor(packed[..., None].float() / powers)
+        return (halves - 2 * torch.floor(halves / 2) > 0.5).flatten(-2)[..., :count]
     bits = (packed[..., None] >> torch.arange(BITS, dtype=torch.uint8, device=packed.device)) & 1
     return bits.flatten(-2)[..., :count].bool()
 
@@ -149,7 +154,7 @@ class Owners(_Masked):
     def get(self) -> Int[Tensor, " n"]:
         """Return the owner of each weight."""
         bits = unpack(self.planes, self.count).int()  # (bits, n)
-        return sum((row << place for place, row in enumerate(bits)), torch.zeros_like(bits[0]))
+        return sum((row * 2**place for place, row in enumerate(bits)), torch.zeros_like(bits[0]))
 
     def set(self, owners: Int[Tensor, " n"]) -> None:
         """Store the owner of each weight."""

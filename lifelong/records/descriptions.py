@@ -114,3 +114,17 @@ class Pushed(TypedDict):
     public: bool
     files: list[str]
     bytes: int
+
+
+class ExportedBundle(TypedDict):
+    """What `lifelong.export` returns for a bundle."""
+
+    folder: str
+    tasks: dict[str, list[str]]
+    models: int
+    bytes: int
+    recognizes: list[str]
+    images: int
+    test_images: int
+    largest_difference: float
+    notes: list[str]

@@ -187,6 +187,11 @@ def check_extractor(name: str, *, image_size: Annotated[int, Ge(1)] = 32, weight
     require(bool(all(torch.allclose(one, found, rtol=1e-3, atol=1e-4) for one in each)), f"extractor '{name}': features_of_each differs")
 
 
+def _chunks(images: UInt8[Tensor, "n 3 h w"], count: int) -> Sequence[UInt8[Tensor, "_b 3 h w"]]:
+    """Split images into parts of so many; while a program is traced for export, which takes any number, they stay together."""
+    return (images,) if torch.compiler.is_compiling() else images.split(max(1, count))
+
+
 class NetworkExtractor:
     """Features of a frozen network.
 
@@ -217,7 +222,7 @@ class NetworkExtractor:
     @torch.no_grad()
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`."""
-        chunks = images.split(max(1, CHUNK_PIXELS // self._pixels(images)))
+        chunks = _chunks(images, CHUNK_PIXELS // self._pixels(images))
         how = self.normalization or normalization
         return torch.cat([self.network(normalize(chunk.to(self.device), how)) for chunk in chunks])
 
@@ -228,7 +233,7 @@ class NetworkExtractor:
             # It replaces every other.
             return [self.features(images, self.normalization)] * len(normalizations)
         pixels = SMALL_CHUNK_PIXELS if self.device.type == "cpu" else CHUNK_PIXELS
-        chunks = images.split(max(1, pixels // (self._pixels(images) * len(normalizations))))
+        chunks = _chunks(images, pixels // (self._pixels(images) * len(normalizations)))
         found = [self._forward_each(chunk.to(self.device), normalizations) for chunk in chunks]
         return list(torch.cat(found, dim=1))
 
@@ -238,7 +243,7 @@ class NetworkExtractor:
 
     def _forward_each(self, images: UInt8[Tensor, "b 3 h w"], normalizations: Sequence[Normalization]) -> Float[Tensor, "t b d"]:
         prepared = torch.cat([normalize(images, normalization) for normalization in normalizations])  # (t * b, 3, h, w)
-        return self.network(prepared).unflatten(0, (len(normalizations), len(images)))
+        return self.network(prepared).unflatten(0, (len(normalizations), images.shape[0]))  # `len` would fix the number in a traced program
 
 
 class PixelExtractor:
@@ -256,7 +261,7 @@ class PixelExtractor:
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`."""
         height, width = images.shape[2:]
-        chunks = images.split(max(1, CHUNK_PIXELS // (height * width)))
+        chunks = _chunks(images, CHUNK_PIXELS // (height * width))
         return torch.cat([self.network(normalize(chunk.to(self.device), normalization)) for chunk in chunks])
 
     def features_of_each(self, images: UInt8[Tensor, "n 3 h w"], normalizations: Sequence[Normalization]) -> list[Float[Tensor, "n d"]]:

@@ -109,7 +109,7 @@ class Recognition:
         columns = []
         for index, spread in enumerate(self.spreads):
             task = bank[index]
-            columns.append(torch.cdist(features[spread.normalization], task.means[task.present]).amin(dim=1).square())
+            columns.append(_nearest_squares(features[spread.normalization], task))
         return torch.stack(columns, dim=1)
 
     def recognize(
@@ -130,8 +130,7 @@ class Recognition:
             squares: as from `squared_distances`.
         """
         mean = squares.new_tensor([spread.mean for spread in self.spreads])
-        dimensions = squares.new_tensor([spread.dimensions for spread in self.spreads]).median().clamp_max(1e6)
-        return _probabilities(squares, mean, dimensions)
+        return _probabilities(squares, mean, _common_dimensions(self.spreads))
 
     def strangeness(self, squares: Float64[Tensor, "n t"]) -> Float32[Tensor, "n"]:
         """Compute how unlike everything learned images are: above 1, farther out than 95 % of the nearest task's images.
@@ -141,6 +140,10 @@ class Recognition:
         """
         limit = squares.new_tensor([spread.limit for spread in self.spreads]).clamp_min(torch.finfo(torch.float64).tiny)
         return (squares / limit).amin(dim=1).sqrt().float()
+
+    def limits(self) -> list[float]:
+        """Return for each task the distance to its nearest prototype that `KNOWN` of its images stay below."""
+        return [math.sqrt(spread.limit) for spread in self.spreads]
 
     def state(self) -> Tree:
         """Return the spreads as plain values."""
@@ -167,8 +170,7 @@ class Router(nn.Module):
         # Selecting the classes that are present would give a number of rows that no exporter before PyTorch 2.10 can trace.
         self._absent = [~bank[index].present for index in range(len(spreads))]
         self._mean = torch.tensor([spread.mean for spread in spreads], dtype=torch.float64)
-        # A number: ONNX has no median.
-        self._dimensions = min(median_low(spread.dimensions for spread in spreads), 1e6)
+        self._dimensions = _common_dimensions(spreads)
 
     def forward(self, features: Float[Tensor, "n d"]) -> Float32[Tensor, "n t"]:
         """Compare features with all prototypes."""
@@ -181,7 +183,20 @@ class Router(nn.Module):
         return _probabilities(squares, self._mean.to(found), self._dimensions)
 
 
-def _probabilities(
-    squares: Float64[Tensor, "n t"], mean: Float64[Tensor, "t"], dimensions: Float64[Tensor, ""] | float
-) -> Float32[Tensor, "n t"]:
+def _nearest_squares(features: Float64[Tensor, "n d"], task: Prototypes) -> Float64[Tensor, "n"]:
+    """Compute the squared distance of features to the nearest prototype of a task."""
+    if not torch.compiler.is_compiling():
+        return torch.cdist(features, task.means[task.present]).amin(dim=1).square()
+    # While a program is traced for export: ONNX has no such distance, and no rows whose number depends on their content.
+    means = task.means.to(features)
+    squares = features.square().sum(dim=1, keepdim=True) + means.square().sum(dim=1) - 2 * features @ means.T
+    return squares.clamp_min(0).masked_fill(~task.present, torch.inf).amin(dim=1)
+
+
+def _common_dimensions(spreads: Sequence[Spread]) -> float:
+    """Return k for all tasks: a number, since ONNX has no median."""
+    return min(median_low(spread.dimensions for spread in spreads), 1e6)
+
+
+def _probabilities(squares: Float64[Tensor, "n t"], mean: Float64[Tensor, "t"], dimensions: float) -> Float32[Tensor, "n t"]:
     return (-dimensions / 2 * (squares / mean + mean.log())).softmax(dim=1).float()

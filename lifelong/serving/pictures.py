@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from lifelong.data.images import check_images, readable_formats
+from lifelong.data.decoding import check_images, readable_formats
 
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2", "HEIF": "heic", "PPM": "ppm", "DIB": "bmp"}
 """How files of a format are named, where not by the format itself."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lifelong.data.address import parse_address
-from lifelong.data.images import ONE_COLOUR
+from lifelong.data.decoding import ONE_COLOUR
 from lifelong.data.naming import shown
 from lifelong.data.sources import Source
 from lifelong.data.split_names import SPLITS

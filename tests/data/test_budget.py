@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lifelong.data import images, pixel_formats
+from lifelong.data import decoding, pixel_formats
 from lifelong.data.budget import Budget
 from lifelong.data.images import decode_images
 
@@ -56,14 +56,14 @@ def png(side: int, mode: str = "RGB") -> bytes:
 
 
 def test_an_image_that_takes_more_than_all(monkeypatch):
-    monkeypatch.setattr(images, "DECODING", Budget(100 * 100 * 12))
+    monkeypatch.setattr(decoding, "DECODING", Budget(100 * 100 * 12))
     found = decode_images([png(100), png(101), png(100, "I;16")], 4)
     assert found.problems == {1: "too many pixels", 2: "too many pixels"}  # of 16 bits a pixel takes twice as much
 
 
 def test_a_broken_image_gives_back_its_memory(monkeypatch):
     budget = Budget(2**30)
-    monkeypatch.setattr(images, "DECODING", budget)
+    monkeypatch.setattr(decoding, "DECODING", budget)
     large = png(1000)
     assert len(decode_images([large[: len(large) // 2], large] * 3, 4).problems) == 3
     assert budget._left == budget.total
@@ -71,7 +71,7 @@ def test_a_broken_image_gives_back_its_memory(monkeypatch):
 
 def test_all_pixels_that_pillow_allows_fit():
     """Photographs of 8 bits a colour are not refused for their memory, only for their pixels."""
-    assert images.DECODING.total >= images._MOST_PIXELS * images._PLAIN
+    assert decoding.DECODING.total >= decoding._MOST_PIXELS * decoding._PLAIN
 
 
 @pytest.mark.parametrize("turned", [1, 6, 9])

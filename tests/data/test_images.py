@@ -9,9 +9,9 @@ import torch
 from PIL import Image, ImageFile
 from torch.nn import functional
 
-from lifelong.data import images
-from lifelong.data.images import check_images, decode_images
-from lifelong.data.squares import square_grey
+from lifelong.data import decoding
+from lifelong.data.decoding import check_images
+from lifelong.data.images import decode_images, square_grey
 from tests.parquet_files import png
 
 RANDOM = np.random.default_rng(0)
@@ -235,7 +235,7 @@ def raw_png(row: bytes, width: int, depth: int, kind: int, clear: bytes = b"") -
 
 def looked_at(encoded: bytes) -> tuple[list, str]:
     """The pixels of the only row, and the remark."""
-    with images._opened_up(encoded) as (pixels, remark):
+    with decoding._opened_up(encoded) as (pixels, remark):
         pass
     return pixels[0].tolist(), remark
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lifelong.data import images
+from lifelong.data import decoding
 from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from tests.parquet_files import numbered, png, write_parquet
@@ -73,7 +73,7 @@ def test_they_are_left_out_from_the_start(photos, tmp_path, caplog):
 
 def test_they_are_looked_for_once(photos, tmp_path, monkeypatch):
     source = opened(tmp_path, skip_broken=True)
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("looked again"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: pytest.fail("looked again"))
     again = opened(tmp_path, skip_broken=True)
     assert again.notes == source.notes
     assert again.fingerprint("train") == source.fingerprint("train")
@@ -97,7 +97,7 @@ def test_a_whole_set_is_the_same_with_and_without(tmp_path, monkeypatch):
     assert skipping.notes == ()
     assert skipping.fingerprint("train") == whole.fingerprint("train")
     whole.images("train", torch.arange(3), 4)
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: pytest.fail("decoded again"))
     assert skipping.images("train", torch.arange(3), 4).shape == (3, 3, 4, 4)
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lifelong.data import images
+from lifelong.data import decoding
 from lifelong.data.known_sources import CIFAR10, CIFAR100, CIFAR100_COARSE, DTD, KNOWN_SOURCES
 from lifelong.data.sources import Sources
 from tests.data.reading import fails, numbers
@@ -145,7 +145,7 @@ def test_contents_of_digits():
 def test_nothing_is_decoded_before_images_are_asked_for(sources, tmp_path, monkeypatch):
     made_folder(tmp_path / "data" / "birds", [4, 4], [2, 2])
     decoded = []
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: decoded.append(args))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: decoded.append(args))
     source = sources.open("parquet:birds")
     source.labels("train"), source.labels("test"), source.fingerprint("train")
     assert not decoded
@@ -235,7 +235,7 @@ def test_real_images(data_folder, tmp_path, monkeypatch):
     pixels = source.images("train", picked, 32)
     assert pixels.shape == (3, 3, 32, 32)
     assert len(pixels.flatten(1).unique(dim=0)) == 3
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: pytest.fail("decoded again"))
     again = Sources(data_folder, cache=tmp_path).open("parquet:dtd10")
     assert torch.equal(again.images("train", picked, 32), pixels)
 

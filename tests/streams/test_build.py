@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifelong.data import images
+from lifelong.data import decoding
 from lifelong.data.sources import Sources
 from lifelong.data.task import NO_AUGMENTATION, Augmentation, Normalization, RetiredTaskError, Stream, Task
 from lifelong.errors import LifelongError
@@ -134,7 +134,7 @@ def test_it_is_lazy(place, monkeypatch):
     monkeypatch.setattr(Sources, "open", lambda self, *args: opened.append(args) or original(self, *args))
     fresh = stream(place, *made.spec.tasks)
     assert (len(fresh), opened) == (2, [])
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("decoded"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: pytest.fail("decoded"))
     monkeypatch.setattr("lifelong.data.sources.FilePool.images", lambda *args: pytest.fail("decoded"))
     described = fresh.describe()
     assert fresh.fingerprint()
@@ -145,7 +145,7 @@ def test_it_is_lazy(place, monkeypatch):
 def test_what_is_prepared_is_not_decoded_again(place, tmp_path, monkeypatch):
     made = SpecStream(StreamSpec("s", (task("a"), task("b", "whole", image_size=8))), 0, Sources(place, cache=tmp_path))
     made.prepare()
-    monkeypatch.setattr(images, "_open", lambda *words: pytest.fail("an image was decoded"))
+    monkeypatch.setattr(decoding, "_open", lambda *words: pytest.fail("an image was decoded"))
     for one in made:
         assert len(one.train) + len(one.valid) + len(one.test) > 0
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lifelong.api import describe_stream
 from lifelong.cli import main
-from lifelong.data import images
+from lifelong.data import decoding
 from lifelong.data.sources import Sources
 from lifelong.streams.check import _normal_form, data_check
 from lifelong.streams.named_streams import open_stream
@@ -89,7 +89,7 @@ def test_images_are_looked_at_once(tmp_path, monkeypatch):
     name = f"folder:{tmp_path / 'photos'}?tasks=1&size=8"
     stream = open_stream(name, 0, Sources(None, cache=tmp_path / "cache"))
     stream.prepare()
-    monkeypatch.setattr(images.Image, "open", lambda *args, **more: pytest.fail("looked again"))
+    monkeypatch.setattr(decoding.Image, "open", lambda *args, **more: pytest.fail("looked again"))
     assert "is of one colour: a/flat.png" in check(tmp_path, name)[0]
 
 
