@@ -4,10 +4,12 @@
     results.jsonl    one line a task
     summary.json     the whole result, rewritten after every task
     curves.jsonl     loss and accuracy, one line an epoch (`lifelong.experiment.curves`)
-    checkpoint/      identity.json, run.safetensors (the method and its results so far), run.previous.safetensors (those a task
-                     earlier), stages/ (the task that is being learned)
+    checkpoint/      identity.json, run.safetensors (names the parts of the state: the method and its results so far),
+                     run.previous.safetensors (those a task earlier), parts/ and mirror/ (the parts, twice), stages/ (the task that is
+                     being learned)
 
-`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it, and held against it.
+`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it, and held against it. Earlier versions
+wrote the whole state into it.
 """
 
 import json
@@ -23,14 +25,16 @@ from typing import Any
 
 from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
+from lifelong.experiment.accuracies import with_rows
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
 from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
-from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_tree, remove, save_tree, sync_folder, write_text
+from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder, write_text
 
 WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
 """What a run alone writes into its folder."""
@@ -61,6 +65,7 @@ class RunDirectory:
         self.curves = self.path / "curves.jsonl"
         self.results = self.path / "results.jsonl"
         self._seal: Seal | None = None
+        self._parts: PartStore | None = None
 
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
@@ -174,6 +179,13 @@ class RunDirectory:
             self._seal = Seal(run_digest(identity), self.checkpoint, required=checked)
         return self._seal
 
+    @property
+    def parts(self) -> PartStore:
+        """The parts of the run's states."""
+        if self._parts is None:
+            self._parts = PartStore(self.checkpoint, self.seal)
+        return self._parts
+
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
         """Check that this is the wanted run; rewrite a damaged identity if the state confirms it."""
         notes = []
@@ -206,7 +218,7 @@ class RunDirectory:
         """Return the identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""
         for file in (self.state_file, self.previous_file):
             try:
-                stored = read_plain(file)
+                stored = read_root(file)
                 identity = stored.tree["identity"]
                 if stored.owner.startswith(f"{run_digest(identity)}/"):
                     return identity
@@ -234,7 +246,7 @@ class RunDirectory:
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Write by what the run knows itself again."""
         write_record(self.identity_file, identity)
-        self._seal = None
+        self._seal = self._parts = None
 
     def _owns(self, identity: dict[str, Any]) -> bool:
         """Whether a file of a task under way is of the run of this identity."""
@@ -275,7 +287,8 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        return self._stored(lambda: _current(read_plain(self.state_file, self.seal.owner(self.state_file) if self.seal.run else None)))
+        owner = self.seal.owner(self.state_file) if self.seal.run else None
+        return self._stored(lambda: _current(read_plain(self.state_file, owner, parts=self.parts)))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -297,7 +310,10 @@ class RunDirectory:
             LifelongError: it is not there.
         """
         seal = self.seal
-        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required))
+        owner = seal.owner(self.state_file) if seal.run else None
+        stored = _current(read_tree(file, owner=owner, required=seal.required, parts=self.parts))
+        self.parts.release()
+        return stored
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """Do the same as `stored` for a caller that writes: if the state is damaged, replace it by the one before it.
@@ -309,7 +325,7 @@ class RunDirectory:
             LifelongError: neither can be used, or the state is another run's.
         """
         try:
-            return self.stored(), []
+            return self.stored(), self.parts.heal()
         except ForeignError:
             raise
         except DamagedError as error:
@@ -348,7 +364,7 @@ class RunDirectory:
             made_with: what computed it.
         """
         seal = self.seal
-        kept = state | {"identity": self.identity()} if seal.run else state
+        kept = self.parts.put(state, made_with) | ({"identity": self.identity()} if seal.run else {})
         if self.state_file.exists():
             part = beside(self.previous_file)
             try:
@@ -363,7 +379,7 @@ class RunDirectory:
 
 def _current(stored: Stored) -> Stored:
     """Return a state under the names of this version."""
-    return replace(stored, tree=renamed_state(stored.tree))
+    return replace(stored, tree=with_rows(renamed_state(stored.tree)))
 
 
 def _age(file: Path) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
@@ -17,10 +17,11 @@ from lifelong.data.feature_cache import keeping
 from lifelong.data.task import SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError
+from lifelong.experiment.accuracies import changes
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
 from lifelong.experiment.evaluation import Evaluation
-from lifelong.experiment.learning import digest_modules, learn_timed, retire
+from lifelong.experiment.learning import learn_timed, modules_of, retire
 from lifelong.experiment.machine import (
     arithmetic,
     machine_name,
@@ -49,6 +50,11 @@ from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, change, clear
+from lifelong.trees import Fixed, known_by
+from lifelong.watch import Watch
+
+DOUBTED = 2
+"""Tasks whose modules are read after each task although nothing seems to have changed in them."""
 
 
 @runtime_checkable
@@ -96,7 +102,11 @@ class Runner:
         self.entries: list[TaskRecord] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
-        self.contents: list[Tree] = []
+        self.contents: list[Fixed] = []
+        self.watch = Watch()
+        # As they are saved: a task's record again only when it has changed.
+        self.saved_entries: list[Fixed] = []
+        self.steps: list[Fixed] = []
         self.said: set[str] = set()
         self.kept: RunRecord | None = None
 
@@ -185,11 +195,12 @@ class Runner:
             entry = self._learn(index, description)
             started = time.perf_counter()
             self.progress.phase("evaluate")
-            self._judge(entry)
+            rejudged = self._judge(entry)
         phases = {**(entry.seconds_by_phase or {}), "evaluate": time.perf_counter() - started}
         entry.seconds_by_phase, entry.seconds = phases, sum(seconds or 0.0 for seconds in phases.values())
         self.entries.append(entry)
         self.contents.append(self._contents(index))
+        self._note_entries(rejudged)
         self._save()
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
@@ -248,7 +259,7 @@ class Runner:
     def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, TaskTuning | None]:
         """Return what the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
-            return learn_timed(self.method, task, context), None
+            return learn_timed(self.method, task, context, self.watch), None
         tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
         self.method = tuned.method
         return tuned.record, tuned.report
@@ -273,18 +284,45 @@ class Runner:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
 
-    def _judge(self, newest: TaskRecord) -> None:
-        """Accuracy on the test images of every task so far, the one of the newest entry included.
+    def _judge(self, newest: TaskRecord) -> list[int]:
+        """Accuracy on the test images of every task so far, the one of the newest entry included; returns which tasks were judged.
 
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
-        digests = [digest_modules(self.method, index) for index in range(len(self.entries) + 1)]
+        digests = self._digests()
         before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
         known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
         row = known + [math.nan] * (len(digests) - len(known))
-        self.accuracy.append(self.evaluation.completed(self.method, row, [*self.entries, newest]))
+        asked = [index for index, value in enumerate(row) if math.isnan(value)]
+        completed = self.evaluation.completed(self.method, row, [*self.entries, newest])
+        self.steps.append(changes(self.accuracy[-1] if self.accuracy else [], completed))
+        self.accuracy.append(completed)
         self.digests = digests
+        return asked
+
+    def _digests(self) -> list[str]:
+        """Return the digest of each task's modules.
+
+        Changes are counted, and a few modules read all the same; before the run ends, all of them are.
+        """
+        tasks = modules_of(self.method)
+        self.watch.look(tasks)
+        digests = self.watch.digests(tasks)
+        last = len(tasks) >= len(self.stream)
+        if self.watch.doubt(tasks, len(tasks) if last else DOUBTED):
+            self._found(
+                f"the method '{self.config.method}' changes weights in a way that PyTorch does not count: all are read after each task"
+            )
+            self.watch.look(tasks)
+            digests = self.watch.digests(tasks)
+        return digests
+
+    def _note_entries(self, changed: Iterable[int]) -> None:
+        """Make the saved form of records that are new or have changed."""
+        self.saved_entries += [Fixed() for _ in range(len(self.entries) - len(self.saved_entries))]
+        for index in changed:
+            self.saved_entries[index] = Fixed(self.entries[index].to_dict())
 
     def _judge_unknown(self) -> bool:
         """Make up for what could not be judged while images were away; returns whether anything was."""
@@ -292,17 +330,20 @@ class Runner:
         if not any(map(math.isnan, row)):
             return False
         self.progress.phase("evaluate")
+        asked = [index for index, value in enumerate(row) if math.isnan(value)]
         self.accuracy[-1] = self.evaluation.completed(self.method, row, self.entries)
         if plain(self.accuracy[-1]) == plain(row):
             return False
+        self.steps[-1] = changes(self.accuracy[-2] if len(self.accuracy) > 1 else [], self.accuracy[-1])
+        self._note_entries(asked)
         self._save()
         return True
 
-    def _contents(self, index: int) -> Tree:
+    def _contents(self, index: int) -> Fixed:
         """Return the content of a task's images, by which a later task is kept apart from them."""
         known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
         # As int64: a file of tensors has no uint64 in all versions of its format.
-        return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
+        return Fixed({split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()})
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
@@ -310,10 +351,12 @@ class Runner:
         self.directory.save(self._state(), made_with(self.device, self.threads))
 
     def _state(self) -> Tree:
+        with known_by(self.watch.serial):
+            method = self.method.state_dict()
         return {
-            "method": self.method.state_dict(),
-            "entries": [entry.to_dict() for entry in self.entries],
-            "accuracy": self.accuracy,
+            "method": method,
+            "entries": self.saved_entries,
+            "changes": self.steps,
             "digests": self.digests,
             "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
@@ -326,7 +369,10 @@ class Runner:
         self._restore_method(saved)
         self.entries, self.accuracy, self.digests = entries_of(saved), saved["accuracy"], saved["digests"]
         # A state of an earlier version does not have them.
-        self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
+        known = [Fixed(each) for each in saved.get("contents") or ()]
+        self.contents = known or [self._contents(index) for index in range(len(self.entries))]
+        self.saved_entries, self.steps = [], [changes(*pair) for pair in pairwise([[], *self.accuracy])]
+        self._note_entries(range(len(self.entries)))
 
     def _restore_method(self, saved: Tree) -> None:
         self.method = restored(self.directory, self.config, saved, self.device)
