@@ -19,7 +19,7 @@ from lifelong.headers import NAMES, Part, Tree, at_rest, bytes_of, check_plain, 
 from lifelong.segments import FOLDERS, NODES, Segment, Segments, name_of_node, name_of_tensor, place_of
 from lifelong.storage import Seal
 from lifelong.trees import Fixed, Weights
-from lifelong.writing import write_file
+from lifelong.writing import remove, write_file
 
 LARGE = 512
 """Characters of a node above which it is a part."""
@@ -88,8 +88,24 @@ class PartStore(Segments):
             done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
         return done
 
+    def repair(self) -> list[str]:
+        """Check all segments, and write damaged and missing copies again; one of which no copy is whole is dropped. Return what was done."""
+        done = []
+        for name in self.names():
+            wrong = {place: error for place, error in self.check(name).items() if error is not None}
+            if len(wrong) < len(FOLDERS):
+                self.wrong |= {self.folder / place / name: error for place, error in wrong.items()}
+                continue
+            for place in FOLDERS:
+                remove(self.folder / place / name)
+            done.append(f"checkpoint/{FOLDERS[0]}/{name}: both copies are damaged; dropped")
+        return [*done, *self.heal()]
+
     def _root(self, value: Tree) -> Tree:
-        return Part(self._node(self._text(value))) if isinstance(value, (Mapping, list, tuple, torch.Tensor)) else value
+        if not isinstance(value, (Mapping, list, tuple, torch.Tensor)):
+            return value
+        text = self._text(value)
+        return Part(json.loads(text)["part"] if text.startswith('{"part"') else self._node(text))
 
     def _write(self, made_with: Mapping[str, str]) -> None:
         names = self.names()

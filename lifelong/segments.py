@@ -251,15 +251,23 @@ class Segments:
         first = next(iter(failed.values()))
         raise first if isinstance(first, DamagedError) else DamagedError(str(first)) from first
 
-    def has_node(self, name: str) -> bool:
-        """Whether a node is there."""
-        self.scan()
-        return name in self._nodes
+    def check(self, name: str) -> dict[str, LifelongError | None]:
+        """Read all of both copies of a segment; return what is wrong with each, or None.
 
-    def has_tensor(self, name: str) -> bool:
-        """Whether a tensor is there."""
-        self.scan()
-        return name in self._tensors
+        Raises:
+            LifelongError: a copy may not be read.
+        """
+        found: dict[str, LifelongError | None] = {}
+        for place in FOLDERS:
+            path = self.folder / place / name
+            try:
+                Segment.open(path, self.owner(place, name)).check()
+                found[place] = None
+            except LifelongError as error:
+                if path.exists() and not isinstance(error, (DamagedError, ForeignError)):
+                    raise
+                found[place] = error
+        return found
 
     def home(self, name: str, *, tensor: bool) -> str:
         """Return the name of the segment in which a part stands.

@@ -18,7 +18,7 @@ class Rows(list[list[float]]):
 
 def changes(before: Sequence[float], row: Sequence[float]) -> Fixed:
     """Return in what a row differs from the one before it: "tasks", and the "accuracy" of each."""
-    tasks = [task for task, value in enumerate(row) if task >= len(before) or not _same(before[task], value)]
+    tasks = [task for task, value in enumerate(row) if task >= len(before) or not same(before[task], value)]
     return Fixed(tasks=tasks, accuracy=[row[task] for task in tasks])
 
 
@@ -43,15 +43,25 @@ def rows_of(steps: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 # `Any`: a state is a tree of tensors and plain values.
-def with_rows(state: Any) -> Any:
-    """Return a state with its "accuracy" as rows, whether it has them or their changes."""
+def merged(state: Any) -> Any:
+    """Return a state with its "accuracy" as rows, and how each task is answered in its entry, as earlier versions stored them.
+
+    Raises:
+        DamagedError: it is not of its form.
+    """
     if not isinstance(state, dict) or "changes" not in state:
         return state
-    steps = state["changes"]
-    if not isinstance(steps, list):
-        raise DamagedError("the run's state: changes: not a list; restore a copy of the run, or learn it again")
-    return {("accuracy" if key == "changes" else key): (rows_of(steps) if key == "changes" else value) for key, value in state.items()}
+    steps, judged, entries = state["changes"], state.get("judged"), state.get("entries")
+    lists = all(isinstance(each, list) for each in (steps, judged, entries))
+    if not lists or len(judged) != len(entries) or not all(isinstance(each, dict) for each in entries):
+        raise DamagedError(
+            "the run's state: its changes, entries and judged do not fit each other; restore a copy of the run, or learn it again"
+        )
+    whole = [entry if how is None else entry | {"judged": how} for entry, how in zip(entries, judged, strict=True)]
+    found = {"accuracy" if key == "changes" else key: value for key, value in state.items() if key != "judged"}
+    return found | {"accuracy": rows_of(steps), "entries": whole}
 
 
-def _same(left: float, right: float) -> bool:
+def same(left: float, right: float) -> bool:
+    """Tell whether two accuracies are equal, or both not known."""
     return left == right or (math.isnan(left) and math.isnan(right))

@@ -25,7 +25,7 @@ from typing import Any
 
 from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.experiment.accuracies import with_rows
+from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
@@ -379,7 +379,7 @@ class RunDirectory:
 
 def _current(stored: Stored) -> Stored:
     """Return a state under the names of this version."""
-    return replace(stored, tree=with_rows(renamed_state(stored.tree)))
+    return replace(stored, tree=renamed_state(merged(stored.tree)))
 
 
 def _age(file: Path) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
@@ -17,11 +17,12 @@ from lifelong.data.feature_cache import keeping
 from lifelong.data.task import SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError
-from lifelong.experiment.accuracies import changes
+from lifelong.experiment.accuracies import changes, same
 from lifelong.experiment.curves import Curves, drop_task
-from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
+from lifelong.experiment.derived import GROWING, derived, entries_of, head_of, of_method, summary_of
 from lifelong.experiment.evaluation import Evaluation
 from lifelong.experiment.learning import learn_timed, modules_of, retire
+from lifelong.experiment.lines import append_line, line_of, rejudged_of
 from lifelong.experiment.machine import (
     arithmetic,
     machine_name,
@@ -31,8 +32,9 @@ from lifelong.experiment.machine import (
     peak_memory,
     watch_device_memory,
 )
+from lifelong.experiment.metrics import best_before
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.outcome import hold_results, write_results
+from lifelong.experiment.outcome import hold_results, write_lines, write_summary
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
@@ -106,9 +108,14 @@ class Runner:
         self.watch = Watch()
         # As they are saved: a task's record again only when it has changed.
         self.saved_entries: list[Fixed] = []
+        self.saved_judged: list[Fixed | None] = []
+        self.rejudged: list[dict[str, Any]] = []
         self.steps: list[Fixed] = []
         self.said: set[str] = set()
-        self.kept: RunRecord | None = None
+        # The summary but for its tasks; and what results.jsonl lacks: None, if it is to be written anew.
+        self.head: dict[str, Any] | None = None
+        self.best: list[float] = []
+        self.line: dict[str, Any] | None = None
 
     def to_end(self) -> RunRecord:
         """Learn the tasks that remain; returns the summary."""
@@ -133,12 +140,18 @@ class Runner:
         if known is not None and done >= len(self.stream) and (known.complete or done > len(self.stream)):
             for note in self.repaired:
                 self._note(note)
-            judged_anew = done == len(self.stream) and self._judge_unknown()
-            return self._finished(self._write() if judged_anew else self._hold(known))
+            if done == len(self.stream) and self._judge_unknown():
+                self._write()
+                return self._finished(None)
+            return self._finished(self._hold(known))
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
             self._note(note)
-        summary = self._write() if known is None else self._hold(known)
+        summary = None
+        if known is not None:
+            summary = self._hold(known)
+        else:
+            self._write()
         for index in range(done, len(self.stream)):
             try:
                 self._task(index)
@@ -149,7 +162,8 @@ class Runner:
                     f"task '{self.descriptions[index].name}': the device '{self.device}' has not enough memory; "
                     "use a smaller --batch-size or --init-channels, fewer --workers, or another --device"
                 ) from error
-            summary = self._write()
+            self._write()
+            summary = None
         return self._finished(summary)
 
     def _read_summary(self) -> RunRecord | None:
@@ -175,13 +189,15 @@ class Runner:
 
     def _hold(self, summary: RunRecord) -> RunRecord:
         """Return the summary on disk; rewrite it and the results unless they are what the state says."""
-        self.kept = summary
+        self.head = head_of(summary)
         there, wrong = hold_results(self.directory, self.entries, self.accuracy, summary)
         for note in wrong:
             self._note(note)
         return there
 
-    def _finished(self, summary: RunRecord) -> RunRecord:
+    def _finished(self, summary: RunRecord | None) -> RunRecord:
+        """Return the summary, which is read again where it has been written."""
+        summary = summary or read_summary(self.directory.path)
         self._events()
         self.progress.run_finished(summary)
         return summary
@@ -195,12 +211,12 @@ class Runner:
             entry = self._learn(index, description)
             started = time.perf_counter()
             self.progress.phase("evaluate")
-            rejudged = self._judge(entry)
+            self._judge(entry)
         phases = {**(entry.seconds_by_phase or {}), "evaluate": time.perf_counter() - started}
         entry.seconds_by_phase, entry.seconds = phases, sum(seconds or 0.0 for seconds in phases.values())
         self.entries.append(entry)
+        self.line = line_of(entry, self.accuracy[-1], self.rejudged)
         self.contents.append(self._contents(index))
-        self._note_entries(rejudged)
         self._save()
         clear(self.directory.stages(index))
         self.progress.task_finished(index, entry, self.accuracy[-1])
@@ -284,22 +300,33 @@ class Runner:
         self.curves.candidate(number)
         self.progress.candidate(number, count, values)
 
-    def _judge(self, newest: TaskRecord) -> list[int]:
-        """Accuracy on the test images of every task so far, the one of the newest entry included; returns which tasks were judged.
+    def _judge(self, newest: TaskRecord) -> None:
+        """Accuracy on the test images of every task so far, the one of the newest entry included.
 
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
         digests = self._digests()
-        before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
-        known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
+        before = self.accuracy[-1] if self.accuracy else []
+        known = [value if old == now else math.nan for now, old, value in zip(digests, self.digests, before, strict=False)]
         row = known + [math.nan] * (len(digests) - len(known))
-        asked = [index for index, value in enumerate(row) if math.isnan(value)]
+        asked = [index for index in range(len(before)) if math.isnan(row[index])]
+        answered = [self.entries[index].judged for index in asked]
         completed = self.evaluation.completed(self.method, row, [*self.entries, newest])
-        self.steps.append(changes(self.accuracy[-1] if self.accuracy else [], completed))
+        differ = [
+            at for at, was in zip(asked, answered, strict=True) if not same(before[at], completed[at]) or self.entries[at].judged != was
+        ]
+        self.saved_judged = [*self.saved_judged, None]
+        for index in (*differ, len(before)):
+            self._note_judged(index, newest if index == len(before) else self.entries[index])
+        self.best = [max(pair, key=_known) for pair in zip([*self.best, *before[len(self.best) :]], before, strict=True)]
+        self.steps.append(changes(before, completed))
         self.accuracy.append(completed)
         self.digests = digests
-        return asked
+        self.rejudged = [rejudged_of(index, completed[index], self.entries[index]) for index in differ]
+
+    def _note_judged(self, index: int, entry: TaskRecord) -> None:
+        self.saved_judged[index] = None if entry.judged is None else Fixed(entry.judged.to_dict())
 
     def _digests(self) -> list[str]:
         """Return the digest of each task's modules.
@@ -318,24 +345,19 @@ class Runner:
             digests = self.watch.digests(tasks)
         return digests
 
-    def _note_entries(self, changed: Iterable[int]) -> None:
-        """Make the saved form of records that are new or have changed."""
-        self.saved_entries += [Fixed() for _ in range(len(self.entries) - len(self.saved_entries))]
-        for index in changed:
-            self.saved_entries[index] = Fixed(self.entries[index].to_dict())
-
     def _judge_unknown(self) -> bool:
         """Make up for what could not be judged while images were away; returns whether anything was."""
         row = self.accuracy[-1]
         if not any(map(math.isnan, row)):
             return False
         self.progress.phase("evaluate")
-        asked = [index for index, value in enumerate(row) if math.isnan(value)]
         self.accuracy[-1] = self.evaluation.completed(self.method, row, self.entries)
         if plain(self.accuracy[-1]) == plain(row):
             return False
         self.steps[-1] = changes(self.accuracy[-2] if len(self.accuracy) > 1 else [], self.accuracy[-1])
-        self._note_entries(asked)
+        for index, entry in enumerate(self.entries):
+            self._note_judged(index, entry)
+        self.line = None
         self._save()
         return True
 
@@ -347,7 +369,8 @@ class Runner:
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        self.kept = self._summary()
+        self.head = self._head()
+        self.saved_entries += [_saved(entry) for entry in self.entries[len(self.saved_entries) :]]
         self.directory.save(self._state(), made_with(self.device, self.threads))
 
     def _state(self) -> Tree:
@@ -356,12 +379,13 @@ class Runner:
         return {
             "method": method,
             "entries": self.saved_entries,
+            "judged": self.saved_judged,
             "changes": self.steps,
             "digests": self.digests,
             "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
-            "summary": to_keep(self.kept or self._summary()),
+            "summary": self.head,
             **self.more,
         }
 
@@ -371,8 +395,10 @@ class Runner:
         # A state of an earlier version does not have them.
         known = [Fixed(each) for each in saved.get("contents") or ()]
         self.contents = known or [self._contents(index) for index in range(len(self.entries))]
-        self.saved_entries, self.steps = [], [changes(*pair) for pair in pairwise([[], *self.accuracy])]
-        self._note_entries(range(len(self.entries)))
+        self.saved_entries, self.saved_judged = [_saved(entry) for entry in self.entries], [None] * len(self.entries)
+        for index, entry in enumerate(self.entries):
+            self._note_judged(index, entry)
+        self.steps, self.best = [changes(*pair) for pair in pairwise([[], *self.accuracy])], best_before(self.accuracy)
 
     def _restore_method(self, saved: Tree) -> None:
         self.method = restored(self.directory, self.config, saved, self.device)
@@ -384,17 +410,23 @@ class Runner:
         learned = [note for entry in self.entries for note in entry.notes or ()]
         return list(dict.fromkeys(self.notes + described + learned))
 
-    def _write(self) -> RunRecord:
-        summary = write_results(self.directory, self.entries, self.accuracy, self.kept or self._summary())
+    def _write(self) -> None:
+        """Write what follows from the state: the newest task's line, or all lines, and the summary."""
+        if self.line is None:
+            write_lines(self.directory, self.entries, self.accuracy)
+        else:
+            append_line(self.directory.results, self.line, self.directory.seal.run)
+        write_summary(self.directory, self.head or self._head(), self.entries, self.accuracy)
         self._events()
-        return summary
 
     def _events(self) -> None:
         if self.entries:
             self.progress.task_saved(self.directory.path, self.entries, self.accuracy)
 
-    def _summary(self) -> RunRecord:
-        settings, numbers = flat(self.config), derived(self.entries, self.accuracy) | of_method(self.method)
+    def _head(self) -> dict[str, Any]:
+        """Return the fields of the summary, without what grows with each task."""
+        settings = flat(self.config)
+        numbers = derived(self.entries, self.accuracy, self.best) | of_method(self.method) | dict.fromkeys(GROWING)
         fields = {
             "schema_version": SCHEMA_VERSION,
             "version": __version__,
@@ -418,4 +450,14 @@ class Runner:
             "complete": len(self.entries) >= len(self.stream),
         }
         found = self.evaluation.task_agnostic(self.method, self.entries)
-        return RunRecord.model_validate(plain(fields | ({} if found is None else {"task_agnostic": found})))
+        return plain(fields | ({} if found is None else {"task_agnostic": found}))
+
+
+def _saved(entry: TaskRecord) -> Fixed:
+    """Return the saved form of a task's record, but for how its images are answered."""
+    return Fixed({key: value for key, value in entry.to_dict().items() if key != "judged"})
+
+
+def _known(value: float) -> float:
+    """Return a value by which one that is not known is less than any that is."""
+    return -math.inf if math.isnan(value) else value

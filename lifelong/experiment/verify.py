@@ -30,6 +30,7 @@ from lifelong.experiment.summaries import read_summary
 from lifelong.json_files import read_lines, read_record
 from lifelong.methods.registry import known_methods
 from lifelong.records.base import plain
+from lifelong.segments import FOLDERS
 from lifelong.settings.resolve import config_toml
 from lifelong.settings.run import Environment
 from lifelong.storage import Stored, read_tree, write_text
@@ -173,7 +174,7 @@ def _check(directory: RunDirectory) -> Iterator[Checked]:
 def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
     name = file.relative_to(directory.path).as_posix()
     try:
-        checked = read_tree(file, owner=owner, required=directory.seal.required).checked
+        checked = read_tree(file, owner=owner, required=directory.seal.required, parts=directory.parts).checked
         return Checked(name, "good" if checked else "unchecked", "" if checked else UNCHECKED)
     except LifelongError as error:
         return Checked(name, "damaged", _reason(error))
@@ -182,6 +183,7 @@ def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
 def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | None]:
     """Check the two states, and return what the newer holds; None if it cannot be used."""
     owner = directory.seal.owner(directory.state_file)
+    yield from _check_parts(directory)
     if not directory.state_file.exists():
         results = directory.results.exists() and directory.results.stat().st_size > 0
         if results or directory.previous_file.exists():
@@ -194,6 +196,22 @@ def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | N
     if directory.previous_file.exists():
         yield _check_tree(directory, directory.previous_file, owner)
     return directory.stored() if found.condition != "damaged" else None
+
+
+def _check_parts(directory: RunDirectory) -> Iterator[Checked]:
+    """Check both copies of all segments; those that are good are counted."""
+    parts = directory.parts
+    names, good = parts.names(), dict.fromkeys(FOLDERS, 0)
+    for name in names:
+        for place, error in parts.check(name).items():
+            if error is None:
+                good[place] += 1
+            else:
+                file = directory.checkpoint / place / name
+                yield Checked(f"checkpoint/{place}/{name}", "damaged" if file.exists() else "missing", _reason(error))
+    for place, count in good.items():
+        if count:
+            yield Checked(f"checkpoint/{place}", "good", f"{count} of {len(names)} files" if count < len(names) else "")
 
 
 def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]:
@@ -305,6 +323,7 @@ def _repair(directory: RunDirectory) -> list[str]:
         methods = {name: entry.settings for name, entry in known_methods().items()}
         write_text(config, config_toml(config_of(directory.identity(), methods)))
         done.append("config.toml: rewritten from identity.json")
+    done += directory.parts.repair()
     if directory.learned():
         done += _repair_states(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
