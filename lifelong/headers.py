@@ -192,7 +192,7 @@ def check_plain(value: Tree) -> None:
         raise TypeError(f"a {type(value).__name__} cannot be stored: only tensors, numbers, strings, None and containers of them")
 
 
-def unpack(structure: Tree, tensor: Callable[[str], Any], part: Callable[[str], Tree], numbers: Callable[[str], list[float]]) -> Tree:
+def unpack(structure: Tree, tensor: Callable[[str], Any], part: Callable[[str], Tree], numbers: Callable[[str], list[Any]]) -> Tree:
     """Return the tree of a JSON form.
 
     Args:

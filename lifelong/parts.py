@@ -1,9 +1,9 @@
 """Store states part by part: what has not changed since an earlier state is not written again.
 
-The rule, for all methods: a tensor is a part, and so is every dict or list whose text is longer than `LARGE`. Lists are cut into runs of
-`RUN` items, runs of runs and so on, so that a list that grows leaves all but its last run as it was; long lists of numbers are stored as
-tensors. So what a save writes is what has changed, and a few lines more, however much was learned before (see `lifelong.segments` for
-the files).
+The rule, for all methods: a tensor is a part, and so is every dict or list whose text is longer than `LARGE`, and an item of a list above
+`LARGE_ITEM`. Lists are cut into runs of `RUN` items, runs of runs and so on, so that a list that grows leaves all but its last run as it
+was; long lists of numbers are stored as tensors. So what a save writes is what has changed, and a few lines more, however much was learned
+before (see `lifelong.segments` for the files).
 
 To find out what has changed, everything is looked at, but for two things: a `Fixed` dict, which never changes, is looked at once, and
 a module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so.
@@ -23,6 +23,9 @@ from lifelong.writing import remove, write_file
 
 LARGE = 512
 """Characters of a node above which it is a part."""
+
+LARGE_ITEM = 100
+"""Characters of a list's item above which it is a part."""
 
 RUN = 16
 """Items of a list that stand together."""
@@ -89,7 +92,7 @@ class PartStore(Segments):
         return done
 
     def repair(self) -> list[str]:
-        """Check all segments, and write damaged and missing copies again; one of which no copy is whole is dropped. Return what was done."""
+        """Check all segments, and write damaged and missing copies again; one without a whole copy is dropped. Return what was done."""
         done = []
         for name in self.names():
             wrong = {place: error for place, error in self.check(name).items() if error is not None}
@@ -144,15 +147,20 @@ class PartStore(Segments):
         if isinstance(tree, list):
             if len(tree) >= MANY and type(tree[0]) in NUMBERS and len({*map(type, tree)}) == 1:
                 return f'{{"numbers": "{self._tensor(torch.tensor(tree, dtype=NUMBERS[type(tree[0])]))}"}}'
-            return self._part(self._list([self._text(item) for item in tree]))
+            return self._part(self._list([self._item(item) for item in tree]))
         check_plain(tree)
         return json.dumps(tree)
+
+    def _item(self, tree: Tree) -> str:
+        """Return the text of an item of a list, which is a part unless its name is about as long."""
+        text = self._text(tree)
+        return self._part(text, always=len(text) > LARGE_ITEM)
 
     def _dict(self, tree: Mapping[Tree, Tree]) -> str:
         return f'{{"dict": [{", ".join(f"[{json.dumps(key)}, {self._text(value)}]" for key, value in tree.items())}]}}'
 
     def _list(self, items: Sequence[str]) -> str:
-        if len(items) < 2 * RUN:
+        if len(items) <= RUN:
             return f'{{"list": [{", ".join(items)}]}}'
         whole = len(items) // RUN * RUN
         cut = [items[start : start + RUN] for start in range(0, whole, RUN)]

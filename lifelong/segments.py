@@ -308,7 +308,7 @@ class Segments:
         """
         return unpack(json.loads(self.text(name)), tensor or self.tensor, lambda inner: self.tree(inner, tensor), self.numbers)
 
-    def numbers(self, name: str) -> list[float]:
+    def numbers(self, name: str) -> list[float] | list[int]:
         """Return the numbers of a tensor."""
         return self.tensor(name).tolist()
 

@@ -9,7 +9,8 @@ before a run ends.
 import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from lifelong.headers import at_rest, bytes_of
 
 Modules = tuple[nn.Module, ...]
 """What answers for a task."""
+
+
+_VERSION = attrgetter("_version")
 
 
 class _Layout:
@@ -34,6 +38,7 @@ class _Layout:
         self._parameters = [each._parameters for each in inner]
         self._held = self._parameters + [each._buffers for each in inner]
         self.tensors = list(chain.from_iterable(map(dict.values, self._held)))
+        self._counted = [tensor for tensor in self.tensors if tensor is not None and not tensor.is_inference()]
         found = chain.from_iterable(map(dict.values, self._parameters))
         self.parameters = {id(each): (each.numel(), each.nbytes) for each in found if each is not None}
 
@@ -49,8 +54,8 @@ class _Layout:
         )
 
     def versions(self) -> list[int]:
-        """Return the counts of changes of its tensors; -1 for one that is not counted."""
-        return [-1 if tensor is None or tensor.is_inference() else tensor._version for tensor in self.tensors]
+        """Return the counts of changes of its tensors, as far as they are counted."""
+        return list(map(_VERSION, self._counted))
 
 
 _LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
@@ -79,7 +84,7 @@ def digest_of_modules(modules: Iterable[nn.Module]) -> str:
     return digest.hexdigest()
 
 
-def _update(digest: "hashlib._Hash", module: nn.Module) -> None:
+def _update(digest: Any, module: nn.Module) -> None:
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
         digest.update(bytes_of(at_rest(tensor)))
@@ -139,7 +144,7 @@ class Watch:
 
     def digests(self, tasks: Sequence[Modules]) -> list[str]:
         """Return the digest of each task's modules, as `digest_of_modules`; to be called after `look`."""
-        begun: dict[tuple[int, ...], hashlib._Hash] = {}
+        begun: dict[tuple[int, ...], Any] = {}
         for index, modules in enumerate(tasks):
             key = tuple(self._seen[id(module)].serial for module in modules)
             if index == len(self._digests):
@@ -150,7 +155,7 @@ class Watch:
         return [digest for _, digest in self._digests]
 
     @staticmethod
-    def _digest(modules: Modules, key: tuple[int, ...], begun: dict[tuple[int, ...], "hashlib._Hash"]) -> str:
+    def _digest(modules: Modules, key: tuple[int, ...], begun: dict[tuple[int, ...], Any]) -> str:
         """Return the digest of modules; what tasks begin with in common is read once."""
         digest = hashlib.sha256()
         for number, module in enumerate(modules, 1):

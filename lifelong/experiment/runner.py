@@ -426,7 +426,7 @@ class Runner:
     def _head(self) -> dict[str, Any]:
         """Return the fields of the summary, without what grows with each task."""
         settings = flat(self.config)
-        numbers = derived(self.entries, self.accuracy, self.best) | of_method(self.method) | dict.fromkeys(GROWING)
+        numbers = derived(self.entries, self.accuracy, self.best) | of_method(self.method)
         fields = {
             "schema_version": SCHEMA_VERSION,
             "version": __version__,
@@ -450,7 +450,8 @@ class Runner:
             "complete": len(self.entries) >= len(self.stream),
         }
         found = self.evaluation.task_agnostic(self.method, self.entries)
-        return plain(fields | ({} if found is None else {"task_agnostic": found}))
+        whole = fields | {key: [] for key in GROWING} | ({} if found is None else {"task_agnostic": found})
+        return head_of(RunRecord.model_validate(plain(whole)))
 
 
 def _saved(entry: TaskRecord) -> Fixed:
