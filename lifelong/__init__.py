@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
+    from lifelong.experiment.versions import Certificate, Compacted, Version, compact, history, rollback
     from lifelong.exports import export, export_all
     from lifelong.learner import Learner, Prediction
     from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
@@ -42,6 +43,12 @@ _PUBLIC = {
     "verify": "lifelong.api",
     "write_report": "lifelong.reporting",
     "Verification": "lifelong.experiment.verify",
+    "history": "lifelong.experiment.versions",
+    "rollback": "lifelong.experiment.versions",
+    "compact": "lifelong.experiment.versions",
+    "Version": "lifelong.experiment.versions",
+    "Certificate": "lifelong.experiment.versions",
+    "Compacted": "lifelong.experiment.versions",
     "export": "lifelong.exports",
     "export_all": "lifelong.exports",
     "Learner": "lifelong.learner",
@@ -86,6 +93,8 @@ _PUBLIC = {
 
 __all__ = [
     "Allocation",
+    "Certificate",
+    "Compacted",
     "DecisionRule",
     "Engine",
     "Environment",
@@ -102,6 +111,7 @@ __all__ = [
     "Stream",
     "Task",
     "Verification",
+    "Version",
     "__version__",
     "check_allocation",
     "check_backbone",
@@ -113,10 +123,12 @@ __all__ = [
     "check_method",
     "check_observer",
     "check_regularizer",
+    "compact",
     "compare",
     "distances",
     "export",
     "export_all",
+    "history",
     "learn",
     "make_method",
     "open_stream",
@@ -132,6 +144,7 @@ __all__ = [
     "register_method",
     "register_observer",
     "register_regularizer",
+    "rollback",
     "run",
     "transfer",
     "tune",

@@ -104,6 +104,45 @@ class PartStore(Segments):
             done.append(f"checkpoint/{FOLDERS[0]}/{name}: both copies are damaged; dropped")
         return [*done, *self.heal()]
 
+    def bytes(self) -> int:
+        """Return how many bytes all segments take, both copies."""
+        return sum(file.stat().st_size for place in FOLDERS for file in (self.folder / place).glob("*.safetensors"))
+
+    def keep(self, nodes: set[str], tensors: set[str]) -> None:
+        """Drop all parts but these: a segment that has others is written again without them, or deleted where nothing is left.
+
+        What was there twice stays in its newest segment. A process that is killed meanwhile leaves what is kept whole.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        self.scan()
+        for name in self.names():
+            source = next(
+                Segment.open(self.folder / place / name, self.owner(place, name))
+                for place, error in self.check(name).items()
+                if error is None
+            )
+            its_nodes = {each: text for each, text in source.nodes.items() if each in nodes and self._nodes.get(each) == name}
+            its_tensors = [each for each in source.header if each in tensors and self._tensors.get(each) == name]
+            if len(its_nodes) == len(source.nodes) and len(its_tensors) == len(source.header) - 1:
+                continue
+            made_with = json.loads(source.about["made_with"])
+            content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
+            for place in FOLDERS:
+                path = self.folder / place / name
+                self._open.pop(path, None)
+                if its_nodes or content:
+                    self._write_copy(path, _with_nodes(its_nodes, content), made_with)
+                else:
+                    remove(path)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Look at the files anew."""
+        self._open, self._scanned, self._nodes, self._tensors = {}, False, {}, {}
+        self._fixed, self._weights = {}, {}
+
     def _root(self, value: Tree) -> Tree:
         if not isinstance(value, (Mapping, list, tuple, torch.Tensor)):
             return value
@@ -113,8 +152,7 @@ class PartStore(Segments):
     def _write(self, made_with: Mapping[str, str]) -> None:
         names = self.names()
         name = f"{int(names[-1].split('.')[0]) + 1 if names else 0:06d}.safetensors"
-        lines = "".join(f"{each} {text}\n" for each, text in self._new_nodes.items()).encode()
-        tensors = {NODES: torch.frombuffer(bytearray(lines or b"\n"), dtype=torch.uint8)} | self._new_tensors
+        tensors = _with_nodes(self._new_nodes, self._new_tensors)
         for place in FOLDERS:
             self._write_copy(self.folder / place / name, tensors, made_with)
         self._nodes |= dict.fromkeys(self._new_nodes, name)
@@ -189,3 +227,9 @@ class PartStore(Segments):
         if name not in self._tensors:
             self._new_tensors[name] = resting
         return name
+
+
+def _with_nodes(nodes: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a segment: its nodes as one, and the others."""
+    lines = "".join(f"{name} {text}\n" for name, text in nodes.items()).encode()
+    return {NODES: torch.frombuffer(bytearray(lines or b"\n"), dtype=torch.uint8), **tensors}

@@ -27,6 +27,7 @@ from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
+from lifelong.experiment.journal import VERSION, Journal, Kept
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
@@ -66,6 +67,8 @@ class RunDirectory:
         self.results = self.path / "results.jsonl"
         self._seal: Seal | None = None
         self._parts: PartStore | None = None
+        self._journal: Journal | None = None
+        self._version: int | None = None
 
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
@@ -186,6 +189,13 @@ class RunDirectory:
             self._parts = PartStore(self.checkpoint, self.seal)
         return self._parts
 
+    @property
+    def journal(self) -> Journal:
+        """The versions of the run."""
+        if self._journal is None:
+            self._journal = Journal(self.checkpoint, self.seal)
+        return self._journal
+
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
         """Check that this is the wanted run; rewrite a damaged identity if the state confirms it."""
         notes = []
@@ -246,7 +256,7 @@ class RunDirectory:
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Write by what the run knows itself again."""
         write_record(self.identity_file, identity)
-        self._seal = self._parts = None
+        self._seal = self._parts = self._journal = None
 
     def _owns(self, identity: dict[str, Any]) -> bool:
         """Whether a file of a task under way is of the run of this identity."""
@@ -337,7 +347,7 @@ class RunDirectory:
         return self.fall_back(), [f"{self.state_file.name} {reason}: continued from the state before it"]
 
     def fall_back(self) -> Stored:
-        """Put the state before the last one in its place.
+        """Put the state before the last one in its place, or the last version of which all parts are whole.
 
         Raises:
             LifelongError: there is none that can be used.
@@ -345,6 +355,9 @@ class RunDirectory:
         try:
             before = self.read_state(self.previous_file)
         except LifelongError as error:
+            found = self._last_whole()
+            if found is not None:
+                return found
             raise LifelongError(
                 f"cannot read {self.state_file}: damaged or missing, and so is the state before it ({self.previous_file.name});"
                 " restore one from a copy of the run, or choose another folder with --out"
@@ -354,7 +367,22 @@ class RunDirectory:
         part.replace(self.state_file)
         part.unlink(missing_ok=True)
         sync_folder(self.checkpoint)
+        self._version = None
         return before
+
+    def _last_whole(self) -> Stored | None:
+        """Put the last version back that can be read; None if there is none."""
+        try:
+            versions = self.journal.kept()
+        except LifelongError:
+            return None
+        for kept in reversed(versions):
+            try:
+                self.put_back(kept)
+                return self.read_state(self.state_file)
+            except LifelongError:
+                continue
+        return None
 
     def save(self, state: Tree, made_with: Mapping[str, str] | None = None) -> None:
         """Store the state after a task, from which the run then continues. The previous state is kept as well.
@@ -364,7 +392,44 @@ class RunDirectory:
             made_with: what computed it.
         """
         seal = self.seal
-        kept = self.parts.put(state, made_with) | ({"identity": self.identity()} if seal.run else {})
+        parts = self.parts.put(state, made_with)
+        kept = parts | ({"identity": self.identity()} if seal.run else {})
+        if seal.run:
+            entries = state.get("entries") or []
+            kept[VERSION] = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
+        self._write_root(kept, made_with)
+        self._version = kept.get(VERSION)
+
+    def version(self) -> int:
+        """Return the number of the version that the run is in; 0: it has none."""
+        if self._version is None:
+            found = read_root(self.state_file).tree if self.state_file.exists() else {}
+            self._version = found.get(VERSION, 0) if isinstance(found, dict) else 0
+        return self._version
+
+    def put_back(self, kept: Kept) -> None:
+        """Make a version the state from which the run goes on.
+
+        Raises:
+            LifelongError: it cannot be read; the run is as it was.
+        """
+        made_with = read_root(self.state_file).made_with if self.state_file.exists() else {}
+        part = self.checkpoint / f".{self.state_file.name}.back.part"
+        root = kept.state | {"identity": self.identity(), VERSION: kept.version}
+        save_tree(part, root, self.seal.owner(self.state_file), made_with)
+        try:
+            self.read_state(part)
+        except LifelongError:
+            remove(part)
+            raise
+        part.replace(self.state_file)
+        sync_folder(self.checkpoint)
+        # The state before the one that was left would undo this, were the new one damaged.
+        save_tree(self.previous_file, root, self.seal.owner(self.state_file), made_with)
+        self._version = kept.version
+
+    def _write_root(self, kept: Tree, made_with: Mapping[str, str] | None) -> None:
+        seal = self.seal
         if self.state_file.exists():
             part = beside(self.previous_file)
             try:
