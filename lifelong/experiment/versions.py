@@ -13,6 +13,7 @@ from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.saved import open_run
 from lifelong.headers import Part
 from lifelong.records.base import plain
+from lifelong.settings.arguments import Place, checked
 from lifelong.storage import read_root
 from lifelong.training.process import as_found
 from lifelong.training.stages import clear

@@ -1,5 +1,6 @@
-"""The versions of a run: rolled back, it goes on as if what came later had never been; what is compacted stays whole, killed at any moment."""
+"""The versions of a run: rolled back, it goes on as if what came later had never been; compacted, it stays whole, killed at any moment."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -91,11 +92,8 @@ def test_compacted_it_is_the_same_and_smaller(base: Path, tmp_path: Path) -> Non
 
 def killed(out: Path, at: int) -> bool:
     """Compact a run and let the process die at a call; return whether it came to that."""
-    with faulty(Faults(out, at, "death in the middle")) as faults:
-        try:
-            lifelong.compact(out, keep=1)
-        except Death:
-            pass
+    with faulty(Faults(out, at, "death in the middle")) as faults, contextlib.suppress(Death):
+        lifelong.compact(out, keep=1)
     return faults.happened
 
 
@@ -104,7 +102,7 @@ def test_killed_while_it_is_compacted(base: Path, tmp_path: Path) -> None:
     with faulty(Faults(copied(base / "finetune-0", tmp_path / "counted"))) as faults:
         lifelong.compact(tmp_path / "counted", keep=1)
     calls = len(faults.seen)
-    assert calls > 20
+    assert calls >= 8
     for at in random.Random(0).sample(range(calls), 6):
         out = copied(base / "finetune-0", tmp_path / "run")
         assert killed(out, at), faults.seen[at]
