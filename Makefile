@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: $(STAMP) ## learn the stream of digits with PAR, next to Finetune and Independent (1 to 3 minutes)
-	$(BIN)/lifelong compare --stream digits --methods par,finetune,independent --preset quick --seeds 0 --out runs/digits
+	$(BIN)/lifelong compare --stream digits --methods par,finetune,independent --preset quick --variant par --seeds 0 --out runs/digits
 
 test: $(STAMP) ## run the tests, without the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lifelong.report.gallery import check_figure, register_figure
     from lifelong.reporting import write_report
     from lifelong.settings.run import Environment
+    from lifelong.sweeps.calls import plan_sweep, sweep, sweep_status
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,9 @@ _PUBLIC = {
     "compare": "lifelong.api",
     "distances": "lifelong.api",
     "transfer": "lifelong.api",
+    "sweep": "lifelong.sweeps.calls",
+    "plan_sweep": "lifelong.sweeps.calls",
+    "sweep_status": "lifelong.sweeps.calls",
     "learn": "lifelong.api",
     "open_stream": "lifelong.api",
     "verify": "lifelong.api",
@@ -134,6 +138,7 @@ __all__ = [
     "open_stream",
     "perform",
     "perform_plain",
+    "plan_sweep",
     "register_allocation",
     "register_backbone",
     "register_decision",
@@ -146,6 +151,8 @@ __all__ = [
     "register_regularizer",
     "rollback",
     "run",
+    "sweep",
+    "sweep_status",
     "transfer",
     "tune",
     "verify",

@@ -127,6 +127,7 @@ def tune(
     preset: Preset | None = None,
     config: Place | None = None,
     environment: Environment | None = None,
+    engine: str = "local",
     progress: "bool | Observer" = True,
     **settings: object,
 ) -> "RunRecord":
@@ -138,6 +139,7 @@ def tune(
         tolerance: the first candidate at most this much less accurate than the best is chosen; in [0, 1), by default 0.
         trials: number of candidates per task, which Optuna proposes from the values and ranges (``"lr=0.001..0.1"``) of the grid; by
             default 0: every combination.
+        engine: see `compare`.
         out, environment, progress, settings: see `run`.
 
     Returns:
@@ -149,7 +151,7 @@ def tune(
     place, hyper_parameters = split_options("tune", environment, settings)
     chosen: dict[str, Any] = {"grid": grid, "tolerance": tolerance, "trials": trials, **hyper_parameters}
     resolved = to_tune(configured(stream, method, seed, preset=preset, config=config, **chosen))
-    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress)
+    return start(resolved, Path(out) if out is not None else default_out(resolved), place, progress, engine=engine)
 
 
 @checked
@@ -176,7 +178,8 @@ def compare(
         out: the folder of the comparison; by default ``runs/<stream>-compare``.
         workers: number of parallel runs, each in its own process, which imports the calling program again: put the call under
             ``if __name__ == "__main__":``. Unless `threads` is given, they share the cores.
-        engine: what carries out the runs: "local" (this machine), or one added by `register_engine`.
+        engine: what carries out the runs: "local" (this machine), "ray", "ray:ADDRESS", "slurm", "slurm:FILE", or one added by
+            `register_engine`.
         settings: see `run`; a hyper-parameter applies to the methods that have it.
 
     Returns:

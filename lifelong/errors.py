@@ -66,6 +66,10 @@ class ForeignError(DamagedError):
     """A file of a run is intact, but belongs to another run or to another place in this one."""
 
 
+class TakenError(LifelongError):
+    """Another process works on the same run at this moment; it can be waited for."""
+
+
 class MissingDataError(LifelongError):
     """The images of a source are not on this machine.
 

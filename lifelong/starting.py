@@ -26,13 +26,13 @@ def start_learning(run: Path, task: str, name: str | None, place: Environment, p
         from lifelong.experiment.continuing import learn_more
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             summary = learn_more(run, task, place, listener, name=name)
             write_report(run, summary)
     return summary
 
 
-def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Observer" = True, engine: str = "local") -> "RunRecord":
     """Run `run` or `tune` with resolved arguments."""
     from lifelong.training.process import alone
 
@@ -40,8 +40,13 @@ def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Ob
         from lifelong.experiment.run import run as run_experiment
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
-            summary = run_experiment(config, out, place, listener)
+        with listening(progress) as listener:
+            if engine == "local":
+                summary = run_experiment(config, out, place, listener)
+            else:
+                from lifelong.experiment.sweep import sweep
+
+                ((_, summary),) = sweep([(config, out)], place, 1, lambda position: listener, engine, tell=listener.note)
             write_report(out, summary)
     return summary
 
@@ -58,7 +63,7 @@ def start_comparison(
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             failed = None
             try:
                 summaries = dict(enumerate(compare_experiments(configs, out, place, listener, workers, engine)))
@@ -84,7 +89,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | 
         from lifelong.report.figures import divergence_heatmap
         from lifelong.storage import write_text
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             result = measure_distances(config.stream, config.seed, config.settings, place, listener)
             write_text(out / "distances.json", json.dumps(result.to_dict(), indent=1) + "\n")
             divergence_heatmap(result, out / "distances.png")
@@ -109,14 +114,14 @@ def start_transfer(
         from lifelong.report.transfer import write_transfer
         from lifelong.storage import write_text
 
-        with _listener(progress) as listener:
+        with listening(progress) as listener:
             result = measure_transfer(configs, strategies, measures, out, place, listener)
             write_text(out / "transfer.json", json.dumps(result.to_dict(), indent=1) + "\n")
             write_transfer(out, result)
     return result
 
 
-def _listener(progress: "bool | Observer") -> "Observer":
+def listening(progress: "bool | Observer") -> "Observer":
     """Return the requested progress listener."""
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.progress import ConsoleProgress

@@ -84,9 +84,16 @@ SkipBrokenFlag = Annotated[
     Parameter(group=RUN, help="skip unusable images instead of stopping", negative="", show_default=False),
 ]
 WorkersFlag = Annotated[
-    int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores or the GPU"), ONE
+    int, Parameter(group=RUN, help="number of parallel runs, each in its own process; they share the cores, and the GPU or all GPUs"), ONE
 ]
-EngineFlag = Annotated[str, run_flag("engine that carries out the runs: local (processes of this machine), or the engine of a plugin"), ONE]
+EngineFlag = Annotated[
+    str,
+    run_flag(
+        "engine that carries out the runs: local (processes of this machine), ray (ray:ADDRESS: a running cluster), slurm (slurm:FILE: "
+        "with the #SBATCH lines of a file), or the engine of a plugin"
+    ),
+    ONE,
+]
 DeviceFlag = Annotated[Device, run_flag(ABOUT_DEVICE), ONE]
 TensorBoardFlag = Annotated[
     bool,
@@ -174,6 +181,7 @@ def tune(
     preset: PresetFlag = None,
     config: ConfigFlag = None,
     where: WhereFlags = Where(),
+    engine: EngineFlag = "local",
     tensorboard: TensorBoardFlag = False,
     observe: ObserveFlag = None,
     as_json: JsonFlag = False,
@@ -183,7 +191,7 @@ def tune(
     resolved = api.to_tune(api.configured(stream, method, seed, preset=preset, config=config, **given(tuning), **given(hyper)))
     folder = out or api.default_out(resolved)
     own_process()
-    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json))
+    summary = api.start(resolved, folder, where.environment(tensorboard, observe), console_progress(as_json), engine=engine)
     show(summary, as_json, tables.print_run, folder / "report.html")
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from lifelong.cli import commands, reproduce, transfer, use, versions
+from lifelong.cli import commands, reproduce, sweep, transfer, use, versions
 from lifelong.cli.help import with_help
 from lifelong.cli.meant import meant_flag
 from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system, one_line
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say(OUT_OF_MEMORY, BAD_INPUT)
     except KeyboardInterrupt as stop:
-        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"]) else ""
+        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"], ["sweep"]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # The reader is gone, and the interpreter's last flush must not fail either.
@@ -101,7 +101,7 @@ def _with_plugins(words: Sequence[str]) -> list[str]:
 def _app() -> App:
     """Return the commands, with a flag for every setting of every registered method."""
     if frozenset(known_methods()) != commands.KNOWN:
-        for module in (commands, use, reproduce, transfer, versions):
+        for module in (commands, use, reproduce, sweep, transfer, versions):
             importlib.reload(module)
     return commands.app
 

@@ -13,11 +13,13 @@ from rich.text import Text
 from lifelong.errors import one_line
 from lifelong.records.descriptions import Exported, ExportedAll, MethodDescription, MethodListed, Named, StreamDescription
 from lifelong.settings.fields import show_default
+from lifelong.words import counted
 
 if TYPE_CHECKING:
     from lifelong.records.distances import DistancesRecord
     from lifelong.records.run import RunRecord
     from lifelong.records.transfer import TransferRecord
+    from lifelong.sweeps.status import SweepStatus
 
 
 MOST_TOLD = 5
@@ -164,6 +166,37 @@ def print_distances(console: Console, result: "DistancesRecord", figure: Path) -
     for note in result.notes or ():
         _say(console, one_line(f"note: {note}"))
     _print_place(console, "heat map", figure)
+
+
+def print_plan(console: Console, found: dict[str, Any]) -> None:
+    """Print the runs of a sweep that can start."""
+    runs = found["runs"]
+    rows = ([run["run"], run["method"], run["stream"], str(run["seed"]), _settings(run["varied"])] for run in runs)
+    _print_rows(console, ("run", "method", "stream", "seed", "varied"), rows)
+    _say(console, f"{counted(len(runs), 'run')}: all can start, into {found['out']}")
+
+
+def _settings(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {show_default(value)}" for key, value in values.items())
+
+
+def print_sweep_status(console: Console, found: "SweepStatus") -> None:
+    """Print how far each run of a sweep is."""
+    rows = (
+        [
+            run.run,
+            run.state,
+            f"{run.done} of {run.tasks}" if run.tasks else "",
+            "" if run.ap is None else f"{run.ap:.3f}",
+            str(run.starts or ""),
+            f"{run.host}, {run.process}" if run.host else "",
+            run.failure,
+        ]
+        for run in found.runs
+    )
+    _print_rows(console, ("run", "state", "tasks", "AP", "starts", "where", "failure"), rows)
+    counts = ", ".join(f"{number} {state}" for state, number in found.counts.items())
+    _say(console, f"{counted(len(found.runs), 'run')} in {found.out}: {counts}")
 
 
 def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:

@@ -152,7 +152,8 @@ def read_images(file: Path, image: str) -> Iterator[list[bytes | None]]:
             binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
             if not any(is_kind(kind) for is_kind in binary):
                 raise LifelongError(f"{file}: column '{image}' holds {column.type}; images are stored as encoded bytes")
-            unpacked += column.nbytes
+            # Before pyarrow 23, the bytes that a column of views refers to cannot be counted without those of its whole buffers.
+            unpacked += column.get_total_buffer_size() if pa.types.is_binary_view(kind) else column.nbytes
             if unpacked > most:
                 raise LifelongError(f"{file}: its images unpack to more than {MOST_TIMES} times its size; it is damaged or malicious")
             yield column.to_pylist()

@@ -8,7 +8,7 @@ from typing import Any
 from lifelong.errors import LifelongError, of_system
 from lifelong.experiment.job import check_plain, outcome_file, perform_plain
 from lifelong.opening import read_json
-from lifelong.storage import write_text
+from lifelong.storage import remove, write_text
 from lifelong.training.malloc import keep_freed_memory
 
 
@@ -21,6 +21,8 @@ def main(words: list[str]) -> int:
     keep_freed_memory()
     try:
         file, plain = _read(words)
+        # Started anew, a job has no outcome, whatever an earlier start came to.
+        remove(outcome_file(file))
         outcome = perform_plain(plain)
         write_text(outcome_file(file), json.dumps(outcome))
     except LifelongError as error:

@@ -32,7 +32,7 @@ def compare(
         return listener if in_turn else listener.beside(f"{configs[position].method}, seed {configs[position].seed}")
 
     planned = [(config, out / f"{config.method}-seed{config.seed}") for config in configs]
-    summaries = dict(sweep(planned, environment, workers, begin, engine))
+    summaries = dict(sweep(planned, environment, workers, begin, engine, tell=listener.note))
     return [summaries[position] for position in range(len(configs))]
 
 

@@ -1,4 +1,4 @@
-"""Engines, which carry out the runs of a sweep: in processes on this machine, or wherever a plugin runs them.
+"""Engines, which carry out the runs of a sweep: processes of this machine, Ray, Slurm, or wherever a plugin runs them.
 
 Your own engine is a class with the method `run`; an instance is made without arguments for every sweep:
 
@@ -34,8 +34,9 @@ class Engine(Protocol):
         """Carry out jobs, in this process or in others; a failing job does not stop the others.
 
         In this process, `perform` carries out a job; in another one, `perform_plain(job.plain())` or the command
-        `job.command(file)` does. If the caller closes the generator (Ctrl-C, an error), running jobs are stopped; they continue when
-        the same sweep is run again.
+        `job.command(file)` does. If the caller closes the generator (Ctrl-C, an error), running jobs are stopped, or left to a batch
+        system that has them; they continue when the same sweep is run again. Where another process works on the run of a job, its outcome
+        says that it is `taken`: the sweep waits for that process, and asks for the job once more.
 
         Args:
             jobs: in the order in which they should begin.

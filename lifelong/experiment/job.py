@@ -10,6 +10,7 @@ from working on it at once.
 """
 
 import json
+import socket
 import sys
 import traceback
 from contextlib import chdir
@@ -17,8 +18,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system
+from lifelong.errors import OUT_OF_MEMORY, LifelongError, TakenError, of_system
+from lifelong.experiment.journal import Journal
+from lifelong.experiment.locking import held
 from lifelong.experiment.observer import Observer
+from lifelong.experiment.observers import Observers
 from lifelong.experiment.run import run
 from lifelong.experiment.summaries import read_summary
 from lifelong.methods.registry import known_methods
@@ -33,6 +37,9 @@ from lifelong.storage import remove, write_text
 KEYS = {"config": dict, "environment": dict, "out": str, "plugins": list, "folder": str}
 """Keys of a job's plain form, and their types."""
 
+MORE = {"journal": str}
+"""Keys that it may have, too."""
+
 
 @dataclass(frozen=True)
 class RunOutcome:
@@ -42,15 +49,17 @@ class RunOutcome:
         summary: the finished run's summary; None if it failed.
         failure: why it failed, in one line; else empty.
         crash: the traceback, if a bug of the library or of a plugin made it fail; else empty.
+        taken: whether nothing was done because another process works on this run; it can be waited for.
     """
 
     summary: RunRecord | None
     failure: str = ""
     crash: str = ""
+    taken: bool = False
 
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, Any]:
         """Return the outcome as plain data, without the summary, which is in the run's folder."""
-        return {"failure": self.failure, "crash": self.crash}
+        return {"failure": self.failure, "crash": self.crash} | ({"taken": True} if self.taken else {})
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class RunJob:
         environment: where data, weights and the device are.
         plugins: Python files that register what the run needs; by default those loaded in this process.
         folder: the working directory for relative paths; by default this process's.
+        journal: file to which the job adds a line when the run begins, learns a task, finishes or fails; None: it adds none.
     """
 
     config: RunConfig
@@ -70,12 +80,14 @@ class RunJob:
     environment: Environment
     plugins: tuple[Path, ...] = field(default_factory=loaded_plugins)
     folder: Path = field(default_factory=Path.cwd)
+    journal: Path | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the job as plain data, which `RunJob.of` reads back."""
         environment = {key: str(value) if isinstance(value, Path) else as_lists(value) for key, value in asdict(self.environment).items()}
         places = {"out": str(self.out), "plugins": [str(file) for file in self.plugins], "folder": str(self.folder)}
-        return {"config": flat(self.config), "environment": environment} | places
+        noted = {} if self.journal is None else {"journal": str(self.journal)}
+        return {"config": flat(self.config), "environment": environment} | places | noted
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "RunJob":
@@ -94,7 +106,8 @@ class RunJob:
         options = dict(plain["environment"])
         at_once = options.pop("at_once", 1)
         place = replace(environment_of("job", None, options), at_once=at_once)
-        return cls(config, Path(plain["out"]), place, plugins, Path(plain["folder"]))
+        journal = Path(plain["journal"]) if "journal" in plain else None
+        return cls(config, Path(plain["out"]), place, plugins, Path(plain["folder"]), journal)
 
     def command(self, file: Path) -> list[str]:
         """Write the job to a file and return the command that carries it out; `outcome` then reads the result.
@@ -114,11 +127,20 @@ class RunJob:
         """
         try:
             told = read_json(outcome_file(file))
-            return RunOutcome(None if told["failure"] else read_summary(self.folder / self.out), told["failure"], told["crash"])
+            return self.told(told)
         except FileNotFoundError:
             return RunOutcome(None, ended(self.out, "without saying how"))
         except LifelongError as error:
             return RunOutcome(None, str(error))
+
+    def told(self, plain: dict[str, Any]) -> RunOutcome:
+        """Return the outcome that another process has told with `RunOutcome.plain`.
+
+        Raises:
+            LifelongError: the run is said to be finished, and has no summary.
+        """
+        summary = None if plain["failure"] else read_summary(self.folder / self.out)
+        return RunOutcome(summary, plain["failure"], plain["crash"], plain.get("taken", False))
 
 
 # `object`: a file or a cluster may return anything.
@@ -132,7 +154,9 @@ def check_plain(plain: object, where: str) -> None:
     Raises:
         LifelongError: it is not.
     """
-    if not isinstance(plain, dict) or KEYS.keys() != plain.keys() or not all(isinstance(plain[key], kind) for key, kind in KEYS.items()):
+    known = KEYS | MORE
+    whole = isinstance(plain, dict) and KEYS.keys() <= plain.keys() <= known.keys()
+    if not whole or not all(isinstance(value, known[key]) for key, value in plain.items()):
         raise LifelongError(f"{where} describes no job of this version; write it again with lifelong.RunJob")
 
 
@@ -146,6 +170,12 @@ def ended(out: Path, how: str) -> str:
     return f"the process of {out} has ended {how} (killed, or out of memory?); run the same command again, with fewer --workers"
 
 
+def taken(job: RunJob) -> RunOutcome | None:
+    """Return the outcome of a job on whose run another process works, before anything is started for it; None if it is free."""
+    folder = job.folder / job.out
+    return RunOutcome(None, f"another process is running in {job.out}; wait for it", taken=True) if held(folder) else None
+
+
 def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:
     """Carry out a job in this process. Only what stops the whole process is raised, such as Ctrl-C.
 
@@ -153,10 +183,22 @@ def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:
         job: the job.
         progress: is told how far the run comes; None: nobody.
     """
+    if job.journal is None:
+        return _performed(job, progress)
+    journal = Journal(job.folder / job.journal)
+    outcome = _performed(job, Observers(progress or Observer(), {"journal": journal}))
+    if outcome.summary is None and not outcome.taken:
+        journal.failed(outcome.failure)
+    return outcome
+
+
+def _performed(job: RunJob, progress: Observer | None) -> RunOutcome:
     try:
         for file in job.plugins:
             load_plugin(file)
         return RunOutcome(run(job.config, job.out, job.environment, progress))
+    except TakenError as error:
+        return RunOutcome(None, str(error), taken=True)
     except LifelongError as error:
         return RunOutcome(None, str(error))
     except BrokenPipeError:
@@ -169,7 +211,7 @@ def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:
         return RunOutcome(None, f"{type(error).__name__}: {' '.join(str(error).split())}", traceback.format_exc())
 
 
-def perform_plain(plain: dict[str, Any]) -> dict[str, str]:
+def perform_plain(plain: dict[str, Any]) -> dict[str, Any]:
     """Carry out a job in any process, with plain data in and out, for example on a cluster.
 
     Args:
@@ -182,6 +224,9 @@ def perform_plain(plain: dict[str, Any]) -> dict[str, str]:
         LifelongError: `plain` is not the plain data of a job.
     """
     check_plain(plain, "perform_plain: what was given")
+    if not Path(plain["folder"]).is_dir():
+        where = f"{plain['folder']} is not on {socket.gethostname()}"
+        return RunOutcome(None, f"the sweep's folder {where}; runs need a folder that all machines share").plain()
     with chdir(plain["folder"]):
         try:
             job = RunJob.of(plain)

@@ -1,103 +1,113 @@
-"""checkpoint/versions.jsonl: a line for each state that the run has had, by which it can be put back.
+"""The journal of one of the runs of a sweep: who works on it and how far it has come, for whoever asks meanwhile.
 
-A line names the parts of its state. It is added before `run.safetensors`, which has the number of its own version: lines with a higher
-number are of a save that was interrupted, or of states that were rolled back, and the next save replaces them.
+It decides nothing: what is learned stands in the run's own folder, and whether someone works there, the folder's lock says.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import os
+import socket
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lifelong.errors import DamagedError
-from lifelong.experiment.lines import append_line
-from lifelong.headers import Part, Tree
-from lifelong.json_files import Lines, as_lines, read_lines
-from lifelong.storage import Seal
-from lifelong.writing import write_text
-
-FILE = "versions.jsonl"
-
-VERSION = "version"
-"""The key of a root that says which version it is."""
+from lifelong.errors import LifelongError, one_line
+from lifelong.experiment.observer import Observer
+from lifelong.opening import parse_json, read_text, refuse_links
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A state that can be put back.
+class Noted:
+    """What a journal says of its run.
 
     Attributes:
-        version: its number, from 1.
-        tasks: how many tasks it has learned.
-        task: the name of the newest.
-        when: it was saved, in seconds since 1970.
-        state: a `Part` for each of its large values, and the others.
+        what: the last event: "started", "task" (one more is learned), "finished" or "failed"; "" if there was none.
+        starts: how often the run was started or continued.
+        tasks: tasks of its stream.
+        done: tasks learned.
+        host: machine that works on it, or has last.
+        process: number of the process there.
+        since: when it was last started, as ISO 8601 with the time zone.
+        failure: why it failed, in one line; else empty.
     """
 
-    version: int
-    tasks: int
-    task: str
-    when: float
-    state: dict[str, Tree]
+    what: str = ""
+    starts: int = 0
+    tasks: int = 0
+    done: int = 0
+    host: str = ""
+    process: int = 0
+    since: str = ""
+    failure: str = ""
 
 
-class Journal:
-    """The versions of a run.
+class Journal(Observer):
+    """Notes the events of a run, each as a line of JSON at the end of a file.
 
     Args:
-        folder: the folder of its states.
-        seal: of the run.
+        file: the journal; it and its folders are made with the first line.
     """
 
-    def __init__(self, folder: Path, seal: Seal) -> None:
-        self.file, self.seal = Path(folder) / FILE, seal
-        self._last: int | None = None
+    def __init__(self, file: Path) -> None:
+        self.file = Path(file)
 
-    def lines(self) -> Lines:
-        """Read the lines, without those that are damaged or another run's."""
-        return read_lines(self.file, self.seal)
+    def run_started(self, stream: str, method: str, tasks: int, done: int) -> None:
+        """See `Observer.run_started`."""
+        self._note("started", tasks=tasks, done=done, host=socket.gethostname(), process=os.getpid())
 
-    def kept(self, current: int | None = None) -> list[Kept]:
-        """Return the versions that can be put back, oldest first.
+    def task_finished(self, index: int, record: TaskRecord, accuracy: list[float]) -> None:
+        """See `Observer.task_finished`."""
+        self._note("task", done=index + 1)
 
-        Args:
-            current: the number of the last one to return; None: all.
+    def run_finished(self, summary: RunRecord) -> None:
+        """See `Observer.run_finished`."""
+        if self.read().what != "finished":  # a finished run may be opened again
+            self._note("finished")
+
+    def failed(self, failure: str) -> None:
+        """Note why the run failed."""
+        self._note("failed", failure=one_line(failure))
+
+    def read(self) -> Noted:
+        """Return what the journal says; lines that cannot be read count as none.
+
+        Raises:
+            LifelongError: the file cannot be read.
         """
-        found = [_parsed(self.file, line) for line in self.lines().found]
-        return [each for each in found if current is None or each.version <= current]
+        try:
+            text = read_text(self.file, errors="replace")
+        except FileNotFoundError:
+            return Noted()
+        except OSError as error:
+            raise LifelongError(f"cannot read {self.file}: {error.strerror}; delete it") from error
+        noted = Noted()
+        for line in text.splitlines():
+            try:
+                noted = _after(noted, parse_json(line))
+            except (ValueError, TypeError, AttributeError, KeyError):  # truncated by a kill, or not ours
+                continue
+        return noted
 
-    def add(self, state: Mapping[str, Tree], tasks: int, task: str, before: int) -> int:
-        """Note a new version, which follows the current one; returns its number.
-
-        Args:
-            state: of which it consists.
-            tasks, task: see `Kept`.
-            before: the number of the current version; 0: none.
-        """
-        version = before + 1
-        if self._last != before:
-            lines = self.lines()
-            if not lines.whole or any(line.get(VERSION, 0) > before for line in lines.found):
-                self.write(self.kept(before))
-        append_line(self.file, _line(Kept(version, tasks, task, time.time(), dict(state))), self.seal.run)
-        self._last = version
-        return version
-
-    def write(self, kept: Sequence[Kept]) -> None:
-        """Write all lines anew."""
-        write_text(self.file, as_lines([_line(each) for each in kept], self.seal.run))
-        self._last = None
-
-
-def _line(kept: Kept) -> dict[str, Any]:
-    state = {key: {"part": value.name} if isinstance(value, Part) else {"value": value} for key, value in kept.state.items()}
-    return {VERSION: kept.version, "tasks": kept.tasks, "task": kept.task, "when": kept.when, "state": state}
+    def _note(self, what: str, **values: Any) -> None:
+        line = json.dumps({"what": what, "time": datetime.now(UTC).isoformat(timespec="seconds"), **values})
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            refuse_links(self.file.parent, (self.file.name,))
+            with self.file.open("a", encoding="utf-8") as file:
+                # On its own line, even after a line that a kill has truncated.
+                file.write(f"\n{line}\n")
+        except OSError as error:
+            raise LifelongError(f"cannot write {self.file}: {error.strerror}; choose another folder with --out") from error
 
 
-def _parsed(file: Path, line: Mapping[str, Any]) -> Kept:
-    try:
-        state = {key: Part(value["part"]) if "part" in value else value["value"] for key, value in line["state"].items()}
-        return Kept(int(line[VERSION]), int(line["tasks"]), str(line["task"]), float(line["when"]), state)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedError(f"cannot read {file}: a line is not of its form; delete it, and earlier versions are lost") from error
+def _after(noted: Noted, line: dict[str, Any]) -> Noted:
+    """Return what is known after one more line."""
+    what = str(line["what"])
+    if what == "started":
+        about = {"tasks": int(line["tasks"]), "host": str(line["host"]), "process": int(line["process"]), "since": str(line["time"])}
+        return replace(noted, what=what, starts=noted.starts + 1, done=int(line["done"]), failure="", **about)
+    if what == "task":
+        return replace(noted, what=what, done=int(line["done"]))
+    return replace(noted, what=what, failure=str(line["failure"]) if what == "failed" else "")

@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lifelong.experiment.job import RunJob, RunOutcome, ended, perform
+from lifelong.experiment.job import RunJob, RunOutcome, ended, perform, taken
+from lifelong.experiment.machine import one_of_several
 from lifelong.experiment.observer import Observer
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
@@ -31,23 +33,28 @@ class Local:
         """See `lifelong.experiment.engine.Engine.run`. A run in a separate process reports at most one epoch per second."""
         if workers == 1 or len(jobs) == 1:
             for position, job in enumerate(jobs):
-                yield position, perform(job, begin(position))
+                yield position, taken(job) or perform(job, begin(position))
             return
         # Not by fork, which is not safe in a process with threads; so the device and the data sets in memory are not shared.
         context = multiprocessing.get_context("spawn")
         waiting = list(enumerate(jobs))
         going: dict[Connection, _Worker] = {}
+        places = list(range(workers))
         try:
             while waiting or going:
-                while waiting and len(going) < workers:
+                while waiting and places:
                     position, job = waiting.pop(0)
-                    worker = _Worker(context, position, job, begin(position))
+                    if (outcome := taken(job)) is not None:
+                        yield position, outcome
+                        continue
+                    worker = _Worker(context, position, _at(job, places[0]), begin(position), places.pop(0))
                     going[worker.connection] = worker
                 for connection in wait(list(going)):
                     worker = going[connection]  # ty: ignore[invalid-argument-type]
                     outcome = worker.hear()
                     if outcome is not None:
                         del going[worker.connection]
+                        places.append(worker.place)
                         worker.end()
                         yield worker.position, outcome
         finally:
@@ -57,11 +64,16 @@ class Local:
                 worker.end()
 
 
+def _at(job: RunJob, place: int) -> RunJob:
+    """Return a job with the device of its place among the parallel ones."""
+    return replace(job, environment=replace(job.environment, device=one_of_several(job.environment.device, place)))
+
+
 class _Worker:
     """The sweep's handle of a process that carries out a run."""
 
-    def __init__(self, context: Any, position: int, job: RunJob, listener: Observer) -> None:
-        self.position, self._out, self._listener = position, job.out, listener
+    def __init__(self, context: Any, position: int, job: RunJob, listener: Observer, place: int) -> None:
+        self.position, self.place, self._out, self._listener = position, place, job.out, listener
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, job), daemon=True)
         self._process.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, TakenError
 from lifelong.opening import read_json, refuse_links
 
 try:
@@ -46,7 +46,8 @@ def folder_lock(folder: Path) -> Generator[str]:
         A note for the user about the lock, or "".
 
     Raises:
-        LifelongError: another process works there, the folder cannot be made, or something of ours in it is a link.
+        TakenError: another process works there.
+        LifelongError: the folder cannot be made, or something of ours in it is a link.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,26 @@ def folder_lock(folder: Path) -> Generator[str]:
     reason = _missing_locks(folder / LOCK)
     with _by_holder(folder) if reason else _by_system(folder):
         yield f"the file system of {folder} has no locks ({reason}); the file {HELD} keeps other processes out instead" if reason else ""
+
+
+def held(folder: Path) -> bool:
+    """Tell whether another process works in a folder, as far as this machine sees; nothing is waited for or written."""
+    holder = _holder(folder / HELD)
+    if holder is not None and _alive(holder):
+        return True
+    if fcntl is None:  # whoever wants the folder finds out when it reserves it
+        return False
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _missing_locks(file: Path) -> str:
@@ -85,7 +106,7 @@ def _by_system(folder: Path) -> Generator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise LifelongError(f"another process is running in {folder}; wait for it, or choose another --out") from error
+        raise TakenError(f"another process is running in {folder}; wait for it, or choose another --out") from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
     try:
@@ -192,9 +213,9 @@ def _started(process: int) -> str:
         return ""
 
 
-def _taken(folder: Path, holder: dict[str, Any] | None) -> LifelongError:
+def _taken(folder: Path, holder: dict[str, Any] | None) -> TakenError:
     who = f" ({holder['process']} on {holder['host']})" if holder is not None else ""
-    return LifelongError(
+    return TakenError(
         f"another process{who} is running in {folder}; wait for it, or choose another --out; if it has crashed, delete {folder / HELD}"
     )
 

@@ -38,6 +38,19 @@ def choose_device(name: Device) -> torch.device:
     return torch.device(kind) if number is None else torch.device(kind, number)
 
 
+def one_of_several(name: Device, place: int) -> Device:
+    """Return the device of one of several parallel runs: where the machine has several GPUs, they take turns.
+
+    Args:
+        name: the device that was asked for; one with a number is kept.
+        place: number of the run among the parallel ones, from 0.
+    """
+    kind, number = parse_device(name)
+    if number is not None or kind not in ("auto", "cuda") or (count := _count("cuda")) < 2:
+        return name
+    return f"cuda:{place % count}"
+
+
 def _count(kind: str) -> int:
     """Count the accelerators of a kind."""
     if kind == "mps":

@@ -27,7 +27,7 @@ from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
-from lifelong.experiment.journal import VERSION, Journal, Kept
+from lifelong.experiment.kept_versions import VERSION, Journal, Kept
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
@@ -92,6 +92,21 @@ class RunDirectory:
             notes = self._check(identity, defaults or {})
             self.drop_parts()
             return notes
+        self.check_free()
+        # A run that never saved anything starts over.
+        self.drop_parts()
+        remove(self.curves)
+        # The identity first: with it, a run that is killed here can be started again.
+        self.write_identity(identity)
+        write_text(self.path / "config.toml", config)
+        return []
+
+    def check_free(self) -> None:
+        """Check that a run may begin in the folder, where none was begun.
+
+        Raises:
+            LifelongError: it is a file, or holds something else.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
         orphan = self._orphan()
@@ -102,13 +117,6 @@ class RunDirectory:
             )
         if not self.identity_file.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
-        # A run that never saved anything starts over.
-        self.drop_parts()
-        remove(self.curves)
-        # The identity first: with it, a run that is killed here can be started again.
-        self.write_identity(identity)
-        write_text(self.path / "config.toml", config)
-        return []
 
     def _orphan(self) -> Path | None:
         """Results of tasks whose state is not there."""
@@ -213,16 +221,29 @@ class RunDirectory:
                 raise LifelongError(f"{error}; restore {self.identity_file}, or choose another folder with --out") from error
             stored = found
             notes.append("identity.json was missing; rewritten")
-        key = difference(stored, identity, defaults)
-        if key is not None:
-            mine = stored.get(key, (defaults or {}).get(key))
-            raise LifelongError(
-                f"{self.path} holds a run with {key} = {mine!r}, not {json.loads(json.dumps(identity)).get(key)!r}; "
-                "choose another --out, or delete that folder to start over"
-            )
+        self.check_same(stored, identity, defaults)
         if notes:
             self.write_identity(stored)
         return notes
+
+    def check_same(self, stored: Mapping[str, Any], identity: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        """Check that the run that was begun here is the wanted one.
+
+        Args:
+            stored: its identity.
+            identity: the wanted one.
+            defaults: see `claim`.
+
+        Raises:
+            LifelongError: it is another.
+        """
+        key = difference(stored, identity, defaults)
+        if key is not None:
+            mine = stored.get(key, defaults.get(key))
+            raise LifelongError(
+                f"{self.path} holds a run with {key} = {mine!r}, not {json.loads(json.dumps(dict(identity))).get(key)!r}; "
+                "choose another --out, or delete that folder to start over"
+            )
 
     def identity_of_state(self) -> dict[str, Any] | None:
         """Return the identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""

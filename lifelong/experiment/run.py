@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,27 +69,11 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
     flush_denormals()
     directory = RunDirectory(out)
     device = choose_device(environment.device)
-    stream = open_stream(
-        config.stream, config.seed, Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-    )
-    settings, notes = resolve_extractor(config.settings, stream.name)
-    notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
-    config = replace(config, settings=settings)
-    stored = _begun_with(directory)
-    if stored is not None:
-        config = as_begun(config, stored)
+    stream = open_stream(config.stream, config.seed, sources_of(environment))
     extractors = extractor_opener(environment, device)
-    wanted = make_method(config.method, config.settings).extractor()
-    # Weights that are given all the same are compared with the run's.
-    kept = stored is not None and environment.weights is None and _keeps_network(directory)
-    if wanted is not None and not kept:
-        # Before anything is written: weights may be missing.
-        extractors(*wanted)
-    check_tuning(config, {task.name: task.valid for task in stream.describe()})
+    ready = prepare(config, directory, environment, stream, extractors, device)
+    config, identity, notes = ready.config, ready.identity(stream, environment, extractors), ready.notes
     threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
-    identity = identity_of(config, stream, environment)
-    if wanted is not None and not EXTRACTORS.built_in(wanted[0]):
-        identity["extractor digest"] = stored.get("extractor digest") if stored and kept else extractors(*wanted).digest
     stream.prepare()
     notes += as_notes(data_check(stream))
     with directory.locked() as note:
@@ -100,6 +84,73 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()
+
+
+def sources_of(environment: Environment) -> Sources:
+    """Return where an environment's images are."""
+    return Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A run that can start.
+
+    Attributes:
+        config: its configuration, with what "auto" means, and as the run in its folder was begun.
+        stored: the identity of that run; None: none was begun.
+        kept: whether that run keeps the frozen network of its method.
+        notes: what to tell the user.
+    """
+
+    config: RunConfig
+    stored: dict[str, Any] | None
+    kept: bool
+    notes: list[str]
+
+    def identity(self, stream: Stream, environment: Environment, extractors: Callable[[str, str], Extractor]) -> dict[str, Any]:
+        """Return what must be equal for the run to be continued; for the arguments see `prepare`."""
+        identity = identity_of(self.config, stream, environment)
+        wanted = make_method(self.config.method, self.config.settings).extractor()
+        if wanted is not None and not EXTRACTORS.built_in(wanted[0]):
+            identity["extractor digest"] = self.stored.get("extractor digest") if self.stored and self.kept else extractors(*wanted).digest
+        return identity
+
+
+def prepare(
+    config: RunConfig,
+    directory: RunDirectory,
+    environment: Environment,
+    stream: Stream,
+    extractors: Callable[[str, str], Extractor],
+    device: torch.device,
+) -> Ready:
+    """Find out whether a run can start, before anything is written, and with what it starts.
+
+    Args:
+        config: of the run.
+        directory: its run directory.
+        environment: where data, weights and the device are.
+        stream: which it learns.
+        extractors: opens an extractor by its name and input policy; see `extractor_opener`.
+        device: on which it computes.
+
+    Raises:
+        LifelongError: a setting does not fit the stream or the device, or weights are missing.
+    """
+    settings, notes = resolve_extractor(config.settings, stream.name)
+    notes += check_training(config.training, device, min(task.image_size for task in stream.describe()))
+    config = replace(config, settings=settings)
+    stored = _begun_with(directory)
+    if stored is not None:
+        config = as_begun(config, stored)
+    wanted = make_method(config.method, config.settings).extractor()
+    # Weights that are given all the same are compared with the run's.
+    kept = stored is not None and environment.weights is None and _keeps_network(directory)
+    if wanted is not None and not kept:
+        # Before anything is written: weights may be missing.
+        extractors(*wanted)
+    check_tuning(config, {task.name: task.valid for task in stream.describe()})
+    return Ready(config, stored, kept, notes)
 
 
 def _keeps_network(directory: RunDirectory) -> bool:

@@ -1,9 +1,11 @@
 """Carry out several runs on an engine, one after the other or in parallel.
 
 Runs only share the cache of decoded images, so parallel runs give the same numbers as sequential ones (to the bit, with the same number of
-threads). If a sweep is stopped, the same sweep later skips finished runs and continues the others.
+threads). If a sweep is stopped, the same sweep later skips finished runs and continues the others. Several processes may carry out the same
+sweep at once, on several machines that share the folder: each run is carried out by one of them, and the others wait for it.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 from lifelong.errors import LifelongError
 from lifelong.experiment.engine import Engine
 from lifelong.experiment.job import RunJob, RunOutcome
+from lifelong.experiment.journal import Journal
+from lifelong.experiment.locking import held
 from lifelong.experiment.observer import Observer
 from lifelong.records.run import RunRecord
 from lifelong.settings.arguments import MOST_WORKERS
@@ -19,6 +23,9 @@ from lifelong.settings.sockets import ENGINES
 
 SHOWN = 3
 """Largest number of failures named in one message."""
+
+PAUSE = (1.0, 30.0)
+"""Seconds between two looks at runs that other processes carry out: at first, and at most."""
 
 
 class SweepError(LifelongError):
@@ -42,7 +49,9 @@ def check_sweep(workers: int, engine: str) -> None:
     """
     if not 1 <= workers <= MOST_WORKERS:
         raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
-    ENGINES.entry(engine)
+    if engine not in ENGINES:
+        ENGINES.entry(engine)
+    ENGINES[engine]  # of a family: the rest of its name
 
 
 def sweep(
@@ -51,6 +60,9 @@ def sweep(
     workers: int,
     begin: Callable[[int], Observer],
     engine: str = "local",
+    *,
+    journals: Sequence[Path] | None = None,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> Iterator[tuple[int, RunRecord]]:
     """Carry out runs.
 
@@ -60,6 +72,8 @@ def sweep(
         workers: number of runs in parallel.
         begin: called with a run's position when it begins; returns the run's observer, which is also told if the run fails.
         engine: name of a registered engine; see `lifelong.experiment.engine`.
+        journals: a file for each run, to which its events are added (see `RunJob`); None: no events are noted.
+        tell: called with a line about runs that other processes carry out, which are waited for.
 
     Yields:
         The position and the summary of each run, as it finishes.
@@ -71,7 +85,8 @@ def sweep(
     """
     check_sweep(workers, engine)
     place = replace(environment, at_once=max(1, min(workers, len(runs))))
-    jobs = [RunJob(config, out, place) for config, out in runs]
+    files = journals or [None] * len(runs)
+    jobs = [RunJob(config, out, place, journal=file) for (config, out), file in zip(runs, files, strict=True)]
     told: dict[int, Observer] = {}
     finished: dict[int, RunRecord] = {}
     failed: dict[int, RunOutcome] = {}
@@ -80,13 +95,13 @@ def sweep(
         told[position] = begin(position)
         return told[position]
 
-    chosen: Engine = ENGINES[engine]()
-    for position, outcome in chosen.run(jobs, workers, begun):
+    for position, outcome in _carried_out(jobs, workers, begun, engine, tell):
         if outcome.summary is not None:
             finished[position] = outcome.summary
             yield position, outcome.summary
             continue
         failed[position] = outcome
+        _note_failure(jobs[position], outcome)
         if position in told and len(jobs) > 1:
             told[position].run_failed(outcome.failure)
     for position, outcome in failed.items():
@@ -94,6 +109,39 @@ def sweep(
             raise RuntimeError(f"in the run of {jobs[position].out}:\n{outcome.crash}")
     if failed:
         raise SweepError(_failures(jobs, failed), finished)
+
+
+def _carried_out(
+    jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer], engine: str, tell: Callable[[str], object]
+) -> Iterator[tuple[int, RunOutcome]]:
+    """Carry out jobs, those last that other processes are carrying out; when these end, they are continued, or read."""
+    waiting, pause, said = list(range(len(jobs))), PAUSE[0], False
+    while waiting:
+        taken = []
+        chosen: Engine = ENGINES[engine]()
+        for place, outcome in chosen.run([jobs[position] for position in waiting], workers, lambda place, at=waiting: begin(at[place])):
+            if outcome.taken:
+                taken.append(waiting[place])
+            else:
+                pause = PAUSE[0]
+                yield waiting[place], outcome
+        if taken and not said:
+            more = f", and for {len(taken) - 1} more such runs" if len(taken) > 1 else ""
+            tell(f"waiting for another process, which is running in {jobs[taken[0]].out}{more}")
+            said = True
+        waiting = taken
+        if waiting:
+            time.sleep(pause)
+            while all(held(jobs[position].folder / jobs[position].out) for position in waiting):
+                time.sleep(PAUSE[0])
+            # Longer and longer where this machine does not see who holds a run.
+            pause = min(2 * pause, PAUSE[1])
+
+
+def _note_failure(job: RunJob, outcome: RunOutcome) -> None:
+    """Note a failure in the job's journal, unless its process could do so before it ended."""
+    if job.journal is not None and (journal := Journal(job.folder / job.journal)).read().what != "failed":
+        journal.failed(outcome.failure)
 
 
 def _failures(jobs: Sequence[RunJob], failed: Mapping[int, RunOutcome]) -> str:

@@ -7,7 +7,7 @@ from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.accuracies import rows_of
 from lifelong.experiment.added_tasks import repair_added
 from lifelong.experiment.curves import drop_task, read_curves
-from lifelong.experiment.journal import Kept
+from lifelong.experiment.kept_versions import Kept
 from lifelong.experiment.outcome import hold_results
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.saved import open_run

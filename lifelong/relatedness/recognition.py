@@ -13,6 +13,7 @@ median over tasks, since densities of different dimensions cannot be compared.
 The paper requires the task to be given at test time; this is our addition.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -169,7 +170,9 @@ class Router(nn.Module):
     def __init__(self, bank: PrototypeBank, recognition: Recognition) -> None:
         super().__init__()
         spreads = recognition.spreads
-        self._means = [bank[index].means[bank[index].present] for index in range(len(spreads))]
+        self._means = [bank[index].means for index in range(len(spreads))]
+        # Selecting the classes that are present would give a number of rows that no exporter before PyTorch 2.10 can trace.
+        self._absent = [~bank[index].present for index in range(len(spreads))]
         self._mean = torch.tensor([spread.mean for spread in spreads], dtype=torch.float64)
         # A number: ONNX has no median.
         self._dimensions = min(median_low(spread.dimensions for spread in spreads), 1e6)
@@ -177,7 +180,11 @@ class Router(nn.Module):
     def forward(self, features: Float[Tensor, "n d"]) -> Float32[Tensor, "n t"]:
         """Compare features with all prototypes."""
         found = features.double()[:, None]  # (n, 1, d)
-        squares = torch.stack([(found - means.to(found)).square().sum(dim=2).amin(dim=1) for means in self._means], dim=1)
+        nearest = [
+            (found - means.to(found)).square().sum(dim=2).masked_fill(absent.to(found.device), math.inf).amin(dim=1)
+            for means, absent in zip(self._means, self._absent, strict=True)
+        ]
+        squares = torch.stack(nearest, dim=1)
         return _probabilities(squares, self._mean.to(found), self._dimensions)
 
 

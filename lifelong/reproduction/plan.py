@@ -118,7 +118,9 @@ def job(row: str, label: str, method: str, stream: str, seed: int, choice: Choic
     """
     without = tuple(source for source in choice.without if source in sources_of(stream))
     scale = choice.scale
-    values = {**scale.values(method, stream), **differing}
+    # The paper's PAR, whatever variant the scale's preset has.
+    whole = {"variant": "par"} if method == "par" else {}
+    values = {**whole, **scale.values(method, stream), **differing}
     # Settings that only other methods have are ignored, as in a comparison.
     config = api.configured(scale.stream(stream, without), method, seed, preset=scale.preset, compared=list(known_methods()), **values)
     place = "-".join([stream, *(["without", *without] if without else [])])

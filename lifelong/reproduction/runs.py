@@ -122,7 +122,7 @@ def run_all(
         parts = pixels[job.config.stream, job.seed]
         return RunHeartbeat(say, "" if workers == 1 else f"run {position + 1}: ", times.of(job, sum(parts)), parts)
 
-    for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin, engine):
+    for position, summary in sweep([(job.config, out / job.folder) for job in ready], environment, workers, begin, engine, tell=say):
         job = ready[position]
         outcome.summaries[job.folder] = summary
         say(f"  {'' if workers == 1 else f'run {position + 1}: '}AP {summary.ap:.3f}, {duration(times.end(job, summary))}")

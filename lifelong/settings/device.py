@@ -13,7 +13,10 @@ Device = str
 ACCELERATORS = {"cuda": True, "mps": False}
 """Kinds of accelerators in the order in which `auto` tries them, and whether they are numbered."""
 
-ABOUT_DEVICE = "device: cpu, cuda (first GPU), cuda:1 (second GPU), mps (Apple GPU), or auto (the first available of cuda, mps, cpu)"
+ABOUT_DEVICE = (
+    "device: cpu, cuda (first GPU; parallel runs: all in turn), cuda:1 (second GPU), mps (Apple GPU), or auto (the first available of "
+    "cuda, mps, cpu)"
+)
 
 _MEANT = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "apple": "mps", "metal": "mps", "processor": "cpu", "host": "cpu"}
 

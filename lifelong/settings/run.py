@@ -59,8 +59,8 @@ class Environment:
     Attributes:
         data: folder with one folder per image source; by default the variable LIFELONG_DATA.
         weights: file with the weights of the feature extractor; by default the variable LIFELONG_WEIGHTS.
-        device: "cpu", "cuda" (first GPU), "cuda:1" (second GPU), "mps" (Apple GPU), or "auto" (the first available of cuda, mps and
-            cpu).
+        device: "cpu", "cuda" (first GPU; parallel runs take turns over all), "cuda:1" (second GPU), "mps" (Apple GPU), or "auto" (the
+            first available of cuda, mps and cpu).
         download: download missing images and weights from the Hugging Face Hub; needs the extra ``lifelong[hub]``.
         threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores).
         save_every: seconds between saves of the computation in progress.

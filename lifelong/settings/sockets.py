@@ -213,6 +213,9 @@ OBSERVERS: Registry[Any] = Registry(
 ENGINES: Registry[Any] = Registry(
     "engine",
     Entry("local", "lifelong.experiment.local:Local", "processes of this machine", ""),
+    Entry("ray", "lifelong.experiment.on_ray:OnRay", "tasks of Ray, on a cluster of this machine (ray:ADDRESS: on a running one)", ""),
+    Entry("slurm", "lifelong.experiment.on_slurm:OnSlurm", "an array job of Slurm (slurm:FILE: with the lines of a file)", ""),
+    families={"ray": "lifelong.experiment.on_ray:of_address", "slurm": "lifelong.experiment.on_slurm:of_file"},
 )
 """What carries out the runs of a sweep; see `lifelong.experiment.engine`."""
 

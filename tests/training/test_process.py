@@ -48,6 +48,7 @@ from tests.trees import same
 
 TINY = "digits?tasks=2&train_per_class=3&valid_per_class=2&test_per_class=2"
 QUICK = {"preset": "quick", "epochs": 1, "init_channels": 2, "threads": 1, "device": "cpu"}
+SWEEP = {"streams": [TINY], "methods": ["finetune"], "preset": "quick", "settings": {"epochs": 1, "init_channels": 2}}
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 
 
@@ -132,6 +133,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "transfer": lambda run, out, listener: lifelong.transfer(
         TINY, strategies=["head"], measures=["prototype-kl"], out=out, variant="fixed", progress=listener, **QUICK
     ),
+    "sweep": lambda run, out, listener: lifelong.sweep(SWEEP, out=out, threads=1, device="cpu", progress=listener),
+    "plan_sweep": lambda run, out, listener: lifelong.plan_sweep(SWEEP if listener is False else {}, out=out, device="cpu"),
+    "sweep_status": lambda run, out, listener: lifelong.sweep_status(SWEEP if listener is False else {}, out=out),
     "learn": lambda run, out, listener: lifelong.learn(shutil.copytree(run, out), f"folder:{run.parent / 'new'}", progress=listener),
     "export": lambda run, out, listener: lifelong.export(run, "a" if listener is False else "none", format="torch", out=out / "a.pt2"),
     "export_all": lambda run, out, listener: lifelong.export_all(
