@@ -7,7 +7,9 @@ before a run ends.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
@@ -61,9 +63,22 @@ class _Layout:
 _LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 
 
+_SETTLED: ContextVar[bool] = ContextVar("settled", default=False)
+
+
+@contextmanager
+def settled() -> Generator[None]:
+    """Enter a block in which no module gets or loses a tensor, so that it need not be looked for."""
+    before = _SETTLED.set(True)
+    try:
+        yield
+    finally:
+        _SETTLED.reset(before)
+
+
 def _layout(module: nn.Module) -> _Layout:
     known = _LAYOUTS.get(module)
-    if known is None or not known.current():
+    if known is None or not (_SETTLED.get() or known.current()):
         known = _LAYOUTS[module] = _Layout(module)
     return known
 

@@ -53,7 +53,7 @@ from lifelong.storage import Tree
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, change, clear
 from lifelong.trees import Fixed, known_by
-from lifelong.watch import Watch
+from lifelong.watch import Watch, settled
 
 DOUBTED = 2
 """Tasks whose modules are read after each task although nothing seems to have changed in them."""
@@ -334,7 +334,8 @@ class Runner:
         Changes are counted, and a few modules read all the same; before the run ends, all of them are.
         """
         tasks = modules_of(self.method)
-        self.watch.look(tasks)
+        if self.config.tuning is not None:  # else `learn_timed` has looked
+            self.watch.look(tasks)
         digests = self.watch.digests(tasks)
         last = len(tasks) >= len(self.stream)
         if self.watch.doubt(tasks, len(tasks) if last else DOUBTED):
@@ -369,7 +370,8 @@ class Runner:
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        self.head = self._head()
+        with settled():
+            self.head = self._head()
         self.saved_entries += [_saved(entry) for entry in self.entries[len(self.saved_entries) :]]
         self.directory.save(self._state(), made_with(self.device, self.threads))
 
