@@ -15,6 +15,7 @@ from lifelong.experiment.lines import append_line
 from lifelong.headers import Part, Tree
 from lifelong.json_files import Lines, as_lines, read_lines
 from lifelong.storage import Seal
+from lifelong.words import counted
 from lifelong.writing import write_text
 
 FILE = "versions.jsonl"
@@ -83,6 +84,14 @@ class Journal:
         append_line(self.file, _line(Kept(version, tasks, task, time.time(), dict(state))), self.seal.run)
         self._last = version
         return version
+
+    def mend(self) -> list[str]:
+        """Drop lines that are damaged or another run's; return what was done."""
+        lines = self.lines()
+        if lines.whole:
+            return []
+        self.write([_parsed(self.file, line) for line in lines.found])
+        return [f"{FILE}: {counted(lines.lost + lines.torn, 'line')} damaged or another run's, dropped: these versions cannot be put back"]
 
     def write(self, kept: Sequence[Kept]) -> None:
         """Write all lines anew."""

@@ -356,7 +356,7 @@ class RunDirectory:
             LifelongError: neither can be used, or the state is another run's.
         """
         try:
-            return self.stored(), self.parts.heal()
+            return self.stored(), [*self.parts.heal(), *self.journal.mend()]
         except ForeignError:
             raise
         except DamagedError as error:

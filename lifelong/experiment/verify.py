@@ -27,7 +27,7 @@ from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, read_settings
 from lifelong.experiment.saved import SavedRun, open_run
 from lifelong.experiment.summaries import read_summary
-from lifelong.json_files import read_lines, read_record
+from lifelong.json_files import Lines, read_lines, read_record
 from lifelong.methods.registry import known_methods
 from lifelong.records.base import plain
 from lifelong.segments import FOLDERS
@@ -198,6 +198,12 @@ def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | N
     return directory.stored() if found.condition != "damaged" else None
 
 
+def _lost_lines(lines: Lines) -> tuple[Condition, str]:
+    """Return the condition of a file of lines, and what is wrong with it."""
+    lost = lines.lost + lines.torn
+    return ("damaged", f"{lost} lines are damaged, or another run's") if lost else ("good", "")
+
+
 def _check_parts(directory: RunDirectory) -> Iterator[Checked]:
     """Check both copies of all segments; those that are good are counted."""
     parts = directory.parts
@@ -209,6 +215,9 @@ def _check_parts(directory: RunDirectory) -> Iterator[Checked]:
             else:
                 file = directory.checkpoint / place / name
                 yield Checked(f"checkpoint/{place}/{name}", "damaged" if file.exists() else "missing", _reason(error))
+    lines = directory.journal.lines()
+    if directory.journal.file.exists():
+        yield Checked(f"checkpoint/{directory.journal.file.name}", *_lost_lines(lines))
     for place, count in good.items():
         if count:
             yield Checked(f"checkpoint/{place}", "good", f"{count} of {len(names)} files" if count < len(names) else "")
@@ -323,7 +332,7 @@ def _repair(directory: RunDirectory) -> list[str]:
         methods = {name: entry.settings for name, entry in known_methods().items()}
         write_text(config, config_toml(config_of(directory.identity(), methods)))
         done.append("config.toml: rewritten from identity.json")
-    done += directory.parts.repair()
+    done += [*directory.parts.repair(), *directory.journal.mend()]
     if directory.learned():
         done += _repair_states(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
