@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
 from lifelong.experiment.saved import open_run
+from lifelong.records.task import TaskRecord
 from lifelong.report.html import write_report
 from lifelong.settings.run import Environment
 
@@ -86,7 +88,7 @@ class Meter(Observer):
         if name == "evaluate":
             self._learned = time.process_time()
 
-    def task_saved(self, *_: object) -> None:
+    def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
         """All is written."""
         if self._learned:
             now = time.process_time()
@@ -98,7 +100,7 @@ def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
     """Learn so many tasks with a method; return a row for each of `COUNTS` that is reached."""
     file, out, meter = folder / f"many-{tasks}.toml", folder / f"{method}-{tasks}", Meter()
     file.write_text(stream(tasks), encoding="utf-8")
-    settings = {"epochs": 1, "init_channels": 2, "patience": 0} | ({"extractor": "pixels"} if method == "par" else {})
+    settings: dict[str, Any] = {"epochs": 1, "init_channels": 2, "patience": 0} | ({"extractor": "pixels"} if method == "par" else {})
     # The judging without task names at a stream's end is of all tasks by all heads: it is not of a task.
     run(configure(str(file), method, preset="quick", **settings), out, HERE, meter)
     started = time.process_time()

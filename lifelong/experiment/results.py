@@ -414,12 +414,13 @@ class RunDirectory:
         """
         seal = self.seal
         parts = self.parts.put(state, made_with)
-        kept = parts | ({"identity": self.identity()} if seal.run else {})
-        if seal.run:
-            entries = state.get("entries") or []
-            kept[VERSION] = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
-        self._write_root(kept, made_with)
-        self._version = kept.get(VERSION)
+        if not seal.run:
+            self._write_root(parts, made_with)
+            return
+        entries = state.get("entries") or []
+        version = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
+        self._write_root(parts | {"identity": self.identity(), VERSION: version}, made_with)
+        self._version = version
 
     def version(self) -> int:
         """Return the number of the version that the run is in; 0: it has none."""
