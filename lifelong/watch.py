@@ -63,13 +63,35 @@ class _Layout:
 _LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 
 
-_SETTLED: ContextVar[bool] = ContextVar("settled", default=False)
+class Settled:
+    """What was counted of modules last, so that only new ones are counted the next time."""
+
+    def __init__(self) -> None:
+        self._layouts: list[_Layout] = []
+        self._found: dict[int, tuple[int, int]] = {}
+
+    def parameters(self, layouts: list[_Layout]) -> dict[int, tuple[int, int]]:
+        """Return the parameters of some modules (see `distinct_parameters`)."""
+        known = len(self._layouts)
+        if len(layouts) < known or not all(map(is_, layouts, self._layouts)):
+            known, self._found = 0, {}
+        for layout in layouts[known:]:
+            self._found |= layout.parameters
+        self._layouts = layouts
+        return self._found
+
+
+_SETTLED: ContextVar[Settled | None] = ContextVar("settled", default=None)
 
 
 @contextmanager
-def settled() -> Generator[None]:
-    """Enter a block in which no module gets or loses a tensor, so that it need not be looked for."""
-    before = _SETTLED.set(True)
+def settled(how: Settled) -> Generator[None]:
+    """Enter a block in which no module gets or loses a tensor, so that it need not be looked for.
+
+    Args:
+        how: what was counted in an earlier block.
+    """
+    before = _SETTLED.set(how)
     try:
         yield
     finally:
@@ -78,17 +100,15 @@ def settled() -> Generator[None]:
 
 def _layout(module: nn.Module) -> _Layout:
     known = _LAYOUTS.get(module)
-    if known is None or not (_SETTLED.get() or known.current()):
+    if known is None or (_SETTLED.get() is None and not known.current()):
         known = _LAYOUTS[module] = _Layout(module)
     return known
 
 
 def distinct_parameters(modules: Iterable[nn.Module]) -> dict[int, tuple[int, int]]:
     """Return number of elements and bytes of each parameter of some modules, by its id: each once, however often it is shared."""
-    found: dict[int, tuple[int, int]] = {}
-    for module in {id(module): module for module in modules}.values():
-        found |= _layout(module).parameters
-    return found
+    layouts = [_layout(module) for module in {id(module): module for module in modules}.values()]
+    return (_SETTLED.get() or Settled()).parameters(layouts)
 
 
 def digest_of_modules(modules: Iterable[nn.Module]) -> str:

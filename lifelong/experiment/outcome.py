@@ -95,7 +95,7 @@ def wrong_results(
         wrong[SUMMARY] = "summary.json was damaged"
     except LifelongError:
         wrong[SUMMARY] = ""
-    if len(entries) > MANY and wrong.get(directory.results.name):
+    if len(entries) > MANY and directory.results.name in wrong:
         # Its tasks stand in the damaged file: what is wrong with it cannot be told before that is rewritten.
         wrong[SUMMARY] = ""
     return there, wrong

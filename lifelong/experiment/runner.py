@@ -53,7 +53,7 @@ from lifelong.storage import Tree
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, change, clear
 from lifelong.trees import Fixed, known_by
-from lifelong.watch import Watch, settled
+from lifelong.watch import Settled, Watch, settled
 
 DOUBTED = 2
 """Tasks whose modules are read after each task although nothing seems to have changed in them."""
@@ -105,7 +105,7 @@ class Runner:
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
         self.contents: list[Fixed] = []
-        self.watch = Watch()
+        self.watch, self.settled = Watch(), Settled()
         # As they are saved: a task's record again only when it has changed.
         self.saved_entries: list[Fixed] = []
         self.saved_judged: list[Fixed | None] = []
@@ -370,7 +370,7 @@ class Runner:
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        with settled():
+        with settled(self.settled):
             self.head = self._head()
         self.saved_entries += [_saved(entry) for entry in self.entries[len(self.saved_entries) :]]
         self.directory.save(self._state(), made_with(self.device, self.threads))
