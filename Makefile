@@ -30,7 +30,7 @@ test-all: $(STAMP) ## run every test, including scientific checks that take minu
 test-oldest: ## run the tests on the lowest supported versions (on Linux that downloads several gigabytes of PyTorch)
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet -e '.[hub,onnx]' beartype hypothesis optuna pytest pytest-xdist scikit-learn -c constraints-oldest.txt
-	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W default --ignore tests/documentation --ignore tests/experiment/test_golden.py
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W default --ignore tests/documentation --ignore tests/serving --ignore tests/experiment/test_golden.py
 
 golden: $(STAMP) ## check every method's numbers as computed with AVX-512 (if available), AVX2 and SSE4
 	OMP_NUM_THREADS=1 $(GOLDEN)

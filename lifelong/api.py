@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from lifelong.catalog import describe_method, describe_stream, list_methods, list_streams, open_stream, preview_stream
 from lifelong.configuration import DEFAULT_METHODS, comparison, configure, configured, default_out, to_tune, transfers
+from lifelong.data.stream_like import StreamObjects, TaskObject
 from lifelong.settings.arguments import Count, Place, Seed, Share, Workers, checked
 from lifelong.settings.run import Environment, EnvironmentOptions, Preset, environment_of, split_options
 from lifelong.settings.transfer import DEFAULT_STRATEGIES, Strategy
@@ -54,7 +55,7 @@ __all__ = [
 
 @checked
 def run(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     method: str | None = None,
     seed: Seed | None = None,
     *,
@@ -89,7 +90,7 @@ def run(
 @checked
 def learn(
     run: Place,
-    task: str,
+    task: str | TaskObject,
     *,
     name: str | None = None,
     environment: Environment | None = None,
@@ -100,8 +101,9 @@ def learn(
 
     Args:
         run: the run directory.
-        task: address of the task's images: ``folder:PATH`` with one folder per class, or any other source of one data set.
-        name: name of the task; by default the last part of its address.
+        task: address of the task's images: ``folder:PATH`` with one folder per class, or any other source of one data set; or a task of
+            `lifelong.Task.from_arrays` or `from_dataset`.
+        name: name of the task; by default that of the object, or the last part of the address.
         environment, progress: see `run`.
         options: fields of the `Environment`; they override those of `environment`.
 
@@ -116,7 +118,7 @@ def learn(
 
 @checked
 def tune(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     method: str | None = None,
     seed: Seed | None = None,
     *,
@@ -156,7 +158,7 @@ def tune(
 
 @checked
 def compare(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
     seeds: Sequence[Seed] = (0,),
     *,
@@ -252,7 +254,7 @@ def verify(
 
 @checked
 def distances(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     seed: Seed | None = None,
     *,
     out: Place | None = None,
@@ -282,7 +284,7 @@ def distances(
 
 @checked
 def transfer(
-    stream: Place | None = None,
+    stream: Place | StreamObjects | None = None,
     seeds: Sequence[Seed] = (0,),
     *,
     strategies: Sequence[Strategy] = DEFAULT_STRATEGIES,

@@ -1,9 +1,11 @@
 """List and describe streams and methods."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Unpack
 
+from lifelong.data.stream_like import StreamObjects
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.records.descriptions import MethodDescription, MethodListed, Named, SettingDescribed, StreamDescription
 from lifelong.settings.arguments import Place, Seed, checked
@@ -14,11 +16,13 @@ from lifelong.settings.training import TrainingSettings
 
 # `Any`: a `lifelong.data.task.Stream`, whose module imports torch, which checking arguments must not.
 @checked
-def open_stream(name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> Any:
-    """Open a stream by its name or from its TOML file.
+def open_stream(
+    name: Place | StreamObjects, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
+) -> Any:
+    """Open a stream by its name or from its TOML file, or make one of tasks.
 
     Args:
-        name: name of a stream, or path of a TOML file.
+        name: name or address of a stream, path of a TOML file, or a list of tasks (`Task.from_arrays`, `Task.from_dataset`).
         seed: random seed of the stream's draws.
         environment: where data are; by default `Environment()`.
         options: fields of the `Environment`; they override those of `environment`.
@@ -30,7 +34,12 @@ def open_stream(name: Place, seed: Seed = 0, *, environment: Environment | None 
     from lifelong.data.sources import Sources
     from lifelong.streams.named_streams import open_stream as open_by_name
 
-    return open_by_name(str(name), seed, Sources(place.data, place.download, skip_broken=place.skip_broken))
+    sources = Sources(place.data, place.download, skip_broken=place.skip_broken)
+    if not isinstance(name, (str, os.PathLike)):
+        from lifelong.streams.objects import keep_stream
+
+        name = keep_stream(name, sources.cache)
+    return open_by_name(str(name), seed, sources)
 
 
 def list_streams() -> list[Named]:
@@ -42,7 +51,7 @@ def list_streams() -> list[Named]:
 
 @checked
 def describe_stream(
-    name: Place, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
+    name: Place | StreamObjects, seed: Seed = 0, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]
 ) -> StreamDescription:
     """Describe the tasks of a stream and check its images.
 
@@ -60,7 +69,7 @@ def describe_stream(
 
 @checked
 def preview_stream(
-    name: Place,
+    name: Place | StreamObjects,
     out: Place,
     seed: Seed = 0,
     *,

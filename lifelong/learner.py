@@ -1,101 +1,90 @@
-"""Use what a run has learned: images in, names of tasks and classes out."""
+"""A learner that grows: it learns one task after the other, predicts, and is saved as a run directory."""
 
-import logging
-import threading
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.given import Given, decode_given, given_images, unusable_line
+from lifelong.data.address import PYTHON
+from lifelong.data.given import Given
+from lifelong.data.given_labels import read_labels
+from lifelong.data.naming import shown
+from lifelong.data.objects import held_of, task_of_held
+from lifelong.data.sources import Sources
+from lifelong.data.stream_like import TaskObject
+from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
-from lifelong.experiment.run import extractor_opener
-from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.task_agnostic import Inference, Shown, recognize
-from lifelong.methods.method import Recognized
-from lifelong.settings.arguments import Place, checked
-from lifelong.settings.run import Environment, EnvironmentOptions, environment_of
-from lifelong.training.examples import EVALUATION_BATCH
-from lifelong.training.malloc import keep_small_blocks
-from lifelong.training.precision import exact_float32
-from lifelong.training.process import as_found, threads_of
+from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.locking import HELD, LOCK, folder_lock
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.progress import listening
+from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.run import run as run_experiment
+from lifelong.experiment.saved import open_run
+from lifelong.experiment.task_agnostic import Inference
+from lifelong.methods.registry import known_methods
+from lifelong.predictor import Prediction, Predictor
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
+from lifelong.settings.arguments import Place, Seed, checked
+from lifelong.settings.resolve import flat, resolve
+from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunConfig, environment_of, split_options
+from lifelong.streams.objects import keep_stream
+from lifelong.training.process import alone
 
-SMALL_BATCH_PIXELS = 2**14
-"""Pixels per forward pass on a CPU (16 images of 32 x 32): the maps of a whole pass fit into the freed memory that the C library keeps, and
-those of one operation fit into the cache. In larger batches an image takes up to twice as long."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image.
-
-    Attributes:
-        task: the given task, or the most likely one.
-        label: most likely class of this task.
-        probability: probability of this class, from the task's head.
-        classes: probability of every class of the task, most likely first.
-        tasks: probability of every task, most likely first; None if the task was given.
-        strange: whether the image is unlike anything learned: farther out than 95 % of the validation images of every task; None if the
-            method cannot tell.
-        image: path of the image, or its position among the given ones.
-    """
-
-    task: str
-    label: str
-    probability: float
-    classes: dict[str, float]
-    tasks: dict[str, float] | None
-    strange: bool | None
-    image: str = field(default="", compare=False)
-
-    @property
-    def task_probability(self) -> float | None:
-        """Probability of the predicted task; None if the task was given."""
-        return None if self.tasks is None else self.tasks[self.task]
+__all__ = ["Learner", "Prediction"]
 
 
 class Learner:
-    """A run to predict with, from any number of threads. `Learner.load` opens one.
+    """A model that learns one task after the other, and predicts meanwhile, from any number of threads.
 
-    Attributes:
-        tasks: classes of each task in label order, by task name, in the order of learning.
-        image_sizes: height and width in pixels to which images are resized, by task name.
-        notes: what to know about the files of the run.
+    ``Learner("par")`` begins with nothing; `Learner.load` opens a run. What it learns stays in memory and in a temporary folder until it is
+    saved. It has the manners of an estimator of scikit-learn: `fit`, `partial_fit`, `score`, `get_params`, `set_params`, ``classes_``.
+
+    Args:
+        method: name of a method.
+        seed: random seed of the held-out images, the initial weights and everything else.
+        preset: "paper" (default), "authors-code", "quick" or "practical".
+        environment: where weights and the device are; by default `Environment()`.
+        settings: hyper-parameters of the method and of training, such as ``epochs=10``; and fields of the `Environment`, which override
+            those of `environment`.
+
+    Raises:
+        LifelongError: a setting, a name or a value is not valid.
     """
 
-    def __init__(self, saved: SavedRun, place: Environment, device: torch.device) -> None:
-        sizes = [entry.side for entry in saved.entries]
-        self.tasks: dict[str, tuple[str, ...]] = dict(zip(saved.names, map(saved.classes, range(len(sizes))), strict=True))
-        self.image_sizes: dict[str, int] = dict(zip(saved.names, sizes, strict=True))
-        self.device = device
-        self.notes: tuple[str, ...] = saved.notes
-        self._saved, self._place = saved, place
-        self._attached, self._attaching = False, threading.Lock()
+    @checked
+    def __init__(
+        self,
+        method: str = "par",
+        seed: Seed = 0,
+        *,
+        preset: Preset | None = None,
+        environment: Environment | None = None,
+        **settings: object,
+    ) -> None:
+        self._begin({"method": method, "seed": seed, "preset": preset, "environment": environment, **settings})
 
-    @property
-    def image_size(self) -> int:
-        """Height and width in pixels of the images of all tasks.
-
-        Raises:
-            LifelongError: tasks have different image sizes.
-        """
-        sizes = sorted(set(self.image_sizes.values()))
-        if len(sizes) > 1:
-            raise LifelongError(f"the tasks have images of {' and '.join(map(str, sizes))} pixels a side; see image_sizes")
-        return sizes[0]
+    def _begin(self, given: dict[str, Any]) -> None:
+        """Start with nothing learned."""
+        self._config, self._place = _configured(given)
+        self._given = given
+        self._predictor: Predictor | None = None
+        self._folder: Path | None = None
+        self._home: Path | None = None
 
     @classmethod
     @checked
     def load(cls, run: Place, *, environment: Environment | None = None, **options: Unpack[EnvironmentOptions]) -> "Learner":
-        """Open a run directory read-only.
+        """Open a run directory. It is only read: what the learner learns later is in it when it is saved there.
 
         On a CPU, glibc then keeps up to 64 MB of freed memory (`keep_small_blocks`); nothing else in the process changes.
 
@@ -110,17 +99,168 @@ class Learner:
             LifelongError: the run or the device does not exist, or the run was made by an incompatible version.
         """
         place = environment_of("Learner.load", environment, options)
-        chosen = choose_device(place.device)
-        with as_found():
-            saved = open_run(Path(run), chosen)
-        learner = cls(saved, place, chosen)
-        if chosen.type == "cpu":
-            keep_small_blocks()
-            for task in range(len(learner.tasks)):
-                for module in saved.method.modules(task):
-                    # In the layout of the images, so that convolutions need not reorder weights at every call. No result changes.
-                    module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        predictor = Predictor.load(Path(run), place)
+        learner = cls.__new__(cls)
+        learner._config, learner._place = predictor.config, place
+        values = {key: value for key, value in flat(predictor.config).items() if key != "stream"}
+        learner._given = {**values, "environment": place}
+        learner._predictor, learner._folder, learner._home = predictor, Path(run), None
         return learner
+
+    @property
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """Return the classes of each task in label order, by task name, in the order of learning."""
+        return {} if self._predictor is None else dict(self._predictor.tasks)
+
+    @property
+    def image_sizes(self) -> dict[str, int]:
+        """Return the height and width in pixels to which images are resized, by task name."""
+        return {} if self._predictor is None else dict(self._predictor.image_sizes)
+
+    @property
+    def image_size(self) -> int:
+        """Return the height and width in pixels of the images of all tasks.
+
+        Raises:
+            LifelongError: tasks have different image sizes.
+        """
+        return self._known().image_size
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what to know about the files of the run."""
+        return () if self._predictor is None else self._predictor.notes
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the networks are."""
+        return self._known().device
+
+    @property
+    def summary(self) -> RunRecord:
+        """Return the record of everything that was learned, as `lifelong.run` returns it."""
+        return self._known().summary
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Return the names of the classes of all tasks, each once, in the order of learning.
+
+        Raises:
+            AttributeError: nothing has been learned.
+        """
+        if self._predictor is None:
+            raise AttributeError("classes_: nothing has been learned yet")
+        return np.array(list(dict.fromkeys(name for names in self.tasks.values() for name in names)))
+
+    @checked
+    def learn(self, task: str | TaskObject, *, name: str | None = None, progress: bool | Observer = False) -> TaskRecord:
+        """Learn one more task.
+
+        Interrupted or failed, the learner is as before; the same call goes on where it was stopped.
+
+        Args:
+            task: a task of `lifelong.Task.from_arrays` or `from_dataset`; or, where something has been learned, the address of its images,
+                such as ``folder:PATH``.
+            name: of the task; None: its own, else its number.
+            progress: True prints progress, False is silent; or a `lifelong.Observer`.
+
+        Returns:
+            The record of the task: its decision, parameters, accuracy, seconds, ...
+
+        Raises:
+            LifelongError: its images cannot be used, or another task has this name.
+        """
+        with alone("Learner.learn"), listening(progress) as listener:
+            if self._predictor is None:
+                if isinstance(task, str):
+                    raise LifelongError(
+                        f"Learner.learn: task = '{shown(task)}': the first task is an object, of lifelong.Task.from_arrays or from_dataset;"
+                        " or learn files with lifelong.run, and open the run with Learner.load"
+                    )
+                return self._first(task if name is None else task_of_held(replace(held_of(task), name=name)), listener)
+            before = list(self.tasks)
+            summary = learn_more(self._working_copy(), task, self._place, listener, name=name)
+        self._predictor = Predictor.load(self._working_copy(), self._place)
+        learned = name or (None if isinstance(task, str) else task.name)
+        return next((one for one in summary.tasks if one.name == learned and learned in before), summary.tasks[-1])
+
+    def _first(self, task: Task, listener: Observer) -> TaskRecord:
+        """Learn the first task, as a run of a stream of one task."""
+        address = keep_stream([task], Sources().cache)
+        # A folder for each first task: one that failed leaves what it has begun to the same call.
+        folder = self._made_home() / address.rpartition("@")[2]
+        summary = run_experiment(replace(self._config, stream=address), folder, self._place, listener)
+        self._predictor, self._folder = Predictor.load(folder, self._place), folder
+        return summary.tasks[-1]
+
+    def _made_home(self) -> Path:
+        """Return the temporary folder, which goes when the learner does."""
+        if self._home is None:
+            self._home = Path(tempfile.mkdtemp(prefix="lifelong-"))
+            weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        return self._home
+
+    def _working_copy(self) -> Path:
+        """Return the run directory in which the learner learns: of a run that was opened a copy."""
+        assert self._folder is not None
+        home = self._made_home()
+        if home not in self._folder.parents:
+            copy = home / "run"
+            shutil.rmtree(copy, ignore_errors=True)
+            _copy(self._folder, copy)
+            if open_run(copy).names != list(self.tasks):
+                raise LifelongError(f"{self._folder} has changed since it was opened; open it again: lifelong.Learner.load(...)")
+            self._folder = copy
+        return self._folder
+
+    @checked
+    def save(self, path: Place) -> Path:
+        """Write what was learned as a run directory: for `Learner.load`, and for every command that takes a run, such as `report`.
+
+        Args:
+            path: a folder that is new or empty, or holds an earlier state of this learner, which is then replaced in one step.
+
+        Returns:
+            The folder.
+
+        Raises:
+            LifelongError: nothing has been learned, the folder holds something else, or it cannot be written.
+        """
+        self._known()
+        target = Path(path)
+        assert self._folder is not None
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            if target.resolve() == self._folder.resolve():
+                return target
+            self._check_earlier(target)
+            with folder_lock(target):
+                self._replace(target)
+        else:
+            self._replace(target)
+        return target
+
+    def _check_earlier(self, target: Path) -> None:
+        """Check that a folder holds an earlier state of this learner."""
+        try:
+            before = open_run(target)
+        except LifelongError as error:
+            raise LifelongError(f"{target} is not empty, and holds no run that could be replaced; choose another folder") from error
+        same = RunDirectory(self._folder or target).identity() == before.identity  # of the first task's run
+        if not same or before.names != list(self.tasks)[: len(before.names)]:
+            raise LifelongError(f"{target} holds another run, of {', '.join(before.names[:5])}; choose another folder")
+
+    def _replace(self, target: Path) -> None:
+        """Put a copy of the run into a folder's place."""
+        assert self._folder is not None
+        part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old")
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(self._folder, part)
+        if target.exists():
+            target.rename(old)
+        part.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
     # `Any`: whatever holds images; what cannot be read is named when it is read.
     @checked
@@ -128,10 +268,10 @@ class Learner:
         """Classify images.
 
         Args:
-            images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; uint8 arrays of shape (H, W),
-                (H, W, 3) or (H, W, 4), or batches of them (N, H, W, 3); or a uint8 tensor of shape (N, 3, H, W). A single image needs no
-                list. Images are resized to the image size of each task, as in a stream (except that CelebA's are center-cropped here,
-                not squeezed). A tensor must have the image size of the task, or of all tasks.
+            images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; arrays and tensors as
+                `lifelong.Task.from_arrays` takes them. A single image needs no list. Images are resized to the image size of each task, as
+                in a stream (except that CelebA's are center-cropped here, not squeezed). A uint8 tensor (N, 3, S, S) must have the image
+                size of the task, or of all tasks.
             task: task of the images; None: the task of each image is inferred.
             infer: how to infer the task: "method" (the method's own way; PAR: prototypes), "confidence" (of the heads), or "auto" (the
                 first available).
@@ -143,20 +283,7 @@ class Learner:
         Raises:
             LifelongError: an image is not usable, no task has this name, or `infer` is "method" and the method cannot infer tasks.
         """
-        if isinstance(images, Tensor):
-            known = None if task is None else self._saved.task_index(task)
-            sizes = self._sizes(known)
-            return self._answers(Shown(self._views(images, sizes), sizes), known, infer)
-        found: list[Prediction] = []
-        left_out: list[tuple[str, str]] = []
-        for name, answer in self.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
-            if isinstance(answer, str):
-                left_out.append((name, answer))
-            else:
-                found.append(answer)
-        if left_out:
-            log.warning("%s", unusable_line(left_out, len(left_out) + len(found)))
-        return found
+        return self._known().predict(images, task, infer=infer, skip_broken=skip_broken)
 
     def predict_each(
         self,
@@ -170,38 +297,13 @@ class Learner:
         """Yield the name of each image with its prediction, or the reason why it is unusable; a few hundred images are in memory at a time.
 
         Args:
-            images: see `lifelong.data.given.given_images`.
-            task, infer, skip_broken: see `predict`.
-            tell: called now and then with the number of images done; reading and predicting count one half each.
+            images, task, infer, skip_broken: see `predict`.
+            tell: called with the number of images that are done, on the way.
 
         Raises:
-            LifelongError: as `predict`; after all images have been read, if some are unusable, or all are.
+            LifelongError: an image that was not found in a folder is not usable, unless `skip_broken`.
         """
-        known = None if task is None else self._saved.task_index(task)
-        sizes = self._sizes(known)
-        wrong: list[tuple[str, str]] = []
-        left_out: list[tuple[str, str]] = []
-        work = _Work(tell)
-        for start in range(0, len(images), EVALUATION_BATCH):
-            part = images[start : start + EVALUATION_BATCH]
-            share = 0.5 / len(set(sizes))
-            decoded = {size: decode_given(part, size, lambda more, share=share: work.add(more * share)) for size in dict.fromkeys(sizes)}
-            problems = decoded[sizes[0]][1]
-            wrong += [(part[place].name, reason) for place, reason in problems.items() if not (skip_broken or part[place].found)]
-            kept = [place for place in range(len(part)) if place not in problems]
-            shown = Shown({size: pixels[kept] for size, (pixels, _) in decoded.items()}, sizes)
-            answers = iter([] if wrong else self._answers(shown, known, infer, work))
-            for place, one in enumerate(part):
-                if place in problems:
-                    left_out.append((one.name, problems[place]))
-                    yield left_out[-1]
-                elif not wrong:
-                    yield one.name, replace(next(answers), image=one.name)
-            work.reach(float(start + len(part)))
-        if wrong:
-            raise LifelongError(f"{unusable_line(wrong, len(images))}; leave them out, or give --skip-broken (skip_broken=True)")
-        if images and len(left_out) == len(images):
-            raise LifelongError(f"{unusable_line(left_out, len(images))}; none is left")
+        return self._known().predict_each(images, task, infer=infer, skip_broken=skip_broken, tell=tell)
 
     # `Any`: another type than a tensor of images is refused in words.
     @checked
@@ -215,15 +317,7 @@ class Learner:
         Raises:
             LifelongError: no task has this name, or the images have another type or shape.
         """
-        index = self._saved.task_index(task)
-        checked = _checked(images, self.image_sizes[self._saved.names[index]])
-        with exact_float32(self.device), self._threads():
-            return self._saved.method.logits(checked.to(self.device), index)
-
-    def _threads(self) -> AbstractContextManager[None]:
-        """Return a context with the learner's number of threads."""
-        small = max(self.image_sizes.values()) <= SMALL_IMAGES and threads_of_environment() is None
-        return threads_of(self._place.threads or (1 if small else torch.get_num_threads()))
+        return self._known().logits(images, task)
 
     # `Any`: as of `predict`.
     @checked
@@ -237,131 +331,128 @@ class Learner:
         Raises:
             LifelongError: an image is not usable, or no task is given and image sizes differ.
         """
-        size = self.image_size if task is None else self.image_sizes[self._saved.names[self._saved.task_index(task)]]
-        return self._views(images, (size,))[size]
+        return self._known().read(images, task)
 
-    def _views(self, images: Any, sizes: Sequence[int]) -> dict[int, UInt8[Tensor, "n 3 h w"]]:
-        """Read images in every requested size."""
-        if isinstance(images, Tensor):
-            if len(set(sizes)) > 1:
-                raise LifelongError(
-                    f"a tensor of one size for tasks of {' and '.join(map(str, sorted(set(sizes))))} pixels a side: name the task,"
-                    " or give files, PIL images or arrays to have them resized for each"
-                )
-            return {sizes[0]: _checked(images if images.ndim == 4 else images[None], sizes[0])}
-        given = given_images(images)
-        views = {}
-        for size in dict.fromkeys(sizes):
-            views[size], problems = decode_given(given, size)
-            if problems:
-                wrong = [(given[place].name, reason) for place, reason in problems.items()]
-                raise LifelongError(f"{unusable_line(wrong, len(given))}; leave them out")
-        return views
+    # `Any`: see `Task.from_arrays`.
+    @checked
+    def fit(self, images: Any, labels: Any, *, classes: Sequence[str] | None = None, name: str | None = None) -> "Learner":
+        """Forget everything, and learn one task, with the settings that the learner has now.
 
-    def _sizes(self, known: int | None) -> tuple[int, ...]:
-        """Return the image size for each task; if the task is known, its size for all."""
-        sizes = tuple(self.image_sizes.values())
-        return sizes if known is None else (sizes[known],) * len(sizes)
+        Args:
+            images, labels, classes, name: see `lifelong.Task.from_arrays`.
 
-    def _answers(self, images: Shown, known: int | None, infer: Inference, work: "_Work | None" = None) -> list[Prediction]:
-        told = work or _Work()
-        with torch.inference_mode(), exact_float32(self.device), self._threads():
-            parts = [self._answer(self._moved(part), known, infer, told) for part in images.split(EVALUATION_BATCH) if len(part.of(0))]
-        return [prediction for part in parts for prediction in part]
+        Returns:
+            The learner.
+        """
+        task = Task.from_arrays(images, labels, classes=classes, name=name)
+        self._begin(self._given)
+        self.learn(task)
+        return self
 
-    def _moved(self, images: Shown) -> Shown:
-        """Move images to the device."""
-        return replace(images, views={size: view.to(self.device) for size, view in images.views.items()})
+    # `Any`: see `Task.from_arrays`.
+    @checked
+    def partial_fit(self, images: Any, labels: Any, *, classes: Sequence[str] | None = None, name: str | None = None) -> "Learner":
+        """Learn one more task; unlike most estimators of scikit-learn, nothing of the earlier ones has to be there again.
 
-    def _answer(self, images: Shown, known: int | None, infer: Inference, work: "_Work") -> list[Prediction]:
-        method, names, count = self._saved.method, list(self.tasks), len(images.of(0))
-        share = 0.5 if known is not None else 0.25  # of an image's work, for each pass
-        told = Recognized(None, None) if known is not None else self._recognize(images, infer, lambda more: work.add(more * share))
-        owners = torch.full((count,), known or 0) if told.probabilities is None else told.probabilities.argmax(dim=1).cpu()
-        tasks = [None] * count if told.probabilities is None else _ranked(names, told.probabilities)
-        strange = [None] * count if told.strangeness is None else (told.strangeness > 1).tolist()
-        found: dict[int, Prediction] = {}
-        for owner in owners.unique().tolist():
-            rows, name = (owners == owner).nonzero().flatten(), names[owner]
-            answers: list[Tensor] = []
-            for part in self._batches(images.rows(rows)):
-                answers.append(method.logits(part.of(owner), owner))
-                work.add(len(answers[-1]) * share)
-            logits = torch.cat(answers)
-            for row, classes in zip(rows.tolist(), _ranked(self.tasks[name], logits.softmax(dim=1)), strict=True):
-                label, probability = next(iter(classes.items()))
-                found[row] = Prediction(name, label, probability, classes, tasks[row], strange[row])
-        return [found[row] for row in range(count)]
+        Args:
+            images, labels, classes, name: see `lifelong.Task.from_arrays`.
 
-    def _recognize(self, images: Shown, infer: Inference, tell: Callable[[int], None]) -> Recognized:
-        self._attach()
-        parts: list[Recognized] = []
-        for part in self._batches(images):
-            parts.append(recognize(self._saved.method, part, infer))
-            tell(len(part.of(0)))
-        probabilities, strangeness = (torch.cat(found) if found[0] is not None else None for found in zip(*parts, strict=True))
-        if probabilities is None:
-            raise LifelongError(
-                f"the method '{self._saved.method.name}' cannot infer an image's task; name it with --task, or use --infer confidence"
-            )
-        return Recognized(probabilities, strangeness)
+        Returns:
+            The learner.
+        """
+        self.learn(Task.from_arrays(images, labels, classes=classes, name=name))
+        return self
 
-    def _batches(self, images: Shown) -> Sequence[Shown]:
-        """Split the images into parts for one forward pass each."""
-        if self.device.type != "cpu" or self._saved.method.batch_dependent:
-            return [images]
-        return images.split(max(1, SMALL_BATCH_PIXELS // max(images.views) ** 2))
+    # `Any`: see `predict` and `Task.from_arrays`.
+    @checked
+    def score(self, images: Any, labels: Any, task: str | None = None) -> float:
+        """Compute the share of images whose predicted class is the given one.
 
-    def _attach(self) -> None:
-        """Open the feature extractor when the first prediction needs it."""
-        with self._attaching:
-            if self._attached:
-                return
-            if self._saved.method.extractor() is not None:
-                self._saved.check_weights(self._place.weights)
-            self._saved.method.attach_extractor(extractor_opener(self._place, self.device))
-            self._attached = True
+        Args:
+            images: see `predict`.
+            labels: the class of each image, by its name or by the number that `Task.from_arrays` was given.
+            task: task of the images; None: the only task, or the one that is inferred for each image.
+        """
+        names = list(self._known().tasks)
+        found = self.predict(images, names[0] if task is None and len(names) == 1 else task)
+        wanted = read_labels(labels, len(found), "Learner.score")
+        return float(np.mean([answer.label == str(label) for answer, label in zip(found, wanted, strict=True)]))
 
+    @checked
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments with which a learner like this one is made, with nothing learned.
 
-class _Work:
-    """A counter of the images that are done.
+        Args:
+            deep: means nothing here: no argument has arguments of its own.
+        """
+        return dict(self._given)
 
-    Args:
-        tell: called with the count.
-    """
+    def set_params(self, **params: object) -> "Learner":
+        """Change arguments of the learner. What is learned stays as it is: only `fit` uses other settings, from the beginning.
 
-    def __init__(self, tell: Callable[[float], None] | None = None) -> None:
-        self._tell, self._done = tell, 0.0
+        Args:
+            params: see `get_params`; any argument of the learner.
 
-    def add(self, images: float) -> None:
-        """Add to the count; may be a fraction."""
-        self.reach(self._done + images)
+        Raises:
+            LifelongError: an argument is not valid; then nothing is changed.
+        """
+        given = {**self._given, **params}
+        self._config, self._place = _configured(given)
+        self._given = given
+        return self
 
-    def reach(self, images: float) -> None:
-        """Set the count."""
-        self._done = images
-        if self._tell is not None:
-            self._tell(images)
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._predictor is not None
+
+    # `Any`: a type of scikit-learn, which is not needed otherwise.
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        takes = InputTags(two_d_array=False, three_d_array=True)
+        return Tags(estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags(), input_tags=takes)
+
+    def __repr__(self) -> str:
+        said = [f"{name}={value!r}" for name, value in self._given.items() if value is not None and name != "environment"]
+        return f"Learner({', '.join(said)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._predictor is not None:
+            raise LifelongError("a learner is not pickled: write it with learner.save(path), and open it with lifelong.Learner.load(path)")
+        return _made, (self._given,)
+
+    def _known(self) -> Predictor:
+        """Return what answers.
+
+        Raises:
+            LifelongError: nothing has been learned.
+        """
+        if self._predictor is None:
+            raise LifelongError("nothing has been learned yet; call learner.learn(task) first")
+        return self._predictor
 
 
-def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:
-    """Return the names with their shares for each row, largest first."""
-    ranked = shares.sort(dim=1, descending=True, stable=True)
-    rows = zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
-    return [{names[position]: share for position, share in zip(*row, strict=True)} for row in rows]
+def _made(given: dict[str, Any]) -> Learner:
+    return Learner(**given)
 
 
-def _checked(images: Any, size: int) -> UInt8[Tensor, "n 3 h w"]:
-    """Check that a tensor of images has the right type and size.
+def _configured(given: dict[str, Any]) -> tuple[RunConfig, Environment]:
+    """Resolve the arguments of a learner.
 
     Raises:
-        LifelongError: it does not.
+        LifelongError: one of them is not valid.
     """
-    wanted = (3, size, size)
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-        given = f"of shape {tuple(images.shape)} and type {images.dtype}" if isinstance(images, Tensor) else f"as a {type(images).__name__}"
+    rest = dict(given)
+    method, seed, preset, environment = (rest.pop(name) for name in ("method", "seed", "preset", "environment"))
+    place, settings = split_options("Learner", environment, rest)
+    methods = {name: entry.settings for name, entry in known_methods().items()}
+    return resolve(f"{PYTHON}:", method, seed, preset, None, settings, methods=methods), place
+
+
+def _copy(run: Path, target: Path) -> None:
+    """Copy a run directory, without what only its own processes use."""
+    try:
+        shutil.copytree(run, target, ignore=shutil.ignore_patterns(LOCK, HELD, ".*.part"))
+    except (shutil.Error, OSError) as error:
         raise LifelongError(
-            f"images {given}: this run takes uint8 of shape"
-            f" (N, {', '.join(map(str, wanted))}); give files, PIL images or arrays to have them resized"
-        )
-    return images
+            f"cannot write {target}: {getattr(error, 'strerror', None) or error}; give another folder, or free space"
+        ) from error

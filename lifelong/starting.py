@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifelong.errors import LifelongError
+from lifelong.data.stream_like import TaskObject
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.transfer import Strategy
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from lifelong.records.transfer import TransferRecord
 
 
-def start_learning(run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True) -> "RunRecord":
+def start_learning(
+    run: Path, task: str | TaskObject, name: str | None, place: Environment, progress: "bool | Observer" = True
+) -> "RunRecord":
     """Run `learn` with resolved arguments."""
     from lifelong.training.process import alone
 
     with alone("learn"):  # imports draw random numbers, too
         from lifelong.experiment.continuing import learn_more
+        from lifelong.experiment.progress import listening
         from lifelong.report.html import write_report
 
         with listening(progress) as listener:
@@ -37,6 +40,7 @@ def start(config: RunConfig, out: Path, place: Environment, progress: "bool | Ob
     from lifelong.training.process import alone
 
     with alone("run" if config.tuning is None else "tune"):  # imports draw random numbers, too
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.run import run as run_experiment
         from lifelong.report.html import write_report
 
@@ -59,6 +63,7 @@ def start_comparison(
 
     with alone("compare"):  # imports draw random numbers, too
         from lifelong.experiment.compare import compare as compare_experiments
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.sweep import SweepError
         from lifelong.report.comparison import write_comparison
         from lifelong.report.html import write_report
@@ -86,6 +91,7 @@ def measure(config: RunConfig, out: Path, place: Environment, progress: "bool | 
 
     with as_found():  # imports draw random numbers, too
         from lifelong.experiment.distances import distances as measure_distances
+        from lifelong.experiment.progress import listening
         from lifelong.report.figures import divergence_heatmap
         from lifelong.storage import write_text
 
@@ -110,6 +116,7 @@ def start_transfer(
     from lifelong.training.process import alone
 
     with alone("transfer"):  # imports draw random numbers, too
+        from lifelong.experiment.progress import listening
         from lifelong.experiment.transfer import transfer as measure_transfer
         from lifelong.report.transfer import write_transfer
         from lifelong.storage import write_text

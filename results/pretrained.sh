@@ -4,6 +4,9 @@
 #   results/pretrained.sh STREAM ROW SIZE SEED   learn, and add the row; what was stopped continues, what is there stays
 #   results/pretrained.sh STREAM all             every row, at the images' size and at 64 pixels, seeds 0 to 2
 #
+# A row is a method, or fecam-class or fecam-common for other covariances, or ranpac-copies4 for a floor that is fitted to four changed copies
+# of each training image too.
+#
 # STREAM is real, cifar100-10, far, blended (which results/blended.py makes) or whole (all of cifar100-10). Needs LIFELONG_DATA (a folder
 # with their sources), LIFELONG_WEIGHTS and the environment in which lifelong is installed.
 set -euo pipefail
@@ -16,9 +19,9 @@ case $name in
     far) stream="examples/far.toml" ;;
     blended) stream="runs/blended/blended.toml" && { [ -f "$stream" ] || python results/blended.py runs/blended; } ;;
     whole) stream="cifar100-10?train_per_class=400&valid_per_class=50&test_per_class=99" ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" && exit ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit ;;
 esac
-rows="ncm linear-probe ranpac par-head"
+rows="ncm linear-probe ranpac fecam par-head"
 case $name in far | blended) rows="$rows par-adapter par-side par-auto" ;; esac
 
 settings() {
@@ -27,6 +30,8 @@ settings() {
         par-adapter) echo "--method par --expert adapter --enough-accuracy 0.99 --epochs 15 --patience 0 --batch-size 32 --lr 0.02" ;;
         par-side) echo "--method par --expert side --enough-accuracy 0.95 --batch-size 32 --patience 0" ;;
         par-auto) echo "--method par --expert auto --enough-accuracy 0.95 --epochs 15 --patience 0 --batch-size 32 --lr 0.02" ;;
+        fecam-*) echo "--method fecam --covariance ${1#fecam-}" ;;
+        *-copies*) echo "--method ${1%-copies*} --feature-copies ${1##*-copies}" ;;
         *) echo "--method $1" ;;
     esac
 }

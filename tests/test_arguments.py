@@ -31,7 +31,10 @@ WRONG = [
     (lambda: lifelong.run(TINY, "finetune", seed=2**32), "run: seed = 4294967296: expected an integer"),
     (lambda: lifelong.run(TINY, "finetune", preset="papr"), "did you mean 'paper'?"),
     (lambda: lifelong.run(TINY, "finetune", out=3), "run: out = 3: expected a path or None"),
-    (lambda: lifelong.run(3, "finetune"), "run: stream = 3: expected a path or None"),
+    (
+        lambda: lifelong.run(3, "finetune"),
+        "run: stream = 3: expected a path or a lifelong.Stream, or a list of tasks, each made by lifelong.Task.from_arrays",
+    ),
     (lambda: lifelong.run(TINY, 3), "run: method = 3: expected a text"),
     (lambda: lifelong.run(TINY, "finetune", progress="wandb"), "progress = 'wandb': expected true or false"),
     (lambda: lifelong.run(TINY, "finetune", progress=[1, 2]), "progress = [1, 2]: expected true or false"),
@@ -53,7 +56,7 @@ WRONG = [
     (lambda: api.preview_stream("digits", 3), "preview_stream: out = 3: expected a path"),
     (lambda: api.describe_method(3), "describe_method: name = 3: expected a text"),
     (lambda: api.finished("runs/x"), "finished: runs = 'runs/x': expected a list, each a path; write ['runs/x']"),
-    (lambda: api.configure(3), "configure: stream = 3: expected a path or None"),
+    (lambda: api.configure(3), "configure: stream = 3: expected a path or a lifelong.Stream, or a list of tasks"),
     (lambda: lifelong.export("runs/x", "a", format="tflite"), "export: format = 'tflite': expected one of 'onnx', 'torch'"),
     (lambda: lifelong.export("runs/x", 0), "export: task = 0: expected a text"),
     (lambda: lifelong.Learner.load(3), "Learner.load: run = 3: expected a path"),
@@ -205,7 +208,7 @@ def learner(tmp_path_factory):
         (lambda it, x: it.logits(x[0], "a"), "of shape (3, 8, 8)"),
         (lambda it, x: it.logits(x.numpy(), "a"), "images as a ndarray: this run takes uint8"),
         (lambda it, x: it.logits(x, "z"), "has learned no task 'z'"),
-        (lambda it, x: it.read(x.float()), "type torch.float32"),
+        (lambda it, x: it.read(x - 1.0), "values from -1 to -1: images are of 0..255"),
     ],
 )
 def test_what_a_learner_refuses(learner, call, line):

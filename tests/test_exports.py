@@ -18,16 +18,16 @@ from lifelong.methods import conformance
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS, make_method
 from lifelong.settings.par import PARSettings
-from lifelong.settings.pretrained import LinearProbeSettings, NCMSettings, RanPACSettings
+from lifelong.settings.pretrained import FeCAMSettings, LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.words import file_name
 from tests.learned import small_run
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
-from tests.methods.test_floors import COMMON, HEADS, PROBE, RANPAC, learn
+from tests.methods.test_floors import COMMON, FECAM, HEADS, ONE_COVARIANCE, PROBE, RANPAC, learn
 
 SIDE = replace(HEADS, expert="side", enough_accuracy=1.0, side_channels=2, side_epochs=1, cells=1)
-NAMES = {PARSettings: "par", LinearProbeSettings: "linear-probe", RanPACSettings: "ranpac"}
+NAMES = {PARSettings: "par", LinearProbeSettings: "linear-probe", RanPACSettings: "ranpac", FeCAMSettings: "fecam"}
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,11 @@ def test_all_tasks_of_a_frozen_network_with_what_tells_them_apart(tmp_path):
         torch.testing.assert_close(torch.from_numpy(found), method.logits(images(3), index), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("settings", [HEADS, SIDE, RANPAC, COMMON, PROBE], ids=["heads", "side", "ranpac", "common", "probe"])
+@pytest.mark.parametrize(
+    "settings",
+    [HEADS, SIDE, RANPAC, COMMON, PROBE, FECAM, ONE_COVARIANCE],
+    ids=["heads", "side", "ranpac", "common", "probe", "fecam", "one covariance"],
+)
 def test_the_answers_for_all_tasks_are_those_for_each(settings):
     """Of methods on a frozen network, which compute its features once; and they can be traced."""
     method = make_method(NAMES[type(settings)], settings)

@@ -103,7 +103,7 @@ def test_inferred_tasks_answer_as_if_named(par):
 
 
 def test_small_batches_answer_as_the_method_does_for_all_at_once(par, monkeypatch):
-    monkeypatch.setattr("lifelong.learner.SMALL_BATCH_PIXELS", 7 * 8 * 8)
+    monkeypatch.setattr("lifelong.predictor.SMALL_BATCH_PIXELS", 7 * 8 * 8)
     learner = Learner.load(par)
     images = torch.cat([digits(par, task) for task in range(3)])
     saved = open_run(par)
@@ -119,7 +119,7 @@ def test_small_batches_answer_as_the_method_does_for_all_at_once(par, monkeypatc
 
 
 def test_a_method_that_looks_at_all_images_together_is_shown_them_together(finetune, monkeypatch):
-    monkeypatch.setattr("lifelong.learner.SMALL_BATCH_PIXELS", 7 * 8 * 8)
+    monkeypatch.setattr("lifelong.predictor.SMALL_BATCH_PIXELS", 7 * 8 * 8)
     learner, images = Learner.load(finetune), digits(finetune)
     shown, logits = [], Finetune.logits
     monkeypatch.setattr(Finetune, "logits", lambda self, images, task: shown.append(len(images)) or logits(self, images, task))
@@ -230,7 +230,7 @@ def test_who_waits_is_told_how_far_it_is(task, steps, par, monkeypatch):
     """Seven images, three at a time: half of the work is to read them; the rest is one pass where the task is named, else two."""
     learner = Learner.load(par)
     given = reading.given_images(list(digits(par)[[0] * 7].permute(0, 2, 3, 1).numpy()))
-    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 3)
+    monkeypatch.setattr("lifelong.predictor.EVALUATION_BATCH", 3)
     heard: list[float] = []
     told = list(learner.predict_each(given, task, tell=heard.append))
     assert heard == steps
@@ -238,7 +238,7 @@ def test_who_waits_is_told_how_far_it_is(task, steps, par, monkeypatch):
 
 
 def test_the_command_says_how_far_it_is_where_no_terminal_is(par, folder, monkeypatch, capsys):
-    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 2)
+    monkeypatch.setattr("lifelong.predictor.EVALUATION_BATCH", 2)
     monkeypatch.setattr("lifelong.experiment.counting.LINE_EVERY", 0.0)
     assert main(["predict", str(par), str(folder), "--json"]) == 0
     said = capsys.readouterr()
@@ -259,7 +259,7 @@ def test_a_broken_file_of_a_folder_does_not_end_it(par, folder, caplog, capsys):
         picture.save(folder / "5.jfif", "JPEG")
         picture.save(folder / "6.avif", "AVIF" if features.check("avif") else "PNG")
     with pytest.MonkeyPatch.context() as patch, caplog.at_level("WARNING", "lifelong"):
-        patch.setattr("lifelong.learner.EVALUATION_BATCH", 2)  # answers do not depend on where a batch ends
+        patch.setattr("lifelong.predictor.EVALUATION_BATCH", 2)  # answers do not depend on where a batch ends
         found = learner.predict(folder)
     assert [Path(answer.image).name for answer in found] == ["0.png", "1.png", "2.png", "5.jfif", "6.avif", "3.png"]
     check_alike([*found[:3], found[5]], learner.predict(images))
@@ -298,7 +298,7 @@ def test_of_many_photographs_some_are_held_at_a_time(par, tmp_path, monkeypatch)
     decode = reading.decode_images
     monkeypatch.setattr(reading, "decode_images", lambda pictures, size: shown.append(len(pictures)) or decode(pictures, size))
     monkeypatch.setattr(reading, "_BYTES", 4 * len(noise))
-    monkeypatch.setattr("lifelong.learner.EVALUATION_BATCH", 10)
+    monkeypatch.setattr("lifelong.predictor.EVALUATION_BATCH", 10)
     assert len(Learner.load(par).predict(tmp_path)) == 40
     assert shown == [4, 4, 2] * 4
 
@@ -341,9 +341,11 @@ def test_what_is_refused(par, tmp_path):
         (tmp_path / "broken.png", None, r"broken.png \(no image, or of an unknown format\)"),
         (tmp_path / "empty", None, "no image in this folder"),
         (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
-        (torch.zeros(1, 3, 8, 8), None, "takes uint8"),
-        (np.zeros((8, 8, 3)), None, r"an array of shape \(8, 8, 3\) and type float64: .*\(x \* 255\).round"),
-        (np.zeros((8, 8), dtype=np.int32), None, r"an array of shape \(8, 8\) and type int32"),
+        (torch.full((1, 3, 8, 8), -0.5), None, "values from -0.5 to -0.5: .*leave out the normalization"),
+        (np.full((8, 8, 3), 16.0), None, r"values from 16 to 16 are neither 0..1 nor 0..255; scale them to floats of 0..1: images / 16"),
+        (np.zeros((8, 8), dtype=np.int32), None, r"nearly black of 0..255; give truth values"),
+        (np.full((8, 8, 3), np.nan), None, "not finite"),
+        (np.zeros((8, 8), dtype=complex), None, r"an array of shape \(8, 8\) and type complex128"),
         (np.zeros((3, 8, 8), dtype=np.uint8), None, r"an array of shape \(3, 8, 8\) and type uint8"),
         (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"an array of shape \(2, 0, 8, 3\)"),
         ([torch.zeros(8, 8, 3, dtype=torch.uint8)], None, r"a tensor of shape \(8, 8, 3\) and type torch.uint8"),
@@ -382,3 +384,20 @@ def test_the_command(par, folder, capsys):
     assert [row["task"] for row in rows] == ["a", "a"]
     assert main(["predict", str(par)]) == 2
     assert "no images given" in capsys.readouterr().err
+
+
+def test_arrays_in_every_form_are_the_same_pictures(finetune):
+    """Floats, the order of channels, tensors: what learning takes, predicting does, too."""
+    learner, images = Learner.load(finetune), digits(finetune)[:6]
+    wanted = learner.predict(images, "a")
+    rows = images.permute(0, 2, 3, 1).numpy()
+    grey = rows[..., 0]  # digits are grey
+    floats = images.float() / 255
+    for given in (
+        *(rows, rows / 255, rows.astype(np.float32), rows.astype(np.int64), images.numpy(), list(rows / 255)),
+        *(grey, grey[..., None], grey / 255, floats, floats.half(), list(floats), images[:, :1], images[:, 0]),
+    ):
+        assert learner.predict(given, "a") == wanted
+    for single in (floats[0], grey[0] / 255):  # alone in its batch, so equal to rounding
+        (found,) = learner.predict(single, "a")
+        assert found.classes == pytest.approx(wanted[0].classes, rel=1e-4)

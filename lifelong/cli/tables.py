@@ -119,7 +119,8 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
 
     _print_rows(console, ("file", "condition", ""), ([each["file"], each["condition"], clean(each["about"])] for each in found["files"]))
     for each in found["judged"]:
-        now = "its images are not here" if each["found"] is None else f"evaluated again {each['found']:.4f}"
+        away = f"its images are not here{f' ({about})' if (about := each.get('about')) else ''}"
+        now = away if each["found"] is None else f"evaluated again {each['found']:.4f}"
         before = "not known" if each["recorded"] is None else f"{each['recorded']:.4f}"
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
     for line in found["repaired"]:

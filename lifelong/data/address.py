@@ -10,10 +10,14 @@ from typing import Literal
 from lifelong.data.split_names import SPLITS, SplitName
 from lifelong.errors import LifelongError, near_miss
 
-Kind = Literal["named", "parquet", "csv", "folder", "hub"]
+Kind = Literal["named", "parquet", "csv", "folder", "hub", "python"]
 
 KINDS: Mapping[str, str] = {"parquet": "DIR", "csv": "FILE", "folder": "DIR", "hub": "ID"}
 """The kinds of a user's own sources, and what follows their colon."""
+
+PYTHON = "python"
+"""The kind of what was given as Python objects: `python:NAME@DIGEST`, by the digest of its content (see `lifelong.data.kept`). The library
+writes such addresses; nobody types them."""
 
 _COLUMNS = ("image", "label")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -61,8 +65,18 @@ class Address:
         return f"{self.kind}:{self.where if where is None else where}" + f"?{options}" * bool(options)
 
     @property
+    def digest(self) -> str:
+        """Return the digest of what was given as Python objects."""
+        return self.where.rpartition("@")[2]
+
+    @property
     def lasting(self) -> str:
-        """Return a name of the source that survives moving its files: of a path only the last part."""
+        """Return a name of the source that survives moving its files: of a path only the last part.
+
+        Objects have that of a folder of their name, so that the same images are drawn from both.
+        """
+        if self.kind == PYTHON:
+            return f"folder:{self.where.rpartition('@')[0]}"
         return self.of_source(self.where if self.kind in ("named", "hub") else Path(self.where).name).removeprefix("named:")
 
     def parts(self) -> dict[SplitName, tuple[str, ...]]:
@@ -83,6 +97,8 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
     Raises:
         LifelongError: an option is unknown, repeated, empty or does not fit the kind, or nothing follows the colon.
     """
+    if name.startswith(f"{PYTHON}:"):
+        return _of_objects(name)
     place, text = _cut(name)
     head, colon, rest = place.partition(":")
     kind, where = (head, rest) if colon and head in KINDS else ("named", place)
@@ -102,6 +118,18 @@ def parse_address(name: str, *, stream: bool = False, sized: bool = False) -> Ad
     if options.keys() & set(SPLITS) and "train" not in options:
         raise LifelongError(f"source '{name}': it names {', '.join(options.keys() & set(SPLITS))} but not train; add train=...")
     return Address(name, kind, where, options)  # ty: ignore[invalid-argument-type]
+
+
+def object_address(name: str, digest: str) -> str:
+    """Return the address of what was given as Python objects; characters that mean something in an address are replaced in the name."""
+    return f"{PYTHON}:{re.sub(r'[?&@/]', '_', name)}@{digest}"
+
+
+def _of_objects(name: str) -> Address:
+    where = name.partition(":")[2]
+    if not re.fullmatch(r".+@[0-9a-f]{16}", where, re.DOTALL):
+        raise LifelongError(f"'{name}' is no address: images are given from Python as objects, lifelong.run(stream=[lifelong.Task...])")
+    return Address(name, PYTHON, where)
 
 
 def _cut(name: str) -> tuple[str, str]:

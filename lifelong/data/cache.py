@@ -63,7 +63,7 @@ class Cache:
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
         """Return the size and the sha256 of each file, remembered."""
-        known = self._known()
+        known = self._known(self._sums)
         found, news = [], False
         folders: dict[str, str] = {}  # resolved once for all files in it
         for file in files:
@@ -82,7 +82,7 @@ class Cache:
                 raise LifelongError(f"cannot read {file}: {error.strerror}") from error
             found.append((mark[0], entry[3]))
         if news:
-            self._write(lambda: write_record(self._sums, {"files": known}))
+            self.write(lambda: write_record(self._sums, {"files": known}))
         return found
 
     def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -101,7 +101,7 @@ class Cache:
             if len(numbers) != count:
                 raise LifelongError(f"{len(numbers)} images of {name} where {count} were announced: the files changed; run again")
             # As int64: a file of tensors has no uint64 in all versions of its format.
-            self._write(lambda: save_tree(path, torch.from_numpy(numbers.view(np.int64)), path.name))
+            self.write(lambda: save_tree(path, torch.from_numpy(numbers.view(np.int64)), path.name))
         return numbers
 
     def findings(self, name: str, key: str, count: int) -> list[Any] | None:
@@ -125,7 +125,7 @@ class Cache:
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
         """Remember the findings about a set; see `findings`."""
         path = self._place("problems", name, [key, count], "json")
-        self._write(lambda: write_record(path, {"of": path.name, "found": found}))
+        self.write(lambda: write_record(path, {"of": path.name, "found": found}))
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
         """Run a check on the files that have not passed it before; results are remembered as for `digests`.
@@ -136,12 +136,12 @@ class Cache:
             vet: checks files; raises where one does not pass.
         """
         path = self.folder / "vetted.json"
-        known = (_record(path) or {}).get("files") or {}
+        known = self._known(path)
         marks = {os.path.abspath(file): [kind, *_mark(file)] for file in files}
         news = [Path(name) for name, mark in marks.items() if known.get(name) != mark]
         if news:
             vet(news)
-            self._write(lambda: write_record(path, {"files": known | marks}))
+            self.write(lambda: write_record(path, {"files": known | marks}))
 
     def rows(
         self,
@@ -168,7 +168,7 @@ class Cache:
         images = _read(path, (count, 3, size, size), indices.numpy())
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
-            self._write(lambda: write_file(path, lambda part: _fill(part, path.name, (count, 3, size, size), decode())))
+            self.write(lambda: write_file(path, lambda part: _fill(part, path.name, (count, 3, size, size), decode())))
             images = _read(path, (count, 3, size, size), indices.numpy())
             if images is None:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
@@ -179,12 +179,17 @@ class Cache:
         readable = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-60:].strip("._") or "images"
         return self.folder / kind / f"{readable}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]}.{suffix}"
 
-    def _known(self) -> dict[str, Any]:
-        record = _record(self._sums)
-        known = (record or {}).get("files")
+    def _known(self, path: Path) -> dict[str, Any]:
+        """Return what a file of the cache knows of other files by their paths."""
+        known = (_record(path) or {}).get("files")
         return known if isinstance(known, dict) else {}
 
-    def _write(self, write: Callable[[], object]) -> None:
+    def write(self, write: Callable[[], object]) -> None:
+        """Do what writes to the cache; where that is not possible, say how it can be.
+
+        Raises:
+            LifelongError: the folder cannot be written.
+        """
         try:
             write()
         except LifelongError as error:

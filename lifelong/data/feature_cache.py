@@ -1,9 +1,10 @@
 """Features of a frozen network kept on the disk, so that a task's images pass the network once, whichever runs and methods ask.
 
 They are known by the content of the images, the network's weights, its input size and stages, and by what decides the last bit of a sum
-(processor, PyTorch, threads): what is read equals to the bit what would be computed. Each file carries a digest; a damaged one is dropped,
-with a warning in the log, and its features are computed again. The folder `features` of the cache (`LIFELONG_CACHE`) holds 2 GB at most;
-what was not used for longest goes first.
+(processor, PyTorch, threads): what is read equals to the bit what would be computed. Where half precision holds features exactly, as it
+does those of `rounded`, they take half the bytes. Each file carries a digest; a damaged one is dropped, with a warning in the log, and its
+features are computed again. The folder `features` of the cache (`LIFELONG_CACHE`) holds 2 GB at most; what was not used for longest goes
+first.
 
 Only runs keep features: between `keeping` and its end. Predictions for single images do not touch the disk.
 """
@@ -68,10 +69,22 @@ def kept(
     path = _place(images, network, device)
     found = _read(path)
     if found is not None and len(found) == len(images):
-        return found.to(device)
+        return found.to(device, torch.get_default_dtype())
     features = compute()
-    _write(path, features.detach().cpu())
+    _write(path, _narrowed(features.detach().cpu()))
     return features
+
+
+def rounded(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Round features to half precision, in which they are kept in half the bytes; those beyond its range stay as they are."""
+    narrow = features.half().to(features.dtype)
+    return narrow if bool(narrow.isfinite().all()) else features
+
+
+def _narrowed(features: Float[Tensor, "n d"]) -> Tensor:
+    """Return features in half precision where that is exact."""
+    narrow = features.half()
+    return narrow if torch.equal(narrow.to(features.dtype), features) else features
 
 
 def _place(images: UInt8[Tensor, "n 3 h w"], network: Sequence[str | int | None], device: torch.device) -> Path:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lifelong.data.files import find_images, read_file
-from lifelong.data.images import Picture, decode_images
+from lifelong.data.images import Decoded, Picture, decode_images
 from lifelong.data.naming import shown
 from lifelong.errors import LifelongError
 from lifelong.opening import unusable_name
@@ -79,18 +79,27 @@ def decode_given(
     Returns:
         The images, and by position the reasons why some cannot be used; these are black.
     """
+    images, problems, _ = decode_whole(given, size, tell)
+    return images, problems
+
+
+def decode_whole(given: Sequence[Given], size: int, tell: Callable[[int], None] | None = None) -> Decoded:
+    """Do the same as `decode_given`, and return what images lost as well."""
     parts: list[Tensor] = []
     problems: dict[int, str] = {}
+    remarks: dict[int, str] = {}
     first = 0
     for pictures in _read(given, problems):
-        images, unusable, _ = decode_images(pictures, size)
+        images, unusable, lost = decode_images(pictures, size)
         parts.append(images)
         for place, reason in unusable.items():
             problems.setdefault(first + place, reason)
+        remarks |= {first + place: reason for place, reason in lost.items()}
         first += len(pictures)
         if tell is not None:
             tell(len(pictures))
-    return torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8), dict(sorted(problems.items()))
+    whole = torch.cat(parts) if parts else torch.empty((0, 3, size, size), dtype=torch.uint8)
+    return Decoded(whole, dict(sorted(problems.items())), remarks)
 
 
 def unusable_line(problems: Sequence[tuple[str, str]], count: int) -> str:

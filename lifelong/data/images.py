@@ -239,8 +239,13 @@ def _of_lower_bytes(encoded: bytes, stored: str, upper: np.ndarray) -> Image.Ima
     return picture
 
 
+def readable_formats() -> list[str]:
+    """Return the formats that are read here, in Pillow's words."""
+    return [*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)]
+
+
 def _opened(encoded: bytes) -> ImageFile.ImageFile:
-    return Image.open(io.BytesIO(encoded), formats=[*_FORMATS, *(name for name in _IF_THERE if name in Image.OPEN)])
+    return Image.open(io.BytesIO(encoded), formats=readable_formats())
 
 
 _OTHER_BYTES = {

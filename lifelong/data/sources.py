@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from lifelong.data.address import Address, meant_address, parse_address
+from lifelong.data.address import PYTHON, Address, meant_address, parse_address
 from lifelong.data.cache import Cache, cache_folder
 from lifelong.data.files import Listing, list_folder
 from lifelong.data.hub import folder_name
+from lifelong.data.kept import KeptPool, pools_of, read_kept
 from lifelong.data.known_sources import KNOWN_SOURCES, Hub, KnownSource, known_source
 from lifelong.data.labels import Arranged, arrange
 from lifelong.data.lists import list_csv
@@ -97,12 +98,12 @@ class Source:
             look: whether to check every image now, if that was never done; else the answer may be None.
         """
         pool = self._pools[split]
-        return pool.findings(look) if isinstance(pool, FilePool) else Findings()
+        return pool.findings(look) if isinstance(pool, (FilePool, KeptPool)) else Findings()
 
     def called(self, split: SplitName, position: int) -> str:
         """Name the image at a position of a split: its path, or its file and row; its number if it is in no file."""
         pool = self._pools[split]
-        return pool.called(position) if isinstance(pool, FilePool) else f"image {position}"
+        return pool.called(position) if isinstance(pool, (FilePool, KeptPool)) else f"image {position}"
 
     def fingerprint(self, split: SplitName) -> str:
         """Return a checksum of the stored images of a split; sources with equal fingerprints hold the same images."""
@@ -150,6 +151,8 @@ class Sources:
         return self._opened[key]
 
     def _load(self, address: Address, place: Path | None) -> Source:
+        if address.kind == PYTHON:
+            return self._of_objects(address)
         if address.kind == "named":
             entry = known_source(address.where)
             entry = replace(entry, name=address.name, mirror=entry.mirror if address.flip is None else address.flip)
@@ -229,6 +232,13 @@ class Sources:
 
             fetch(name, hub, folder, why)
         return folder
+
+    def _of_objects(self, address: Address) -> Source:
+        """Build a source from objects given from Python, which are in the cache."""
+        kept = read_kept(address, self.cache)
+        called = address.where.rpartition("@")[0]
+        classes, notes, numbers = (tuple(kept[key]) for key in ("classes", "notes", "numbers"))
+        return Source(called, classes, kept["flip"], "your own data", pools_of(address, kept, self.cache), None, notes, numbers)
 
     def _of_parquet(self, entry: KnownSource, folder: Path, files: Mapping[SplitName, list[Path]]) -> Source:
         """Build a source from parquet files."""

@@ -4,15 +4,22 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 from lifelong.settings.arguments import checked
+
+if TYPE_CHECKING:
+    from lifelong.data.objects import HeldTask
+
+ImageSize = Annotated[int, Ge(4), Le(1024)]
+"""Height and width of a task's images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ NO_AUGMENTATION = Augmentation()
 class Task:
     """One classification task: three splits that are loaded when first asked for, and how its images are to be prepared.
 
+    `Task.from_arrays` and `Task.from_dataset` make one of images in memory.
+
     Args:
         name: unique within its stream.
         classes: class names in label order.
@@ -105,6 +114,111 @@ class Task:
         self._load = load
         self._normalization = normalization
         self._splits: dict[SplitName, Split] = {}
+        self.held: "HeldTask | None" = None
+
+    # `Any`: whatever holds images and labels; what cannot be read is named.
+    @classmethod
+    @checked
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        test: Any = None,
+        valid: Any = None,
+        size: ImageSize | None = None,
+        flip: bool = False,
+        augment: bool | Augmentation = True,
+        normalization: Normalization | None = None,
+    ) -> "Task":
+        """Make a task of images and labels in memory.
+
+        Of each class a stream holds out a fifth for tests and a tenth of the rest for validation, by its seed, as it does with a folder of
+        the task's name, unless `test` and `valid` are given.
+
+        Args:
+            images: an array or a tensor of shape (N, H, W), (N, H, W, C) or (N, C, H, W), with 1, 3 or 4 channels: uint8, truth values, or
+                floats of 0..1 or 0..255; or a list of PIL images, arrays, tensors, encoded bytes or paths, of any size.
+            labels: one for each image: integers, names or truth values, in an array, a tensor, a list or a series.
+            classes: names of the classes 0, 1, ...; None: the labels themselves.
+            name: of the task, unique in its stream; None: its number there.
+            test, valid: pairs of images and labels.
+            size: height and width to which images are center-cropped and resized; None: those of the first image if it is square, with up
+                to 256 pixels a side, else 64.
+            flip: whether a horizontal flip preserves the class.
+            augment: whether training images are varied, by crops and, with `flip`, flips; or how.
+            normalization: see `Task`.
+
+        Raises:
+            LifelongError: images or labels cannot be used; the message says which, and how to fix it.
+        """
+        from lifelong.data.objects import no_augmentation, pair, task_of
+
+        by = "Task.from_arrays"
+        parts: dict[SplitName, tuple[Any, Any]] = {"train": (images, labels)}
+        if valid is not None:
+            parts["valid"] = pair(valid, "valid", by)
+        if test is not None:
+            parts["test"] = pair(test, "test", by)
+        own = {"classes": classes, "size": size, "flip": flip, "normalization": normalization, "augmentation": no_augmentation(augment)}
+        return task_of(parts, by=by, name=name, **own)
+
+    # `Any`: a data set of any library.
+    @classmethod
+    @checked
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        test: Any = None,
+        valid: Any = None,
+        image: str | None = None,
+        label: str | None = None,
+        size: ImageSize | None = None,
+        flip: bool = False,
+        augment: bool | Augmentation = True,
+        normalization: Normalization | None = None,
+    ) -> "Task":
+        """Make a task of a data set: of PyTorch (a `Subset`, one of torchvision, ...), of Hugging Face, or any iterable of pairs.
+
+        It is read once, completely. Leave out random transforms and normalization, which a run has of its own.
+
+        Args:
+            dataset: items are pairs of an image and a label, or dicts with a column for each; a `DatasetDict` gives its splits `train`,
+                `validation` and `test`.
+            classes: names of the classes 0, 1, ...; None: those that the data set knows, else the labels themselves.
+            test, valid: data sets of these splits.
+            image, label: names of the columns; None: the usual ones.
+            name, size, flip, augment, normalization: see `from_arrays`.
+
+        Raises:
+            LifelongError: the data set cannot be used; the message says why, and how to fix it.
+        """
+        from lifelong.data.datasets import read_dataset, splits_of
+        from lifelong.data.objects import no_augmentation, task_of
+
+        by = "Task.from_dataset"
+        parts = splits_of(dataset, by)
+        more: dict[SplitName, Any] = {"valid": valid, "test": test}
+        for split, given in more.items():
+            if given is None:
+                continue
+            if split in parts:
+                raise LifelongError(f"{by}: {split} is given, and the data set has a {split} split; give one of them")
+            parts[split] = given
+        read = {split: read_dataset(given, image, label, f"{by}: {split}") for split, given in parts.items()}
+        named = classes if classes is not None else next((each.classes for each in read.values() if each.classes), None)
+        own = {"size": size, "flip": flip, "normalization": normalization, "augmentation": no_augmentation(augment)}
+        return task_of({split: (each.images, each.labels) for split, each in read.items()}, by=by, name=name, classes=named, **own)
+
+    @property
+    def given_normalization(self) -> Normalization | None:
+        """Return the normalization that was given; None: it is computed from the training images."""
+        return self._normalization
 
     @property
     def train(self) -> Split:

@@ -13,6 +13,7 @@ from lifelong.experiment.saved import SavedRun
 from lifelong.experiment.schema import hold
 from lifelong.json_files import read_record, write_record
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.storage import remove
 from lifelong.streams.build import SpecStream
 from lifelong.training.stages import clear
 
@@ -69,6 +70,18 @@ def claim(saved: SavedRun, wanted: AddedTask, images: SpecStream) -> list[AddedT
         drop_task(saved.directory.curves, len(names), saved.directory.seal)
         write_added(saved.directory, claimed)
     return claimed
+
+
+def drop_begun(saved: SavedRun) -> None:
+    """Drop the task that was begun but not learned, so that the run is as it was before."""
+    known = read_added(saved.directory)
+    learned = [task for task in known if task.name in saved.names]
+    clear(saved.directory.stages(len(saved.names)))
+    drop_task(saved.directory.curves, len(saved.names), saved.directory.seal)
+    if learned:
+        write_added(saved.directory, learned)
+    else:
+        remove(added_file(saved.directory))
 
 
 def _same_images(saved: SavedRun, name: str, images: SpecStream) -> bool:

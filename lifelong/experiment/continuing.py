@@ -13,11 +13,14 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from lifelong.data.address import KINDS, Address, parse_address
+from lifelong.data.address import KINDS, PYTHON, Address, parse_address
+from lifelong.data.kept import keep_task, read_kept
 from lifelong.data.naming import class_name, shown
+from lifelong.data.objects import UNNAMED, held_of
 from lifelong.data.sources import Sources
+from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.experiment.added_tasks import AddedTask, claim, read_added, repair_added
+from lifelong.experiment.added_tasks import AddedTask, claim, drop_begun, read_added, repair_added
 from lifelong.experiment.grown_stream import GrownStream, images_of_added
 from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.observer import Observer
@@ -41,16 +44,16 @@ from lifelong.training.process import alone
 
 
 def learn_more(
-    path: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
+    path: Path, task: str | Task, environment: Environment, progress: Observer | None = None, *, name: str | None = None
 ) -> RunRecord:
     """Learn one more task, or go on where the same call was stopped.
 
     Args:
         path: the directory of a run that has learned its whole stream.
-        address: the images of the task, such as `folder:PATH` with a folder for each class.
+        task: the address of its images, such as `folder:PATH` with a folder for each class; or a task of objects.
         environment: where data, weights and the device are.
         progress: is told what happens; None: nobody.
-        name: of the task; None: the last part of its address.
+        name: of the task; None: its own, or the last part of its address.
 
     Returns:
         The summary of the run with this task; the one that it has, if it has learned exactly this task before.
@@ -59,10 +62,25 @@ def learn_more(
         LifelongError: the run is not finished, has another task of this name, or the images cannot be used.
     """
     with alone("learn"):
-        return _learn_more(path, address, environment, progress, name)
+        return _learn_more(path, task, environment, progress, name)
 
 
-def _learn_more(path: Path, address: str, environment: Environment, progress: Observer | None, name: str | None) -> RunRecord:
+def drop_begun_task(path: Path) -> None:
+    """Drop a task whose learning was stopped: the run is as it was before.
+
+    Args:
+        path: the directory of a run.
+
+    Raises:
+        LifelongError: there is no such run, or another process works in it.
+    """
+    RunDirectory(path).identity()  # Before the lock, which would make a folder that is not there.
+    with RunDirectory(path).locked():
+        RunDirectory(path).drop_parts()
+        drop_begun(open_run(path))
+
+
+def _learn_more(path: Path, task: str | Task, environment: Environment, progress: Observer | None, name: str | None) -> RunRecord:
     listener = observed(environment.observers, progress)
     keep_small_blocks()
     flush_denormals()
@@ -80,7 +98,7 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
             raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
         repaired = repair_added(saved)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-        wanted, images = _open_task(saved, address, name, sources)
+        wanted, images = _open_task(saved, task, name, sources)
         added = claim(saved, wanted, images)
         known = [task.name for task in summary.tasks]
         if added[-1] != wanted or (wanted.name in known and None not in summary.accuracy[-1]):
@@ -109,12 +127,24 @@ def _learn_more(path: Path, address: str, environment: Environment, progress: Ob
             return runner.to_end()
 
 
-def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
-    """Return the task that an address means, its images whole and readable."""
-    address = parse_address(text, sized=True)
+def _open_task(saved: SavedRun, task: str | Task, name: str | None, sources: Sources) -> tuple[AddedTask, SpecStream]:
+    """Return the task that an address or an object means, its images whole and readable."""
+    if isinstance(task, Task):
+        held = held_of(task)
+        name = name or held.name or _number(saved, keep_task(held, sources.cache))
+        task = keep_task(held, sources.cache, name)
+    address = parse_address(task, sized=True)
     place = sources.place(address) if address.kind in KINDS and address.kind != "hub" else None
     source = address.of_source(None if place is None else str(place.resolve())).removeprefix("named:")
-    usual = address.where if place is None else place.resolve().stem if address.kind == "csv" else place.resolve().name
+    usual = (
+        address.where.rpartition("@")[0]
+        if address.kind == PYTHON
+        else address.where
+        if place is None
+        else place.resolve().stem
+        if address.kind == "csv"
+        else place.resolve().name
+    )
     # What was learned from this place keeps its name, also if an earlier version made another of it.
     given = name if name is not None else next((task.name for task in read_added(saved.directory) if task.source == source), usual)
     called = class_name(given)
@@ -125,14 +155,26 @@ def _open_task(saved: SavedRun, text: str, name: str | None, sources: Sources) -
         (task for task in read_added(saved.directory)[: position + 1] if task.name == called and position < len(saved.names)), None
     )
     learned = () if begun is not None and not begun.content else _learned(saved, position, sources)
-    images = images_of_added(called, source, _size(saved, called, address), saved, sources, learned)
+    images = images_of_added(called, source, _size(saved, called, address, sources), saved, sources, learned)
     images.prepare()
     content = hashlib.sha256(json.dumps(images.content()).encode()).hexdigest()[:16]
     return AddedTask(called, source, images.fingerprint(), content), images
 
 
-def _size(saved: SavedRun, name: str, address: Address) -> int:
-    """Height and width of a task's images: as its address says, or as they were learned, or else as those of the last task."""
+def _number(saved: SavedRun, address: str) -> str:
+    """Name a task that was given no name: as it was named when it was added before, else by its number."""
+    digest = parse_address(address).digest
+    same = (task.name for task in read_added(saved.directory) if task.source.endswith(f"@{digest}"))
+    return next(same, f"{UNNAMED} {len(saved.names) + 1}")
+
+
+def _size(saved: SavedRun, name: str, address: Address, sources: Sources) -> int:
+    """Height and width of a task's images: as its address says, or as they were learned, or else as those of the last task.
+
+    Objects have a size of their own.
+    """
+    if address.kind == PYTHON:
+        return read_kept(address, sources.cache)["size"]
     if "size" in address.options:
         return int(address.options["size"])
     return saved.entries[saved.names.index(name) if name in saved.names else -1]["image_size"]

@@ -10,6 +10,7 @@ save: its first line replaces the old ones from that epoch on, so that no epoch 
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Curves:
         seal: the run's seal, which binds each line to it.
 
     Attributes:
-        lost: number of lines that were dropped because they were damaged or another run's.
+        lost: number of lines that were dropped because they were damaged, another run's, or not written to their end.
 
     Raises:
         LifelongError: the file cannot be read.
@@ -50,7 +51,7 @@ class Curves:
         self._candidate: int | None = None
         self._synced_at = time.monotonic()
         lines = read_curves(file, self._seal)
-        self.lost = lines.lost
+        self.lost = lines.lost + lines.torn
         if not lines.whole:
             _write(file, lines.found, self._seal)
         self._old = {_place(line) for line in lines.found}
@@ -104,6 +105,28 @@ def read_curves(file: Path, seal: Seal | None = None) -> Lines:
     return replace(lines, found=kept, lost=lines.lost + len(lines.found) - len(kept))
 
 
+def incomplete(lines: Sequence[Mapping[str, Any]], epochs: Sequence[int]) -> list[int]:
+    """Find the tasks that have lost lines: there are fewer than epochs were trained, or a stage's epochs do not follow one another.
+
+    Args:
+        lines: as read.
+        epochs: how many were trained for each task, at least.
+
+    Returns:
+        The tasks' positions.
+    """
+    found: dict[Place, list[int]] = {}
+    for line in lines:
+        found.setdefault(_place(line), []).append(line["epoch"])
+    counts, gaps = [0] * len(epochs), set()
+    for (task, *_), numbers in found.items():
+        if task < len(epochs):
+            counts[task] += len(numbers)
+            if sorted(numbers) != list(range(1, len(numbers) + 1)):
+                gaps.add(task)
+    return [task for task, count in enumerate(counts) if count < epochs[task] or task in gaps]
+
+
 def repair_curves(file: Path, seal: Seal) -> bool:
     """Drop damaged lines; returns whether there were any."""
     lines = read_curves(file, seal)
@@ -124,7 +147,7 @@ def _write(file: Path, lines: list[dict[str, Any]], seal: Seal) -> None:
     write_text(file, as_lines(lines, seal.run))
 
 
-def _place(line: dict[str, Any]) -> Place:
+def _place(line: Mapping[str, Any]) -> Place:
     return line["task"], line.get("candidate"), line["stage"]
 
 

@@ -28,7 +28,11 @@ from lifelong.settings.training import TrainingSettings
 
 
 class Engine(Protocol):
-    """Carries out jobs, each of which is a run with its own folder."""
+    """Carries out jobs, each of which is a run with its own folder.
+
+    It may also have a method `check()`, which is called before any run is looked at, and raises a `LifelongError` if the engine lacks
+    something on this machine.
+    """
 
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
         """Carry out jobs, in this process or in others; a failing job does not stop the others.

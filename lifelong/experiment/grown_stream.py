@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 
+from lifelong.data.address import PYTHON
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
@@ -14,6 +15,7 @@ from lifelong.records.run import RunRecord
 from lifelong.streams.build import SpecStream
 from lifelong.streams.leakage import Contents, Learned
 from lifelong.streams.named_streams import open_stream
+from lifelong.streams.objects import object_task
 from lifelong.streams.spec import StreamSpec, TaskSpec
 
 AWAY = "images are not here: "
@@ -22,7 +24,9 @@ AWAY = "images are not here: "
 
 def images_of_added(name: str, source: str, size: int, saved: SavedRun, sources: Sources, learned: Sequence[Learned]) -> SpecStream:
     """Return a stream of one task, without what conflicts with the tasks learned before it."""
-    return SpecStream(StreamSpec(name, (TaskSpec(name, source, image_size=size),)), saved.config.seed, sources, learned)
+    of_objects = source.startswith(f"{PYTHON}:")
+    task = object_task(name, source, sources, size) if of_objects else TaskSpec(name, source, image_size=size)
+    return SpecStream(StreamSpec(name, (task,)), saved.config.seed, sources, learned)
 
 
 def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | None]:
@@ -46,6 +50,17 @@ def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | No
         )
         parts.append(None if part is None else (part, 0))
     return parts
+
+
+ABSENT = "given from Python; lifelong.open_stream(tasks) with equal objects keeps them in the cache again"
+"""Why the images of a task of objects are not here."""
+
+
+def from_python(saved: SavedRun, index: int) -> bool:
+    """Return whether a learned task was given as Python objects."""
+    added = [task.source for task in read_added(saved.directory) if task.name in saved.names]
+    base = len(saved.names) - len(added)
+    return (saved.config.stream if index < base else added[index - base]).startswith(f"{PYTHON}:")
 
 
 class GrownStream:

@@ -21,6 +21,10 @@ OF_IMAGES = ("stream images", "extractor weights", "extractor digest")
 """The keys of an identity that are checksums of the run's inputs."""
 
 
+COMMAND = "command"
+"""The key of an identity that says which command began the folder, unless it learns the stream (`lifelong.experiment.transfer`)."""
+
+
 def difference(stored: Mapping[str, Any], current: Mapping[str, Any], defaults: Mapping[str, Any]) -> str | None:
     """Return the first key in which two identities differ; None if they belong to the same run.
 
@@ -45,7 +49,7 @@ def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> 
     Raises:
         LifelongError: it cannot be recovered.
     """
-    values = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, RECORDED, "version")}
+    values = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, RECORDED, COMMAND, "version")}
     run = [values.pop(key, None) for key in ("stream", "method", "seed", "preset")]
     config = resolve(*run, None, values, methods=methods, presets=False)
     wrong = misfit(config, identity)
@@ -56,7 +60,7 @@ def config_of(identity: Mapping[str, Any], methods: Mapping[str, type[Any]]) -> 
 
 def misfit(config: RunConfig, identity: Mapping[str, Any]) -> str | None:
     """Return the first difference between a configuration and its run's identity, in words; None if there is none."""
-    stored = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, "version")}
+    stored = {key: value for key, value in identity.items() if key not in (*OF_IMAGES, COMMAND, "version")}
     key = difference(stored, flat(config), default_values(config))
     return None if key is None else f"{key} = {flat(config).get(key)!r}, not {stored.get(key, default_values(config).get(key))!r}"
 

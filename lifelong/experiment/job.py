@@ -172,8 +172,8 @@ def ended(out: Path, how: str) -> str:
 
 def taken(job: RunJob) -> RunOutcome | None:
     """Return the outcome of a job on whose run another process works, before anything is started for it; None if it is free."""
-    folder = job.folder / job.out
-    return RunOutcome(None, f"another process is running in {job.out}; wait for it", taken=True) if held(folder) else None
+    error = held(job.folder / job.out)
+    return None if error is None else RunOutcome(None, str(error), taken=True)
 
 
 def perform(job: RunJob, progress: Observer | None = None) -> RunOutcome:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ except ImportError:  # Windows has none; filelock uses another lock there
 LOCK = ".lock"
 HELD = ".lock-held"
 """The file that names the process working in the folder, if the file system has no locks."""
+
+JOB = "LIFELONG_JOB"
+"""The variable with the name of the job of a batch system of which this process is the only one; it keeps it when it is queued again."""
 
 OWN = (
     *("config.toml", "results.jsonl", "summary.json", "curves.jsonl", "report.html"),
@@ -59,24 +63,27 @@ def folder_lock(folder: Path) -> Generator[str]:
         yield f"the file system of {folder} has no locks ({reason}); the file {HELD} keeps other processes out instead" if reason else ""
 
 
-def held(folder: Path) -> bool:
-    """Tell whether another process works in a folder, as far as this machine sees; nothing is waited for or written."""
+def held(folder: Path) -> TakenError | None:
+    """Return what `folder_lock` would raise because another process works in a folder, as far as this machine sees; None if it would not.
+
+    Nothing is waited for or written.
+    """
     holder = _holder(folder / HELD)
     if holder is not None and _alive(holder):
-        return True
+        return _taken(folder, holder)
     if fcntl is None:  # whoever wants the folder finds out when it reserves it
-        return False
+        return None
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in _NO_LOCKS
+        return None if error.errno in _NO_LOCKS else _locked(folder)
     finally:
         os.close(descriptor)
-    return False
+    return None
 
 
 def _missing_locks(file: Path) -> str:
@@ -84,7 +91,7 @@ def _missing_locks(file: Path) -> str:
     if fcntl is None:
         return ""
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise _cannot_write(file.parent, error) from error
     try:
@@ -102,11 +109,13 @@ def _by_system(folder: Path) -> Generator[None]:
     holder = _holder(folder / HELD)
     if holder is not None and _alive(holder):
         raise _taken(folder, holder)
-    lock = FileLock(folder / LOCK, timeout=_MOMENT, poll_interval=_MOMENT / 10, mode=0o644)
+    # The package gives the file these permissions, whatever the umask: those that it has.
+    mode = stat.S_IMODE(os.stat(folder / LOCK).st_mode) if (folder / LOCK).exists() else 0o644
+    lock = FileLock(folder / LOCK, timeout=_MOMENT, poll_interval=_MOMENT / 10, mode=mode)
     try:
         lock.acquire()
     except Timeout as error:
-        raise TakenError(f"another process is running in {folder}; wait for it, or choose another --out") from error
+        raise _locked(folder) from error
     except OSError as error:
         raise _cannot_write(folder, error) from error
     try:
@@ -167,14 +176,26 @@ def _created_alone(file: Path, mine: dict[str, Any]) -> bool:
 
 def _drop(file: Path, holder: dict[str, Any] | None) -> None:
     """Remove the file of a process that has ended, unless another process has already replaced it by its own."""
-    aside = file.with_name(f"{HELD}.old.{os.getpid()}")
+    aside = file.with_name(f"{HELD}.old.{socket.gethostname()}.{os.getpid()}")
     try:
         os.replace(file, aside)
+        # What another process has put there meanwhile is put back; one that is quicker still keeps the place.
         if _holder(aside) != holder:
-            os.link(aside, file)
-        aside.unlink()
+            _put_back(aside, file)
+        aside.unlink(missing_ok=True)
     except OSError:
         return  # already gone: another process was first
+
+
+def _put_back(aside: Path, file: Path) -> None:
+    """Give a file its name again; one that has this name is not replaced where the system can tell."""
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not file.exists():
+            os.replace(aside, file)
 
 
 def _holder(file: Path) -> dict[str, Any] | None:
@@ -188,13 +209,16 @@ def _holder(file: Path) -> dict[str, Any] | None:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    process = {"process": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    job = os.environ.get(JOB, "")
+    return process | ({"job": job} if job else {})
 
 
 def _alive(holder: dict[str, Any]) -> bool:
     """Tell whether a holder may still be working; for one on another machine, this is assumed."""
     if holder["host"] != socket.gethostname():
-        return True
+        # This very job, before it was queued again because its node failed: it has one process, and runs once at a time.
+        return holder.get("job", "") != os.environ.get(JOB)
     try:
         os.kill(holder["process"], 0)
     except (ProcessLookupError, OverflowError):
@@ -211,6 +235,10 @@ def _started(process: int) -> str:
         return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def _locked(folder: Path) -> TakenError:
+    return TakenError(f"another process is running in {folder}; wait for it, or choose another --out")
 
 
 def _taken(folder: Path, holder: dict[str, Any] | None) -> TakenError:

@@ -68,8 +68,18 @@ class OnRay:
     def __init__(self, address: str | None = None) -> None:
         self.address = address
 
+    def check(self) -> None:
+        """Check that Ray is installed and used with token authentication; it is not started yet.
+
+        Raises:
+            LifelongError: it is not.
+        """
+        require_extra("ray", ("ray",), "--engine ray", "or use --engine local")
+        _authentication(self.address)
+
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
         """See `lifelong.experiment.engine.Engine.run`. An observer is told when its run has finished, not how far it is."""
+        self.check()
         with _connected(self.address, workers) as ray:
             task = _task(ray, jobs, workers, joined=self.address is not None)
             waiting = list(enumerate(jobs))
@@ -179,7 +189,6 @@ def _connected(address: str | None, workers: int) -> Generator[Any]:
     Raises:
         LifelongError: Ray is missing or too old, has no token authentication, or cannot be reached.
     """
-    require_extra("ray", ("ray",), "--engine ray", "or use --engine local")
     handlers = _handlers()
     with _variables(_authentication(address) | (LOCAL if address is None else {})):
         import ray
@@ -203,13 +212,14 @@ def _start(ray: Any, address: str | None, workers: int) -> None:
     here = {"num_cpus": workers, "include_dashboard": False, "_system_config": {"task_oom_retries": RETRIES}}
     for start in range(STARTS):
         try:
-            ray.init(address="local", **here, **quiet) if address is None else ray.init(address=address, **quiet)
+            with _without_warnings():
+                ray.init(address="local", **here, **quiet) if address is None else ray.init(address=address, **quiet)
             return
         except ray.exceptions.AuthenticationError as error:
             raise LifelongError(_WRONG_TOKEN.format(address or "local")) from error
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError or Exception itself
             ray.shutdown()
-            if "token" in str(error).lower():
+            if _about_token(error):
                 raise LifelongError(_WRONG_TOKEN.format(address or "local")) from error
             if address is not None:
                 raise LifelongError(
@@ -223,6 +233,28 @@ _WRONG_TOKEN = (
     f"the Ray cluster at {{}} does not accept the token; give the cluster's own in {TOKEN}, in the file that {TOKEN_FILE} names,"
     + (" or in ~/.ray/auth_token")
 )
+
+
+@contextmanager
+def _without_warnings() -> Generator[None]:
+    """Drop what is written to stderr during the block: Ray's C++ part warns each second while it cannot connect, whatever is set."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _about_token(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, is that a token was not accepted; Ray wraps it twice."""
+    while error is not None:
+        if "AuthenticationError" in str(error) or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _said(error: Exception) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 
 from lifelong.errors import LifelongError, one_line
 from lifelong.experiment.job import RunJob, RunOutcome, ended, outcome_file, taken
+from lifelong.experiment.locking import JOB
 from lifelong.experiment.observer import Observer
 from lifelong.opening import MOST_SETTINGS, parse_json, read_text, refuse_links
 from lifelong.settings.device import parse_device
@@ -76,13 +77,21 @@ class OnSlurm:
     def __init__(self, head: str = "") -> None:
         self.head = head
 
-    def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
-        """See `lifelong.experiment.engine.Engine.run`. If the generator is closed, the jobs go on; an observer is told when its run begins
-        and has finished.
+    def check(self) -> None:
+        """Check that the commands of Slurm are here.
+
+        Raises:
+            LifelongError: one is not.
         """
         for tool in ("sbatch", "squeue", "scontrol"):
             if shutil.which(tool) is None:
                 raise LifelongError(f"--engine slurm: there is no {tool} on this machine; run the command where Slurm jobs are submitted")
+
+    def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
+        """See `lifelong.experiment.engine.Engine.run`. If the generator is closed, the jobs go on; an observer is told when its run begins
+        and has finished.
+        """
+        self.check()
         folder = _folder(jobs)
         going = _joined(jobs, folder)
         rest = []
@@ -214,7 +223,7 @@ def script(place: Path, number: int, workers: int, job: RunJob, head: str) -> st
             *(f"#SBATCH {option}" for option in own),
             *options,
             *commands,
-            _BODY.format(folder=shlex.quote(str(job.folder)), python=shlex.quote(sys.executable), place=shlex.quote(str(place))),
+            _BODY.format(job=JOB, folder=shlex.quote(str(job.folder)), python=shlex.quote(sys.executable), place=shlex.quote(str(place))),
         ]
     )
 
@@ -222,6 +231,7 @@ def script(place: Path, number: int, workers: int, job: RunJob, head: str) -> st
 _BODY = """
 # By the array and the place in it: the number of a job alone may be that of its whole array, which would be queued again.
 me="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+export {job}="$me"
 stop() {{
     kill -TERM "$run" 2> /dev/null
     wait "$run"

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 
 from lifelong.data.task import Task
@@ -15,8 +17,10 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.resuming import resumed
 from lifelong.methods.allocations import Allocation, Newcomer
 from lifelong.methods.decisions import Views
+from lifelong.methods.form import MisfitError, hold_tree
 from lifelong.methods.method import Context, LearnRecord
 from lifelong.methods.par import PAR
+from lifelong.methods.restoring import restore
 from lifelong.methods.trials import Trials
 from lifelong.records.base import plain
 from lifelong.records.task import TaskRecord
@@ -29,9 +33,29 @@ from lifelong.relatedness.groups import Decision, Kind
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import RunConfig
 from lifelong.settings.transfer import Strategy
-from lifelong.storage import Seal, Tree
+from lifelong.storage import Seal, Tree, remove
 from lifelong.training.examples import confusion
 from lifelong.training.stages import Epoch, clear, read_sealed, save_sealed
+
+_Share = Annotated[float, Ge(0), Le(1)]
+
+
+class _Found(TypedDict):
+    """What is found of a training, and kept."""
+
+    accuracy: _Share
+    valid_accuracy: _Share | None
+    parameters: int
+    seconds: Annotated[float, Ge(0)]
+
+
+class _FoundOfPair(_Found):
+    source_accuracy: _Share | None
+
+
+class _Alone(TypedDict):
+    state: dict[str, Any]
+    found: _Found
 
 
 class _Told(PAR):
@@ -125,20 +149,27 @@ class Pairs:
 
     def modules(self, index: int) -> tuple[nn.Module, ...]:
         """Return the expert and the head of a task that was learned alone."""
+        return self._restored(index, self._expert(index)["state"]).modules(0)
+
+    def _restored(self, source: int, state: Tree) -> "_Told":
+        """Return the model of a task that was learned alone."""
         method = _Told(self._settings())
-        method.load_state_dict(self._expert(index)["state"], self.device)
-        return method.modules(0)
+        restore(method, state, self.device, self._file(self._alone(source)))
+        return method
 
     def sources_done(self) -> int:
         """Count the sources whose trainings have all ended before."""
         return sum(self._done(source) for source in range(len(self.tasks)))
 
     def _done(self, source: int) -> bool:
-        names = [f"{ALONE}-{source:03d}", *(self._name(source, target, how) for target in self._others(source) for how in self.strategies)]
+        names = [self._alone(source), *(self._name(source, target, how) for target in self._others(source) for how in self.strategies)]
         return all(self._file(name).exists() for name in names)
 
     def _others(self, source: int) -> list[int]:
         return [target for target in range(len(self.tasks)) if target != source]
+
+    def _alone(self, source: int) -> str:
+        return f"{ALONE}-{source:03d}"
 
     def _name(self, source: int, target: int, strategy: str) -> str:
         return f"{strategy}-{source:03d}-{target:03d}"
@@ -162,14 +193,13 @@ class Pairs:
             found, _ = self._learned(method, source, context)
             return {"state": method.state_dict(), "found": found}
 
-        return self._kept(f"{ALONE}-{source:03d}", ALONE, source, learn)
+        return self._kept(self._alone(source), ALONE, source, _Alone, learn)
 
     def _pair(self, source: int, target: int, strategy: Strategy, state: Tree) -> Tree:
         """Return what was found of a target that was learned with the help of a source."""
 
         def learn(context: Context) -> Tree:
-            method = _Told(self._settings())
-            method.load_state_dict(state, self.device)
+            method = self._restored(source, state)
             if strategy in ("share", "head"):
                 method.told = self._decision("reuse-expert", 0, target, frozen=strategy == "head")
             else:
@@ -178,7 +208,7 @@ class Pairs:
             found, judged = self._learned(method, target, context)
             return found | {"source_accuracy": judged(0, self.tasks[source]) if strategy == "share" else None}
 
-        return self._kept(self._name(source, target, strategy), f"{strategy} → {self.tasks[target].name}", target, learn)
+        return self._kept(self._name(source, target, strategy), f"{strategy} → {self.tasks[target].name}", target, _FoundOfPair, learn)
 
     def _settings(self) -> PARSettings:
         """Return settings under which a task that is learned alone gets what the given ones would give the first task of a stream."""
@@ -206,15 +236,22 @@ class Pairs:
         def judged(known: int, task: Task) -> float:
             return right_share(confusion(lambda images: method.logits(images, known), task.test))
 
-        valid = record.hyperparameters.get("valid_accuracy")
+        valid = plain(record.hyperparameters.get("valid_accuracy"))
         seconds = sum(record.seconds.values())
         found = {"accuracy": judged(len(method.tasks) - 1, task), "valid_accuracy": valid}
         return found | {"parameters": record.parameters_added, "seconds": seconds}, judged
 
-    def _kept(self, name: str, label: str, index: int, learn: Callable[[Context], Tree]) -> Tree:
-        """Return what came of a training, which is done unless it was before."""
+    # `Any`: a form is a type, for which Python has none.
+    def _kept(self, name: str, label: str, index: int, form: Any, learn: Callable[[Context], Tree]) -> Tree:
+        """Return what came of a training, which is done unless it was before, and its file holds what it should."""
         file = self._file(name)
         done = read_sealed(file, self.seal)
+        try:
+            hold_tree(form | None, done, name)
+        except MisfitError as error:
+            remove(file)
+            self.note(f"{file.name} is not as it was written, and is computed again ({error})")
+            done = None
         if done is None:
             folder = self.folder / name
             context = self._context(index, label, folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lifelong.errors import one_line
+from lifelong.errors import LifelongError, one_line
 from lifelong.experiment.console import make_console
 from lifelong.experiment.counting import LINE_EVERY, rest
 from lifelong.experiment.observer import Observer
@@ -341,3 +341,16 @@ def _part_words(done: int, total: int, seconds: float) -> str:
 def _words(values: dict[str, Any]) -> str:
     """Hyper-parameters in words: "lr 0.1, augment true"."""
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {show_default(value)}" for key, value in values.items())
+
+
+def listening(progress: object) -> Observer:
+    """Return what listens to a call: True prints progress, False is silent.
+
+    Raises:
+        LifelongError: it is neither, nor an observer.
+    """
+    if isinstance(progress, Observer):
+        return progress
+    if not isinstance(progress, bool):
+        raise LifelongError(f"progress = {progress!r}: expected true or false, or a lifelong.Observer")
+    return ConsoleProgress() if progress else Observer()

@@ -29,7 +29,7 @@ from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.kept_versions import VERSION, Journal, Kept
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
-from lifelong.experiment.schema import read_held
+from lifelong.experiment.schema import hold, hold_outline, read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
 from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
@@ -250,10 +250,10 @@ class RunDirectory:
         for file in (self.state_file, self.previous_file):
             try:
                 stored = read_root(file)
-                identity = stored.tree["identity"]
+                identity = hold("identity", stored.tree["identity"])
                 if stored.owner.startswith(f"{run_digest(identity)}/"):
                     return identity
-            except (LifelongError, KeyError, TypeError):
+            except (LifelongError, KeyError, TypeError, ValueError):
                 continue
         return None
 
@@ -318,8 +318,8 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        owner = self.seal.owner(self.state_file) if self.seal.run else None
-        return self._stored(lambda: _current(read_plain(self.state_file, owner, parts=self.parts)))
+        file, parts = self.state_file, self.parts
+        return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None, parts=parts), file))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -342,7 +342,7 @@ class RunDirectory:
         """
         seal = self.seal
         owner = seal.owner(self.state_file) if seal.run else None
-        stored = _current(read_tree(file, owner=owner, required=seal.required, parts=self.parts))
+        stored = _current(read_tree(file, owner=owner, required=seal.required, parts=self.parts), file)
         self.parts.release()
         return stored
 
@@ -464,9 +464,18 @@ class RunDirectory:
         save_tree(self.state_file, kept, seal.owner(self.state_file), made_with)
 
 
-def _current(stored: Stored) -> Stored:
-    """Return a state under the names of this version."""
-    return replace(stored, tree=renamed_state(merged(stored.tree)))
+def _current(stored: Stored, file: Path) -> Stored:
+    """Return a state under the names of this version.
+
+    Raises:
+        DamagedError: the file holds something else.
+    """
+    tree = merged(stored.tree)
+    try:
+        hold_outline(tree)
+    except ValueError as error:
+        raise DamagedError(f"cannot read {file}: {error}") from error
+    return replace(stored, tree=renamed_state(tree))
 
 
 def _age(file: Path) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lifelong import __version__
+from lifelong.data.address import PYTHON
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream
 from lifelong.digests import RECORDED
@@ -32,6 +33,7 @@ from lifelong.storage import write_text
 from lifelong.streams.build import SpecStream
 from lifelong.streams.check import as_notes, data_check
 from lifelong.streams.named_streams import open_stream
+from lifelong.streams.objects import differences
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
@@ -79,11 +81,31 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
     with directory.locked() as note:
         notes += [note] if note else []
         repaired = directory.claim(identity, config_toml(config), default_values(config))
-        repaired += _hold_config(directory, config)
+        repaired += hold_config(directory, config)
         saves, origin = environment.save_every, origin_of(content_of(stream), identity)
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()
+
+
+def check_objects(path: Path, stored: Mapping[str, Any], config: RunConfig, sources: Sources) -> None:
+    """Check that a run of objects from Python is continued with equal ones.
+
+    Args:
+        path: the run directory.
+        stored: the run's identity.
+        config: the configuration that is asked for now.
+        sources: has the cache of the objects.
+
+    Raises:
+        LifelongError: they are others; the message says in what.
+    """
+    before, now = stored.get("stream"), config.stream
+    if before != now and all(isinstance(name, str) and name.startswith(f"{PYTHON}:") for name in (before, now)):
+        raise LifelongError(
+            f"{path} holds a run of other objects: now {differences(str(before), now, sources)}; give equal ones to continue it, choose"
+            " another --out, or delete that folder to start over"
+        )
 
 
 def sources_of(environment: Environment) -> Sources:
@@ -143,6 +165,7 @@ def prepare(
     stored = _begun_with(directory)
     if stored is not None:
         config = as_begun(config, stored)
+        check_objects(directory.path, stored, config, sources_of(environment))
     wanted = make_method(config.method, config.settings).extractor()
     # Weights that are given all the same are compared with the run's.
     kept = stored is not None and environment.weights is None and _keeps_network(directory)
@@ -200,7 +223,7 @@ def read_settings(directory: RunDirectory) -> RunConfig:
     return resolve(None, None, None, None, directory.path / "config.toml", {}, methods=methods, presets=False)
 
 
-def _hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
+def hold_config(directory: RunDirectory, config: RunConfig) -> list[str]:
     """Write config.toml anew if it does not say what its run is learned with; returns what was repaired."""
     file = directory.path / "config.toml"
     try:

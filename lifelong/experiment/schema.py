@@ -130,6 +130,29 @@ def _of_this_version(file: Path, record: dict[str, Any]) -> dict[str, Any]:
     return renamed("summary", record)
 
 
+_PARTS: dict[str, type] = {"entries": list, "accuracy": list, "digests": list}
+_LATER_PARTS: dict[str, type] = {"summary": dict, "identity": dict, "added": list}  # the first versions did not keep them
+
+
+# `Any`: a tree that was read, of which nothing is known yet.
+def hold_outline(tree: Any) -> None:
+    """Check that a tree is a run's state in outline: that whoever asks it for its tasks gets an answer.
+
+    Raises:
+        ValueError: it is not; the message is one line.
+    """
+    if not isinstance(tree, dict):
+        raise ValueError(f"a {type(tree).__name__} where a run's state should be")
+    missing = [key for key in ("method", *_PARTS) if key not in tree]
+    if missing:
+        raise ValueError(f"'{missing[0]}' is missing")
+    for key, kind in (_PARTS | _LATER_PARTS).items():
+        if not isinstance(tree.get(key, kind()), kind):
+            raise ValueError(f"'{key}' is a {type(tree[key]).__name__}, not a {kind.__name__}")
+    if not tree["entries"] or not all(isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in tree["entries"]):
+        raise ValueError("'entries' are not those of tasks")
+
+
 def epochs_of(lines: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
     """Take the lines of curves.jsonl that are what they may be.
 

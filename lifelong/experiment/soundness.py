@@ -1,7 +1,7 @@
 """A run's saved state, held against its form before anything is made of it."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from annotated_types import Ge, Le
@@ -74,6 +74,13 @@ class _Entry(TypedDict):
     parameters_added: int
 
 
+class _Added(TypedDict):
+    name: str
+    source: str
+    fingerprint: str
+    content: NotRequired[str]
+
+
 LATER: dict[str, Any] = {
     "edges": Count,
     "undecided_edges": Count,
@@ -90,6 +97,9 @@ PARTS: dict[str, Any] = {
     "contents": list[dict[str, Int64[Tensor, "n"]]],
     "arithmetic": dict[str, str],
     "device": str,
+    "summary": dict[str, Any],
+    "identity": dict[str, Plain],
+    "added": list[_Added],
 }
 """The other parts of a state; earlier versions had fewer."""
 

@@ -45,13 +45,15 @@ def check_sweep(workers: int, engine: str) -> None:
     """Check the options of a sweep before it starts.
 
     Raises:
-        LifelongError: the number of workers is out of range, or there is no such engine.
+        LifelongError: the number of workers is out of range, there is no such engine, or it lacks something here.
     """
     if not 1 <= workers <= MOST_WORKERS:
         raise LifelongError(f"--workers {workers}: must be at least 1 and at most {MOST_WORKERS}")
     if engine not in ENGINES:
         ENGINES.entry(engine)
-    ENGINES[engine]  # of a family: the rest of its name
+    check = getattr(ENGINES[engine](), "check", None)
+    if check is not None:
+        check()
 
 
 def sweep(
@@ -117,19 +119,19 @@ def _carried_out(
     """Carry out jobs, those last that other processes are carrying out; when these end, they are continued, or read."""
     waiting, pause, said = list(range(len(jobs))), PAUSE[0], False
     while waiting:
-        taken = []
+        taken: dict[int, str] = {}
         chosen: Engine = ENGINES[engine]()
         for place, outcome in chosen.run([jobs[position] for position in waiting], workers, lambda place, at=waiting: begin(at[place])):
             if outcome.taken:
-                taken.append(waiting[place])
+                taken[waiting[place]] = outcome.failure
             else:
                 pause = PAUSE[0]
                 yield waiting[place], outcome
         if taken and not said:
-            more = f", and for {len(taken) - 1} more such runs" if len(taken) > 1 else ""
-            tell(f"waiting for another process, which is running in {jobs[taken[0]].out}{more}")
+            more = f" (and {len(taken) - 1} more such runs)" if len(taken) > 1 else ""
+            tell(f"waiting, since {next(iter(taken.values()))}{more}")
             said = True
-        waiting = taken
+        waiting = list(taken)
         if waiting:
             time.sleep(pause)
             while all(held(jobs[position].folder / jobs[position].out) for position in waiting):

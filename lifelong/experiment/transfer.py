@@ -26,11 +26,12 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import Stream, Task
 from lifelong.errors import LifelongError
 from lifelong.experiment.agreement import ALONE, agreement, rules
+from lifelong.experiment.identity import COMMAND
 from lifelong.experiment.machine import choose_device, machine_name, made_with, set_threads
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.pairs import Pairs
 from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import extractor_opener, identity_of, resolve_extractor
+from lifelong.experiment.run import check_objects, extractor_opener, hold_config, identity_of, resolve_extractor
 from lifelong.records.transfer import (
     MeasuredRecord,
     ThresholdDecision,
@@ -164,10 +165,13 @@ class _Transfer:
     def _seed(self, config: RunConfig, stream: Stream) -> TransferSeed:
         """Measure with one seed."""
         directory = RunDirectory(self.out / f"seed{config.seed}")
-        identity = identity_of(config, stream, self.environment) | {"command": "transfer"}
+        if directory.begun():
+            check_objects(directory.path, directory.identity(), config, Sources())
+        identity = identity_of(config, stream, self.environment) | {COMMAND: "transfer"}
         with directory.locked() as note, exact_float32(self.device), keeping():
             self.notes += [note] if note else []
             self.notes += directory.claim(identity, config_toml(config), default_values(config))
+            self.notes += hold_config(directory, config)
             seal = replace(directory.seal, made_with=made_with(self.device, self.threads), say=self._note)
             tasks = [stream[index].to(self.device) for index in range(len(stream))]
             pairs = Pairs(config, tasks, self.strategies, directory.checkpoint / "stages", seal, self.device, self._note, self.progress)

@@ -1,11 +1,11 @@
 """Whether a run directory is what was written: every digest, the configuration, the numbers, and on demand the answers.
 
-Only `fix` writes: it restores the last good state, rewrites the files that follow from it, and drops what is computed
-again.
+Nothing is written here, unless a repair is asked for (`lifelong.experiment.repairing`).
 """
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +13,28 @@ from typing import Any, Literal
 from lifelong.data.sources import Sources
 from lifelong.data.task import Split, Stream
 from lifelong.digests import UNCHECKED
-from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.experiment.added_tasks import read_added, repair_added
-from lifelong.experiment.curves import repair_curves
+from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.added_tasks import added_file, read_added
+from lifelong.experiment.curves import incomplete, read_curves
 from lifelong.experiment.derived import entries_of, summary_of
-from lifelong.experiment.grown_stream import images_of
-from lifelong.experiment.identity import config_of, misfit
+from lifelong.experiment.grown_stream import ABSENT, from_python, images_of
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import choose_device, made_with, set_threads
-from lifelong.experiment.outcome import hold_results, wrong_results
+from lifelong.experiment.outcome import wrong_results
+from lifelong.experiment.part_checks import check_parts
+from lifelong.experiment.repairing import repair_run
 from lifelong.experiment.results import RunDirectory
-from lifelong.experiment.run import read_config, read_settings
+from lifelong.experiment.run import read_config
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.summaries import read_summary
-from lifelong.json_files import Lines, read_lines, read_record
-from lifelong.methods.registry import known_methods
+from lifelong.experiment.schema import LaterError
+from lifelong.experiment.soundness import check_state
+from lifelong.experiment.summaries import SUMMARY, read_summary
+from lifelong.json_files import read_lines, read_record
 from lifelong.records.base import plain
-from lifelong.segments import FOLDERS
-from lifelong.settings.resolve import config_toml
+from lifelong.records.task import TaskRecord
 from lifelong.settings.run import Environment
-from lifelong.storage import Stored, read_tree, write_text
+from lifelong.storage import Stored, Tree, read_tree
 from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import confusion
 from lifelong.training.precision import exact_float32
@@ -70,12 +71,14 @@ class Judged:
         recorded: the accuracy that the run has for it, in [0, 1]; None: not known.
         found: the accuracy now; None: its images are not here.
         right: whether they agree; None: that cannot be said.
+        about: why its images are not here, and what to do, where that is known.
     """
 
     task: str
     recorded: float | None
     found: float | None
     right: bool | None
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,13 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
     with as_found():
         directory = RunDirectory(path)
         if not directory.checkpoint.is_dir():
-            raise LifelongError(f"{path} holds no run; give the folder that --out named")
+            inner = next((each for each in sorted(path.glob("*/checkpoint")) if each.is_dir()), None)
+            what = "give the folder that --out named" if inner is None else f"its folders do: give one of them, such as {inner.parent}"
+            raise LifelongError(f"{path} holds no run; {what}")
         repaired: list[str] = []
         if repair:
             with directory.locked():
-                repaired = _repair(directory)
+                repaired = repair_run(directory)
         files = list(_check(RunDirectory(path)))
         sound = all(each.condition in ("good", "unchecked") for each in files)
         learned = directory.learned() and sound
@@ -155,108 +160,123 @@ def _check(directory: RunDirectory) -> Iterator[Checked]:
             raise
         yield Checked(name, "missing")
         return
+    config_good = False
     try:
         read_config(directory)
+        config_good = True
         yield Checked("config.toml", "good")
     except LifelongError as error:
         yield Checked("config.toml", "damaged" if (directory.path / "config.toml").exists() else "missing", _reason(error))
-    state = yield from _check_state(directory)
+    stored = yield from _check_state(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
         yield _check_tree(directory, file, directory.seal.owner(file))
-    lines = read_lines(directory.curves, directory.seal)
-    if directory.curves.exists():
-        lost = f"{lines.lost} lines are damaged, or another run's" if lines.lost else ""
-        yield Checked(directory.curves.name, "damaged" if lost else "good" if lines.checked else "unchecked", lost)
-    if state is not None:
-        yield from _check_results(directory, state)
-
-
-def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
-    name = file.relative_to(directory.path).as_posix()
-    try:
-        checked = read_tree(file, owner=owner, required=directory.seal.required, parts=directory.parts).checked
-        return Checked(name, "good" if checked else "unchecked", "" if checked else UNCHECKED)
-    except LifelongError as error:
-        return Checked(name, "damaged", _reason(error))
+    yield from _check_curves(directory, [] if stored is None else entries_of(stored.tree))
+    if stored is not None:
+        yield from _check_results(directory, stored.tree, config_good=config_good)
 
 
 def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | None]:
     """Check the two states, and return what the newer holds; None if it cannot be used."""
-    owner = directory.seal.owner(directory.state_file)
-    yield from _check_parts(directory)
-    if not directory.state_file.exists():
-        results = directory.results.exists() and directory.results.stat().st_size > 0
-        if results or directory.previous_file.exists():
-            yield Checked(directory.state_file.relative_to(directory.path).as_posix(), "missing")
-        if directory.previous_file.exists():
-            yield _check_tree(directory, directory.previous_file, owner)
-        return None
-    found = _check_tree(directory, directory.state_file, owner)
-    yield found
+    name, stored = _name(directory, directory.state_file), None
+    for file, condition, about in check_parts(directory):
+        yield Checked(file, condition, about)
+    if directory.state_file.exists():
+        try:
+            found = directory.stored()
+            assert found is not None
+            check_state(directory.state_file, found.tree)
+            stored = found
+            yield _whole(name, stored)
+        except LifelongError as error:
+            yield Checked(name, "damaged", _reason(error))
+    elif directory.previous_file.exists() or _results_left(directory):
+        yield Checked(name, "missing")
     if directory.previous_file.exists():
-        yield _check_tree(directory, directory.previous_file, owner)
-    return directory.stored() if found.condition != "damaged" else None
+        yield _check_tree(directory, directory.previous_file, directory.seal.owner(directory.state_file))
+    return stored
 
 
-def _lost_lines(lines: Lines) -> tuple[Condition, str]:
-    """Return the condition of a file of lines, and what is wrong with it."""
-    lost = lines.lost + lines.torn
-    return ("damaged", f"{lost} lines are damaged, or another run's") if lost else ("good", "")
-
-
-def _check_parts(directory: RunDirectory) -> Iterator[Checked]:
-    """Check both copies of all segments; those that are good are counted."""
-    parts = directory.parts
-    names, good = parts.names(), dict.fromkeys(FOLDERS, 0)
-    for name in names:
-        for place, error in parts.check(name).items():
-            if error is None:
-                good[place] += 1
-            else:
-                file = directory.checkpoint / place / name
-                yield Checked(f"checkpoint/{place}/{name}", "damaged" if file.exists() else "missing", _reason(error))
-    lines = directory.journal.lines()
-    if directory.journal.file.exists():
-        yield Checked(f"checkpoint/{directory.journal.file.name}", *_lost_lines(lines))
-    for place, count in good.items():
-        if count:
-            yield Checked(f"checkpoint/{place}", "good", f"{count} of {len(names)} files" if count < len(names) else "")
-
-
-def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]:
-    """Check what follows from the state: the lists of tasks, the numbers, and the state's own records against its weights."""
-    state = stored.tree
-    saved = _open(directory)
+def _results_left(directory: RunDirectory) -> bool:
+    """Tell whether there are results of learned tasks."""
+    if directory.results.exists() and directory.results.stat().st_size:
+        return True
     try:
-        entries, accuracy = entries_of(state), state["accuracy"]
-    except DamagedError as error:
-        yield Checked("checkpoint/run.safetensors", "damaged", _reason(error))
+        return bool(read_summary(directory.path).tasks)
+    except LifelongError:
+        return (directory.path / SUMMARY).exists()
+
+
+def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
+    try:
+        return _whole(_name(directory, file), read_tree(file, owner=owner, required=directory.seal.required, parts=directory.parts))
+    except LifelongError as error:
+        return Checked(_name(directory, file), "damaged", _reason(error))
+
+
+def _whole(name: str, stored: Stored) -> Checked:
+    return Checked(name, "good") if stored.checked else Checked(name, "unchecked", UNCHECKED)
+
+
+def _name(directory: RunDirectory, file: Path) -> str:
+    return file.relative_to(directory.path).as_posix()
+
+
+def _check_curves(directory: RunDirectory, entries: Sequence[TaskRecord]) -> Iterator[Checked]:
+    """Check the lines of the curves; what is left of them is no less right where others are lost."""
+    name = directory.curves.name
+    if not directory.curves.exists():
+        if any(entry.epochs for entry in entries):
+            yield Checked(name, "unchecked", "not there, though tasks were trained: their curves are lost")
         return
+    try:
+        lines = read_curves(directory.curves, directory.seal)
+    except LifelongError as error:
+        yield Checked(name, "damaged", _reason(error))
+        return
+    if lines.lost:
+        yield Checked(name, "damaged", f"{lines.lost} lines are damaged, or another run's")
+    elif lines.torn:
+        yield Checked(name, "damaged", "its last line has no end")
+    else:
+        lost = incomplete(lines.found, [entry.epochs or 0 for entry in entries])
+        about = f"not of all epochs of task {', '.join(str(index + 1) for index in lost)}: lines are lost" if lost else ""
+        yield Checked(name, "good" if lines.checked else "unchecked", about or ("" if lines.checked else UNCHECKED))
+
+
+def _check_results(directory: RunDirectory, state: Tree, *, config_good: bool) -> Iterator[Checked]:
+    """Check what follows from the state: its own records against its weights, the lists of tasks, the numbers."""
+    name, saved, known = _name(directory, directory.state_file), None, None
+    entries, accuracy = entries_of(state), state["accuracy"]
+    try:
+        saved = open_run(directory.path)
+    except LifelongError as error:
+        # A damaged configuration was found before. What has no cause is no damage: a package is missing that the method needs, say.
+        if config_good:
+            yield Checked(name, "damaged" if error.__cause__ else "unchecked", _reason(error))
     if saved is not None:
         for index, entry in enumerate(entries):
             wrong = _wrong_record(saved, index)
             if wrong:
-                yield Checked("checkpoint/run.safetensors", "damaged", f"task '{entry.name}': {wrong}")
-        try:
-            known = read_added(directory)
-            learned = [asdict(task) for task in known if task.name in saved.names]
-            kept = state.get("added", learned)
-            if learned[: len(kept)] != kept:
-                yield Checked("checkpoint/added.json", "damaged", "it is not what the run's state says")
-            elif known:
-                yield Checked("checkpoint/added.json", "good")
-        except LifelongError as error:
-            yield Checked("checkpoint/added.json", "damaged", _reason(error))
+                yield Checked(name, "damaged", f"task '{entry.name}': {wrong}")
+        yield from _check_added(directory, saved)
     try:
-        read = read_summary(directory.path)
-    except LifelongError:
-        read = None
-    summary = summary_of(state, read, None if saved is None else saved.method)
-    if summary is None:
-        yield Checked("summary.json", "damaged" if (directory.path / "summary.json").exists() else "missing")
+        with suppress(LifelongError):
+            known = read_summary(directory.path)
+        summary = summary_of(state, known, None if saved is None else saved.method)
+    except DamagedError as error:
+        yield Checked(name, "damaged", _reason(error))
         return
-    wrong_files = wrong_results(directory, entries, accuracy, summary)[1]
-    for name in ("results.jsonl", "summary.json"):
+    if summary is None:
+        yield Checked(SUMMARY, "damaged" if (directory.path / SUMMARY).exists() else "missing")
+        return
+    try:
+        wrong_files = wrong_results(directory, entries, accuracy, summary)[1]
+    except LaterError:
+        raise
+    except LifelongError as error:  # one of them cannot be read at all
+        yield Checked(directory.results.name, "damaged", _reason(error))
+        return
+    for name in (directory.results.name, SUMMARY):
         file = directory.path / name
         if name in wrong_files:
             if not file.exists():
@@ -266,15 +286,28 @@ def _check_results(directory: RunDirectory, stored: Stored) -> Iterator[Checked]
             else:
                 yield Checked(name, "good", "of fewer tasks than the run's state: rerun the command that started the run to write it again")
         else:
-            checked = read_lines(file, directory.seal).checked if name == "results.jsonl" else read_record(file)[1]
+            checked = read_lines(file, directory.seal).checked if file == directory.results else read_record(file)[1]
             yield Checked(name, "good" if checked else "unchecked", "" if checked else UNCHECKED)
 
 
-def _open(directory: RunDirectory) -> SavedRun | None:
+def _check_added(directory: RunDirectory, saved: SavedRun) -> Iterator[Checked]:
+    name = _name(directory, added_file(directory))
     try:
-        return open_run(directory.path)
-    except LifelongError:
-        return None
+        known = read_added(directory)
+    except LifelongError as error:
+        yield Checked(name, "damaged", _reason(error))
+        return
+    learned = [asdict(task) for task in known if task.name in saved.names]
+    kept = saved.state.get("added", learned)
+    if learned[: len(kept)] != kept:
+        yield Checked(name, "damaged", "it is not what the run's state says")
+    elif known:
+        yield Checked(name, "good")
+
+
+def _reason(error: LifelongError) -> str:
+    """Say what is wrong, without advice."""
+    return str(error).split("; ")[0]
 
 
 def _wrong_record(saved: SavedRun, index: int) -> str:
@@ -285,6 +318,8 @@ def _wrong_record(saved: SavedRun, index: int) -> str:
         return "its weights are not those that were judged"
     counts = None if entry.judged is None else entry.judged.confusion
     if counts and not math.isnan(now):
+        if any(len(row) != len(counts) for row in counts) or not any(map(sum, counts)):
+            return "its confusion matrix is not of test images"
         right, total = sum(row[place] for place, row in enumerate(counts)), sum(map(sum, counts))
         if not math.isclose(right / total, now, abs_tol=1e-9):
             return "its accuracy is not that of its confusion matrix"
@@ -302,7 +337,7 @@ def _judge(saved: SavedRun, environment: Environment) -> Iterator[Judged]:
         for index, (entry, images) in enumerate(zip(saved.entries, images_of(saved, sources), strict=True)):
             recorded = plain(saved.state["accuracy"][-1][index])
             if images is None:
-                yield Judged(entry.name, recorded, None, None)
+                yield Judged(entry.name, recorded, None, None, ABSENT if from_python(saved, index) else "")
                 continue
             found = _accuracy(saved, index, *images)
             near = 0.0 if saved.entries[-1].made_with == now else max(ROUNDING, 2 / entry.test)
@@ -314,79 +349,3 @@ def _accuracy(saved: SavedRun, index: int, stream: Stream, position: int) -> flo
     test: Split = stream[position].test
     test = test if parameters is None else test.to(parameters.device)
     return right_share(confusion(lambda images: saved.method.logits(images, index), test, together=saved.method.batch_dependent))
-
-
-def _repair(directory: RunDirectory) -> list[str]:
-    """Repair what can be repaired; return what was."""
-    done: list[str] = []
-    directory.drop_parts()
-    done += directory.repair_identity() or _repair_foreign_identity(directory)
-    try:
-        directory.identity()
-    except LifelongError:
-        return done
-    config = directory.path / "config.toml"
-    try:
-        read_config(directory)
-    except LifelongError:
-        methods = {name: entry.settings for name, entry in known_methods().items()}
-        write_text(config, config_toml(config_of(directory.identity(), methods)))
-        done.append("config.toml: rewritten from identity.json")
-    done += [*directory.parts.repair(), *directory.journal.mend()]
-    if directory.learned():
-        done += _repair_states(directory)
-    for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
-        if _check_tree(directory, file, directory.seal.owner(file)).condition == "damaged":
-            file.unlink()
-            done.append(f"{file.relative_to(directory.path).as_posix()}: dropped, to be computed again")
-    if repair_curves(directory.curves, directory.seal):
-        done.append("curves.jsonl: damaged lines dropped")
-    saved = _open(directory)
-    if saved is not None:
-        try:
-            done += repair_added(saved)
-            done += hold_results(directory, saved.entries, saved.state["accuracy"], saved.summary())[1]
-        except LifelongError:
-            pass  # What cannot be repaired is found again by the check that follows.
-    return done
-
-
-def _repair_foreign_identity(directory: RunDirectory) -> list[str]:
-    """Find an identity of another run: neither the run's state nor config.toml bears it out, and they agree with each other."""
-    try:
-        directory.stored()
-        return []
-    except ForeignError:
-        found = directory.identity_of_state()
-    except LifelongError:
-        return []
-    try:
-        config = read_settings(directory)
-    except LifelongError:
-        return []
-    if found is None or misfit(config, found) is not None:
-        return []
-    directory.write_identity(found)
-    return ["identity.json: was another run's; rewritten from the run's state"]
-
-
-def _repair_states(directory: RunDirectory) -> list[str]:
-    """Put the last good state in place, and let go of one before it that is damaged."""
-    owner = directory.seal.owner(directory.state_file)
-    whole = directory.state_file.exists() and _check_tree(directory, directory.state_file, owner).condition != "damaged"
-    if not whole:
-        try:
-            entries = directory.fall_back().tree["entries"]
-        except LifelongError:
-            return []
-        last = f"the last of {len(entries)} tasks is '{entries[-1]['name']}'"
-        return [f"run.safetensors: replaced by the state before it ({last}); rerun the command that started the run to continue from there"]
-    if directory.previous_file.exists() and _check_tree(directory, directory.previous_file, owner).condition == "damaged":
-        directory.previous_file.unlink()
-        return ["run.previous.safetensors: dropped; the next task leaves a new one"]
-    return []
-
-
-def _reason(error: LifelongError) -> str:
-    """Say what is wrong, without advice."""
-    return str(error).split("; ")[0]

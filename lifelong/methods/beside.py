@@ -47,19 +47,19 @@ START_PENALTY = 0.1
 
 
 class Part:
-    """The images of a split, with mirrored copies if wanted, and their features.
+    """The images of a split, and their features.
 
     Args:
         frozen: computes the features.
         split: the images.
         classes: number of classes of the task.
-        flip: whether to add a mirrored copy of each image.
+        originals: how many images of the split others are copies of; None: none is a copy.
     """
 
-    def __init__(self, frozen: FrozenNetwork, split: Split, classes: int, *, flip: bool = False) -> None:
-        self._images = torch.cat([split.images, split.images.flip(3)]) if flip else split.images
+    def __init__(self, frozen: FrozenNetwork, split: Split, classes: int, originals: int | None = None) -> None:
+        self._images = split.images
         self.features = frozen.features(self._images)
-        self.rows = exact_rows(self.features, split.labels.repeat(2 if flip else 1), classes)
+        self.rows = exact_rows(self.features, split.labels, classes, originals)
 
     def mapped(self, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Apply a function to prepared images and their features, in batches of bounded memory."""

@@ -162,7 +162,8 @@ def _words(form: Any) -> str:
 def _shown(value: Tree) -> str:
     """Describe a value in a few words."""
     if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)} and {str(value.dtype).removeprefix('torch.')}"
+        shape = f"shape {tuple(value.shape)}" if value.ndim <= 8 else f"{value.ndim} dimensions"
+        return f"a tensor of {shape} and {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, (dict, list, tuple)):
         return f"a {type(value).__name__} of {len(value)}"
     text = " ".join(repr(value).split())

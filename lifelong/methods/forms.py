@@ -181,6 +181,13 @@ class _RanPAC(_Pretrained):
     moments: NotRequired[list[Float64[Tensor, "m c"]]]
 
 
+class _FeCAM(_Pretrained):
+    power: Annotated[float, Gt(0), Le(1)]
+    whitening: NotRequired[Float[Tensor, "1 d d"]]
+    scatter: NotRequired[Float64[Tensor, "d d"]]
+    degrees: NotRequired[Count]
+
+
 class _Mixture(TypedDict):
     own: Annotated[float, Ge(0), Le(1)]
     related: Annotated[float, Ge(0), Le(1)]
@@ -348,6 +355,11 @@ def _check_pretrained(state: Tree, tasks: Sequence[Tree]) -> None:
         shapes = [(len(moments), moments.shape[1]) for moments in state.get("moments", [])]
         _require(state["gram"].shape[1] == size, "method/gram: not square")
         _require(shapes == [(size, task["classes"]) for task in tasks], "method/moments: not one for each class")
+    given = {"whitening", "scatter", "degrees"} & state.keys()
+    _require(len(given) in (0, 3), f"method: {' and '.join(sorted(given))} without the rest of a common covariance")
+    if given:
+        sizes = {*state["scatter"].shape, *(prototypes["means"].shape[1] for prototypes in state["bank"])}
+        _require(len(sizes) == 1, "method/scatter: of features of another length")
 
 
 def _require(holds: bool, message: str) -> None:
@@ -370,6 +382,7 @@ FORMS: dict[str, type] = {
     "er": _Replay,
     "ewc": _Penalty,
     "expert-gate": _ExpertGate,
+    "fecam": _FeCAM,
     "finetune": _Single,
     "gpm": _GPM,
     "hat": _Single,

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.augment import between
-from lifelong.data.feature_cache import kept
+from lifelong.data.feature_cache import kept, rounded
 from lifelong.data.task import IMAGENET, Normalization
 from lifelong.errors import LifelongError
 from lifelong.methods.method import Context, Method, count_parameters
@@ -23,16 +23,27 @@ Stages = Callable[[nn.Module], Sequence[str]]
 
 
 class KeptExtractor(NetworkExtractor):
-    """The features of a frozen network with its size and stages; runs keep them on the disk (`lifelong.data.feature_cache`)."""
+    """The features of a frozen network with its size and stages; runs keep them on the disk (`lifelong.data.feature_cache`).
+
+    Attributes:
+        half: whether features are rounded to half precision.
+    """
+
+    half = False
 
     @torch.no_grad()
     def features(self, images: UInt8[Tensor, "n 3 h w"], normalization: Normalization) -> Float[Tensor, "n d"]:
         """See `Extractor.features`. Pixels, which have no weights, are quicker computed than read."""
-        compute = lambda: super(KeptExtractor, self).features(images, normalization)  # noqa: E731
+
+        def compute() -> Tensor:
+            found = super(KeptExtractor, self).features(images, normalization)
+            return rounded(found) if self.half else found
+
         network = self.network
         if not self.digest or not isinstance(network, FrozenFeatures):
             return compute()
-        return kept(images, [self.name, self.digest, network.size, *network.stages], self.device, compute)
+        about = [self.name, self.digest, network.size, *network.stages, *(["half"] if self.half else [])]
+        return kept(images, about, self.device, compute)
 
 
 class FrozenNetwork:
@@ -93,6 +104,11 @@ class UsesFrozenNetwork(Protocol):
         """The side in pixels to which its images are resized."""
         ...
 
+    @property
+    def feature_precision(self) -> str:
+        """How its features are kept: "float32", or rounded to "half" precision."""
+        ...
+
 
 FrozenSettingsT = TypeVar("FrozenSettingsT", bound=UsesFrozenNetwork)
 
@@ -127,6 +143,7 @@ class OnFrozenNetwork(Method[FrozenSettingsT]):
         if self._frozen is None:
             opened = context.extractor(self.settings.extractor, "task")
             self._frozen = FrozenNetwork(opened, self.settings.feature_size, self.stages, context.device)
+            self._frozen.extractor.half = self.settings.feature_precision == "half"
 
     def frozen_parameters(self) -> int:
         """Count the parameters of the frozen network."""
@@ -140,6 +157,7 @@ class OnFrozenNetwork(Method[FrozenSettingsT]):
         """Restore what `network_state` returned, on a device; tell whether a network was kept."""
         if state["network"] is not None:
             self._frozen = FrozenNetwork.from_state(state, self.settings.feature_size, self.stages, device)
+            self._frozen.extractor.half = self.settings.feature_precision == "half"
         return self._frozen is not None
 
 

@@ -89,7 +89,11 @@ class Context:
 
     def seeded(self, name: str) -> AbstractContextManager[None]:
         """Seed the random numbers (initial weights) of the block by this task and this name."""
-        return initial(derive_seed(self.seed, self.task_index, name))
+        return initial(self.seed_of(name))
+
+    def seed_of(self, name: str) -> int:
+        """Return the seed of this task's random numbers of a name."""
+        return derive_seed(self.seed, self.task_index, name)
 
 
 @dataclass

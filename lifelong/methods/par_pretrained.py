@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.augment import normalize
+from lifelong.data.copies import with_copies
 from lifelong.data.task import IMAGENET, Task
 from lifelong.errors import LifelongError
 from lifelong.methods.beside import (
@@ -192,7 +193,8 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             if not self.tasks:
                 self.seed = context.seed
             self.open_network(context)
-            train = Part(self.frozen, task.train, len(task.classes), flip=task.augmentation.flip)
+            copied = with_copies(task.train, task.augmentation, self.settings.feature_copies, context.seed_of("copies"))
+            train = Part(self.frozen, copied, len(task.classes), len(task.train))
             valid = Part(self.frozen, task.valid, len(task.classes))
         with context.timed("distances", record):
             decision = self.relatedness.assess(task, self.frozen.extractor if self.relatedness.needed else None)
@@ -269,7 +271,7 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         if not earlier:
             return None, None
         read = lambda images, features: self._read(images, features, earlier)  # noqa: E731
-        rows = [exact_rows(part.mapped(read), part.rows.labels, part.rows.classes) for part in (train, valid)]
+        rows = [exact_rows(part.mapped(read), part.rows.labels, part.rows.classes, part.rows.originals) for part in (train, valid)]
         fitted_on, judges = to_judge(*rows)
         penalty, tried = choose_logistic(fitted_on, judges, PENALTIES, by="loss")
         whole = logistic(rows[0].with_rows(rows[1]), penalty)

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.augment import normalize
+from lifelong.data.copies import with_copies
 from lifelong.data.task import IMAGENET, Split, Task
 from lifelong.methods.frozen_network import OnFrozenNetwork
 from lifelong.methods.method import Context, LearnRecord, Recognized
@@ -54,14 +55,17 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         before, record = self.num_parameters(), LearnRecord(frozen=True)
         with context.timed("features", record):
             self.open_network(context)
-            train, valid = self._rows(task.train, task), self._rows(task.valid, task)
-            own = prototypes(train.features, train.labels, train.classes)
+            copied = with_copies(task.train, task.augmentation, self.settings.feature_copies, context.seed_of("copies"))
+            count = len(task.train)
+            train, valid = self._rows(copied, task, count), self._rows(task.valid, task)
+            features, labels = train.features[:count], train.labels[:count]
+            own = prototypes(features, labels, train.classes)
             self.bank.check(own)
         with context.timed("head", record):
             head = self.fit_head(train, valid, task, context, record)
             freeze(head.to(device=context.device, dtype=torch.get_default_dtype()))
         self.heads.append(head)
-        self.recognition.spreads.append(measure_spread(train.features, train.labels, own, IMAGENET))
+        self.recognition.spreads.append(measure_spread(features, labels, own, IMAGENET))
         self.bank.add(own)
         self._remember(task)
         record.parameters_added = self.num_parameters() - before
@@ -140,5 +144,5 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         """Return the stages whose averaged maps are the features; none: the network's own output."""
         return self.settings.feature_stages
 
-    def _rows(self, split: Split, task: Task) -> Rows:
-        return exact_rows(self.frozen.features(split.images), split.labels, len(task.classes))
+    def _rows(self, split: Split, task: Task, originals: int | None = None) -> Rows:
+        return exact_rows(self.frozen.features(split.images), split.labels, len(task.classes), originals)

@@ -8,6 +8,7 @@ Source: McDonnell et al., NeurIPS 2023, arXiv 2307.02251, without its first phas
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Float64, UInt8
@@ -41,7 +42,7 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
             self.seed = context.seed
         inputs = train.features.shape[1]
         project = self._projection(inputs).to(train.features.device)
-        train, valid = (Rows(project(rows.features), rows.labels, rows.classes) for rows in (train, valid))
+        train, valid = (replace(rows, features=project(rows.features)) for rows in (train, valid))
         fitted_on, judges = to_judge(train, valid)
         penalty = choose_ridge(fitted_on, judges)
         self.scales.append(scale_of(judges.features @ ridge(fitted_on, penalty), judges.labels))

@@ -36,7 +36,7 @@ from lifelong.settings.growing import (
 )
 from lifelong.settings.masks import PackNetSettings, SupSupSettings, WSNSettings
 from lifelong.settings.par import PARSettings
-from lifelong.settings.pretrained import LinearProbeSettings, NCMSettings, RanPACSettings
+from lifelong.settings.pretrained import FeCAMSettings, LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.resolve import RUN_KEYS, unknown_method
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TUNING_KEYS
@@ -349,6 +349,13 @@ def _built_in() -> Iterator[MethodEntry]:
         RanPACSettings,
         "on random projections of frozen pretrained features, a ridge regression in closed form",
         "McDonnell et al., NeurIPS 2023, arXiv 2307.02251",
+    )
+    yield MethodEntry(
+        "fecam",
+        "lifelong.methods.fecam:FeCAM",
+        FeCAMSettings,
+        "on frozen pretrained features, the class with the nearest mean by the Mahalanobis distance; nothing is trained",
+        "Goswami et al., NeurIPS 2023, arXiv 2309.14062",
     )
 
 

@@ -98,6 +98,52 @@ class RandomFeatures(nn.Module):
         return torch.relu(features @ self.projection.to(features))
 
 
+def tukey(features: Float[Tensor, "n d"], power: float) -> Float[Tensor, "n d"]:
+    """Raise features to a power, keeping their signs: skewed features become more like normal ones.
+
+    Source: FeCAM (Goswami et al., NeurIPS 2023), section 3.3, which has it for features that are not negative.
+    """
+    return features if power == 1 else features.sign() * features.abs().pow(power)
+
+
+def mahalanobis(features: Float[Tensor, "n d"], means: Float[Tensor, "c d"], whitening: Float[Tensor, "k d d"]) -> Float[Tensor, "n c"]:
+    """Compute squared Mahalanobis distances |W (f - mean)|^2 of features to class means.
+
+    Differences are taken before they are squared: the shorter form |f|^2 + |mean|^2 - 2 f mean' loses digits where they are small.
+
+    Args:
+        features, means: what is compared.
+        whitening: W for each class, or one for all.
+    """
+    if len(whitening) == 1:
+        features, means = features @ whitening[0].T, means @ whitening[0].T
+        return torch.stack([(features - mean).square().sum(dim=1) for mean in means], dim=1)
+    pairs = zip(means, whitening, strict=True)
+    return torch.stack([((features - mean) @ each.T).square().sum(dim=1) for mean, each in pairs], dim=1)
+
+
+class MahalanobisHead(nn.Module):
+    """Logits that are negative squared Mahalanobis distances to one mean per class, times a scale.
+
+    Args:
+        inputs: features d.
+        classes: number of classes.
+        own: whether each class has a covariance of its own.
+        power: see `tukey`, which features pass before they are scaled to length 1; means are given as they come out of both.
+    """
+
+    def __init__(self, inputs: int, classes: int, *, own: bool, power: float) -> None:
+        super().__init__()
+        self.whitening = nn.Parameter(torch.zeros(classes if own else 1, inputs, inputs))
+        self.mean = nn.Parameter(torch.zeros(classes, inputs))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.power = power
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """Measure the distance to every class."""
+        return -self.scale * mahalanobis(functional.normalize(tukey(features, self.power), dim=1), self.mean, self.whitening)
+
+
 class CosineHead(nn.Module):
     """Logits that are cosines of features with one direction per class, times a scale.
 

@@ -10,6 +10,15 @@ from lifelong.settings.sockets import EXTRACTORS
 
 FeatureSize = Literal["task", "32", "64", "96", "128", "224"]
 
+FeaturePrecision = Literal["float32", "half"]
+
+PRECISION = "features as they are computed, or rounded to half precision, in which they take half the space on the disk"
+
+COPIES = (
+    "copies of each training image that heads are fitted to as well: the first one mirrored, further ones cropped and mirrored at random; "
+    "each only where the task's augmentation does so"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedSettings:
@@ -28,6 +37,8 @@ class PretrainedSettings:
     feature_stages: tuple[str, ...] = setting(
         (), "stages of the network whose averaged maps are the features, such as layer2,layer3; none: its last stage", tunable=False
     )
+    feature_precision: FeaturePrecision = setting("float32", PRECISION, tunable=False)
+    feature_copies: Annotated[int, Ge(0)] = setting(0, COPIES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,26 @@ class RanPACSettings(RefitSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeCAMSettings(RefitSettings):
+    """Hyper-parameters of FeCAM (Goswami et al. 2023)."""
+
+    covariance: Literal["task", "class", "common"] = setting(
+        "task",
+        "covariance by which distances to class means are measured: one for all classes of a task, one for each class (paper), or one for "
+        "all tasks, which moves earlier answers (the paper's variant)",
+        tunable=False,
+    )
+    tukey_power: Annotated[float, Gt(0), Le(1)] = setting(
+        0.5, "power that features are raised to (Tukey), where those of the first task are not negative; 1: none", tunable=False
+    )
+    shrinkages: tuple[Annotated[float, Gt(0)], ...] = setting(
+        (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01),
+        "factors by which the mean variance and the mean covariance are added to a covariance, strongest first; the best on validation "
+        "images is kept (paper: 2 times 1)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpertSettings:
     """What PAR's experts are made of."""
 
@@ -82,6 +113,8 @@ class ExpertSettings:
         "side in pixels to which images are resized for the pretrained network of experts other than cells; task: the task's image size",
         tunable=False,
     )
+    feature_precision: FeaturePrecision = setting("float32", PRECISION + " (experts other than cells)", tunable=False)
+    feature_copies: Annotated[int, Ge(0)] = setting(1, COPIES + " (experts other than cells)")
     enough_accuracy: Annotated[float, Ge(0), Le(1)] = setting(
         0.8, "validation accuracy of a head from which nothing is trained beside it (experts adapter, side and auto)"
     )

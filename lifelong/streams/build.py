@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lifelong.data.address import PYTHON, parse_address
 from lifelong.data.sources import Source, Sources
 from lifelong.data.split_names import SPLITS, SplitName
 from lifelong.data.task import Augmentation, Split, Task, TaskDescription
@@ -17,6 +18,7 @@ from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
 from lifelong.streams.leakage import Learned, contents_of, remove_leakage, remove_leakage_from_learned
+from lifelong.streams.objects import AsGiven
 from lifelong.streams.selection import Selection, SourceLabels, generator
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
 
@@ -190,7 +192,7 @@ class SpecStream:
         taken: dict[int, Selection] = {}
         for name, held in self._held.items():
             asking = [index for index, task in enumerate(self.spec.tasks) if task.source == name]
-            draw = self.spec.draw.get(name, Deal())
+            draw = self.spec.draw.get(name, AsGiven() if any(self.spec.tasks[index].in_order for index in asking) else Deal())
             parts = draw.divide([self.spec.tasks[index] for index in asking], [ids[index] for index in asking], held, self.seed)
             taken.update(zip(asking, parts, strict=True))
         sources = [self._opened[task.source] for task in self.spec.tasks]
@@ -210,7 +212,8 @@ class SpecStream:
         rows: dict[SplitName, np.ndarray] = {}
         labels: dict[SplitName, np.ndarray] = {}
         for split in SPLITS:
-            mixed = generator(self.seed, task.name, split).permutation(len(taken.rows[split]))
+            count = len(taken.rows[split])
+            mixed = np.arange(count) if task.in_order else generator(self.seed, task.name, split).permutation(count)
             rows[split] = taken.rows[split][mixed]
             labels[split] = label_of[taken.ids[split]][mixed]
         return Drawn(task, source, order, rows, labels, taken.notes)
@@ -222,6 +225,8 @@ def _check_apart(spec: StreamSpec, sources: dict[str, Source]) -> None:
     if len(sources) < 2:
         return
     for name, source in sources.items():
+        if parse_address(name).kind == PYTHON:
+            continue  # kept apart by the content of their images
         other = seen.setdefault(source.fingerprint("train"), name)
         if other != name:
             raise LifelongError(

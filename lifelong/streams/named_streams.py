@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifelong.data.address import KINDS, meant_address
+from lifelong.data.address import KINDS, PYTHON, meant_address
 from lifelong.errors import LifelongError, near_miss
 from lifelong.settings.arguments import Seed
 from lifelong.settings.fields import expected
@@ -55,6 +55,10 @@ def open_stream(name: str, seed: int, sources: "Sources") -> "Stream":
         raise LifelongError(f"seed {seed}: expected {expected(Seed)}")
     from lifelong.streams.reduced import parse_reduction, reduced
 
+    if name.startswith(f"{PYTHON}:"):
+        from lifelong.streams.objects import object_stream
+
+        return SpecStream(object_stream(name, sources), seed, sources)
     file, mark, options = name.rpartition(".toml?")
     if name.endswith(".toml") or mark:
         from lifelong.streams.reading import read_stream

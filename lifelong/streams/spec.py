@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Lt
 
 from lifelong.data.address import parse_address
-from lifelong.data.task import Augmentation, Normalization
+from lifelong.data.task import Augmentation, ImageSize, Normalization
 from lifelong.errors import LifelongError, near_miss
 from lifelong.settings.fields import expected
 from lifelong.streams.selection import Selection, SourceLabels
@@ -18,7 +18,6 @@ from lifelong.streams.transforms import Transform
 
 PerClass = Annotated[int, Ge(1)]
 Fraction = Annotated[float, Gt(0), Lt(1)]
-ImageSize = Annotated[int, Ge(4), Le(1024)]
 
 VALID_FRACTION = 0.1
 """The part of a class's training images that is held out where a stream does not say."""
@@ -50,6 +49,7 @@ class TaskSpec:
         image_size: height and width in pixels.
         normalization: None: by the statistics of its own training images.
         augmentation: None: a crop with image_size / 8 pixels of padding, and a horizontal flip where that preserves the class.
+        in_order: whether the splits of the source are taken as they are, with nothing dealt or shuffled.
     """
 
     name: str
@@ -64,6 +64,7 @@ class TaskSpec:
     image_size: int = 32
     normalization: Normalization | None = None
     augmentation: Augmentation | None = None
+    in_order: bool = False
 
     @property
     def drawn_by(self) -> str:

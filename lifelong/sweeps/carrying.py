@@ -66,7 +66,10 @@ def start_sweep(plan: Plan, place: Environment, listener: "Observer", workers: i
             failed, found = error, error.summaries
         summaries |= {rest[place]: summary for place, summary in found.items()}
         for position, summary in sorted(summaries.items()):
-            write_report(plan.out / runs[position].name, summary)
+            folder = plan.out / runs[position].name
+            # Those of runs that were finished before are there, unless the sweep was stopped before it wrote them.
+            if position in rest or not (folder / "report.html").exists():
+                write_report(folder, summary)
         if summaries:
             write_comparison(plan.out, [summary for _, summary in sorted(summaries.items())])
         if failed is not None:

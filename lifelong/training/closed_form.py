@@ -41,11 +41,14 @@ class Rows:
         features: of shape (n, d).
         labels: class ids in 0..classes-1.
         classes: number of classes.
+        originals: how many of the rows are images themselves; the others are copies of these, all of them in this order, once or several
+            times. None: all rows are images.
     """
 
     features: Float[Tensor, "n d"]
     labels: Int64[Tensor, "n"]
     classes: int
+    originals: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,20 +68,26 @@ class Rows:
         return Rows(torch.cat([part.features for part in parts]), torch.cat([part.labels for part in parts]), self.classes)
 
 
-def exact_rows(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], classes: int) -> Rows:
+def exact_rows(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], classes: int, originals: int | None = None) -> Rows:
     """Return rows in float64."""
     found = exact(features)
-    return Rows(found, labels.to(found.device), classes)
+    return Rows(found, labels.to(found.device), classes, originals)
 
 
 def to_judge(train: Rows, valid: Rows) -> tuple[Rows, Rows]:
-    """Divide images into those to fit by and those to choose by: the validation images, or else every fifth training image of a class."""
+    """Divide images into those to fit by and those to choose by: the validation images, or else every fifth training image of a class.
+
+    Copies of training images that choose do neither.
+    """
     if len(valid):
         return train, valid
-    held = torch.zeros(len(train), dtype=torch.bool, device=train.labels.device)
+    images = len(train) if train.originals is None else train.originals
+    held = torch.zeros(images, dtype=torch.bool, device=train.labels.device)
     for label in range(train.classes):
-        held[(train.labels == label).nonzero().flatten()[HELD_OUT - 1 :: HELD_OUT]] = True
-    return (train.taken(~held), train.taken(held)) if bool(held.any()) else (train, train)
+        held[(train.labels[:images] == label).nonzero().flatten()[HELD_OUT - 1 :: HELD_OUT]] = True
+    if not bool(held.any()):
+        return train, train
+    return train.taken(~held.repeat(len(train) // images)), train.taken(held.nonzero().flatten())
 
 
 def ridge(rows: Rows, penalty: float) -> Float64[Tensor, "d c"]:

@@ -1,6 +1,7 @@
 """What a library call may change in the process around it while it computes, and leaves as it found it."""
 
 import logging
+import multiprocessing
 import os
 import random
 import threading
@@ -24,7 +25,8 @@ SET = ("TORCHINDUCTOR_CACHE_DIR",)
 
 @contextmanager
 def as_found() -> Generator[None]:
-    """Enter a block after which the process is as before: threads, denormals, generators, warnings, loggers, environment variables.
+    """Enter a block after which the process is as before: threads, denormals, generators, warnings, loggers, environment variables, and
+    how processes are started.
 
     Where several threads are in such blocks, what they share is put back when the last one leaves. Threads that PyTorch started within the
     block keep what they took over from it, and freed memory that the C library keeps stays kept.
@@ -58,6 +60,9 @@ class _Shared:
                 cls.before.callback(random.setstate, random.getstate())
                 cls.before.callback(np.random.set_state, np.random.get_state())
                 cls.before.callback(_torch_generators())
+                if multiprocessing.get_start_method(allow_none=True) is None:
+                    # The first process settles it, even one of a context of its own: a program that has not chosen still may.
+                    cls.before.callback(partial(multiprocessing.set_start_method, None, force=True))
                 cls.before.enter_context(warnings.catch_warnings())
             cls.inside += 1
 

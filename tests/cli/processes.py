@@ -8,7 +8,7 @@ from pathlib import Path
 from lifelong.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances", "transfer", "reproduce", "sweep")
+COMMANDS = ("run", "tune", "compare", "streams", "methods", "distances", "transfer", "reproduce", "serve", "sweep")
 
 
 def refused(capsys, *words):

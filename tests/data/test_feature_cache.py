@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from lifelong.data import feature_cache
-from lifelong.data.feature_cache import keeping, kept
+from lifelong.data.feature_cache import keeping, kept, rounded
 
 IMAGES = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")
@@ -152,3 +152,27 @@ def test_a_folder_that_cannot_be_written_costs_only_time(folder, caplog):
         assert torch.equal(network.of(), network.of())
     assert network.calls == 2
     assert "features are not kept" in caplog.text
+
+
+def test_features_that_half_precision_holds_take_half_the_bytes(folder):
+    exact, network = rounded(torch.randn(6, 500, generator=torch.Generator().manual_seed(0))), Network()
+    with keeping():
+        first = kept(IMAGES, ("network", "half"), CPU, lambda: exact)
+        (file,) = folder.iterdir()
+        again = kept(IMAGES, ("network", "half"), CPU, lambda: pytest.fail("it is on the disk"))
+        (stored,) = load_file(file).values()
+        network.of()
+    assert stored.dtype == torch.float16
+    assert 2 * exact.numel() < file.stat().st_size < 3 * exact.numel()
+    assert first.dtype == again.dtype == torch.float32
+    assert torch.equal(first, exact)
+    assert torch.equal(again, exact)
+    (other,) = set(folder.iterdir()) - {file}
+    assert [tensor.dtype for tensor in load_file(other).values()] == [torch.float32]
+
+
+def test_rounding_is_to_eleven_bits_and_leaves_what_is_out_of_range():
+    features = torch.tensor([[1 + 2**-10, 1 + 2**-12, -3.0]])
+    assert rounded(features).tolist() == [[1 + 2**-10, 1.0, -3.0]]
+    large = torch.tensor([[70_000.0, 1 + 2**-12]])
+    assert torch.equal(rounded(large), large)

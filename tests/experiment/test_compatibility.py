@@ -18,7 +18,7 @@ from tests.resaved import change_record, under_old_names
 
 STORED = Path(__file__).parent / "stored"
 RUNS = sorted(folder.name for folder in STORED.iterdir())
-LATER = {"linear-probe", "ncm", "packnet", "ranpac", "supsup", "wsn"}
+LATER = {"fecam", "linear-probe", "ncm", "packnet", "ranpac", "supsup", "wsn"}
 """Methods that version 0.1 did not have."""
 
 

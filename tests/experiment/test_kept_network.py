@@ -32,7 +32,7 @@ def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "extractor_opener", lambda environment, device: opened)
 
 
-@pytest.mark.parametrize("method", ["ncm", "ranpac"])
+@pytest.mark.parametrize("method", ["ncm", "ranpac", "fecam"])
 def test_a_run_continues_by_the_network_that_it_keeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, method: str) -> None:
     whole = lifelong.run(STREAM, method, out=tmp_path / "whole", threads=1, device="cpu")
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.experiment import locking
-from lifelong.experiment.locking import HELD, LOCK, OWN, folder_lock
+from lifelong.experiment.locking import HELD, JOB, LOCK, OWN, folder_lock, held
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -57,6 +57,34 @@ def test_the_system_s_lock(tmp_path):
     assert [file.name for file in folder.iterdir()] == [LOCK]
 
 
+@pytest.mark.parametrize("mask", [0o077, 0o027, 0o002])
+def test_the_lock_s_file_follows_the_umask(tmp_path, mask):
+    """Colleagues of a group that may write go on with a run; others see nothing of one that they may not see."""
+    before = os.umask(mask)
+    try:
+        for _ in range(2):
+            with folder_lock(tmp_path / "run"):
+                assert (tmp_path / "run" / LOCK).stat().st_mode & 0o777 == 0o666 & ~mask
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_file_of_a_process_that_was_quicker_stays(tmp_path, monkeypatch, links):
+    """Two find that the holder has ended; one of them holds the folder before the other drops the dead one's file."""
+    if not links:
+        monkeypatch.setattr(os, "link", no_locks_of_names)
+    file, alive = tmp_path / HELD, locking._this_process()
+    file.write_text(json.dumps(alive))
+    locking._drop(file, {"process": 1, "host": "another", "started": ""})
+    assert locking._holder(file) == alive
+    assert [each.name for each in tmp_path.iterdir()] == [HELD]
+
+
+def no_locks_of_names(old: Path, new: Path) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
 @pytest.mark.parametrize("number", WITHOUT)
 def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", no_locks(number))
@@ -72,11 +100,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
 
 def test_no_second_names_either(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks(errno.ENOLCK))
-
-    def link(old: Path, new: Path) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "link", no_locks_of_names)
     with folder_lock(tmp_path):
         assert "another process" in elsewhere(tmp_path)
     assert elsewhere(tmp_path) == "got it"
@@ -112,6 +136,30 @@ def test_the_holder_on_another_machine_is_believed(tmp_path, monkeypatch):
     for flock in (fcntl.flock, no_locks(errno.ENOLCK)):  # also where this machine has locks
         monkeypatch.setattr(fcntl, "flock", flock)
         assert "another process (1 on another) is running" in elsewhere(tmp_path)
+
+
+def test_a_job_that_is_queued_again_takes_its_own_folder(tmp_path, monkeypatch):
+    """Its first node has failed, and its holder is still named; the holders of other jobs are believed."""
+    monkeypatch.setattr(fcntl, "flock", no_locks(errno.ENOLCK))
+    (tmp_path / HELD).write_text(json.dumps({"process": 1, "host": "another", "started": "", "job": "7_1"}))
+    monkeypatch.setenv(JOB, "7_2")
+    assert "another process (1 on another) is running" in elsewhere(tmp_path)
+    monkeypatch.setenv(JOB, "7_1")
+    assert elsewhere(tmp_path) == "got it"
+    assert not (tmp_path / HELD).exists()
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOLCK])
+def test_who_holds_a_folder_can_be_asked(tmp_path, monkeypatch, number):
+    """In either way of locking; it changes nothing."""
+    if number is not None:
+        monkeypatch.setattr(fcntl, "flock", no_locks(number))
+    assert held(tmp_path / "none") is None
+    with folder_lock(tmp_path):
+        assert str(held(tmp_path)) == elsewhere(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert held(tmp_path) is None
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_lock_is_that_of_earlier_versions(tmp_path):

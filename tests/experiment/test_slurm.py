@@ -57,6 +57,7 @@ def carried_out(configs: list[RunConfig], out: Path, workers: int = 2, engine: s
     return dict(sweep(planned, HERE, workers, lambda position: Observer(), engine, journals=journals))
 
 
+@pytest.mark.slow
 def test_as_on_this_machine(cluster, tmp_path):
     """To the bit; one that fails stops no other, and is one line."""
     configs = [small(seed) for seed in range(3)]
@@ -82,7 +83,7 @@ def test_the_contract_of_engines(cluster):
 def test_a_job_that_is_queued_again_goes_on_under_its_numbers(cluster, tmp_path):
     """Told of the end of its time; and the last job of an array, whose number is that of the whole array, queues no other again."""
     found: dict[int, Any] = {}
-    configs = [small(0), small(1, epochs=60)]
+    configs = [small(0), small(1, epochs=30)]
     work = threading.Thread(target=lambda: found.update(carried_out(configs, tmp_path / "out")))
     # The thread is not the main one, as of a program with an interface of its own.
     work.start()
@@ -101,6 +102,7 @@ def test_a_job_that_is_queued_again_goes_on_under_its_numbers(cluster, tmp_path)
     assert found[1].accuracy == alone.accuracy
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_joins_its_jobs(cluster, tmp_path):
     """They go on without it; the next call waits for them, and submits nothing."""
     program = f"""
@@ -122,6 +124,7 @@ carried_out([small(0, epochs=60), small(1)], Path({str(tmp_path / "out")!r}), wo
     assert [Journal(tmp_path / "out" / "journal" / f"{place}.jsonl").read().starts for place in range(2)] == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_job_that_dies_is_one_line_with_what_slurm_knows(cluster, tmp_path):
     found: list[str] = []
 
@@ -141,6 +144,7 @@ def test_a_job_that_dies_is_one_line_with_what_slurm_knows(cluster, tmp_path):
     assert "FAILED" in Journal(tmp_path / "out" / "journal" / "0.jsonl").read().failure
 
 
+@pytest.mark.slow
 def test_more_jobs_than_an_array_has(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_SLURM_MOST", "2")
     assert carried_out([small(seed) for seed in range(3)], tmp_path / "out").keys() == {0, 1, 2}

@@ -62,6 +62,11 @@ def test_ranpac_with_common_statistics_keeps_it_too() -> None:
     check_method(lambda: make_method("ranpac", small_settings("ranpac", statistics="common")))
 
 
+@pytest.mark.parametrize("covariance", ["class", "common"])
+def test_fecam_with_other_covariances_keeps_it_too(covariance: str) -> None:
+    check_method(lambda: make_method("fecam", small_settings("fecam", covariance=covariance)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", get_args(Variant)[1:])
 def test_ablations_of_par_keep_it_too(variant: str) -> None:

@@ -1,4 +1,4 @@
-"""NCM, linear probe and RanPAC: held against plain versions; nothing that a later task brings changes an earlier answer."""
+"""NCM, linear probe, RanPAC and FeCAM: held against plain versions; nothing that a later task brings changes an earlier answer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lifelong.data.augment import normalize
-from lifelong.data.task import IMAGENET, Normalization, Split, Task
+from lifelong.data.task import IMAGENET, Augmentation, Normalization, Split, Task
 from lifelong.errors import LifelongError
+from lifelong.methods.fecam import FeCAM
 from lifelong.methods.linear_probe import LinearProbe
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.methods.ncm import NCM
@@ -19,7 +20,7 @@ from lifelong.methods.ranpac import RanPAC
 from lifelong.networks.resnet import ImageNetResNet18
 from lifelong.relatedness.extractor import Extractor, NetworkExtractor, PixelExtractor
 from lifelong.settings.par import PARSettings
-from lifelong.settings.pretrained import LinearProbeSettings, NCMSettings, RanPACSettings
+from lifelong.settings.pretrained import FeCAMSettings, LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import load_tree, save_tree
 from lifelong.training.closed_form import RIDGES, SCALES
@@ -28,12 +29,17 @@ from tests.made import made_split, made_task
 PROBE = LinearProbeSettings(extractor="pixels", probe_penalties=(1.0, 0.1))
 RANPAC = RanPACSettings(extractor="pixels", random_features=40)
 COMMON = replace(RANPAC, statistics="common")
+FECAM = FeCAMSettings(extractor="pixels")
+ONE_COVARIANCE = replace(FECAM, covariance="common")
 HEADS = PARSettings(extractor="pixels", expert="head")
 MAKE: dict[str, Callable[[], Method]] = {
     "ncm": lambda: NCM(NCMSettings(extractor="pixels")),
     "linear-probe": lambda: LinearProbe(PROBE),
     "ranpac": lambda: RanPAC(RANPAC),
     "ranpac, common": lambda: RanPAC(COMMON),
+    "fecam": lambda: FeCAM(FECAM),
+    "fecam, by class": lambda: FeCAM(replace(FECAM, covariance="class")),
+    "fecam, common": lambda: FeCAM(ONE_COVARIANCE),
     "par, heads": lambda: make_par(HEADS),
 }
 
@@ -150,7 +156,7 @@ def test_with_common_statistics_the_scores_of_all_classes_tell_the_task() -> Non
     assert (found.probabilities.argmax(dim=1) == truth).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("name", [name for name in MAKE if name != "ranpac, common"])
+@pytest.mark.parametrize("name", [name for name in MAKE if "common" not in name])
 def test_no_answer_is_changed_by_a_later_task(name: str) -> None:
     """To the bit: AF is 0 by construction."""
     method, (first, *later) = MAKE[name](), tasks()
@@ -213,7 +219,7 @@ def sized_task(size: int) -> Task:
     return Task(f"of {size}", ["a", "b", "c"], lambda split: made_split(3, 8, len(split), kind=size, size=size))
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", [name for name in MAKE if "fecam" not in name])  # whose covariance of 3,072 pixels takes seconds
 def test_tasks_of_several_image_sizes(name: str) -> None:
     """With a size for the network, or a network that pools; raw pixels of several sizes cannot be compared."""
     method = MAKE[name]()
@@ -226,7 +232,7 @@ def test_tasks_of_several_image_sizes(name: str) -> None:
         learn(method, both)
 
 
-@pytest.mark.parametrize("name", ["ncm", "linear-probe", "ranpac"])
+@pytest.mark.parametrize("name", ["ncm", "linear-probe", "ranpac", "fecam"])
 def test_several_sizes_with_a_network_that_pools(name: str) -> None:
     method = MAKE[name]()
     network = type(method)(replace(method.settings, extractor="resnet18", feature_stages=("layer1", "layer3")))
@@ -255,7 +261,7 @@ def test_a_state_goes_through_a_file_and_needs_no_weights(name: str, tmp_path: P
     assert again.num_parameters() == method.num_parameters() > 2_782_784
 
 
-@pytest.mark.parametrize("name", ["ncm", "linear-probe", "ranpac"])
+@pytest.mark.parametrize("name", ["ncm", "linear-probe", "ranpac", "fecam"])
 def test_an_unknown_stage_is_one_line(name: str) -> None:
     made = MAKE[name]()
     with pytest.raises(LifelongError, match=r"^feature_stages: the extractor 'pixels' has no stage 'layer2'; it names no stages$"):
@@ -275,3 +281,32 @@ def test_no_projection_is_a_ridge_regression_of_the_features() -> None:
     weight = ridge_by_hand(pixels(task.train), torch.eye(3).double()[task.train.labels], record.hyperparameters["penalty"])
     found = method.logits(task.test.images, 0).double() / method.scales[0]
     torch.testing.assert_close(found, pixels(task.test) @ weight, rtol=1e-3, atol=1e-4)
+
+
+def test_heads_are_fitted_to_copies_and_the_task_is_told_by_the_images_alone() -> None:
+    plain, copied = (NCM(NCMSettings(extractor="pixels", feature_copies=copies)) for copies in (0, 2))
+    task = made_task(train=5, augmentation=Augmentation(flip=True))
+    learn(plain, [task])
+    learn(copied, [task])
+    images, labels = torch.cat([task.train.images, task.train.images.flip(3)]), task.train.labels.repeat(2)
+    features = normalize(images, IMAGENET).flatten(1).double()
+    wanted = torch.stack([features[labels == label].mean(0) for label in range(3)])
+    torch.testing.assert_close(copied.heads[0].weight.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(plain.heads[0].weight.double(), wanted, rtol=1e-2, atol=1e-2)
+    assert torch.equal(copied.bank[0].means, plain.bank[0].means)
+    assert copied.recognition.spreads == plain.recognition.spreads
+
+
+@pytest.mark.parametrize(
+    "make", [lambda settings: NCM(NCMSettings(**settings)), lambda settings: make_par(PARSettings(expert="head", **settings))]
+)
+def test_features_in_half_precision_also_after_loading(make: Callable[[dict], Method]) -> None:
+    plain, method, again = (make({"extractor": "resnet18", "feature_precision": how}) for how in ("float32", "half", "half"))
+    task = made_task()
+    for each in (plain, method):
+        learn(each, [task])
+    again.load_state_dict(method.state_dict())
+    exact, images = plain.frozen.features(task.test.images), task.test.images
+    for each in (method, again):
+        assert torch.equal(each.frozen.features(images), exact.half().float())
+    assert not torch.equal(exact.half().float(), exact)

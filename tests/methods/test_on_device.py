@@ -43,7 +43,7 @@ AT_AN_EPOCHS_END = 6
 MAY_WAIT = {"mntdp-s": ("search/reinforce.py", "_to_copy")}
 """Where the steps of a search wait, and in which operation. MNTDP-S reads rewards, from which the next paths follow."""
 
-IN_CLOSED_FORM = {"linear-probe", "ncm", "ranpac"}
+IN_CLOSED_FORM = {"fecam", "linear-probe", "ncm", "ranpac"}
 """Methods without a training."""
 
 CLOSE = 1e-4
@@ -204,6 +204,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("linear-probe", {"refit": True}),
     ("ranpac", {"statistics": "common", "refit": True}),
     ("ranpac", {"random_features": 0, "feature_size": "32"}),
+    ("fecam", {"covariance": "common", "refit": True}),
+    ("fecam", {"covariance": "class", "extractor": "resnet18", "feature_size": "32"}),
     ("ncm", {"extractor": "resnet18", "feature_stages": ("layer1", "layer3"), "feature_size": "32"}),
     ("packnet", {"backbone": "cells", "batch_norm": "frozen", "use_weight_decay": True}),
     ("pnn", {"lateral": "copies"}),

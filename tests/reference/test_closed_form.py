@@ -1,11 +1,13 @@
-"""Heads in closed form on given features: recordings of RanPAC's code, which has the nearest class mean too."""
+"""Heads in closed form on given features: recordings of RanPAC's code, which has the nearest class mean too, and of FeCAM's."""
 
 import pytest
 import torch
+from torch.nn import functional
 
-from lifelong.networks.pretrained import CosineHead
+from lifelong.networks.pretrained import CosineHead, mahalanobis, tukey
 from lifelong.relatedness.bank import prototypes
 from lifelong.training.closed_form import Rows, choose_ridge, solve_ridge
+from lifelong.training.covariance import correlation, distances, factor, scatter_within, shrunk, whitening
 from tests.reference.recordings import recording
 
 pytestmark = pytest.mark.usefixtures("in_float64")
@@ -36,3 +38,18 @@ def test_ncm_head() -> None:
     with torch.no_grad():
         head.weight.copy_(prototypes(recorded["in/features"], recorded["in/labels"], 4).means)
         recorded.holds(head(recorded["in/queries"]), recorded["out/logits"])
+
+
+def test_fecam_head() -> None:
+    """A covariance for each of three classes, shrunk twice, and the distances of queries."""
+    recorded = recording("fecam-head")
+    features, labels = recorded["in/features"], recorded["in/labels"]
+    raised = Rows(tukey(features, 0.5), labels, 3)
+    scatters = [scatter_within(raised.taken(labels == label)) for label in range(3)]
+    found = torch.stack([correlation(shrunk(shrunk(scatter.covariance, 1.0), 1.0)) for scatter in scatters])
+    recorded.holds(found, recorded["out/correlations"])
+    means = functional.normalize(tukey(prototypes(features, labels, 3).means, 0.5), dim=1)
+    queries = functional.normalize(tukey(recorded["in/queries"], 0.5), dim=1)
+    triangles = [factor(each) for each in found]
+    recorded.holds(distances(queries, means, triangles), recorded["out/distances"])
+    recorded.holds(mahalanobis(queries, means, torch.stack([whitening(each) for each in triangles])), recorded["out/distances"])

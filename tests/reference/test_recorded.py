@@ -1,5 +1,6 @@
 """What was recorded of runs of the reference codes: figures, which are in `docs/fidelity.md` with where each is held."""
 
+import ast
 import datetime
 import re
 import statistics
@@ -12,7 +13,7 @@ import torch
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import Genotype
 from lifelong.search.distribution import Distribution, derive
-from tests.reference.recordings import FOLDER, recording, rows
+from tests.reference.recordings import FOLDER, recording, rows, too_large
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,39 @@ def test_the_page_names_tests_that_exist() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def checked_rows() -> list[tuple[str, str, str]]:
+    """The rows of the page's last table: the allowed difference, the file and the test."""
+    page = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| [^|]+ \| [^|]+ \| ([^|]+) \| `(tests/[\w/]+\.py)::(\w+)` \|$", page, re.MULTILINE)
+
+
+def constants(file: str, test: str) -> set[float]:
+    """All numbers in the code of a test, and in that of the functions of its module that it names."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = [node.id for node in ast.walk(functions[test]) if isinstance(node, ast.Name) and node.id in functions]
+    nodes = [node for name in (test, *named) for node in ast.walk(functions[name])]
+    return {float(node.value) for node in nodes if isinstance(node, ast.Constant) and type(node.value) in (int, float)}
+
+
+@pytest.mark.parametrize(("allowed", "file", "test"), checked_rows())
+def test_the_page_says_what_a_test_allows(allowed: str, file: str, test: str) -> None:
+    """Every number of the column is one of the test's code (what it is a part of need not be): neither can be loosened alone."""
+    words = re.findall(r"(\d[\d,.]*(?:e-?\d+)?)( %)?", re.sub(r" of [\d,.]+", "", allowed))
+    assert words or allowed in ("none", "rounding")
+    for number, percent in words:
+        value = float(number.replace(",", "")) / (100 if percent else 1)
+        assert value in constants(file, test), f"{test} allows something else than {number}{percent}"
+
+
+def test_a_number_of_the_page_that_is_loosened_is_found() -> None:
+    """Rounding is rounding; a real difference is near the one that is printed."""
+    printed = float(rows()["par-smoothed-distillation-loss"].number)
+    assert too_large({"par-smoothed-distillation-loss": printed / 2, "leep": 1e-16, "par-decisions": 0.0}) == []
+    (line,) = too_large({"par-smoothed-distillation-loss": printed / 11})
+    assert line.startswith("par-smoothed-distillation-loss: 5e-04, found")
 
 
 def test_every_recording_says_where_it_comes_from_and_is_small() -> None:

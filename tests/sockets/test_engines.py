@@ -5,6 +5,7 @@ import pytest
 import lifelong
 from lifelong.cli import main
 from lifelong.errors import ConformanceError, LifelongError
+from lifelong.experiment.summaries import read_summary
 from tests.sockets.examples import SMALL, example
 
 
@@ -83,7 +84,12 @@ def test_an_engine_by_flag(tmp_path, capsys):
     ]
     assert main([*words, "--engine", "in-turn", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "report.html").exists()
-    for command in (words, ["reproduce", "table3", "--scale", "tiny"]):
+    tuned = ["tune", "--grid", "lr=0.05,0.1", "--method", "finetune", *words[1:3], *words[-6:]]
+    assert main([*tuned, "--engine", "in-turn", "--out", str(tmp_path / "tuned")]) == 0
+    assert main([*tuned, "--out", str(tmp_path / "as-usual")]) == 0
+    chosen = [[task.tuning.chosen for task in read_summary(tmp_path / name).tasks if task.tuning] for name in ("tuned", "as-usual")]
+    assert chosen[0] == chosen[1] != []
+    for command in (words, tuned, ["reproduce", "table3", "--scale", "tiny"]):
         assert main([*command, "--engine", "in-tern", "--out", str(tmp_path / "other")]) == 2
         assert "unknown engine 'in-tern'; did you mean 'in-turn'?" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -3,6 +3,7 @@
 import itertools
 import locale
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -50,6 +51,7 @@ TINY = "digits?tasks=2&train_per_class=3&valid_per_class=2&test_per_class=2"
 QUICK = {"preset": "quick", "epochs": 1, "init_channels": 2, "threads": 1, "device": "cpu"}
 SWEEP = {"streams": [TINY], "methods": ["finetune"], "preset": "quick", "settings": {"epochs": 1, "init_channels": 2}}
 IMAGES = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,7 @@ def state() -> dict[str, Any]:
         "precision": [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
         "warnings": list(warnings.filters),
         "running threads": threading.active_count(),
+        "processes": [multiprocessing.get_start_method(allow_none=True), multiprocessing.active_children()],
         "Pillow": [ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS],
         "surroundings": [Path.cwd(), dict(os.environ), locale.setlocale(locale.LC_ALL), sys.excepthook, sys.getswitchinterval()],
     }
@@ -123,6 +126,20 @@ def checked(method: type[Finetune]) -> None:
 def job(out: Path) -> lifelong.RunJob:
     settings = {key: value for key, value in QUICK.items() if key not in ("threads", "device")}
     return lifelong.RunJob(configure(TINY, "finetune", **settings), out, lifelong.Environment(threads=1, device="cpu"))
+
+
+class Labels:
+    """Those of `PIXELS`; for a call that is to fail, all the same."""
+
+    def __getitem__(self, listener: Any) -> list[int]:
+        return [number % 2 if listener is False else 0 for number in range(len(PIXELS))]
+
+
+LABELS = Labels()
+
+
+def objects() -> lifelong.Task:
+    return lifelong.Task.from_arrays(PIXELS, LABELS[False], name="objects")
 
 
 CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
@@ -177,6 +194,15 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "Learner.predict_each": lambda run, out, listener: list(learner(run).predict_each([], "a" if listener is False else "none")),
     "Learner.logits": lambda run, out, listener: learner(run).logits(IMAGES, "a" if listener is False else "none"),
     "Learner.read": lambda run, out, listener: learner(run).read(IMAGES if listener is False else "no such file"),
+    "Learner.learn": lambda run, out, listener: lifelong.Learner("finetune", **QUICK).learn(objects(), progress=listener),
+    "Learner.save": lambda run, out, listener: learner(run).save(out if listener is False else run.parent),
+    "Learner.fit": lambda run, out, listener: lifelong.Learner("finetune", **QUICK).fit(PIXELS, LABELS[listener]),
+    "Learner.partial_fit": lambda run, out, listener: lifelong.Learner("finetune", **QUICK).partial_fit(PIXELS, LABELS[listener]),
+    "Learner.score": lambda run, out, listener: learner(run).score(IMAGES, ["0", "1"] if listener is False else ["0"], "a"),
+    "Learner.get_params": lambda run, out, listener: learner(run).get_params(True if listener is False else "yes"),
+    "Learner.set_params": lambda run, out, listener: learner(run).set_params(epochs=2 if listener is False else -1),
+    "Task.from_arrays": lambda run, out, listener: lifelong.Task.from_arrays(PIXELS, LABELS[listener]),
+    "Task.from_dataset": lambda run, out, listener: lifelong.Task.from_dataset(list(zip(PIXELS, LABELS[listener], strict=False))),
 }
 """Every public call: as it works, and, where it is given `Halting`, as it fails."""
 
@@ -208,7 +234,7 @@ DATA = {
 
 def test_every_public_call_is_here():
     learners = {f"Learner.{name}" for name, made in vars(lifelong.Learner).items() if not name.startswith("_") and callable(made)}
-    assert set(CALLS) == set(lifelong.__all__) - DATA | learners | {"Learner.load"}
+    assert set(CALLS) == set(lifelong.__all__) - DATA | learners | {"Learner.load", "Task.from_arrays", "Task.from_dataset"}
 
 
 @pytest.fixture
@@ -275,7 +301,7 @@ class Asking(Observer):
 
 
 def test_a_second_call_that_trains_is_refused_and_one_that_answers_is_not(learned, tmp_path):
-    names = ("run", "tune", "compare", "learn", "export", "check_method")
+    names = ("run", "tune", "compare", "learn", "export", "check_method", "Learner.learn")
     calls = [lambda name=name: CALLS[name](learned, tmp_path / name, False) for name in names]
     wanted = learner(learned).predict(IMAGES)
     listener = Asking(lambda: learner(learned).predict(IMAGES), *calls)
