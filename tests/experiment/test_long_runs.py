@@ -54,7 +54,8 @@ def test_the_results_of_a_long_run_are_made_up_for(base: Path, tmp_path: Path) -
     text, summary = (out / "results.jsonl").read_text(), (out / "summary.json").read_text()
     for damaged in ("", text[:-5], text.replace('"own_accuracy"', '"own_accurac"'), text.splitlines(keepends=True)[0]):
         (out / "results.jsonl").write_text(damaged)
-        assert lifelong.verify(out).sound is (damaged == text.splitlines(keepends=True)[0])
+        # Fewer whole lines are no damage: a run that was killed leaves them.
+        assert lifelong.verify(out).sound is (damaged in ("", text.splitlines(keepends=True)[0]))
         assert again(out, config(base))[0] == wanted
         assert read_summary(out) == wanted
     # Killed between a line and the summary, which then is of a task less.
