@@ -2,6 +2,7 @@
 
     python -m benchmarks [--quick] [NAME ...]
     python -m benchmarks gpu [...]          what a GPU is worth: a command of its own (`benchmarks/gpu`)
+    python -m benchmarks growth [...]       what one more task costs after many: a command of its own (`benchmarks/growth.py`)
 
 A benchmark is a module of this folder with `main(quick: bool = False)`. It times our way and a plain way in one run, turn by
 turn, and returns `name`, `ratio` (plain / ours, of medians), `ours_s`, `plain_s`, `parity` (how far the two results differ) and
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import gpu
+from benchmarks import gpu, growth
 from benchmarks.rows import ROOT, commit
 from lifelong.experiment.machine import machine_name
 from lifelong.storage import write_text
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["gpu"]:
         return gpu.main(given[1:])
+    if given[:1] == ["growth"]:
+        return growth.start(given[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time the fast paths against plain ones.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats; nothing is added to results/speed.csv")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
     from lifelong.experiment.verify import Verification
+    from lifelong.experiment.versions import Certificate, Compacted, Version, compact, history, rollback
     from lifelong.exports import export, export_all
     from lifelong.learner import Learner
     from lifelong.methods.allocations import Allocation, check_allocation, register_allocation
@@ -50,6 +51,12 @@ _PUBLIC = {
     "verify": "lifelong.api",
     "write_report": "lifelong.reporting",
     "Verification": "lifelong.experiment.verify",
+    "history": "lifelong.experiment.versions",
+    "rollback": "lifelong.experiment.versions",
+    "compact": "lifelong.experiment.versions",
+    "Version": "lifelong.experiment.versions",
+    "Certificate": "lifelong.experiment.versions",
+    "Compacted": "lifelong.experiment.versions",
     "export": "lifelong.exports",
     "export_all": "lifelong.exports",
     "model_card": "lifelong.publishing",
@@ -96,6 +103,8 @@ _PUBLIC = {
 
 __all__ = [
     "Allocation",
+    "Certificate",
+    "Compacted",
     "DecisionRule",
     "Engine",
     "Environment",
@@ -112,6 +121,7 @@ __all__ = [
     "Stream",
     "Task",
     "Verification",
+    "Version",
     "__version__",
     "check_allocation",
     "check_backbone",
@@ -123,12 +133,14 @@ __all__ = [
     "check_method",
     "check_observer",
     "check_regularizer",
+    "compact",
     "compare",
     "distances",
     "estimate",
     "estimate_learning",
     "export",
     "export_all",
+    "history",
     "learn",
     "make_method",
     "model_card",
@@ -147,6 +159,7 @@ __all__ = [
     "register_method",
     "register_observer",
     "register_regularizer",
+    "rollback",
     "run",
     "sweep",
     "sweep_status",

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from lifelong.experiment.results import RunDirectory
+from lifelong.headers import pack
 from lifelong.json_files import as_lines, read_lines, read_record, write_record
 from lifelong.records.base import plain
-from lifelong.storage import _pack, save_tree
+from lifelong.storage import save_tree
 
 
 def change_state(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -44,7 +45,7 @@ def as_earlier_version(run: Path, *missing: str) -> Path:
     for entry in state["entries"]:
         entry.pop("made_with", None)
     tensors: dict[str, torch.Tensor] = {}
-    structure = json.dumps(_pack(state, tensors))
+    structure = json.dumps(pack(state, tensors))
     save_file(tensors, directory.state_file, metadata={"tree": structure})
     directory.previous_file.unlink(missing_ok=True)
     identity = {key: value for key, value in without_digest(directory.identity_file).items() if key not in missing}

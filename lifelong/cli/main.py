@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from lifelong.cli import commands, completion, publish, reproduce, serve, sweep, transfer, use
+from lifelong.cli import commands, completion, publish, reproduce, serve, sweep, transfer, use, versions
 from lifelong.cli.help import with_help
 from lifelong.cli.meant import meant_flag
 from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system, one_line
@@ -101,7 +101,7 @@ def _with_plugins(words: Sequence[str]) -> list[str]:
 def _app() -> App:
     """Return the commands, with a flag for every setting of every registered method."""
     if frozenset(known_methods()) != commands.KNOWN:
-        for module in (commands, use, reproduce, sweep, transfer, serve, publish, completion):
+        for module in (commands, use, reproduce, sweep, transfer, serve, publish, versions, completion):
             importlib.reload(module)
     return commands.app
 

@@ -1,5 +1,6 @@
 """The tables that the commands print."""
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from lifelong.records.run import RunRecord
     from lifelong.records.transfer import TransferRecord
     from lifelong.sweeps.status import SweepStatus
+
+
+MOST_TOLD = 5
+"""Changed tasks of a version that are named."""
 
 
 def print_run(console: Console, summary: "RunRecord", report: Path) -> None:
@@ -159,6 +164,32 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
         console,
         f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; to repair it: lifelong verify {found['run']} --repair",
     )
+
+
+def print_history(console: Console, versions: list[dict[str, Any]]) -> None:
+    """Print the versions of a run, and what each did to earlier tasks."""
+    from lifelong.report.wording import clean
+
+    rows = []
+    for each in versions:
+        changed = [one for one in each["certificates"] if one["changed"]]
+        told = ", ".join(f"{clean(one['task'])} {_share(one['before'])} -> {_share(one['after'])}" for one in changed[:MOST_TOLD])
+        more = f" and {len(changed) - MOST_TOLD} more" if len(changed) > MOST_TOLD else ""
+        same = len(each["certificates"]) - len(changed)
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["when"]))
+        number = f"{each['number']}{' *' if each['current'] else ''}"
+        rows.append([number, when, str(each["tasks"]), clean(each["task"]), str(same), f"{told}{more}"])
+    _print_rows(console, ("version", "saved", "tasks", "newest", "unchanged", "changed (accuracy before -> after)"), rows)
+
+
+def _share(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3f}"
+
+
+def print_compacted(console: Console, found: dict[str, Any]) -> None:
+    """Print what was saved."""
+    versions = f"{found['versions']} {'version' if found['versions'] == 1 else 'versions'}"
+    _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
 def print_distances(console: Console, result: "DistancesRecord", figure: Path) -> None:

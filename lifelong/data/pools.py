@@ -170,8 +170,16 @@ class DigitsPool:
 
     def contents(self) -> np.ndarray:
         """Return a hash of each digit's pixels."""
+        return self._contents
+
+    @cached_property
+    def _contents(self) -> np.ndarray:
         return np.array([content_hash(pixels.tobytes()) for pixels in self._grey], dtype=np.uint64)
 
     def fingerprint(self) -> str:
         """Return a checksum over pixels and labels."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(self._grey.tobytes() + self.labels.numpy().tobytes()).hexdigest()

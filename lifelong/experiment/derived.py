@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lifelong.digests import DIGEST
 from lifelong.errors import DamagedError
 from lifelong.experiment.metrics import (
     average_forgetting,
@@ -21,6 +22,9 @@ from lifelong.records.base import plain, said
 from lifelong.records.run import RunRecord, TuningCost
 from lifelong.records.task import TaskRecord
 from lifelong.storage import Tree
+
+GROWING = ("tasks", "accuracy")
+"""The fields of a summary that grow with each task."""
 
 
 def entries_of(state: Tree) -> list[TaskRecord]:
@@ -39,12 +43,13 @@ def entries_of(state: Tree) -> list[TaskRecord]:
 
 
 # `Any`: the fields of a `RunRecord` by name, before it is made.
-def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[str, Any]:
+def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]], best: Sequence[float] | None = None) -> dict[str, Any]:
     """Return the numbers of a run, by their keys in its summary.
 
     Args:
         entries: the records of its tasks.
         accuracy: row i: accuracies on tasks 0..i after task i was learned.
+        best: see `maximal_forgetting`.
     """
     phases: dict[str, float] = {}
     for entry in entries:
@@ -55,7 +60,7 @@ def derived(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[
         "ap": average_performance(accuracy),
         "af": average_forgetting(accuracy),
         "bwt": backward_transfer(accuracy),
-        "forgetting": maximal_forgetting(accuracy),
+        "forgetting": maximal_forgetting(accuracy, best),
         "weighted_accuracy": weighted_accuracy(accuracy, [entry.test for entry in entries]),
         "seconds": sum(phases.values()),
         "seconds_by_phase": phases,
@@ -112,9 +117,9 @@ def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None
 
 
 # `Any`: a summary without the fields derived from the tasks is not a `RunRecord`.
-def to_keep(summary: Mapping[str, Any]) -> dict[str, Any]:
+def head_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a summary that a state stores: everything that cannot be derived, and the order of the keys."""
-    return {key: None if key in ("tasks", "accuracy") else plain(value) for key, value in summary.items()}
+    return {key: None if key in GROWING else plain(value) for key, value in summary.items() if key != DIGEST}
 
 
 def known_summary(path: Path) -> RunRecord:

@@ -1,30 +1,37 @@
-"""Learn one task with timing, release its images, and compute a digest of its weights."""
+"""Learn one task with timing, and release its images."""
 
-import hashlib
 import time
 
 from lifelong.data.task import Task, alive
 from lifelong.devices import all_finite
 from lifelong.errors import DivergedError
 from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.watch import Modules, Watch, digest_of_modules, kept_tensors
 
 
-def learn_timed(method: Method, task: Task, context: Context) -> LearnRecord:
+def learn_timed(method: Method, task: Task, context: Context, watch: Watch | None = None) -> LearnRecord:
     """Let a method learn a task; time that its record does not account for is the phase "other".
+
+    Args:
+        method: the method.
+        task: the task.
+        context: of the task.
+        watch: knows which modules were there before; None: none are known.
 
     Raises:
         DivergedError: weights that answer for a task are not finite.
     """
     started = time.perf_counter()
     record = method.learn(task, context)
-    for index, learned in enumerate(method.tasks):
-        kept = (tensor for module in method.modules(index) for tensor in module.state_dict().values())
-        if not all_finite(kept):
-            raise DivergedError(
-                f"task '{task.name}': weights that answer for task '{learned.name}' became NaN or infinite,"
-                f" with lr {context.training.lr:g}; lower it and run again",
-                record.epochs,
-            )
+    changed = (watch or Watch()).look(modules_of(method))
+    if not all_finite(kept_tensors(changed)):
+        bad = {id(module) for module in changed if not all_finite(kept_tensors([module]))}
+        wrong = next(index for index in range(len(method.tasks)) if bad & set(map(id, method.modules(index))))
+        raise DivergedError(
+            f"task '{task.name}': weights that answer for task '{method.tasks[wrong].name}' became NaN or infinite,"
+            f" with lr {context.training.lr:g}; lower it and run again",
+            record.epochs,
+        )
     # The record includes what a resumed stage spent before it was interrupted; the clock only measures this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
@@ -41,11 +48,11 @@ def retire(task: Task, method: str) -> None:
         raise RuntimeError(f"the method '{method}' keeps images of task '{task.name}'; a copy of a few belongs in its own counted memory")
 
 
+def modules_of(method: Method) -> list[Modules]:
+    """Return the modules that answer for each task."""
+    return [tuple(method.modules(index)) for index in range(len(method.tasks))]
+
+
 def digest_modules(method: Method, task_index: int) -> str:
     """Return a hash over all parameters and buffers that answer for a task."""
-    digest = hashlib.sha256()
-    for module in method.modules(task_index):
-        for name, tensor in module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return digest_of_modules(method.modules(task_index))

@@ -30,16 +30,26 @@ def backward_transfer(accuracy: Rows) -> float:
     return sum(now - accuracy[task][task] for task, now in earlier) / len(earlier) if earlier else float("nan")
 
 
-def maximal_forgetting(accuracy: Rows) -> float:
+def best_before(accuracy: Rows) -> list[float]:
+    """Return for each task but the last the best known accuracy before the last task was learned; NaN if none is known."""
+    best = []
+    for task in range(len(accuracy) - 1):
+        known = [row[task] for row in accuracy[task:-1] if not math.isnan(row[task])]
+        best.append(max(known, default=math.nan))
+    return best
+
+
+def maximal_forgetting(accuracy: Rows, best: Sequence[float] | None = None) -> float:
     """Return forgetting as defined by Chaudhry et al. (2018) and FACIL; positive is forgetting, unlike in AF and BWT.
 
     The mean over the t - 1 tasks before the last of (best known accuracy before the last task was learned - accuracy now); NaN before a
     second task.
+
+    Args:
+        accuracy: accuracies as above.
+        best: what `best_before` returns, if that is known.
     """
-    lost = []
-    for task in range(len(accuracy) - 1):
-        known = [row[task] for row in accuracy[task:-1] if not math.isnan(row[task])]
-        lost.append(max(known, default=math.nan) - accuracy[-1][task])
+    lost = [most - accuracy[-1][task] for task, most in enumerate(best_before(accuracy) if best is None else best)]
     return sum(lost) / len(lost) if lost else math.nan
 
 

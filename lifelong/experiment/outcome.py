@@ -1,13 +1,15 @@
 """Write results.jsonl and summary.json from a run's state, and check them against it."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.accuracies import changes
+from lifelong.experiment.lines import MANY, folded, lines_of
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.schema import LaterError
-from lifelong.experiment.summaries import SUMMARY, differing, read_summary
+from lifelong.experiment.summaries import LEARNED, SUMMARY, differing, read_summary
 from lifelong.json_files import as_lines, read_lines, write_record
 from lifelong.records.base import plain
 from lifelong.records.renames import renamed
@@ -16,15 +18,26 @@ from lifelong.records.task import TaskRecord
 from lifelong.storage import write_text
 
 
-def write_results(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]], summary: RunRecord) -> RunRecord:
-    """Write results.jsonl and summary.json; return the content of summary.json."""
-    write_lines(directory, entries, accuracy)
-    return _write_summary(directory, summary)
-
-
 def write_lines(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> None:
-    """Write results.jsonl."""
-    write_text(directory.results, as_lines(_lines(entries, accuracy), directory.seal.run))
+    """Write results.jsonl anew."""
+    steps = [changes(*pair) for pair in pairwise([[], *accuracy])]
+    write_text(directory.results, as_lines(lines_of(entries, accuracy, steps), directory.seal.run))
+
+
+# `Any`: the fields of a `RunRecord` by name, without those of its tasks.
+def write_summary(directory: RunDirectory, fields: Mapping[str, Any], entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> None:
+    """Write summary.json: up to `MANY` tasks with all of them, of more without, since results.jsonl has them.
+
+    Args:
+        directory: the run directory.
+        fields: of the summary, in order.
+        entries, accuracy: of its tasks.
+    """
+    if len(entries) <= MANY:
+        record = RunRecord.model_validate(plain({**fields, "accuracy": accuracy, "tasks": list(entries)})).to_dict()
+    else:
+        record = plain({key: value for key, value in fields.items() if key not in ("accuracy", "tasks")} | {LEARNED: len(entries)})
+    write_record(directory.path / SUMMARY, record)
 
 
 def hold_results(
@@ -43,7 +56,8 @@ def hold_results(
     if directory.results.name in wrong:
         write_lines(directory, entries, accuracy)
     if there is None or SUMMARY in wrong:
-        there = _write_summary(directory, summary)
+        write_summary(directory, summary, entries, accuracy)
+        there = read_summary(directory.path)
     return there, [f"{line}; rewritten" for line in wrong.values() if line]
 
 
@@ -58,11 +72,22 @@ def wrong_results(
     """
     wrong: dict[str, str] = {}
     there: RunRecord | None = None
+    lines = read_lines(directory.results, directory.seal)
+    names, rows = [entry.name for entry in entries], plain(accuracy)
+    try:
+        found, its_rows = folded([renamed("task", line) for line in lines.found])
+    except ValueError:
+        found, its_rows, lines = [], [], None
+    if lines is None or not lines.whole:
+        wrong[directory.results.name] = "results.jsonl was damaged"
+    elif found != [plain(entry) for entry in entries] or its_rows != rows:
+        early = _early([line.get("name") for line in found], its_rows, names, rows)
+        wrong[directory.results.name] = "" if early else "results.jsonl is not what the run's state says"
     try:
         there = read_summary(directory.path)
         differs = differing(there, summary)
         if differs:
-            early = _early([task.name for task in there.tasks], there.accuracy, entries, accuracy)
+            early = _early([task.name for task in there.tasks], there.accuracy, names, rows)
             wrong[SUMMARY] = "" if early else f"summary.json is not what the run's state says ({', '.join(differs)})"
     except LaterError:
         raise
@@ -70,28 +95,14 @@ def wrong_results(
         wrong[SUMMARY] = "summary.json was damaged"
     except LifelongError:
         wrong[SUMMARY] = ""
-    wanted = _lines(entries, accuracy)
-    lines = read_lines(directory.results, directory.seal)
-    found = [renamed("task", line) for line in lines.found]
-    if not lines.whole:
-        wrong[directory.results.name] = "results.jsonl was damaged"
-    elif found != wanted:
-        early = _early([line.get("name") for line in found], [line.get("accuracy") for line in found], entries, accuracy)
-        wrong[directory.results.name] = "" if early else "results.jsonl is not what the run's state says"
+    if len(entries) > MANY and directory.results.name in wrong:
+        # Its tasks stand in the damaged file: what is wrong with it cannot be told before that is rewritten.
+        wrong[SUMMARY] = ""
     return there, wrong
 
 
-def _write_summary(directory: RunDirectory, summary: RunRecord) -> RunRecord:
-    return RunRecord.model_validate(write_record(directory.path / SUMMARY, summary.to_dict()))
-
-
 # `Any`: the lines of a file may have any form.
-def _early(names: list[Any], rows: list[Any], entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> bool:
+def _early(names: list[Any], rows: list[Any], wanted: list[str], wanted_rows: list[Any]) -> bool:
     """Tell whether results are those of fewer tasks, as left by a process that was killed between writing a state and its results."""
     count = len(names)
-    return count < len(entries) and names == [entry.name for entry in entries[:count]] and rows == plain(accuracy[:count])
-
-
-def _lines(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> list[dict[str, Any]]:
-    """Return the content of results.jsonl, one record per task."""
-    return [json.loads(json.dumps(plain(entry | {"accuracy": row}))) for entry, row in zip(entries, accuracy, strict=True)]
+    return count < len(wanted) and names == wanted[:count] and rows == wanted_rows[:count]

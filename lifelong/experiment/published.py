@@ -24,7 +24,7 @@ from lifelong.data.address import parse_address
 from lifelong.errors import LifelongError
 from lifelong.experiment.added_tasks import AddedTask, read_added, write_added
 from lifelong.experiment.derived import entries_of, summary_of
-from lifelong.experiment.outcome import write_results
+from lifelong.experiment.outcome import write_lines, write_summary
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.saved import SavedRun
 from lifelong.opening import MOST_SETTINGS, open_regular, read_json
@@ -98,7 +98,8 @@ def publish(saved: SavedRun, folder: Path) -> None:
     copy.save(state)
     final = summary_of(state, None, saved.method)
     assert final is not None
-    write_results(copy, entries_of(state), state["accuracy"], final)
+    write_lines(copy, entries_of(state), state["accuracy"])
+    write_summary(copy, final, entries_of(state), state["accuracy"])
 
 
 def public_stream(name: str) -> str:

@@ -32,6 +32,7 @@ def repair_run(directory: RunDirectory) -> list[str]:
         methods = {name: entry.settings for name, entry in known_methods().items()}
         write_text(config, config_toml(config_of(directory.identity(), methods)))
         done.append("config.toml: rewritten from identity.json")
+    done += [*directory.parts.repair(), *directory.journal.mend()]
     if directory.learned():
         done += _repair_states(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
@@ -90,7 +91,7 @@ def _repair_states(directory: RunDirectory) -> list[str]:
 
 def _intact(directory: RunDirectory, file: Path, owner: str) -> bool:
     try:
-        read_tree(file, owner=owner, required=directory.seal.required)
+        read_tree(file, owner=owner, required=directory.seal.required, parts=directory.parts)
         return True
     except LifelongError:
         return False

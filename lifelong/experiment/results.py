@@ -4,10 +4,12 @@
     results.jsonl    one line a task
     summary.json     the whole result, rewritten after every task
     curves.jsonl     loss and accuracy, one line an epoch (`lifelong.experiment.curves`)
-    checkpoint/      identity.json, run.safetensors (the method and its results so far), run.previous.safetensors (those a task
-                     earlier), stages/ (the task that is being learned)
+    checkpoint/      identity.json, run.safetensors (names the parts of the state: the method and its results so far),
+                     run.previous.safetensors (those a task earlier), parts/ and mirror/ (the parts, twice), stages/ (the task that is
+                     being learned)
 
-`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it, and held against it.
+`checkpoint/run.safetensors` alone decides where a run goes on; the other files are written from it, and held against it. Earlier versions
+wrote the whole state into it.
 """
 
 import json
@@ -23,14 +25,17 @@ from typing import Any
 
 from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, ForeignError, LifelongError
+from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
+from lifelong.experiment.kept_versions import VERSION, Journal, Kept
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import hold, hold_outline, read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
 from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
+from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
-from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_tree, remove, save_tree, sync_folder, write_text
+from lifelong.storage import Seal, Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder, write_text
 
 WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
 """What a run alone writes into its folder."""
@@ -61,6 +66,9 @@ class RunDirectory:
         self.curves = self.path / "curves.jsonl"
         self.results = self.path / "results.jsonl"
         self._seal: Seal | None = None
+        self._parts: PartStore | None = None
+        self._journal: Journal | None = None
+        self._version: int | None = None
 
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
@@ -182,6 +190,20 @@ class RunDirectory:
             self._seal = Seal(run_digest(identity), self.checkpoint, required=checked)
         return self._seal
 
+    @property
+    def parts(self) -> PartStore:
+        """The parts of the run's states."""
+        if self._parts is None:
+            self._parts = PartStore(self.checkpoint, self.seal)
+        return self._parts
+
+    @property
+    def journal(self) -> Journal:
+        """The versions of the run."""
+        if self._journal is None:
+            self._journal = Journal(self.checkpoint, self.seal)
+        return self._journal
+
     def _check(self, identity: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
         """Check that this is the wanted run; rewrite a damaged identity if the state confirms it."""
         notes = []
@@ -227,7 +249,7 @@ class RunDirectory:
         """Return the identity as the run's state keeps it; None if no state is whole, or an earlier version saved it."""
         for file in (self.state_file, self.previous_file):
             try:
-                stored = read_plain(file)
+                stored = read_root(file)
                 identity = hold("identity", stored.tree["identity"])
                 if stored.owner.startswith(f"{run_digest(identity)}/"):
                     return identity
@@ -255,7 +277,7 @@ class RunDirectory:
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Write by what the run knows itself again."""
         write_record(self.identity_file, identity)
-        self._seal = None
+        self._seal = self._parts = self._journal = None
 
     def _owns(self, identity: dict[str, Any]) -> bool:
         """Whether a file of a task under way is of the run of this identity."""
@@ -296,8 +318,8 @@ class RunDirectory:
 
     def plain_state(self) -> Stored | None:
         """As `stored`, with None for each tensor: little of the file is read."""
-        file = self.state_file
-        return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None), file))
+        file, parts = self.state_file, self.parts
+        return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None, parts=parts), file))
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -319,7 +341,10 @@ class RunDirectory:
             LifelongError: it is not there.
         """
         seal = self.seal
-        return _current(read_tree(file, owner=seal.owner(self.state_file) if seal.run else None, required=seal.required), file)
+        owner = seal.owner(self.state_file) if seal.run else None
+        stored = _current(read_tree(file, owner=owner, required=seal.required, parts=self.parts), file)
+        self.parts.release()
+        return stored
 
     def recover(self) -> tuple[Stored | None, list[str]]:
         """Do the same as `stored` for a caller that writes: if the state is damaged, replace it by the one before it.
@@ -331,7 +356,7 @@ class RunDirectory:
             LifelongError: neither can be used, or the state is another run's.
         """
         try:
-            return self.stored(), []
+            return self.stored(), [*self.parts.heal(), *self.journal.mend()]
         except ForeignError:
             raise
         except DamagedError as error:
@@ -343,7 +368,7 @@ class RunDirectory:
         return self.fall_back(), [f"{self.state_file.name} {reason}: continued from the state before it"]
 
     def fall_back(self) -> Stored:
-        """Put the state before the last one in its place.
+        """Put the state before the last one in its place, or the last version of which all parts are whole.
 
         Raises:
             LifelongError: there is none that can be used.
@@ -351,6 +376,9 @@ class RunDirectory:
         try:
             before = self.read_state(self.previous_file)
         except LifelongError as error:
+            found = self._last_whole()
+            if found is not None:
+                return found
             raise LifelongError(
                 f"cannot read {self.state_file}: damaged or missing, and so is the state before it ({self.previous_file.name});"
                 " restore one from a copy of the run, or choose another folder with --out"
@@ -360,7 +388,22 @@ class RunDirectory:
         part.replace(self.state_file)
         part.unlink(missing_ok=True)
         sync_folder(self.checkpoint)
+        self._version = None
         return before
+
+    def _last_whole(self) -> Stored | None:
+        """Put the last version back that can be read; None if there is none."""
+        try:
+            versions = self.journal.kept()
+        except LifelongError:
+            return None
+        for kept in reversed(versions):
+            try:
+                self.put_back(kept)
+                return self.read_state(self.state_file)
+            except LifelongError:
+                continue
+        return None
 
     def save(self, state: Tree, made_with: Mapping[str, str] | None = None) -> None:
         """Store the state after a task, from which the run then continues. The previous state is kept as well.
@@ -370,7 +413,45 @@ class RunDirectory:
             made_with: what computed it.
         """
         seal = self.seal
-        kept = state | {"identity": self.identity()} if seal.run else state
+        parts = self.parts.put(state, made_with)
+        if not seal.run:
+            self._write_root(parts, made_with)
+            return
+        entries = state.get("entries") or []
+        version = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
+        self._write_root(parts | {"identity": self.identity(), VERSION: version}, made_with)
+        self._version = version
+
+    def version(self) -> int:
+        """Return the number of the version that the run is in; 0: it has none."""
+        if self._version is None:
+            found = read_root(self.state_file).tree if self.state_file.exists() else {}
+            self._version = found.get(VERSION, 0) if isinstance(found, dict) else 0
+        return self._version
+
+    def put_back(self, kept: Kept) -> None:
+        """Make a version the state from which the run goes on.
+
+        Raises:
+            LifelongError: it cannot be read; the run is as it was.
+        """
+        made_with = read_root(self.state_file).made_with if self.state_file.exists() else {}
+        part = self.checkpoint / f".{self.state_file.name}.back.part"
+        root = kept.state | {"identity": self.identity(), VERSION: kept.version}
+        save_tree(part, root, self.seal.owner(self.state_file), made_with)
+        try:
+            self.read_state(part)
+        except LifelongError:
+            remove(part)
+            raise
+        part.replace(self.state_file)
+        sync_folder(self.checkpoint)
+        # The state before the one that was left would undo this, were the new one damaged.
+        save_tree(self.previous_file, root, self.seal.owner(self.state_file), made_with)
+        self._version = kept.version
+
+    def _write_root(self, kept: Tree, made_with: Mapping[str, str] | None) -> None:
+        seal = self.seal
         if self.state_file.exists():
             part = beside(self.previous_file)
             try:
@@ -389,11 +470,12 @@ def _current(stored: Stored, file: Path) -> Stored:
     Raises:
         DamagedError: the file holds something else.
     """
+    tree = merged(stored.tree)
     try:
-        hold_outline(stored.tree)
+        hold_outline(tree)
     except ValueError as error:
         raise DamagedError(f"cannot read {file}: {error}") from error
-    return replace(stored, tree=renamed_state(stored.tree))
+    return replace(stored, tree=renamed_state(tree))
 
 
 def _age(file: Path) -> float:

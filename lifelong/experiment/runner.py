@@ -17,10 +17,12 @@ from lifelong.data.feature_cache import keeping
 from lifelong.data.task import SplitName, Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError
+from lifelong.experiment.accuracies import changes, same
 from lifelong.experiment.curves import Curves, drop_task
-from lifelong.experiment.derived import derived, entries_of, of_method, summary_of, to_keep
+from lifelong.experiment.derived import GROWING, derived, entries_of, head_of, of_method, summary_of
 from lifelong.experiment.evaluation import Evaluation
-from lifelong.experiment.learning import digest_modules, learn_timed, retire
+from lifelong.experiment.learning import learn_timed, modules_of, retire
+from lifelong.experiment.lines import append_line, line_of, rejudged_of
 from lifelong.experiment.machine import (
     arithmetic,
     machine_name,
@@ -30,8 +32,9 @@ from lifelong.experiment.machine import (
     peak_memory,
     watch_device_memory,
 )
+from lifelong.experiment.metrics import best_before
 from lifelong.experiment.observer import Observer
-from lifelong.experiment.outcome import hold_results, write_results
+from lifelong.experiment.outcome import hold_results, write_lines, write_summary
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
@@ -49,6 +52,11 @@ from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.precision import resolved
 from lifelong.training.stages import Epoch, change, clear
+from lifelong.trees import Fixed, known_by
+from lifelong.watch import Settled, Watch, settled
+
+DOUBTED = 2
+"""Tasks whose modules are read after each task although nothing seems to have changed in them."""
 
 
 @runtime_checkable
@@ -96,9 +104,18 @@ class Runner:
         self.entries: list[TaskRecord] = []
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
-        self.contents: list[Tree] = []
+        self.contents: list[Fixed] = []
+        self.watch, self.settled = Watch(), Settled()
+        # As they are saved: a task's record again only when it has changed.
+        self.saved_entries: list[Fixed] = []
+        self.saved_judged: list[Fixed | None] = []
+        self.rejudged: list[dict[str, Any]] = []
+        self.steps: list[Fixed] = []
         self.said: set[str] = set()
-        self.kept: RunRecord | None = None
+        # The summary but for its tasks; and what results.jsonl lacks: None, if it is to be written anew.
+        self.head: dict[str, Any] | None = None
+        self.best: list[float] = []
+        self.line: dict[str, Any] | None = None
 
     def to_end(self) -> RunRecord:
         """Learn the tasks that remain; returns the summary."""
@@ -123,12 +140,18 @@ class Runner:
         if known is not None and done >= len(self.stream) and (known.complete or done > len(self.stream)):
             for note in self.repaired:
                 self._note(note)
-            judged_anew = done == len(self.stream) and self._judge_unknown()
-            return self._finished(self._write() if judged_anew else self._hold(known))
+            if done == len(self.stream) and self._judge_unknown():
+                self._write()
+                return self._finished(None)
+            return self._finished(self._hold(known))
         self.progress.run_started(self.stream.name, self.config.method, len(self.stream), done)
         for note in self._all_notes():
             self._note(note)
-        summary = self._write() if known is None else self._hold(known)
+        summary = None
+        if known is not None:
+            summary = self._hold(known)
+        else:
+            self._write()
         for index in range(done, len(self.stream)):
             try:
                 self._task(index)
@@ -139,7 +162,8 @@ class Runner:
                     f"task '{self.descriptions[index].name}': the device '{self.device}' has not enough memory; "
                     "use a smaller --batch-size or --init-channels, fewer --workers, or another --device"
                 ) from error
-            summary = self._write()
+            self._write()
+            summary = None
         return self._finished(summary)
 
     def _read_summary(self) -> RunRecord | None:
@@ -165,13 +189,15 @@ class Runner:
 
     def _hold(self, summary: RunRecord) -> RunRecord:
         """Return the summary on disk; rewrite it and the results unless they are what the state says."""
-        self.kept = summary
+        self.head = head_of(summary)
         there, wrong = hold_results(self.directory, self.entries, self.accuracy, summary)
         for note in wrong:
             self._note(note)
         return there
 
-    def _finished(self, summary: RunRecord) -> RunRecord:
+    def _finished(self, summary: RunRecord | None) -> RunRecord:
+        """Return the summary, which is read again where it has been written."""
+        summary = summary or read_summary(self.directory.path)
         self._events()
         self.progress.run_finished(summary)
         return summary
@@ -189,6 +215,7 @@ class Runner:
         phases = {**(entry.seconds_by_phase or {}), "evaluate": time.perf_counter() - started}
         entry.seconds_by_phase, entry.seconds = phases, sum(seconds or 0.0 for seconds in phases.values())
         self.entries.append(entry)
+        self.line = line_of(entry, self.accuracy[-1], self.rejudged)
         self.contents.append(self._contents(index))
         self._save()
         clear(self.directory.stages(index))
@@ -248,7 +275,7 @@ class Runner:
     def _learned(self, task: Task, context: Context) -> tuple[LearnRecord, TaskTuning | None]:
         """Return what the method notes of the task, and what was tuned."""
         if self.config.tuning is None:
-            return learn_timed(self.method, task, context), None
+            return learn_timed(self.method, task, context, self.watch), None
         tuned = tune_task(self.config, self.method.state_dict(), task, context, learn_timed, self._candidate)
         self.method = tuned.method
         return tuned.record, tuned.report
@@ -279,12 +306,45 @@ class Runner:
         A task whose modules have not changed by a bit since it was last judged keeps its accuracy: it would come out the same. If they
         have and its images are no longer here, its accuracy is not known.
         """
-        digests = [digest_modules(self.method, index) for index in range(len(self.entries) + 1)]
-        before = zip(self.digests, self.accuracy[-1], strict=True) if self.accuracy else ()
-        known = [value if digest == now else math.nan for now, (digest, value) in zip(digests, before, strict=False)]
+        digests = self._digests()
+        before = self.accuracy[-1] if self.accuracy else []
+        known = [value if old == now else math.nan for now, old, value in zip(digests, self.digests, before, strict=False)]
         row = known + [math.nan] * (len(digests) - len(known))
-        self.accuracy.append(self.evaluation.completed(self.method, row, [*self.entries, newest]))
+        asked = [index for index in range(len(before)) if math.isnan(row[index])]
+        answered = [self.entries[index].judged for index in asked]
+        completed = self.evaluation.completed(self.method, row, [*self.entries, newest])
+        differ = [
+            at for at, was in zip(asked, answered, strict=True) if not same(before[at], completed[at]) or self.entries[at].judged != was
+        ]
+        self.saved_judged = [*self.saved_judged, None]
+        for index in (*differ, len(before)):
+            self._note_judged(index, newest if index == len(before) else self.entries[index])
+        self.best = [max(pair, key=_known) for pair in zip([*self.best, *before[len(self.best) :]], before, strict=True)]
+        self.steps.append(changes(before, completed))
+        self.accuracy.append(completed)
         self.digests = digests
+        self.rejudged = [rejudged_of(index, completed[index], self.entries[index]) for index in differ]
+
+    def _note_judged(self, index: int, entry: TaskRecord) -> None:
+        self.saved_judged[index] = None if entry.judged is None else Fixed(entry.judged.to_dict())
+
+    def _digests(self) -> list[str]:
+        """Return the digest of each task's modules.
+
+        Changes are counted, and a few modules read all the same; before the run ends, all of them are.
+        """
+        tasks = modules_of(self.method)
+        if self.config.tuning is not None:  # else `learn_timed` has looked
+            self.watch.look(tasks)
+        digests = self.watch.digests(tasks)
+        last = len(tasks) >= len(self.stream)
+        if self.watch.doubt(tasks, len(tasks) if last else DOUBTED):
+            self._found(
+                f"the method '{self.config.method}' changes weights in a way that PyTorch does not count: all are read after each task"
+            )
+            self.watch.look(tasks)
+            digests = self.watch.digests(tasks)
+        return digests
 
     def _judge_unknown(self) -> bool:
         """Make up for what could not be judged while images were away; returns whether anything was."""
@@ -295,30 +355,39 @@ class Runner:
         self.accuracy[-1] = self.evaluation.completed(self.method, row, self.entries)
         if plain(self.accuracy[-1]) == plain(row):
             return False
+        self.steps[-1] = changes(self.accuracy[-2] if len(self.accuracy) > 1 else [], self.accuracy[-1])
+        for index, entry in enumerate(self.entries):
+            self._note_judged(index, entry)
+        self.line = None
         self._save()
         return True
 
-    def _contents(self, index: int) -> Tree:
+    def _contents(self, index: int) -> Fixed:
         """Return the content of a task's images, by which a later task is kept apart from them."""
         known = self.stream.contents(index) if isinstance(self.stream, KnowsContents) else {}
         # As int64: a file of tensors has no uint64 in all versions of its format.
-        return {split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()}
+        return Fixed({split: torch.from_numpy(hashes.view(np.int64)) for split, hashes in known.items()})
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        self.kept = self._summary()
+        with settled(self.settled):
+            self.head = self._head()
+        self.saved_entries += [_saved(entry) for entry in self.entries[len(self.saved_entries) :]]
         self.directory.save(self._state(), made_with(self.device, self.threads))
 
     def _state(self) -> Tree:
+        with known_by(self.watch.serial):
+            method = self.method.state_dict()
         return {
-            "method": self.method.state_dict(),
-            "entries": [entry.to_dict() for entry in self.entries],
-            "accuracy": self.accuracy,
+            "method": method,
+            "entries": self.saved_entries,
+            "judged": self.saved_judged,
+            "changes": self.steps,
             "digests": self.digests,
             "contents": self.contents,
             "arithmetic": arithmetic(self.device, self.threads),
             "device": self.device.type,
-            "summary": to_keep(self.kept or self._summary()),
+            "summary": self.head,
             **self.more,
         }
 
@@ -326,7 +395,12 @@ class Runner:
         self._restore_method(saved)
         self.entries, self.accuracy, self.digests = entries_of(saved), saved["accuracy"], saved["digests"]
         # A state of an earlier version does not have them.
-        self.contents = saved.get("contents") or [self._contents(index) for index in range(len(self.entries))]
+        known = [Fixed(each) for each in saved.get("contents") or ()]
+        self.contents = known or [self._contents(index) for index in range(len(self.entries))]
+        self.saved_entries, self.saved_judged = [_saved(entry) for entry in self.entries], [None] * len(self.entries)
+        for index, entry in enumerate(self.entries):
+            self._note_judged(index, entry)
+        self.steps, self.best = [changes(*pair) for pair in pairwise([[], *self.accuracy])], best_before(self.accuracy)
 
     def _restore_method(self, saved: Tree) -> None:
         self.method = restored(self.directory, self.config, saved, self.device)
@@ -338,17 +412,23 @@ class Runner:
         learned = [note for entry in self.entries for note in entry.notes or ()]
         return list(dict.fromkeys(self.notes + described + learned))
 
-    def _write(self) -> RunRecord:
-        summary = write_results(self.directory, self.entries, self.accuracy, self.kept or self._summary())
+    def _write(self) -> None:
+        """Write what follows from the state: the newest task's line, or all lines, and the summary."""
+        if self.line is None:
+            write_lines(self.directory, self.entries, self.accuracy)
+        else:
+            append_line(self.directory.results, self.line, self.directory.seal.run)
+        write_summary(self.directory, self.head or self._head(), self.entries, self.accuracy)
         self._events()
-        return summary
 
     def _events(self) -> None:
         if self.entries:
             self.progress.task_saved(self.directory.path, self.entries, self.accuracy)
 
-    def _summary(self) -> RunRecord:
-        settings, numbers = flat(self.config), derived(self.entries, self.accuracy) | of_method(self.method)
+    def _head(self) -> dict[str, Any]:
+        """Return the fields of the summary, without what grows with each task."""
+        settings = flat(self.config)
+        numbers = derived(self.entries, self.accuracy, self.best) | of_method(self.method)
         fields = {
             "schema_version": SCHEMA_VERSION,
             "version": __version__,
@@ -372,4 +452,15 @@ class Runner:
             "complete": len(self.entries) >= len(self.stream),
         }
         found = self.evaluation.task_agnostic(self.method, self.entries)
-        return RunRecord.model_validate(plain(fields | ({} if found is None else {"task_agnostic": found})))
+        whole = fields | {key: [] for key in GROWING} | ({} if found is None else {"task_agnostic": found})
+        return head_of(RunRecord.model_validate(plain(whole)))
+
+
+def _saved(entry: TaskRecord) -> Fixed:
+    """Return the saved form of a task's record, but for how its images are answered."""
+    return Fixed({key: value for key, value in entry.to_dict().items() if key != "judged"})
+
+
+def _known(value: float) -> float:
+    """Return a value by which one that is not known is less than any that is."""
+    return -math.inf if math.isnan(value) else value

@@ -110,7 +110,8 @@ def read_held(file: Path, kind: Kind) -> tuple[dict[str, Any], bool]:
     # Digests are of the record as it was written: new names come after they were checked.
     record = _of_this_version(file, record) if kind == "summary" else record
     try:
-        return hold(kind, record), checked
+        # One without its tasks is held with them (see `lifelong.experiment.summaries`).
+        return (record if kind == "summary" and "learned" in record else hold(kind, record)), checked
     except ValueError as error:
         raise DamagedError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 

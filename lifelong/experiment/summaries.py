@@ -4,12 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lifelong.digests import DIGEST, signed
+from pydantic import ValidationError
+
+from lifelong.digests import DIGEST, run_digest, signed
 from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.lines import folded
 from lifelong.experiment.schema import LaterError, read_held
+from lifelong.json_files import read_lines, read_record
+from lifelong.records.base import said
+from lifelong.records.renames import renamed
 from lifelong.records.run import RunRecord
+from lifelong.storage import Seal
 
 SUMMARY = "summary.json"
+
+LEARNED = "learned"
+"""The key of a summary that does not hold its tasks: of how many tasks it is, which stand in results.jsonl."""
 
 
 def read_summary(path: Path) -> RunRecord:
@@ -30,7 +40,43 @@ def read_summary(path: Path) -> RunRecord:
         raise
     except LifelongError as error:
         raise LifelongError(f"{error}; delete it and continue that run to write it again") from error
+    if LEARNED in content:
+        content = with_tasks(Path(path), content)
     return RunRecord.model_validate(signed(content) if checked else content)
+
+
+# `Any`: a record of any form.
+def with_tasks(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary that does not hold its tasks together with them.
+
+    Args:
+        path: the run directory.
+        content: of its summary.json.
+
+    Raises:
+        DamagedError: results.jsonl does not have them.
+    """
+    count, head = content[LEARNED], {key: value for key, value in content.items() if key != LEARNED}
+    lines = read_lines(path / "results.jsonl", _seal(path))
+    try:
+        if type(count) is not int or not 0 < count <= len(lines.found):
+            raise ValueError(f"{len(lines.found)} tasks, not {count}")
+        entries, rows = folded([renamed("task", line) for line in lines.found[:count]])
+        found = head | {"accuracy": rows, "tasks": entries}
+        RunRecord.model_validate(found)
+        return found
+    except ValueError as error:
+        reason = said(error) if isinstance(error, ValidationError) else error
+        raise DamagedError(f"cannot read {path / 'results.jsonl'}, which has the tasks of summary.json: {reason}") from error
+
+
+def _seal(path: Path) -> Seal | None:
+    """Return what binds the lines of a run to it; None if that is not known."""
+    try:
+        identity, checked = read_record(path / "checkpoint" / "identity.json")
+        return Seal(run_digest(identity), required=checked)
+    except (LifelongError, OSError):
+        return None
 
 
 # `Any`: two records of the same form, with fields of any type.

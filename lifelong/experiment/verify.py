@@ -22,6 +22,7 @@ from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import choose_device, made_with, set_threads
 from lifelong.experiment.outcome import wrong_results
+from lifelong.experiment.part_checks import check_parts
 from lifelong.experiment.repairing import repair_run
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config
@@ -177,6 +178,8 @@ def _check(directory: RunDirectory) -> Iterator[Checked]:
 def _check_state(directory: RunDirectory) -> Generator[Checked, None, Stored | None]:
     """Check the two states, and return what the newer holds; None if it cannot be used."""
     name, stored = _name(directory, directory.state_file), None
+    for file, condition, about in check_parts(directory):
+        yield Checked(file, condition, about)
     if directory.state_file.exists():
         try:
             found = directory.stored()
@@ -205,7 +208,7 @@ def _results_left(directory: RunDirectory) -> bool:
 
 def _check_tree(directory: RunDirectory, file: Path, owner: str) -> Checked:
     try:
-        return _whole(_name(directory, file), read_tree(file, owner=owner, required=directory.seal.required))
+        return _whole(_name(directory, file), read_tree(file, owner=owner, required=directory.seal.required, parts=directory.parts))
     except LifelongError as error:
         return Checked(_name(directory, file), "damaged", _reason(error))
 

@@ -44,6 +44,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.fit import fit
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 
 class ExpertGate(Method[ExpertGateSettings]):
@@ -158,8 +159,8 @@ class ExpertGate(Method[ExpertGateSettings]):
         """Return tasks, experts, heads and auto-encoders."""
         return {
             "tasks": self._tasks_state(),
-            "experts": [expert.state_dict() for expert in self.experts],
-            "heads": [head.state_dict() for head in self.heads],
+            "experts": [weights_of(expert) for expert in self.experts],
+            "heads": [weights_of(head) for head in self.heads],
             "gate": self.gate.state(),
         }
 

@@ -13,6 +13,7 @@ from lifelong.settings.baselines import IndependentSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 
 class Independent(Method[IndependentSettings]):
@@ -56,8 +57,8 @@ class Independent(Method[IndependentSettings]):
         return {
             "tasks": self._tasks_state(),
             "image_sizes": list(self.image_sizes),
-            "backbones": [backbone.state_dict() for backbone in self.backbones],
-            "heads": [head.state_dict() for head in self.heads],
+            "backbones": [weights_of(backbone) for backbone in self.backbones],
+            "heads": [weights_of(head) for head in self.heads],
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

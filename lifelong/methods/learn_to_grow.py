@@ -46,6 +46,7 @@ from lifelong.settings.growing import LearnToGrowSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 
 class LearnToGrow(Method[LearnToGrowSettings]):
@@ -115,8 +116,8 @@ class LearnToGrow(Method[LearnToGrowSettings]):
         return {
             "tasks": self._tasks_state(),
             "paths": [[(choice.kind, choice.variant) for choice in path] for path in self.paths],
-            "networks": [network.state_dict() for network in self.networks],
-            "heads": [head.state_dict() for head in self.heads],
+            "networks": [weights_of(network) for network in self.networks],
+            "heads": [weights_of(head) for head in self.heads],
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

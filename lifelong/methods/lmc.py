@@ -72,6 +72,7 @@ from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.fit import Batch, Loss, Predict, fit
 from lifelong.training.select import fit_selected
 from lifelong.training.stages import derive_seed
+from lifelong.trees import weights_of
 
 
 @dataclass
@@ -330,7 +331,7 @@ class LMC(Method[LMCSettings]):
         return {
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
-            "heads": [head.state_dict() for head in self.heads],
+            "heads": [weights_of(head) for head in self.heads],
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Generic, NamedTuple, TypeVar
 
@@ -21,6 +22,8 @@ from lifelong.storage import Seal, Tree
 from lifelong.training.fit import FitOutcome
 from lifelong.training.rehearsal import Rehearsal
 from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, initial
+from lifelong.trees import Fixed
+from lifelong.watch import distinct_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +175,11 @@ class LearnedTask:
     name: str
     classes: int
     normalization: Normalization
+
+    @cached_property
+    def saved(self) -> Fixed:
+        """The saved form."""
+        return Fixed(asdict(self))
 
 
 class Recognized(NamedTuple):
@@ -329,15 +337,14 @@ class Method(ABC, Generic[SettingsT]):
     def bytes_in_all(self) -> int:
         """Count the bytes of the parameters in M, the frozen network among them, and of all that is kept besides."""
         modules = (module for task in range(len(self.tasks)) for module in self.modules(task))
-        distinct = {id(p): p.nbytes for module in modules for p in module.parameters()}
-        return sum(distinct.values()) + sum(self.memory().values())
+        return sum(size for _, size in distinct_parameters(modules).values()) + sum(self.memory().values())
 
     def _remember(self, task: Task) -> None:
         """Record the task as learned."""
         self.tasks.append(LearnedTask(task.name, len(task.classes), task.normalization))
 
     def _tasks_state(self) -> Tree:
-        return [asdict(task) for task in self.tasks]
+        return [task.saved for task in self.tasks]
 
     def _load_tasks(self, state: Tree) -> None:
         self.tasks = [LearnedTask(task["name"], task["classes"], Normalization(**task["normalization"])) for task in state]
@@ -345,4 +352,4 @@ class Method(ABC, Generic[SettingsT]):
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:
     """Count the distinct parameters of some modules, each once however often it is shared."""
-    return sum({id(p): p.numel() for module in modules for p in module.parameters()}.values())
+    return sum(count for count, _ in distinct_parameters(modules).values())

@@ -41,6 +41,7 @@ from lifelong.settings.growing import MNTDPSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.stages import derive_seed
+from lifelong.trees import weights_of
 
 MNTDPSettingsT = TypeVar("MNTDPSettingsT", bound=MNTDPSettings)
 
@@ -161,7 +162,7 @@ class MNTDP(Method[MNTDPSettingsT]):
         return {
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
-            "heads": [head.state_dict() for head in self.heads],
+            "heads": [weights_of(head) for head in self.heads],
             "paths": list(self.paths),
         }
 

@@ -38,7 +38,7 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
-from lifelong.trees import on_device, tensor_bytes
+from lifelong.trees import on_device, tensor_bytes, weights_of
 
 
 class PAR(Method[PARSettings]):
@@ -302,8 +302,8 @@ class PAR(Method[PARSettings]):
             "tasks": self._tasks_state(),
             # Named when every plan was a cell.
             "genotypes": list(self.plans),
-            "experts": [expert.state_dict() for expert in self.experts],
-            "heads": [head.state_dict() for head in self.heads],
+            "experts": [weights_of(expert) for expert in self.experts],
+            "heads": [weights_of(head) for head in self.heads],
             "relatedness": self.relatedness.state(),
         }
 

@@ -48,6 +48,7 @@ from lifelong.settings.sockets import MEASURES
 from lifelong.storage import Tree
 from lifelong.training.closed_form import choose_logistic, exact_rows, logistic, to_judge
 from lifelong.training.examples import accuracy as right
+from lifelong.trees import weights_of
 
 RANDOM_FEATURES = 2000
 """Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
@@ -325,13 +326,13 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         """Return tasks, the frozen network, the classifiers, groups and prototypes."""
         learned = [
             {
-                "own": one.own.state_dict(),
-                "related": None if one.related is None else one.related.state_dict(),
+                "own": weights_of(one.own),
+                "related": None if one.related is None else weights_of(one.related),
                 "earlier": list(one.earlier),
-                "adapted": None if one.adapted is None else one.adapted.state_dict(),
+                "adapted": None if one.adapted is None else weights_of(one.adapted),
                 "mixture": one.mixture.state(),
             }
-            | ({} if one.side is None else {"side": one.side.state_dict()})
+            | ({} if one.side is None else {"side": weights_of(one.side)})
             for one in self.learned
         ]
         return self.network_state() | {

@@ -32,6 +32,7 @@ from lifelong.settings.growing import PNNSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 
 class PNN(Method[PNNSettings]):
@@ -78,7 +79,7 @@ class PNN(Method[PNNSettings]):
 
     def state_dict(self) -> Tree:
         """Return tasks and columns."""
-        return {"tasks": self._tasks_state(), "columns": [column.state_dict() for column in self.columns]}
+        return {"tasks": self._tasks_state(), "columns": [weights_of(column) for column in self.columns]}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Restore what `state_dict` returned, on a device."""

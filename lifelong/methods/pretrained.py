@@ -19,6 +19,7 @@ from lifelong.relatedness.recognition import Recognition, Router, measure_spread
 from lifelong.settings.pretrained import PretrainedSettings
 from lifelong.storage import Tree
 from lifelong.training.closed_form import Rows, exact_rows
+from lifelong.trees import weights_of
 
 PretrainedSettingsT = TypeVar("PretrainedSettingsT", bound=PretrainedSettings)
 
@@ -124,7 +125,7 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         """Return tasks, the frozen network, heads, class means and spreads."""
         return self.network_state() | {
             "tasks": self._tasks_state(),
-            "heads": [head.state_dict() for head in self.heads],
+            "heads": [weights_of(head) for head in self.heads],
             "bank": self.bank.state(),
             "recognition": self.recognition.state(),
         }

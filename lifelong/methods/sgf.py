@@ -43,6 +43,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
 from lifelong.training.fit import FitOutcome
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class SGF(Method[SGFSettings]):
             "tasks": self._tasks_state(),
             "library": self.library.state_dict(),
             "widths": self.widths,
-            "gates": [network.state_dict() for network in self.networks],
-            "heads": [head.state_dict() for head in self.heads],
+            "gates": [weights_of(network) for network in self.networks],
+            "heads": [weights_of(head) for head in self.heads],
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

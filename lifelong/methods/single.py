@@ -17,6 +17,7 @@ from lifelong.storage import Tree
 from lifelong.training.examples import Examples, image_examples
 from lifelong.training.fit import Loss, Update
 from lifelong.training.select import fit_selected
+from lifelong.trees import weights_of
 
 IMAGE_SIZE = 32
 """Image size assumed for states of earlier versions, which do not record it: their networks took images of any size."""
@@ -156,8 +157,8 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
         return {
             "tasks": self._tasks_state(),
             "image_size": self.image_size,
-            "backbone": None if self.backbone is None else self.backbone.state_dict(),
-            "heads": [head.state_dict() for head in self.heads],
+            "backbone": None if self.backbone is None else weights_of(self.backbone),
+            "heads": [weights_of(head) for head in self.heads],
         }
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
+from lifelong.trees import weights_of
 
 ModulePath = tuple[int, ...]
 """For each position, the number of a module of the library."""
@@ -43,7 +44,7 @@ class ModuleLibrary:
 
     def state_dict(self) -> Tree:
         """Return the weights of every module."""
-        return [[module.state_dict() for module in modules] for modules in self.modules]
+        return [[weights_of(module) for module in modules] for modules in self.modules]
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Replace all modules by those that `state_dict` returned, on a device."""

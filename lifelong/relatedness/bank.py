@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from lifelong.devices import exact_device
 from lifelong.errors import LifelongError
 from lifelong.storage import Tree
+from lifelong.trees import Fixed
 
 BLOCK = 2**22
 """Numbers per temporary matrix: bounds the memory of a pass (32 MB in float64)."""
@@ -32,6 +34,11 @@ class Prototypes:
     def present(self) -> Bool[Tensor, "c"]:
         """Which classes have a prototype."""
         return self.counts > 0
+
+    @cached_property
+    def saved(self) -> Fixed:
+        """The saved form."""
+        return Fixed(means=self.means, counts=self.counts)
 
 
 def prototypes(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], classes: int) -> Prototypes:
@@ -108,9 +115,9 @@ class PrototypeBank:
         """Memory of the prototypes."""
         return sum(task.means.nbytes + task.counts.nbytes for task in self._tasks)
 
-    def state(self) -> list[dict[str, Tensor]]:
+    def state(self) -> list[Fixed]:
         """Return everything needed to restore the bank, as tensors in plain containers."""
-        return [{"means": task.means, "counts": task.counts} for task in self._tasks]
+        return [task.saved for task in self._tasks]
 
     @classmethod
     def from_state(cls, state: Sequence[Tree], device: torch.device | str = "cpu") -> "PrototypeBank":

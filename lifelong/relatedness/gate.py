@@ -22,6 +22,7 @@ from lifelong.networks.autoencoder import AutoEncoder
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.extractor import Extractor
 from lifelong.storage import Tree
+from lifelong.trees import weights_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Gate:
 
     def state(self) -> Tree:
         """Return the gate as tensors and plain values."""
-        return [{"autoencoder": entry.autoencoder.state_dict(), "normalization": asdict(entry.normalization)} for entry in self.entries]
+        return [{"autoencoder": weights_of(entry.autoencoder), "normalization": asdict(entry.normalization)} for entry in self.entries]
 
     @classmethod
     def from_state(cls, state: Tree, device: torch.device | str = "cpu") -> "Gate":

@@ -16,6 +16,7 @@ The paper requires the task to be given at test time; this is our addition.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from statistics import median_low
 
 import torch
@@ -27,6 +28,7 @@ from lifelong.devices import exact
 from lifelong.relatedness.bank import PrototypeBank, Prototypes
 from lifelong.relatedness.extractor import Extractor
 from lifelong.storage import Tree
+from lifelong.trees import Fixed
 
 KNOWN = 0.95
 """The share of a task's own images that count as known: at most 5 % of them count as unknown."""
@@ -51,6 +53,11 @@ class Spread:
     def dimensions(self) -> float:
         """k: the dimensions in which a Gaussian's squared distance has this mean and variance; at least 1."""
         return max(1.0, 2 * self.mean**2 / self.variance) if self.variance > 0 else torch.inf
+
+    @cached_property
+    def saved(self) -> Fixed:
+        """The saved form."""
+        return Fixed(asdict(self))
 
 
 def measure_spread(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], own: Prototypes, normalization: Normalization) -> Spread:
@@ -147,7 +154,7 @@ class Recognition:
 
     def state(self) -> Tree:
         """Return the spreads as plain values."""
-        return [asdict(spread) for spread in self.spreads]
+        return [spread.saved for spread in self.spreads]
 
     @classmethod
     def from_state(cls, state: Tree) -> "Recognition":

@@ -16,6 +16,7 @@ from lifelong.report.gallery import draw_figures
 from lifelong.report.groups import MEANINGS, cells, members
 from lifelong.report.mistakes import Mistake, tiles_of
 from lifelong.report.page import Grid, Picture, in_words, write_page
+from lifelong.report.thinning import MOST_CELLS, MOST_DRAWN, MOST_TOLD, note_of, thinned, thinned_curves
 from lifelong.report.tuning import candidate_rows, chosen_rows, tuned
 from lifelong.report.wording import (
     ABSENT,
@@ -63,6 +64,11 @@ def write_report(out: Path, summary: RunRecord, mistakes: Sequence[Sequence[Mist
     folder = Path(out) / "figures"
     refuse_links(Path(out), ("report.html", "figures"))
     tasks = summary.tasks
+    first = 0 if len(tasks) <= MOST_DRAWN else len(tasks) - MOST_TOLD
+    told = []
+    for index in range(first, len(tasks)):
+        mistaken = tiles_of(index, mistakes, tasks[index].classes)
+        told.append(_task(index, tasks[index], tasks) | {"number": index + 1, "mistakes": mistaken})
     return write_page(
         Path(out) / "report.html",
         "report.html.j2",
@@ -73,10 +79,11 @@ def write_report(out: Path, summary: RunRecord, mistakes: Sequence[Sequence[Mist
         numbers=_numbers(summary),
         memory=", ".join(f"{clean(kind)} {size(amount)}" for kind, amount in (summary.memory or {}).items()),
         without_names=without_names(summary),
-        notes=[clean(note) for note in summary.notes or []],
+        notes=[clean(note) for note in [*(summary.notes or []), *note_of(len(tasks))]],
         overview=_overview(summary),
-        tasks=[_task(index, task, tasks) | {"mistakes": tiles_of(index, mistakes, task.classes)} for index, task in enumerate(tasks)],
-        pictures=draw_figures(folder, summary, read_curves(out)),
+        tasks=told,
+        count=len(tasks),
+        pictures=draw_figures(folder, thinned(summary), thinned_curves(read_curves(out), len(tasks))),
         experts="; ".join(f"{expert}: {', '.join(str(index + 1) for index in group)}" for expert, group in members(tasks).items()),
         few=len(tasks) <= FEW,
         cells=_cells(folder, tasks),
@@ -196,8 +203,10 @@ def _percent(share: float) -> float:
 
 def _cells(folder: Path, tasks: list[TaskRecord]) -> list[dict[str, Any]]:
     """Return the distinct cells in order of appearance, with the tasks whose experts have them."""
-    found = []
-    for number, (text, users) in enumerate(cells(tasks).items(), 1):
+    found, distinct = [], list(cells(tasks).items())
+    if len(tasks) > MOST_DRAWN:
+        distinct = sorted(distinct, key=lambda pair: -len(pair[1]))[:MOST_CELLS]
+    for number, (text, users) in enumerate(distinct, 1):
         path = folder / f"cell-{number:02d}.png"
         picture = Picture.draw(path, lambda path, theme, text=text: figures.cell_diagram(text, path, theme=theme))
         names = ", ".join(f"{user + 1} · {clean(tasks[user].name)}" for user in users)

@@ -136,6 +136,10 @@ class SpecStream:
 
     def fingerprint(self) -> str:
         """Return a checksum over the images' content and order, labels, transforms, normalization and augmentation of all tasks."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         total = hashlib.sha256()
         for drawn in self._drawn:
             spec = drawn.spec

@@ -16,15 +16,17 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, run
 from lifelong.json_files import read_lines
+from lifelong.segments import Segment
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
-from lifelong.storage import load_tree, read_tree
+from lifelong.storage import read_tree
 from tests.trees import same
 
 STATE, PREVIOUS = "checkpoint/run.safetensors", "checkpoint/run.previous.safetensors"
 IDENTITY = "checkpoint/identity.json"
+PARTS = ("checkpoint/parts/", "checkpoint/mirror/")
 CERTAIN = ("version", "complete", "parameters", "ap", "af", "bwt", "forgetting", "weighted_accuracy", "accuracy")
 """Of a summary: what two runs of one command have in common."""
 
@@ -36,7 +38,7 @@ def slow(*cases: str) -> list:
 
 def end(out: Path) -> dict:
     """What a run came to."""
-    state = load_tree(out / STATE)
+    state = RunDirectory(out).load()
     return {"method": state["method"], "accuracy": state["accuracy"], "digests": state["digests"]}
 
 
@@ -158,6 +160,10 @@ def reader(out: Path, name: str) -> Callable[[], Any]:
             return lines.found, lines.lost, lines.torn
         if name.endswith(("run.safetensors", "run.previous.safetensors")):
             return directory.read_state(file).tree
+        if name.startswith(PARTS):
+            segment = Segment.open(file, directory.seal.owner(file))
+            segment.check()
+            return segment.about, segment.nodes, {each: segment.read(each) for each in segment.header}
         if name.endswith("added.json"):
             return read_added(directory)
         return read_tree(file, owner=directory.seal.owner(file), required=directory.seal.required).tree

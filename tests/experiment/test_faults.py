@@ -10,6 +10,7 @@ import pytest
 from lifelong.api import configure
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import run
 from lifelong.settings.run import Environment
 from lifelong.storage import load_tree
@@ -94,7 +95,7 @@ class Straight:
 
     def check(self, out: Path, what: str) -> None:
         """That a run ended like the straight one."""
-        ours, theirs = (load_tree(place / "checkpoint/run.safetensors") for place in (out, self.out))
+        ours, theirs = (RunDirectory(place).load() for place in (out, self.out))
         for key in ("method", "accuracy", "digests"):
             assert same(ours[key], theirs[key]), (what, key)
         assert [entry["name"] for entry in ours["entries"]] == [entry["name"] for entry in theirs["entries"]], what

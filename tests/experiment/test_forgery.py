@@ -134,14 +134,14 @@ def test_a_configuration_that_was_edited_is_not_used(base, tmp_path):
 def test_results_of_a_task_earlier_are_no_damage(base, tmp_path, monkeypatch):
     """Killed between the state and what is written from it: made up for without a word."""
     out = tmp_path / "run"
-    write = runner.write_results
+    write = runner.append_line
 
-    def killed(directory, entries, *rest):
-        if len(entries) == 2:
+    def killed(file, line, owner):
+        if line["name"] == "b":
             raise KeyboardInterrupt
-        return write(directory, entries, *rest)
+        return write(file, line, owner)
 
-    monkeypatch.setattr(runner, "write_results", killed)
+    monkeypatch.setattr(runner, "append_line", killed)
     with pytest.raises(KeyboardInterrupt):
         run(config(base), out, HERE)
     monkeypatch.undo()

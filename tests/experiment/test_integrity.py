@@ -18,6 +18,7 @@ from lifelong.storage import load_tree
 from tests.experiment.damage import (
     HERE,
     IDENTITY,
+    PARTS,
     PREVIOUS,
     STATE,
     Notes,
@@ -49,10 +50,10 @@ def test_a_flipped_bit_is_found_or_harmless(base, tmp_path):
     for name in ("finetune-0", "par-0-stopped"):
         out = copied(base / name, tmp_path / name)
         for file in files_of(out):
-            for key, count in found_or_harmless(out, file, some_bits(out / file, 120)).items():
+            for key, count in found_or_harmless(out, file, some_bits(out / file, 60)).items():
                 counts[key] += count
     assert counts["missed"] == 0
-    assert counts["found"] > 1500
+    assert counts["found"] > 900
     print(counts)
 
 
@@ -83,8 +84,8 @@ def check_end_of_finished(base: Path, place: Path, file: str, bit: int) -> None:
     assert certain(summary) == certain(wanted)
     assert same(end(out), end(base / "finetune-0"))
     assert certain(json.loads((out / "summary.json").read_text())) == certain(wanted)
-    # What was damaged was said; what was harmless need not be.
-    assert found.sound or said or file == PREVIOUS
+    # What was damaged was said; what was harmless need not be, nor a copy of which the other one was read.
+    assert found.sound or said or file == PREVIOUS or file.startswith(PARTS)
 
 
 @pytest.mark.parametrize("file", [STATE, "config.toml", *slow(PREVIOUS, IDENTITY, "summary.json", "results.jsonl", "curves.jsonl")])
@@ -239,7 +240,7 @@ def test_a_file_of_another_seed_changes_no_number(base, tmp_path, kind):
             assert file in (STATE, IDENTITY)
             assert {name: (out / name).read_bytes() for name in files_of(out)} == before, "nothing is overwritten"
             continue
-        assert said or file == PREVIOUS, file
+        assert said or file == PREVIOUS or file.startswith(PARTS), file
         assert certain(summary) == certain(read_summary(wanted)), file
         assert same(end(out), end(wanted)), file
     print(kind, swapped)

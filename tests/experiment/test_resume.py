@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lifelong.experiment.results import RunDirectory
 from lifelong.methods.registry import METHODS
-from lifelong.storage import load_tree
 from tests.trees import same
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,11 +26,11 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    straight = load_tree(out / "straight/checkpoint/run.safetensors")
+    straight = RunDirectory(out / "straight").load()
     assert result["killed"] == kills
     for attempt in range(1, result["runs"] + 1):
         folder = out / f"killed-{attempt}"
-        killed = load_tree(folder / "checkpoint/run.safetensors")
+        killed = RunDirectory(folder).load()
         assert same(killed["method"], straight["method"])
         assert killed["accuracy"] == straight["accuracy"]
         decided = ("name", "decision", "expert", "divergences", "group_distances", "genotype", "epochs", "hyperparameters")

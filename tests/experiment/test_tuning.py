@@ -14,6 +14,7 @@ from lifelong.data.task import Split, Task, TaskDescription
 from lifelong.errors import DivergedError, LifelongError
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.proposals import propose
+from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import run
 from lifelong.experiment.tuning import contenders
 from lifelong.methods.finetune import Finetune
@@ -24,7 +25,6 @@ from lifelong.settings.growing import ExpertGateSettings
 from lifelong.settings.run import Environment, RunConfig
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import Range, TuningSettings
-from lifelong.storage import load_tree
 from lifelong.training.examples import evaluate
 from tests.experiment.test_resume import candidates
 from tests.made import made_task
@@ -91,7 +91,7 @@ def config(method: str = "lwf", grid=GRID, **tuning) -> RunConfig:
 
 
 def state(out: Path):
-    return load_tree(out / "checkpoint/run.safetensors")
+    return RunDirectory(out).load()
 
 
 def learned(wanted: RunConfig, before, index: int, values: dict) -> tuple[float, dict]:

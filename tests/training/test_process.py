@@ -188,6 +188,9 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "register_figure": lambda run, out, listener: lifelong.register_figure("own" if listener is False else "?", print, "nothing"),
     "check_figure": lambda run, out, listener: lifelong.check_figure("accuracy" if listener is False else "none"),
     "verify": lambda run, out, listener: lifelong.verify(run if listener is False else run.parent / "new"),
+    "history": lambda run, out, listener: lifelong.history(run if listener is False else run.parent / "new"),
+    "rollback": lambda run, out, listener: lifelong.rollback(shutil.copytree(run, out), to=1 if listener is False else 99),
+    "compact": lambda run, out, listener: lifelong.compact(shutil.copytree(run, out), keep=1 if listener is False else 0),
     "write_report": lambda run, out, listener: lifelong.write_report(
         shutil.copytree(run if listener is False else run.parent / "new", out)
     ),
@@ -210,6 +213,8 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
 
 DATA = {
     "Allocation",
+    "Certificate",
+    "Compacted",
     "DecisionRule",
     "Engine",
     "Environment",
@@ -226,6 +231,7 @@ DATA = {
     "Stream",
     "Task",
     "Verification",
+    "Version",
     "__version__",
 }
 """Public names that are not calls: errors and data classes; the calls of a learner are in `CALLS`."""

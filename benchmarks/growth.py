@@ -1,0 +1,157 @@
+"""What one more task costs after many: `python -m benchmarks growth`.
+
+A stream of tiny tasks from the embedded digits (two classes, 24 training images of 8x8) is learned by one method in a process of its own.
+For each task are measured: the processor time of learning it, and that of all else (judging, digests, saving, records); the bytes
+written, as the system counts them; the resident memory. In the end the run is opened again, and its report is written. Each row is the
+median over the last ten tasks before the count that it names. Times are processor time, since other programs share the machine.
+
+    python -m benchmarks growth --methods par,finetune --tasks 300 --out growth.csv
+"""
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.rows import commit
+from lifelong.api import configure
+from lifelong.experiment.machine import machine_name
+from lifelong.experiment.observer import Observer
+from lifelong.experiment.results import read_summary
+from lifelong.experiment.run import run
+from lifelong.experiment.saved import open_run
+from lifelong.records.task import TaskRecord
+from lifelong.report.html import write_report
+from lifelong.settings.run import Environment
+
+COUNTS = (20, 100, 300, 1000)
+METHODS = ("par", "finetune", "independent", "ewc", "mntdp-d")
+LAST = 10
+"""Tasks of which a row has the median."""
+
+HERE = Environment(device="cpu", threads=1)
+
+
+def stream(tasks: int) -> str:
+    """Return a stream of so many tasks as TOML: pairs of digits, turned and inverted, drawn from a fixed list."""
+    lines = ['name = "many"', "image_size = 8", "augment = false"]
+    for index in range(tasks):
+        first = index * 7 % 10
+        second = (first + 1 + index // 10 % 9) % 10
+        lines += [
+            "[[task]]",
+            f'name = "task {index + 1}"',
+            'source = "digits"',
+            f'classes = ["{first}", "{second}"]',
+            "train_per_class = 12",
+            "valid_per_class = 6",
+            "test_per_class = 6",
+            "overlap = true",
+            f"transform = {{ rotate = {index // 90 % 4 * 90}, invert = {'true' if index // 3 % 2 else 'false'} }}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _counter(name: str) -> int:
+    """Return a number that Linux keeps of this process."""
+    lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+
+
+class Meter(Observer):
+    """Measures each task of a run.
+
+    Attributes:
+        tasks: of each the processor time of learning it and of all else, in seconds, bytes written, and resident bytes.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[float, float, int, int]] = []
+        self._began, self._learned, self._written = 0.0, 0.0, 0
+
+    def task_started(self, index: int, name: str) -> None:
+        """Begin."""
+        self._began, self._learned, self._written = time.process_time(), 0.0, _counter("wchar")
+
+    def phase(self, name: str) -> None:
+        """Learning ends where judging begins."""
+        if name == "evaluate":
+            self._learned = time.process_time()
+
+    def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
+        """All is written."""
+        if self._learned:
+            now = time.process_time()
+            self.tasks.append((self._learned - self._began, now - self._learned, _counter("wchar") - self._written, _resident()))
+            self._learned = 0.0
+
+
+def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
+    """Learn so many tasks with a method; return a row for each of `COUNTS` that is reached."""
+    file, out, meter = folder / f"many-{tasks}.toml", folder / f"{method}-{tasks}", Meter()
+    file.write_text(stream(tasks), encoding="utf-8")
+    settings: dict[str, Any] = {"epochs": 1, "init_channels": 2, "patience": 0} | ({"extractor": "pixels"} if method == "par" else {})
+    # The judging without task names at a stream's end is of all tasks by all heads: it is not of a task.
+    run(configure(str(file), method, preset="quick", **settings), out, HERE, meter)
+    started = time.process_time()
+    open_run(out)
+    opened = time.process_time()
+    page = write_report(out, read_summary(out))
+    reported = time.process_time()
+    rows: list[dict[str, object]] = []
+    for count in (count for count in COUNTS if count <= tasks):
+        learning, rest, written, memory = (statistics.median(column) for column in zip(*meter.tasks[count - LAST : count], strict=True))
+        last = count == tasks
+        rows.append(
+            {
+                "method": method,
+                "tasks": count,
+                "learning_s": round(learning, 4),
+                "outside_s": round(rest, 4),
+                "written_kb": round(written / 1e3, 1),
+                "resident_mb": round(memory / 1e6),
+                "resume_s": round(opened - started, 2) if last else "",
+                "report_s": round(reported - opened, 2) if last else "",
+                "report_mb": round(page.stat().st_size / 1e6, 2) if last else "",
+                "machine": machine_name(torch.device("cpu")),
+                "commit": commit(),
+            }
+        )
+    return rows
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Measure, and print the rows as CSV."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks growth", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--tasks", default=",".join(map(str, COUNTS)), help="a run of its own for each of these counts")
+    parser.add_argument("--out", type=Path, default=None, help="a CSV file to which the rows are added")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for method in given.methods.split(","):
+        for tasks in map(int, given.tasks.split(",")):
+            with tempfile.TemporaryDirectory() as folder:
+                _add(given.out, measured(method, tasks, Path(folder)))
+    return 0
+
+
+def _add(out: Path | None, rows: list[dict[str, object]]) -> None:
+    for row in rows:
+        print(",".join(map(str, row.values())), flush=True)
+    if out is not None:
+        new = not out.exists()
+        with out.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)

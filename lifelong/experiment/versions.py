@@ -1,0 +1,209 @@
+"""The versions of a model: what each task did to the ones before it, going back to one, and letting go of what is not needed for that."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.accuracies import rows_of
+from lifelong.experiment.added_tasks import repair_added
+from lifelong.experiment.curves import drop_task, read_curves
+from lifelong.experiment.kept_versions import Kept
+from lifelong.experiment.outcome import hold_results
+from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.saved import open_run
+from lifelong.headers import Part
+from lifelong.records.base import plain
+from lifelong.settings.arguments import Place, checked
+from lifelong.storage import read_root
+from lifelong.training.process import as_found
+from lifelong.training.stages import clear
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What learning a task did to an earlier one.
+
+    Attributes:
+        task: the name of the earlier task.
+        before: its accuracy before, in [0, 1]; None: not known.
+        after: its accuracy afterwards; None: not known.
+        changed: whether a bit of what answers for it has changed; if not, every answer is what it was.
+    """
+
+    task: str
+    before: float | None
+    after: float | None
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """A state of a model that can be put back.
+
+    Attributes:
+        number: by which `rollback` knows it.
+        tasks: how many tasks it has learned.
+        task: the name of the newest.
+        when: it was saved, in seconds since 1970.
+        current: whether it is the one that the run is in.
+        certificates: what learning the newest task did to each earlier one.
+    """
+
+    number: int
+    tasks: int
+    task: str
+    when: float
+    current: bool
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What `compact` came to.
+
+    Attributes:
+        versions: how many can still be put back.
+        before: bytes of the run's parts before.
+        after: and afterwards.
+    """
+
+    versions: int
+    before: int
+    after: int
+
+
+@checked
+def history(run: Place) -> tuple[Version, ...]:
+    """Return the versions of a run, oldest first.
+
+    Args:
+        run: the run directory.
+
+    Raises:
+        LifelongError: it holds no run, or is damaged.
+    """
+    directory = _directory(Path(run))
+    current, found, before = directory.version(), [], None
+    for kept in directory.journal.kept():
+        learned = _learned(directory, kept)
+        found.append(Version(kept.version, kept.tasks, kept.task, kept.when, kept.version == current, _certificates(before, learned)))
+        before = learned
+    directory.parts.release()
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Of each task its name, its last accuracy, and the digest of what answers for it."""
+
+    names: list[str]
+    accuracy: list[float | None]
+    digests: list[str]
+
+
+def _learned(directory: RunDirectory, kept: Kept) -> _Learned:
+    def read(key: str) -> list:
+        value = kept.state[key]
+        return directory.parts.tree(value.name, lambda name: None) if isinstance(value, Part) else value
+
+    try:
+        return _Learned([entry["name"] for entry in read("entries")], plain((rows_of(read("changes")) or [[]])[-1]), read("digests"))
+    except (KeyError, TypeError) as error:
+        raise DamagedError(f"{directory.path}: version {kept.version} is not of its form; {directory.remedy()}") from error
+
+
+def _certificates(before: _Learned | None, after: _Learned) -> tuple[Certificate, ...]:
+    if before is None:
+        return ()
+    rows = zip(before.names, before.accuracy, after.accuracy, before.digests, after.digests, strict=False)
+    return tuple(Certificate(name, old, new, was != now) for name, old, new, was, now in rows)
+
+
+@checked
+def rollback(run: Place, to: int) -> Version:
+    """Put a run back into an earlier version, or a later one that was rolled back and not replaced since.
+
+    What was learned after it is kept until the run learns again.
+
+    Args:
+        run: the run directory.
+        to: the number of the version.
+
+    Returns:
+        The version.
+
+    Raises:
+        LifelongError: there is no such version, or it is damaged; the run is as it was.
+    """
+    with as_found():
+        directory = _directory(Path(run))
+        with directory.locked():
+            directory.drop_parts()
+            directory.recover()
+            kept = next((each for each in directory.journal.kept() if each.version == to), None)
+            if kept is None:
+                numbers = ", ".join(str(each.version) for each in directory.journal.kept()) or "none"
+                raise LifelongError(f"{run} has no version {to}; it has {numbers} (lifelong history {run})")
+            directory.put_back(kept)
+            settle(directory)
+        return next(version for version in history(run) if version.number == to)
+
+
+def settle(directory: RunDirectory) -> None:
+    """Bring what follows from a state in line with it, after another one was put in its place."""
+    saved = open_run(directory.path)
+    done = len(saved.entries)
+    for folder in (directory.checkpoint / "stages").glob("task-*"):
+        clear(folder)
+    for task in sorted({line["task"] for line in read_curves(directory.curves, directory.seal).found if line["task"] >= done}):
+        drop_task(directory.curves, task, directory.seal)
+    repair_added(saved)
+    hold_results(directory, saved.entries, saved.state["accuracy"], saved.summary())
+
+
+@checked
+def compact(run: Place, keep: int | None = None) -> Compacted:
+    """Drop the parts of a run that no version needs any more.
+
+    Args:
+        run: the run directory.
+        keep: how many versions can still be put back, the current one and the last before it; None: all that can be now.
+
+    Raises:
+        LifelongError: it holds no run, or is damaged: then nothing is dropped.
+    """
+    if keep is not None and keep < 1:
+        raise LifelongError(f"keep = {keep}: give the number of versions to keep, 1 or more")
+    directory = _directory(Path(run))
+    with directory.locked():
+        directory.drop_parts()
+        directory.recover()
+        parts, current = directory.parts, directory.version()
+        before = parts.bytes()
+        kept = directory.journal.kept(current)
+        kept = kept if keep is None else kept[-keep:]
+        roots = [each.state for each in kept]
+        roots += [read_root(file).tree for file in (directory.state_file, directory.previous_file) if file.exists()]
+        nodes: set[str] = set()
+        tensors: set[str] = set()
+        for root in roots:
+            for value in root.values():
+                if isinstance(value, Part):
+                    parts.below(value.name, nodes, tensors)
+        # The list first: what it names is there at any time.
+        directory.journal.write(kept)
+        parts.keep(nodes, tensors)
+        return Compacted(len(kept), before, parts.bytes())
+
+
+def _directory(path: Path) -> RunDirectory:
+    """Return the directory of a run that has learned something.
+
+    Raises:
+        LifelongError: it has not.
+    """
+    directory = RunDirectory(path)
+    directory.identity()
+    if not directory.learned():
+        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
+    return directory

@@ -1,0 +1,235 @@
+"""Store states part by part: what has not changed since an earlier state is not written again.
+
+The rule, for all methods: a tensor is a part, and so is every dict or list whose text is longer than `LARGE`, and an item of a list above
+`LARGE_ITEM`. Lists are cut into runs of `RUN` items, runs of runs and so on, so that a list that grows leaves all but its last run as it
+was; long lists of numbers are stored as tensors. So what a save writes is what has changed, and a few lines more, however much was learned
+before (see `lifelong.segments` for the files).
+
+To find out what has changed, everything is looked at, but for two things: a `Fixed` dict, which never changes, is looked at once, and
+a module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from lifelong.headers import NAMES, Part, Tree, at_rest, bytes_of, check_plain, made, write_tensors
+from lifelong.segments import FOLDERS, NODES, Segment, Segments, name_of_node, name_of_tensor, place_of
+from lifelong.storage import Seal
+from lifelong.trees import Fixed, Weights
+from lifelong.writing import remove, write_file
+
+LARGE = 512
+"""Characters of a node above which it is a part."""
+
+LARGE_ITEM = 100
+"""Characters of a list's item above which it is a part."""
+
+RUN = 16
+"""Items of a list that stand together."""
+
+MANY = 32
+"""Numbers of one kind in a list from which on it is stored as a tensor."""
+
+NUMBERS = {float: torch.float64, int: torch.int64}
+"""As what."""
+
+
+class PartStore(Segments):
+    """The parts of a run's states, to which more can be added.
+
+    Args:
+        folder: that holds the folders of segments.
+        seal: of the run.
+    """
+
+    def __init__(self, folder: Path, seal: Seal) -> None:
+        super().__init__(folder, seal.run, seal.say)
+        self.seal = seal
+        self._new_nodes: dict[str, str] = {}
+        self._new_tensors: dict[str, torch.Tensor] = {}
+        # What is known of trees that were packed before, by their ids: the object is kept, so that no other gets its id.
+        self._fixed: dict[int, tuple[object, str]] = {}
+        self._weights: dict[int, tuple[object, int, str]] = {}
+        self._seen: tuple[dict[int, tuple[object, str]], dict[int, tuple[object, int, str]]] = ({}, {})
+
+    def put(self, tree: Mapping[str, Tree], made_with: Mapping[str, str] | None = None) -> dict[str, Tree]:
+        """Store the parts of a state that are not stored yet, in one segment.
+
+        Args:
+            tree: the state.
+            made_with: what computed it.
+
+        Returns:
+            The state with a `Part` for each of its values.
+
+        Raises:
+            LifelongError: the segment cannot be written.
+        """
+        self.scan()
+        self._new_nodes, self._new_tensors, self._seen = {}, {}, ({}, {})
+        root = {key: self._root(value) for key, value in tree.items()}
+        self._fixed, self._weights = self._seen
+        if self._new_nodes or self._new_tensors:
+            self._write(made_with or {})
+        self.release()
+        return root
+
+    def heal(self) -> list[str]:
+        """Write damaged and missing copies of segments again, as far as they were met and the other copy is whole; return which."""
+        done = []
+        for path in list(self.wrong):
+            other = self.folder / FOLDERS[path.parent.name == FOLDERS[0]] / path.name
+            source = Segment.open(other, self.owner(other.parent.name, other.name))
+            source.check()
+            tensors = {name: made(about["shape"], about["dtype"], source.read(name)) for name, about in source.header.items()}
+            self._write_copy(path, tensors, json.loads(source.about["made_with"]))
+            self._open.pop(path, None)
+            del self.wrong[path]
+            done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
+        return done
+
+    def repair(self) -> list[str]:
+        """Check all segments, and write damaged and missing copies again; one without a whole copy is dropped. Return what was done."""
+        done = []
+        for name in self.names():
+            wrong = {place: error for place, error in self.check(name).items() if error is not None}
+            if len(wrong) < len(FOLDERS):
+                self.wrong |= {self.folder / place / name: error for place, error in wrong.items()}
+                continue
+            for place in FOLDERS:
+                remove(self.folder / place / name)
+            done.append(f"checkpoint/{FOLDERS[0]}/{name}: both copies are damaged; dropped")
+        return [*done, *self.heal()]
+
+    def bytes(self) -> int:
+        """Return how many bytes all segments take, both copies."""
+        return sum(file.stat().st_size for place in FOLDERS for file in (self.folder / place).glob("*.safetensors"))
+
+    def keep(self, nodes: set[str], tensors: set[str]) -> None:
+        """Drop all parts but these: a segment that has others is written again without them, or deleted where nothing is left.
+
+        What was there twice stays in its newest segment. A process that is killed meanwhile leaves what is kept whole.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        self.scan()
+        for name in self.names():
+            source = next(
+                Segment.open(self.folder / place / name, self.owner(place, name))
+                for place, error in self.check(name).items()
+                if error is None
+            )
+            its_nodes = {each: text for each, text in source.nodes.items() if each in nodes and self._nodes.get(each) == name}
+            its_tensors = [each for each in source.header if each in tensors and self._tensors.get(each) == name]
+            if len(its_nodes) == len(source.nodes) and len(its_tensors) == len(source.header) - 1:
+                continue
+            made_with = json.loads(source.about["made_with"])
+            content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
+            for place in FOLDERS:
+                path = self.folder / place / name
+                self._open.pop(path, None)
+                if its_nodes or content:
+                    self._write_copy(path, _with_nodes(its_nodes, content), made_with)
+                else:
+                    remove(path)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Look at the files anew."""
+        self._open, self._scanned, self._nodes, self._tensors = {}, False, {}, {}
+        self._fixed, self._weights = {}, {}
+
+    def _root(self, value: Tree) -> Tree:
+        if not isinstance(value, (Mapping, list, tuple, torch.Tensor)):
+            return value
+        text = self._text(value)
+        return Part(json.loads(text)["part"] if text.startswith('{"part"') else self._node(text))
+
+    def _write(self, made_with: Mapping[str, str]) -> None:
+        names = self.names()
+        name = f"{int(names[-1].split('.')[0]) + 1 if names else 0:06d}.safetensors"
+        tensors = _with_nodes(self._new_nodes, self._new_tensors)
+        for place in FOLDERS:
+            self._write_copy(self.folder / place / name, tensors, made_with)
+        self._nodes |= dict.fromkeys(self._new_nodes, name)
+        self._tensors |= dict.fromkeys(self._new_tensors, name)
+
+    def _write_copy(self, path: Path, tensors: Mapping[str, torch.Tensor], made_with: Mapping[str, str]) -> None:
+        about = {"owner": self.seal.owner(path), "made_with": json.dumps(dict(made_with)), "tree": "null"}
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                write_tensors(file, tensors, about)
+
+        write_file(path, write)
+
+    def _text(self, tree: Tree) -> str:
+        """Return the text of a tree in which its large parts are named, and keep those that are new."""
+        if isinstance(tree, torch.Tensor):
+            return f'{{"tensor": "{self._tensor(tree)}"}}'
+        if isinstance(tree, Weights):
+            return self._text_of_weights(tree)
+        if isinstance(tree, Fixed):
+            known = self._fixed.get(id(tree))
+            text = self._part(self._dict(tree)) if known is None else known[1]
+            self._seen[0][id(tree)] = (tree, text)
+            return text
+        if isinstance(tree, Mapping):
+            return self._part(self._dict(tree))
+        if isinstance(tree, tuple):
+            return self._part(f'{{"tuple": [{", ".join(map(self._text, tree))}]}}')
+        if isinstance(tree, list):
+            if len(tree) >= MANY and type(tree[0]) in NUMBERS and len({*map(type, tree)}) == 1:
+                return f'{{"numbers": "{self._tensor(torch.tensor(tree, dtype=NUMBERS[type(tree[0])]))}"}}'
+            return self._part(self._list([self._item(item) for item in tree]))
+        check_plain(tree)
+        return json.dumps(tree)
+
+    def _item(self, tree: Tree) -> str:
+        """Return the text of an item of a list, which is a part unless its name is about as long."""
+        text = self._text(tree)
+        return self._part(text, always=len(text) > LARGE_ITEM)
+
+    def _dict(self, tree: Mapping[Tree, Tree]) -> str:
+        return f'{{"dict": [{", ".join(f"[{json.dumps(key)}, {self._text(value)}]" for key, value in tree.items())}]}}'
+
+    def _list(self, items: Sequence[str]) -> str:
+        if len(items) <= RUN:
+            return f'{{"list": [{", ".join(items)}]}}'
+        whole = len(items) // RUN * RUN
+        cut = [items[start : start + RUN] for start in range(0, whole, RUN)]
+        runs = [self._part(f'{{"list": [{", ".join(run)}]}}', always=True) for run in cut]
+        return f'{{"long": [{self._list(runs)}, {{"list": [{", ".join(items[whole:])}]}}]}}'
+
+    def _text_of_weights(self, weights: Weights) -> str:
+        known = self._weights.get(id(weights.module))
+        text = known[2] if known is not None and known[1] == weights.serial else self._part(self._dict(weights.read()))
+        self._seen[1][id(weights.module)] = (weights.module, weights.serial, text)
+        return text
+
+    def _part(self, text: str, *, always: bool = False) -> str:
+        """Return a node's text, or one that names it, if it is large."""
+        return f'{{"part": "{self._node(text)}"}}' if always or len(text) > LARGE else text
+
+    def _node(self, text: str) -> str:
+        name = name_of_node(text)
+        if name not in self._nodes:
+            self._new_nodes[name] = text
+        return name
+
+    def _tensor(self, tensor: torch.Tensor) -> str:
+        resting = at_rest(tensor)
+        name = name_of_tensor(NAMES[resting.dtype], list(resting.shape), bytes_of(resting))
+        if name not in self._tensors:
+            self._new_tensors[name] = resting
+        return name
+
+
+def _with_nodes(nodes: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a segment: its nodes as one, and the others."""
+    lines = "".join(f"{name} {text}\n" for name, text in nodes.items()).encode()
+    return {NODES: torch.frombuffer(bytearray(lines or b"\n"), dtype=torch.uint8), **tensors}

@@ -1,0 +1,329 @@
+"""Read the parts of states: nodes of trees and tensors, each under the digest of its content.
+
+    parts/000007.safetensors     what the eighth save added (a segment): "nodes", one line each, and tensors
+    mirror/000007.safetensors    the same once more: what is damaged in one is read from the other
+
+A node is the JSON text of a tree, in which large parts of it are named by their digests. Its name is the digest of that text, and a
+tensor's that of its type, its shape and its bytes: where a thing stands does not matter, and what is read is what was meant.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lifelong.errors import DamagedError, ForeignError, LifelongError
+from lifelong.headers import Tree, made, parse_start, read_start, readable, unpack
+from lifelong.opening import open_regular
+
+FOLDERS = ("parts", "mirror")
+"""Where segments stand, each in both."""
+
+NODES = "nodes"
+"""The name of the tensor that holds a segment's nodes."""
+
+HEX = 32
+"""Hexadecimal digits of a name: 128 bits of SHA-256."""
+
+MOST_HELD = 2**28
+"""Bytes of segments that are held in memory while a state is read."""
+
+
+def name_of_node(text: str) -> str:
+    """Return the name of a node."""
+    return hashlib.sha256(text.encode()).hexdigest()[:HEX]
+
+
+def name_of_tensor(dtype: str, shape: list[int], content: Any) -> str:
+    """Return the name of a tensor.
+
+    Args:
+        dtype: its type, as safetensors names it.
+        shape: of it.
+        content: its bytes.
+    """
+    digest = hashlib.sha256(f"{dtype}{shape}".encode())
+    digest.update(content)
+    return digest.hexdigest()[:HEX]
+
+
+@dataclass
+class Segment:
+    """A file of parts that can be read.
+
+    Attributes:
+        path: of the file.
+        header: where its tensors are, by name.
+        about: what else its header says.
+        start: bytes before the tensors.
+        held: what stands behind them, if it is in memory.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    about: dict[str, str]
+    start: int
+    held: bytes | None = None
+
+    @classmethod
+    def open(cls, path: Path, owner: str | None) -> "Segment":
+        """Open a segment.
+
+        Raises:
+            LifelongError: it is damaged, another's, or not there.
+        """
+        with readable(path), open_regular(path) as file:
+            start = read_start(file.read(8), file.read)
+            if start is None:
+                raise ValueError("it carries no digest")
+            header, about = parse_start(start, path, owner)
+            return cls(path, header, about, len(start))
+
+    @cached_property
+    def nodes(self) -> dict[str, str]:
+        """The texts of its nodes by name; they are checked when they are used."""
+        lines = bytes(self.read(NODES)).decode(errors="replace").split("\n")
+        return {line[:HEX]: line[HEX + 1 :] for line in lines if line}
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        return max((about["data_offsets"][1] for about in self.header.values()), default=0)
+
+    def hold(self) -> None:
+        """Read it into memory."""
+        with readable(self.path), open_regular(self.path) as file:
+            file.seek(self.start)
+            self.held = file.read()
+
+    def read(self, name: str) -> bytes | memoryview:
+        """Return the bytes of a tensor, as they stand there."""
+        first, last = self.header[name]["data_offsets"]
+        if self.held is not None:
+            return memoryview(self.held)[first:last]
+        with readable(self.path), open_regular(self.path) as file:
+            file.seek(self.start + first)
+            return file.read(last - first)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor.
+
+        Raises:
+            DamagedError: it is not what its name says.
+        """
+        about = self.header[name]
+        content = self.read(name)
+        if name_of_tensor(about["dtype"], about["shape"], content) != name:
+            raise DamagedError(f"cannot read {self.path}: a tensor does not fit its digest")
+        return made(about["shape"], about["dtype"], content)
+
+    def node(self, name: str) -> str:
+        """Return the text of a node.
+
+        Raises:
+            DamagedError: it is not what its name says.
+        """
+        text = self.nodes.get(name)
+        if text is None or name_of_node(text) != name:
+            raise DamagedError(f"cannot read {self.path}: a node does not fit its digest")
+        return text
+
+    def check(self) -> None:
+        """See that all of it is as it was written.
+
+        Raises:
+            DamagedError: it is not.
+        """
+        body = hashlib.sha256()
+        with readable(self.path), open_regular(self.path) as file:
+            file.seek(self.start)
+            while piece := file.read(2**20):
+                body.update(piece)
+            if body.hexdigest() != self.about["body"]:
+                raise ValueError("its tensors do not fit their digest")
+        for name in self.nodes:
+            self.node(name)
+
+
+def place_of(path: Path) -> str:
+    """Return where a segment stands, below the folder of states."""
+    return f"{path.parent.name}/{path.name}"
+
+
+class Segments:
+    """The parts in a folder of states.
+
+    Args:
+        folder: that holds the folders of segments.
+        run: digest of the identity of the run whose parts they must be; None: any.
+        say: told of each segment that had to be read from its other copy.
+
+    Attributes:
+        lost: what is wrong with a segment of which neither copy can be read.
+        wrong: copies that are damaged or missing, of segments that could be read from the other.
+    """
+
+    def __init__(self, folder: Path, run: str | None = None, say: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.run, self.say = Path(folder), run, say
+        self.lost: dict[str, LifelongError] = {}
+        self.wrong: dict[Path, LifelongError] = {}
+        self._open: dict[Path, Segment] = {}
+        self._held = 0
+        self._scanned = False
+        self._nodes: dict[str, str] = {}
+        self._tensors: dict[str, str] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all segments, oldest first."""
+        found = {file.name for place in FOLDERS for file in (self.folder / place).glob("[0-9]*.safetensors")}
+        return sorted(found)
+
+    def owner(self, place: str, name: str) -> str | None:
+        """Return whose a segment must be; None: anybody's."""
+        if self.run is None:
+            return None
+        return f"{self.run}/{place}/{name}" if self.run else ""
+
+    def segment(self, place: str, name: str) -> Segment:
+        """Open a copy of a segment; see `Segment.open`."""
+        path = self.folder / place / name
+        if path not in self._open:
+            self._open[path] = Segment.open(path, self.owner(place, name))
+        found = self._open[path]
+        if found.held is None and found.size <= MOST_HELD // 8:
+            if self._held + found.size > MOST_HELD:
+                self.release()
+            self._held += found.size
+            found.hold()
+        return found
+
+    def release(self) -> None:
+        """Let go of what is in memory."""
+        self._held = 0
+        for segment in self._open.values():
+            segment.held = None
+
+    def scan(self) -> None:
+        """Find out what stands where."""
+        if not self._scanned:
+            self._scanned = True
+            for name in self.names():
+                self.note(name)
+
+    def note(self, name: str) -> None:
+        """Find out what stands in a segment."""
+
+        def listed(segment: Segment) -> tuple[list[str], list[str]]:
+            nodes = segment.nodes
+            if any(len(each) != HEX for each in nodes):
+                raise DamagedError(f"cannot read {segment.path}: its list of nodes is damaged")
+            return list(nodes), [each for each in segment.header if each != NODES]
+
+        try:
+            nodes, tensors = self._either(name, listed)
+        except LifelongError as error:
+            self.lost[name] = error
+            return
+        self._nodes |= dict.fromkeys(nodes, name)
+        self._tensors |= dict.fromkeys(tensors, name)
+
+    def _either(self, name: str, read: Callable[[Segment], Any]) -> Any:
+        """Read something of a segment from the first copy that is whole there."""
+        failed: dict[Path, LifelongError] = {}
+        for place in FOLDERS:
+            path = self.folder / place / name
+            try:
+                found = read(self.segment(place, name))
+            except LifelongError as error:
+                if path.exists() and not isinstance(error, (DamagedError, ForeignError)):
+                    raise
+                failed[path] = error
+                continue
+            for other in failed.keys() - self.wrong.keys():
+                self.wrong[other] = failed[other]
+                self.say(f"{place_of(other)} was damaged or missing; read from its copy")
+            return found
+        first = next(iter(failed.values()))
+        raise first if isinstance(first, DamagedError) else DamagedError(str(first)) from first
+
+    def check(self, name: str) -> dict[str, LifelongError | None]:
+        """Read all of both copies of a segment; return what is wrong with each, or None.
+
+        Raises:
+            LifelongError: a copy may not be read.
+        """
+        found: dict[str, LifelongError | None] = {}
+        for place in FOLDERS:
+            path = self.folder / place / name
+            try:
+                Segment.open(path, self.owner(place, name)).check()
+                found[place] = None
+            except LifelongError as error:
+                if path.exists() and not isinstance(error, (DamagedError, ForeignError)):
+                    raise
+                found[place] = error
+        return found
+
+    def home(self, name: str, *, tensor: bool) -> str:
+        """Return the name of the segment in which a part stands.
+
+        Raises:
+            DamagedError: in none that can be read.
+        """
+        self.scan()
+        found = (self._tensors if tensor else self._nodes).get(name)
+        if found is None:
+            if self.lost:
+                raise next(iter(self.lost.values()))
+            raise DamagedError(f"cannot read {self.folder / FOLDERS[0]}: a part of the state is missing")
+        return found
+
+    def text(self, name: str) -> str:
+        """Return the text of a node.
+
+        Raises:
+            DamagedError: it is not there, or damaged.
+        """
+        return self._either(self.home(name, tensor=False), lambda segment: segment.node(name))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor, one of its own each time.
+
+        Raises:
+            DamagedError: it is not there, or damaged.
+        """
+        return self._either(self.home(name, tensor=True), lambda segment: segment.tensor(name))
+
+    def tree(self, name: str, tensor: Callable[[str], Any] | None = None) -> Tree:
+        """Return the tree of a node.
+
+        Args:
+            name: of the node.
+            tensor: gives the tensor of a name; None: as it is stored.
+        """
+        return unpack(json.loads(self.text(name)), tensor or self.tensor, lambda inner: self.tree(inner, tensor), self.numbers)
+
+    def numbers(self, name: str) -> list[float] | list[int]:
+        """Return the numbers of a tensor."""
+        return self.tensor(name).tolist()
+
+    def below(self, name: str, nodes: set[str], tensors: set[str]) -> None:
+        """Add everything that a node consists of, itself included, to what is given."""
+        if name in nodes:
+            return
+        nodes.add(name)
+
+        def inner(other: str) -> list[Any]:
+            self.below(other, nodes, tensors)
+            return []
+
+        def kept(other: str) -> list[float]:
+            tensors.add(other)
+            return []
+
+        unpack(json.loads(self.text(name)), tensors.add, inner, kept)
