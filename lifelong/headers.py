@@ -7,8 +7,10 @@ behind it), "owner", "made_with", and "tree" (the structure of a tree, or nothin
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +19,7 @@ from safetensors import SafetensorError
 
 from lifelong.digests import DIGEST
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.opening import check_regular
+from lifelong.opening import check_regular, parse_json
 
 Tree = Any
 """A tensor, a plain value, or a dict, list or tuple of trees."""
@@ -94,14 +96,10 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], about: Ma
         file.write(bytes_of(tensor))
 
 
-def read_start(length: bytes, read: Callable[[int], bytes]) -> bytes | None:
-    """Return what stands before the tensors; None if it carries no digest.
-
-    Args:
-        length: the first eight bytes.
-        read: reads so many of the bytes behind them.
-    """
-    text = read(min(int.from_bytes(length, "little"), MOST_HEADER))
+def read_start(file: BinaryIO) -> bytes | None:
+    """Return what stands before the tensors of a file, which is left there; None if it carries no digest."""
+    length = file.read(8)
+    text = file.read(min(int.from_bytes(length, "little"), MOST_HEADER))
     return length + text if text.startswith(LEAD) else None
 
 
@@ -110,8 +108,16 @@ def digest_of_start(start: bytes) -> bytes:
     return hashlib.sha256(start[:DIGEST_AT] + b"0" * 64 + start[DIGEST_END:]).hexdigest().encode()
 
 
-def parse_start(start: bytes, path: Path, owner: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+def parse_start(start: bytes, file: BinaryIO, path: Path, owner: str | None) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the header of a file that carries digests: where its tensors are, and what else it says.
+
+    A digest can be forged. So that nothing is allocated or read that is not there, the tensors' sizes must fit one another and the file.
+
+    Args:
+        start: what stands before the tensors.
+        file: whose start it is.
+        path: of the file.
+        owner: the required owner; None: any.
 
     Raises:
         ValueError: it is not as it was written.
@@ -119,18 +125,40 @@ def parse_start(start: bytes, path: Path, owner: str | None) -> tuple[dict[str, 
     """
     if digest_of_start(start) != start[DIGEST_AT:DIGEST_END]:
         raise ValueError("its header does not fit its digest")
-    header = json.loads(start[8:])
+    header = parse_json(start[8:].decode())
     about = header.pop("__metadata__")
+    if not {"owner", "made_with", "tree", "body"} <= about.keys() or not all(isinstance(value, str) for value in about.values()):
+        raise ValueError("its header is not one of ours")
     if owner is not None and about["owner"] != owner:
         raise ForeignError(f"{path} belongs to another run, or to another place of this one")
+    size = max((_end_of(entry) for entry in header.values()), default=0)
+    if os.fstat(file.fileno()).st_size != len(start) + size:
+        raise ValueError("it is longer or shorter than its header says")
     return header, about
+
+
+def _end_of(entry: Any) -> int:
+    """Return where a tensor ends, behind the header, as its entry in the header says."""
+    shape, (first, last) = entry["shape"], entry["data_offsets"]
+    if not isinstance(shape, list) or not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+        raise ValueError("its header has a tensor of no size")
+    if prod(shape) * DTYPES[entry["dtype"]].itemsize != last - first:
+        raise ValueError("its header has a tensor whose size does not fit its bytes")
+    return last
 
 
 @contextmanager
 def readable(path: Path) -> Generator[None]:
     """Enter a block that reads a tree's file: whatever is wrong with it becomes one line."""
-    try:
+    with understood(path):
         check_regular(path)
+        yield
+
+
+@contextmanager
+def understood(path: Path) -> Generator[None]:
+    """Enter a block that reads what stands in a file or a folder of ours: whatever is wrong with it becomes one line."""
+    try:
         yield
     except FileNotFoundError as error:
         raise LifelongError(f"cannot read {path}: no such file") from error
@@ -138,7 +166,9 @@ def readable(path: Path) -> Generator[None]:
         # What a disk cannot read is damaged; what a process may not read is not.
         kind = DamagedError if error.errno == errno.EIO else LifelongError
         raise kind(f"cannot read {path}: {error.strerror or error}") from error
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except RecursionError as error:
+        raise DamagedError(f"cannot read {path}: damaged or not a lifelong file (nested too deeply); delete it and run again") from error
+    except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise DamagedError(f"cannot read {path}: damaged or not a lifelong file ({error}); delete it and run again") from error
 
 
@@ -148,8 +178,15 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def made(shape: list[int], dtype: str, content: Any) -> torch.Tensor:
-    """Return a tensor of these bytes, which are copied."""
-    found = torch.empty(shape, dtype=DTYPES[dtype])
+    """Return a tensor of these bytes, which are copied.
+
+    Raises:
+        ValueError: PyTorch has no tensors of this shape.
+    """
+    try:
+        found = torch.empty(shape, dtype=DTYPES[dtype])
+    except RuntimeError as error:
+        raise ValueError(f"no tensor has the shape {shape[:8]}") from error
     bytes_of(found)[:] = content
     return found
 
@@ -204,6 +241,8 @@ def unpack(structure: Tree, tensor: Callable[[str], Any], part: Callable[[str], 
     if not isinstance(structure, dict):
         return structure
     ((kind, value),) = structure.items()
+    if kind in ("tensor", "part", "numbers") and not isinstance(value, str):
+        raise ValueError(f"it names a {kind} by no name")
     match kind:
         case "tensor":
             return tensor(value)

@@ -85,7 +85,7 @@ class PartStore(Segments):
             source = Segment.open(other, self.owner(other.parent.name, other.name))
             source.check()
             tensors = {name: made(about["shape"], about["dtype"], source.read(name)) for name, about in source.header.items()}
-            self._write_copy(path, tensors, json.loads(source.about["made_with"]))
+            self._write_copy(path, tensors, source.made_with)
             self._open.pop(path, None)
             del self.wrong[path]
             done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
@@ -127,7 +127,7 @@ class PartStore(Segments):
             its_tensors = [each for each in source.header if each in tensors and self._tensors.get(each) == name]
             if len(its_nodes) == len(source.nodes) and len(its_tensors) == len(source.header) - 1:
                 continue
-            made_with = json.loads(source.about["made_with"])
+            made_with = source.made_with
             content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
             for place in FOLDERS:
                 path = self.folder / place / name

@@ -8,7 +8,6 @@ tensor's that of its type, its shape and its bytes: where a thing stands does no
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,8 @@ from typing import Any
 import torch
 
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.headers import Tree, made, parse_start, read_start, readable, unpack
-from lifelong.opening import open_regular
+from lifelong.headers import Tree, made, parse_start, read_start, readable, understood, unpack
+from lifelong.opening import open_regular, parse_json
 
 FOLDERS = ("parts", "mirror")
 """Where segments stand, each in both."""
@@ -32,6 +31,12 @@ HEX = 32
 
 MOST_HELD = 2**28
 """Bytes of segments that are held in memory while a state is read."""
+
+MOST_TEXT = 2**28
+"""Characters of all nodes of a state, those that occur several times counted as often: a forged state could name one a trillion times."""
+
+MOST_AGAIN = 2**32
+"""Bytes of the tensors of a state that it has elsewhere already."""
 
 
 def name_of_node(text: str) -> str:
@@ -78,10 +83,12 @@ class Segment:
             LifelongError: it is damaged, another's, or not there.
         """
         with readable(path), open_regular(path) as file:
-            start = read_start(file.read(8), file.read)
+            start = read_start(file)
             if start is None:
                 raise ValueError("it carries no digest")
-            header, about = parse_start(start, path, owner)
+            header, about = parse_start(start, file, path, owner)
+            if NODES not in header:
+                raise ValueError("it has no nodes")
             return cls(path, header, about, len(start))
 
     @cached_property
@@ -89,6 +96,12 @@ class Segment:
         """The texts of its nodes by name; they are checked when they are used."""
         lines = bytes(self.read(NODES)).decode(errors="replace").split("\n")
         return {line[:HEX]: line[HEX + 1 :] for line in lines if line}
+
+    @property
+    def made_with(self) -> dict[str, str]:
+        """What computed it."""
+        with understood(self.path):
+            return {str(key): str(value) for key, value in parse_json(self.about["made_with"]).items()}
 
     @property
     def size(self) -> int:
@@ -99,7 +112,7 @@ class Segment:
         """Read it into memory."""
         with readable(self.path), open_regular(self.path) as file:
             file.seek(self.start)
-            self.held = file.read()
+            self.held = file.read(self.size)
 
     def read(self, name: str) -> bytes | memoryview:
         """Return the bytes of a tensor, as they stand there."""
@@ -306,11 +319,39 @@ class Segments:
             name: of the node.
             tensor: gives the tensor of a name; None: as it is stored.
         """
-        return unpack(json.loads(self.text(name)), tensor or self.tensor, lambda inner: self.tree(inner, tensor), self.numbers)
+        spent, again, seen = 0, 0, set[str]()
+
+        def read(node: str) -> Tree:
+            nonlocal spent
+            text = self.text(node)
+            spent += len(text)
+            if spent > MOST_TEXT:
+                raise DamagedError(f"cannot read {self.folder / FOLDERS[0]}: a state names its parts too often; it is damaged or malicious")
+            return unpack(parse_json(text), one, read, self.numbers)
+
+        def one(name: str) -> Any:
+            nonlocal again
+            found = tensor(name) if tensor is not None else self.tensor(name)
+            if isinstance(found, torch.Tensor):
+                again += found.nbytes if name in seen else 0
+                seen.add(name)
+            if again > MOST_AGAIN:
+                raise DamagedError(f"cannot read {self.folder / FOLDERS[0]}: a state names its parts too often; it is damaged or malicious")
+            return found
+
+        with understood(self.folder / FOLDERS[0]):
+            return read(name)
 
     def numbers(self, name: str) -> list[float] | list[int]:
-        """Return the numbers of a tensor."""
-        return self.tensor(name).tolist()
+        """Return the numbers of a tensor.
+
+        Raises:
+            DamagedError: it is not there, damaged, or of a type in which numbers are not stored.
+        """
+        found = self.tensor(name)
+        if found.dtype not in (torch.float64, torch.int64):
+            raise DamagedError(f"cannot read {self.folder / FOLDERS[0]}: numbers of a type in which none are stored")
+        return found.tolist()
 
     def below(self, name: str, nodes: set[str], tensors: set[str]) -> None:
         """Add everything that a node consists of, itself included, to what is given."""
@@ -326,4 +367,5 @@ class Segments:
             tensors.add(other)
             return []
 
-        unpack(json.loads(self.text(name)), tensors.add, inner, kept)
+        with understood(self.folder / FOLDERS[0]):
+            unpack(parse_json(self.text(name)), tensors.add, inner, kept)

@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from lifelong.headers import Part, Tree, made, pack, parse_start, read_start, readable, unpack, write_tensors
-from lifelong.opening import open_regular
+from lifelong.opening import open_regular, parse_json
 from lifelong.segments import Segments
 from lifelong.writing import beside as beside
 from lifelong.writing import remove as remove
@@ -122,12 +122,11 @@ def read_tree(
     """
     with readable(path):
         with open_regular(path) as file:
-            content = np.fromfile(file, np.uint8)
-        start = read_start(content[:8].tobytes(), lambda size: content[8 : 8 + size].tobytes())
-        if start is None:
-            return _read_earlier(path, device, required)
-        header, about = parse_start(start, path, owner)
-        body = content[len(start) :]
+            start = read_start(file)
+            if start is None:
+                return _read_earlier(path, device, required)
+            header, about = parse_start(start, file, path, owner)
+            body = np.fromfile(file, np.uint8)
         if about["body"] != hashlib.sha256(body.data).hexdigest():
             raise ValueError("its tensors do not fit their digest")
 
@@ -151,13 +150,13 @@ def read_plain(path: Path, owner: str | None = None, *, parts: Segments | None =
         ForeignError, DamagedError, LifelongError: as `read_tree`.
     """
     with readable(path), open_regular(path) as file:
-        start = read_start(file.read(8), file.read)
+        start = read_start(file)
         if start is not None:
             beside = parts or Segments(path.parent)
-            about = parse_start(start, path, owner)[1]
+            about = parse_start(start, file, path, owner)[1]
             return _stored(about, lambda name: None, lambda name: beside.tree(name, lambda inner: None))
         with safe_open(path, framework="pt") as opened:
-            return Stored(_unpacked(json.loads((opened.metadata() or {})["tree"]), lambda name: None))
+            return Stored(_unpacked(parse_json((opened.metadata() or {})["tree"]), lambda name: None))
 
 
 def read_root(path: Path, owner: str | None = None) -> Stored:
@@ -167,15 +166,18 @@ def read_root(path: Path, owner: str | None = None) -> Stored:
         ForeignError, DamagedError, LifelongError: as `read_tree`.
     """
     with readable(path), open_regular(path) as file:
-        start = read_start(file.read(8), file.read)
+        start = read_start(file)
         if start is None:
             return read_plain(path, owner)
-        return _stored(parse_start(start, path, owner)[1], lambda name: None, Part)
+        return _stored(parse_start(start, file, path, owner)[1], lambda name: None, Part)
 
 
 def _stored(about: Mapping[str, str], tensor: Callable[[str], Any], part: Callable[[str], Tree]) -> Stored:
-    tree = unpack(json.loads(about["tree"]), tensor, part, lambda name: tensor(name).tolist())
-    return Stored(tree, True, about["owner"], json.loads(about["made_with"]))
+    def numbers(name: str) -> list[float]:
+        raise ValueError("it has numbers where only parts have them")
+
+    tree = unpack(parse_json(about["tree"]), tensor, part, numbers)
+    return Stored(tree, True, about["owner"], parse_json(about["made_with"]))
 
 
 def _unpacked(structure: Tree, tensor: Callable[[str], Any]) -> Tree:
@@ -190,7 +192,7 @@ def _unpacked(structure: Tree, tensor: Callable[[str], Any]) -> Tree:
 def _read_earlier(path: Path, device: torch.device | str, required: bool) -> Stored:
     """Return a tree as earlier versions stored it, without digests."""
     with safe_open(path, framework="pt", device=str(device)) as file:
-        structure = json.loads((file.metadata() or {})["tree"])
+        structure = parse_json((file.metadata() or {})["tree"])
         if required:
             raise ValueError("it carries no digest, as the files of this run do")
         # A clone, since safetensors may hand out views of the mapped file.
