@@ -118,12 +118,14 @@ def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
         method: has learned a task at least.
         images: uint8 RGB.
     """
-    above, shown = [], _shown(method, images)
-    for task, learned in enumerate(method.tasks):
-        chance = 1 / learned.classes
-        largest = method.logits(shown.of(task), task).softmax(dim=1).amax(dim=1)
-        above.append((largest - chance).clamp_min(1e-6) / (1 - chance))
-    stacked = torch.stack(above, dim=1)
+    shown = _shown(method, images)
+    above: dict[int, Tensor] = {}
+    for size, view in shown.views.items():
+        tasks = [task for task, own in enumerate(shown.sizes) if own == size]
+        for task, logits in zip(tasks, method.logits_of(view, tasks), strict=True):
+            chance = 1 / method.tasks[task].classes
+            above[task] = (logits.softmax(dim=1).amax(dim=1) - chance).clamp_min(1e-6) / (1 - chance)
+    stacked = torch.stack([above[task] for task in range(len(method.tasks))], dim=1)
     return stacked / stacked.sum(dim=1, keepdim=True)
 
 

@@ -164,6 +164,8 @@ class _Trial:
             _require(tuple(strangeness.shape) == (PROBE,), f"task {index}: strangeness of another shape than ({PROBE},)")
             _require(bool((strangeness >= 0).all()), f"task {index}: strangeness below zero")
         _same(list(method.recognize(_images())), [probabilities, strangeness], f"task {index}: `recognize` says something else")
+        together = method.logits_of(_images(), range(index + 1))
+        _same(together, _answers(method), f"task {index}: `logits_of` says something else than `logits`")
         if not method.batch_dependent:
             alone = [torch.cat([method.logits(image, task) for image in _images().split(1)]) for task in range(index + 1)]
             close = all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in zip(alone, _answers(method), strict=True))

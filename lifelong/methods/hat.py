@@ -68,6 +68,11 @@ class HAT(SingleNetworkMethod[HATSettingsT]):
         """Fix the embeddings of earlier tasks as well."""
         return super().fixed_parameters(network, task_index) + [e for task in range(task_index) for e in embeddings(network, task)]
 
+    @property
+    def features_by_task(self) -> bool:
+        """Whether the features depend on the task: always."""
+        return True
+
     def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
         """Compute features of prepared images with a task's gates and batch norm."""
         use_gates(self._network(), task_index)

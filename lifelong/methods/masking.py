@@ -44,6 +44,11 @@ class MaskingMethod(SingleNetworkMethod[MaskSettingsT]):
         super().add_task(network)
         add_masks(network)
 
+    @property
+    def features_by_task(self) -> bool:
+        """Whether the features depend on the task: always."""
+        return True
+
     def features(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n d"]:
         """Compute features of prepared images with the masks and the batch norm of a task."""
         use_masks(self._network(), task_index)

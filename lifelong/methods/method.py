@@ -3,7 +3,7 @@
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -275,6 +275,15 @@ class Method(ABC, Generic[SettingsT]):
         """
         with torch.no_grad():
             return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
+
+    def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
+        """Compute `logits` for several tasks; override it where they share part of the computation.
+
+        Args:
+            images: uint8 RGB of shape (N, 3, H, W).
+            tasks: the tasks, from 0; they must have been learned.
+        """
+        return [self.logits(images, task) for task in tasks]
 
     def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
         """Compute the logits of every task, and task probabilities if the modules of the tasks are enough for them, else None, as here.

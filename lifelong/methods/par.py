@@ -15,13 +15,15 @@ Where the authors' code differs each difference is a setting (`PARSettings`), an
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import Task
+from lifelong.data.augment import normalize
+from lifelong.data.task import Normalization, Task
 from lifelong.devices import exact_device
 from lifelong.methods.allocations import Allocation, Newcomer, built, cell_of, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
@@ -65,6 +67,21 @@ class PAR(Method[PARSettings]):
         """Apply the task's head to the features of its expert."""
         expert, head = self.modules(task_index)
         return head(expert(inputs))
+
+    def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
+        """Compute the logits of several tasks; an expert looks once at images that are prepared alike."""
+        if (type(self).logits, type(self).predict) != (Method.logits, PAR.predict):
+            return super().logits_of(images, tasks)  # A subclass that answers in a way of its own.
+        features: dict[tuple[int, Normalization], Tensor] = {}
+        found = []
+        with torch.no_grad():
+            for task in tasks:
+                expert, head = self.modules(task)
+                seen = id(expert), self.tasks[task].normalization
+                if seen not in features:
+                    features[seen] = expert(normalize(images, seen[1]))
+                found.append(head(features[seen]))
+        return found
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Compute task probabilities from the distances to each task's prototypes; None if the variant keeps none."""

@@ -1,16 +1,18 @@
 """The common part of methods with one network for all tasks: a backbone, a head per task, their state."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.task import Task
+from lifelong.data.augment import normalize
+from lifelong.data.task import Normalization, Task
 from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbone
 from lifelong.methods.method import Context, LearnRecord, Method
 from lifelong.networks.frozen import freeze
-from lifelong.networks.tasknorm import add_task, other_parameters, use_task
+from lifelong.networks.tasknorm import add_task, has_own_norms, other_parameters, use_task
 from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -57,6 +59,25 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
         network = self._network()
         use_task(network, task_index)
         return network(inputs)
+
+    @property
+    def features_by_task(self) -> bool:
+        """Whether the features of the same prepared images depend on the task."""
+        return has_own_norms(self._network())
+
+    def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
+        """Compute the logits of several tasks; those that share features compute them once."""
+        kind = type(self)
+        own = (kind.logits, kind.predict, kind.answer) != (Method.logits, SingleNetworkMethod.predict, SingleNetworkMethod.answer)
+        if own or self.features_by_task:  # A subclass that answers in a way of its own is asked about one task after the other.
+            return super().logits_of(images, tasks)
+        with torch.no_grad():
+            prepared = [self.tasks[task].normalization for task in tasks]
+            features: dict[Normalization, Tensor] = {}
+            for each, task in zip(prepared, tasks, strict=True):
+                if each not in features:
+                    features[each] = self.features(normalize(images, each), task)
+            return [self.heads[task](features[each]) for each, task in zip(prepared, tasks, strict=True)]
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Train the backbone, a fresh head and `trained_heads()`, then call `consolidate`."""
