@@ -20,6 +20,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
 from lifelong.methods.finetune import Finetune
+from lifelong.prediction import Prediction
 from lifelong.relatedness.extractor import open_extractor
 from tests.learned import small_run
 from tests.parquet_files import png
@@ -296,7 +297,7 @@ def test_of_many_photographs_some_are_held_at_a_time(par, tmp_path, monkeypatch)
     for number in range(40):
         (tmp_path / f"{number}.png").write_bytes(noise)
     shown = []
-    decode = reading.decode_images
+    decode = reading.decode_squares
     monkeypatch.setattr(reading, "decode_squares", lambda pictures, size: shown.append(len(pictures)) or decode(pictures, size))
     monkeypatch.setattr(reading, "_BYTES", 4 * len(noise))
     monkeypatch.setattr("lifelong.predictor.EVALUATION_BATCH", 10)

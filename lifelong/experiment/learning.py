@@ -1,6 +1,9 @@
 """Learn one task with timing, and release its images."""
 
 import time
+from collections.abc import Sequence
+
+from torch import nn
 
 from lifelong.data.task import Task, alive
 from lifelong.devices import all_finite
@@ -23,19 +26,38 @@ def learn_timed(method: Method, task: Task, context: Context, watch: Watch | Non
     """
     started = time.perf_counter()
     record = method.learn(task, context)
-    changed = (watch or Watch()).look(modules_of(method))
-    if not all_finite(kept_tensors(changed)):
-        bad = {id(module) for module in changed if not all_finite(kept_tensors([module]))}
-        wrong = next(index for index in range(len(method.tasks)) if bad & set(map(id, method.modules(index))))
-        raise DivergedError(
-            f"task '{task.name}': weights that answer for task '{method.tasks[wrong].name}' became NaN or infinite,"
-            f" with lr {context.training.lr:g}; lower it and run again",
-            record.epochs,
-        )
+    tasks = modules_of(method)
+    changed = set(map(id, (watch or Watch()).look(tasks)))
+    # All modules of a task that is answered differently now: some may have changed behind PyTorch's back.
+    affected = {id(module): module for modules in tasks if changed & set(map(id, modules)) for module in modules}
+    hold_finite(method, list(affected.values()), task.name, context.training.lr, record.epochs)
     # The record includes what a resumed stage spent before it was interrupted; the clock only measures this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
     return record
+
+
+def hold_finite(method: Method, modules: Sequence[nn.Module], task: str, lr: float, epochs: int = 0) -> None:
+    """Check that weights can be used.
+
+    Args:
+        method: the method.
+        modules: those of its modules that may have changed.
+        task: name of the task that was learned.
+        lr: with which learning rate.
+        epochs: for how many epochs.
+
+    Raises:
+        DivergedError: they are not finite.
+    """
+    if not all_finite(kept_tensors(modules)):
+        bad = {id(module) for module in modules if not all_finite(kept_tensors([module]))}
+        wrong = next(index for index in range(len(method.tasks)) if bad & set(map(id, method.modules(index))))
+        raise DivergedError(
+            f"task '{task}': weights that answer for task '{method.tasks[wrong].name}' became NaN or infinite,"
+            f" with lr {lr:g}; lower it and run again",
+            epochs,
+        )
 
 
 def retire(task: Task, method: str) -> None:

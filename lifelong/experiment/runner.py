@@ -21,7 +21,7 @@ from lifelong.experiment.accuracies import changes, same
 from lifelong.experiment.curves import Curves, drop_task
 from lifelong.experiment.derived import GROWING, derived, entries_of, head_of, of_method, summary_of
 from lifelong.experiment.evaluation import Evaluation
-from lifelong.experiment.learning import learn_timed, modules_of, retire
+from lifelong.experiment.learning import hold_finite, learn_timed, modules_of, retire
 from lifelong.experiment.lines import append_line, line_of, rejudged_of
 from lifelong.experiment.machine import (
     arithmetic,
@@ -342,7 +342,7 @@ class Runner:
             self._found(
                 f"the method '{self.config.method}' changes weights in a way that PyTorch does not count: all are read after each task"
             )
-            self.watch.look(tasks)
+            hold_finite(self.method, self.watch.look(tasks), self.method.tasks[-1].name, self.config.training.lr)
             digests = self.watch.digests(tasks)
         return digests
 

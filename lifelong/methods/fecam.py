@@ -113,8 +113,9 @@ class FeCAM(PretrainedMethod[FeCAMSettings]):
         state = super().state_dict() | {"power": self.power}
         if self.scatter is None:
             return state
-        shared = state["heads"][0][SHARED]
-        heads = [{name: weight for name, weight in head.items() if name != SHARED} for head in state["heads"]]
+        weights = [head.state_dict() for head in self.heads]
+        shared = weights[0][SHARED]
+        heads = [{name: weight for name, weight in head.items() if name != SHARED} for head in weights]
         return state | {"heads": heads, SHARED: shared, "scatter": self.scatter.matrix, "degrees": self.scatter.degrees}
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:

@@ -25,6 +25,7 @@ from lifelong.methods.registry import METHODS
 from lifelong.networks import masks, max_pool
 from lifelong.networks.pretrained import Pixels
 from lifelong.prediction import Prediction
+from lifelong.predictor import Predictor
 from lifelong.relatedness import recognition
 from lifelong.relatedness.bank import Prototypes
 from lifelong.runtime import Bundle
@@ -120,7 +121,7 @@ def test_what_stands_in_a_bundle(frozen):
 def test_without_the_test_images_the_check_says_so(frozen, monkeypatch):
     run, bundle = frozen
     monkeypatch.setattr(check, "images_of", lambda saved, sources: [None] * 3)
-    found = check.check_bundle(Bundle(bundle), Learner.load(run), open_run(run), HERE)
+    found = check.check_bundle(Bundle(bundle), Predictor.load(run, HERE), open_run(run), HERE)
     assert (found.images, found.of_tests) == (12, 0)
     printed = Console(record=True, width=200)
     about = {"folder": "b", "tasks": {"t": ["x", "y"]}, "models": 1, "bytes": 10**6, "recognizes": [], "notes": ["read this"]}

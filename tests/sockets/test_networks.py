@@ -56,7 +56,7 @@ def test_a_backbone_of_ones_own(tmp_path, method):
     lifelong.run(SMALL, out=tmp_path / "run", method=method, backbone="pixels-mlp", preset="quick", epochs=1, init_channels=2, device="cpu")
     learner = lifelong.Learner.load(tmp_path / "run")
     assert len(learner.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))) == 2
-    (layer, *_) = [module for module in learner._saved.method.modules(0)[0].modules() if isinstance(module, nn.Linear)]
+    (layer, *_) = [module for module in learner._known()._saved.method.modules(0)[0].modules() if isinstance(module, nn.Linear)]
     assert layer.weight.shape == (16, 3 * 8 * 8)
 
 
