@@ -28,6 +28,7 @@ from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.accuracies import merged
 from lifelong.experiment.identity import check_readable, difference
 from lifelong.experiment.kept_versions import VERSION, Journal, Kept
+from lifelong.experiment.letting_go import finish
 from lifelong.experiment.locking import HELD, LOCK, folder_lock
 from lifelong.experiment.schema import hold, hold_outline, read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
@@ -292,7 +293,7 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Generator[str]:
-        """Keep other processes from running in the folder meanwhile.
+        """Keep other processes from running in the folder meanwhile. What one that was killed while it forgot a task has left is finished.
 
         Yields:
             What a person should know of the lock; empty for nothing.
@@ -301,6 +302,7 @@ class RunDirectory:
             LifelongError: another process does, the folder cannot be made, or something of the run in it is a link.
         """
         with folder_lock(self.path) as note:
+            finish(self)
             yield note
 
     def load(self) -> Tree | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from lifelong import __version__
 from lifelong.data.feature_cache import keeping
-from lifelong.data.task import SplitName, Stream, Task, TaskDescription
+from lifelong.data.task import Stream, Task, TaskDescription
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError
 from lifelong.experiment.accuracies import changes, same
@@ -35,6 +35,7 @@ from lifelong.experiment.machine import (
 from lifelong.experiment.metrics import best_before
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.outcome import hold_results, write_lines, write_summary
+from lifelong.experiment.remaining import FORGOTTEN, KnowsContents, Remaining
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.resuming import resumed
 from lifelong.experiment.soundness import restored
@@ -57,15 +58,6 @@ from lifelong.watch import Settled, Watch, settled
 
 DOUBTED = 2
 """Tasks whose modules are read after each task although nothing seems to have changed in them."""
-
-
-@runtime_checkable
-class KnowsContents(Protocol):
-    """A stream that knows its images by their content."""
-
-    def contents(self, index: int) -> Mapping[SplitName, np.ndarray]:
-        """Return a 64-bit hash of each image of each split of a task, uint64; empty where that is not known."""
-        ...
 
 
 class Runner:
@@ -127,6 +119,7 @@ class Runner:
             self._note(f"curves.jsonl: {self.curves.lost} lines were damaged or another run's, and are dropped")
         known = None
         if stored is not None:
+            self._leave_out(stored.tree.get(FORGOTTEN, []))
             self._restore(stored.tree)
             self.notes += self._changes(stored.tree)
             known = summary_of(stored.tree, self._read_summary(), self.method)
@@ -165,6 +158,16 @@ class Runner:
             self._write()
             summary = None
         return self._finished(summary)
+
+    def _leave_out(self, forgotten: list[int]) -> None:
+        """Go on without the tasks of the stream that were forgotten, unless it is without them."""
+        if forgotten and FORGOTTEN not in self.more:
+            self.more[FORGOTTEN] = forgotten
+            # What the whole stream is made of is not what this run has learned.
+            self.origin["stream_content"] = None
+            self.stream = Remaining(self.stream, forgotten)
+            self.evaluation.stream = self.stream
+            self.descriptions = self.stream.describe()
 
     def _read_summary(self) -> RunRecord | None:
         """Return the summary.json of a state that does not keep its own; None unless it is of the same tasks."""

@@ -1,5 +1,7 @@
 """Whether a task can be taken out of PAR's groups: only where it is alone in its group, and later ones took nothing over from it."""
 
+from collections.abc import Sequence
+
 from lifelong.methods.allocations import Allocation, ByVariant, Fixed, NearestCell, RandomCell, Searched, WarmStart
 from lifelong.methods.method import Entangled
 from lifelong.relatedness.assessment import Relatedness
@@ -47,6 +49,6 @@ def heirs_of_expert(
     return _heirs("other experts have the cell that was found on its images", relatedness, same)
 
 
-def _heirs(reason: str, relatedness: Relatedness, groups: "range | list[int]") -> Entangled | None:
+def _heirs(reason: str, relatedness: Relatedness, groups: Sequence[int]) -> Entangled | None:
     tasks = tuple(sorted(member for group in groups for member in relatedness.groups.members[group]))
     return Entangled(reason, tasks) if tasks else None
