@@ -15,6 +15,7 @@ from typing import Any
 
 from lifelong.data.address import PYTHON
 from lifelong.data.cache import cache_folder
+from lifelong.data.naming import unique
 from lifelong.errors import LifelongError
 from lifelong.experiment.accuracies import changes
 from lifelong.experiment.added_tasks import AddedTask, read_added
@@ -133,7 +134,7 @@ def _forget(saved: SavedRun, index: int) -> Forgotten:
     write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": uploads})
     directory.save(state, before.made_with)
     finish(directory)
-    return Forgotten(name, tuple(entry.name for entry in entries), tuple(removed), tuple(_left(saved, its_own)))
+    return Forgotten(name, tuple(unique([entry.name for entry in entries])), tuple(removed), tuple(_left(saved, its_own)))
 
 
 def _state(saved: SavedRun, index: int, added: Sequence[AddedTask], entries: list[TaskRecord], rows: list[list[float]]) -> dict[str, Tree]:

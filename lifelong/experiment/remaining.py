@@ -38,7 +38,7 @@ def places_left(count: int, forgotten: Sequence[int]) -> list[int]:
         count: of tasks that are left.
         forgotten: the positions of the others.
     """
-    return [place for place in range(count + len(forgotten)) if place not in forgotten]
+    return [place for place in range(count + len(forgotten)) if place not in forgotten][:count]
 
 
 def fingerprint_without(fingerprint: str, forgotten: Sequence[int]) -> str:

@@ -119,7 +119,6 @@ class Runner:
             self._note(f"curves.jsonl: {self.curves.lost} lines were damaged or another run's, and are dropped")
         known = None
         if stored is not None:
-            self._leave_out(stored.tree.get(FORGOTTEN, []))
             self._restore(stored.tree)
             self.notes += self._changes(stored.tree)
             known = summary_of(stored.tree, self._read_summary(), self.method)
@@ -396,6 +395,7 @@ class Runner:
 
     def _restore(self, saved: Tree) -> None:
         self._restore_method(saved)
+        self._leave_out(saved.get(FORGOTTEN, []))
         self.entries, self.accuracy, self.digests = entries_of(saved), saved["accuracy"], saved["digests"]
         # A state of an earlier version does not have them.
         known = [Fixed(each) for each in saved.get("contents") or ()]

@@ -158,6 +158,10 @@ def _check_numbers(state: Tree) -> None:
     if state.get("contents"):
         _require(len(state["contents"]) == tasks, f"contents: {len(state['contents'])} for {tasks} tasks")
 
+    forgotten = state.get(FORGOTTEN, [])
+    right = len(set(forgotten)) == len(forgotten) and all(place < tasks + len(forgotten) for place in forgotten)
+    _require(right, f"{FORGOTTEN}: {forgotten} are not positions of a stream")
+
 
 def _require(holds: bool, message: str) -> None:
     if not holds:
