@@ -97,10 +97,14 @@ def test_nothing_is_left_and_nothing_else_changes(runs: Path, tmp_path: Path, me
     assert len(gone) > 3
     assert all(any(trace in content for content in files(out).values()) for trace in gone), "the search finds what is there"
     lifelong.write_report(out)
+    for number, called in enumerate((name, "others")):
+        (out / f"uploads/{number:016x}").mkdir(parents=True)
+        (out / f"uploads/{number:016x}/draft.json").write_text(json.dumps({"name": called}))
     found = lifelong.forget(out, name)
     rest = [each for each in NAMES if each != name]
     assert (found.task, list(found.tasks)) == (name, rest)
     assert any("report.html" in line for line in found.removed)
+    assert [folder.name for folder in (out / "uploads").iterdir()] == [f"{1:016x}"]
     for place, content in files(out).items():
         assert not [trace[:40] for trace in gone if trace in content], place
     after = answers(out)
