@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lifelong.data.task import Split, Stream, Task
     from lifelong.errors import LifelongError
     from lifelong.experiment.engine import Engine, check_engine, register_engine
+    from lifelong.experiment.forgetting import Forgotten, forget
     from lifelong.experiment.job import RunJob, RunOutcome, perform, perform_plain
     from lifelong.experiment.observer import Observer
     from lifelong.experiment.observers import check_observer, register_observer
@@ -57,6 +58,8 @@ _PUBLIC = {
     "Version": "lifelong.experiment.versions",
     "Certificate": "lifelong.experiment.versions",
     "Compacted": "lifelong.experiment.versions",
+    "forget": "lifelong.experiment.forgetting",
+    "Forgotten": "lifelong.experiment.forgetting",
     "export": "lifelong.exports",
     "export_all": "lifelong.exports",
     "model_card": "lifelong.publishing",
@@ -108,6 +111,7 @@ __all__ = [
     "DecisionRule",
     "Engine",
     "Environment",
+    "Forgotten",
     "Learner",
     "LifelongError",
     "Measure",
@@ -140,6 +144,7 @@ __all__ = [
     "estimate_learning",
     "export",
     "export_all",
+    "forget",
     "history",
     "learn",
     "make_method",

@@ -192,6 +192,17 @@ def print_compacted(console: Console, found: dict[str, Any]) -> None:
     _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
+def print_forgotten(console: Console, found: dict[str, Any]) -> None:
+    """Print what was removed, and what is left."""
+    from lifelong.report.wording import clean
+
+    _say(console, clean(f"forgotten: {found['task']}; left: {', '.join(found['tasks'])}"))
+    for line in found["removed"]:
+        _say(console, clean(f"removed: {line}"))
+    for line in found["left"]:
+        _say(console, clean(f"out of reach: {line}"))
+
+
 def print_distances(console: Console, result: "DistancesRecord", figure: Path) -> None:
     """Print the divergences and the decisions."""
     from lifelong.report.tables import decision_table, divergence_table

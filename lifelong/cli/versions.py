@@ -1,4 +1,4 @@
-"""The commands about the versions of a run: history, rollback, compact."""
+"""The commands about the versions of a run: history, rollback, compact, forget."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -39,3 +39,11 @@ def compact(
     from lifelong.experiment.versions import compact as made_smaller
 
     show(asdict(made_smaller(run, keep)), as_json, tables.print_compacted)
+
+
+@app.command(usage="Usage: lifelong forget RUN --task NAME [FLAGS]")
+def forget(run: RunArgument, /, *, task: Annotated[str, run_flag("name of the task")], as_json: JsonFlag = False) -> None:
+    """Forget a task that has its expert to itself; all other answers stay as they are, to the bit."""
+    from lifelong.experiment.forgetting import forget as forgotten
+
+    show(asdict(forgotten(run, task)), as_json, tables.print_forgotten)

@@ -26,6 +26,7 @@ from lifelong.experiment.machine import choose_device, set_threads
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.observers import observed
 from lifelong.experiment.outcome import hold_results
+from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import extractor_opener, origin_of
 from lifelong.experiment.runner import Runner
@@ -121,7 +122,7 @@ def _learn_more(path: Path, task: str | Task, environment: Environment, progress
             *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),
             origin=origin,
             repaired=repaired,
-            more={"added": [asdict(task) for task in added]},
+            more={"added": [asdict(task) for task in added]} | ({FORGOTTEN: saved.forgotten} if saved.forgotten else {}),
         )
         with exact_float32(device):
             return runner.to_end()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -11,20 +10,12 @@ from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, Stream
 from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.observer import Observer
+from lifelong.experiment.remaining import InSizes
 from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
 from lifelong.methods.method import Method
 from lifelong.records.run import TaskAgnostic
 from lifelong.records.task import TaskRecord
 from lifelong.training.examples import confusion
-
-
-@runtime_checkable
-class InSizes(Protocol):
-    """A stream that can give the test images of a task in the size of another's."""
-
-    def test_at(self, index: int, size: int) -> Split:
-        """The test images of a task, in their order, as squares of so many pixels a side."""
-        ...
 
 
 class Evaluation:

@@ -1,7 +1,5 @@
 """The stream of a run together with the tasks that were added to it; images of learned ones may be missing."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from lifelong.data.address import PYTHON
@@ -9,6 +7,7 @@ from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Split, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
 from lifelong.experiment.added_tasks import AddedTask, read_added
+from lifelong.experiment.remaining import fingerprint_with, fingerprint_without, places_left
 from lifelong.experiment.run import content_of
 from lifelong.experiment.saved import SavedRun
 from lifelong.records.run import RunRecord
@@ -42,7 +41,8 @@ def images_of(saved: SavedRun, sources: Sources) -> list[tuple[Stream, int] | No
     added = [task for task in read_added(saved.directory) if task.name in saved.names]
     base = len(saved.names) - len(added)
     own = found(saved.identity["stream images"], lambda: open_stream(saved.config.stream, saved.config.seed, sources))
-    parts: list[tuple[Stream, int] | None] = [None if own is None else (own, index) for index in range(base)]
+    places = places_left(base, saved.forgotten)
+    parts: list[tuple[Stream, int] | None] = [None if own is None else (own, place) for place in places]
     for index, task in enumerate(added, base):
         size, before = saved.entries[index].side, saved.learned(index) if task.content else []
         part = found(
@@ -87,9 +87,9 @@ class GrownStream:
         base = len(names) - sum(task.name in names for task in added)
         own = self._present(self.name, saved.identity["stream images"], lambda: open_stream(config.stream, config.seed, sources))
         # A run of an earlier version does not say what its stream is made of.
-        made_of = summary.stream_content or (None if own is None else content_of(own))
+        made_of = summary.stream_content or (None if own is None or saved.forgotten else content_of(own))
         self.content = None if made_of is None else made_of.model_copy(update={"added": [task.content for task in added]})
-        self._parts: list[tuple[Stream | None, int]] = [(own, index) for index in range(base)]
+        self._parts: list[tuple[Stream | None, int]] = [(own, place) for place in places_left(base, saved.forgotten)]
         for task, entry in zip(added[:-1], saved.entries[base:], strict=False):
             size = entry.side
             before = saved.learned(names.index(task.name)) if task.content else []
@@ -156,5 +156,5 @@ class GrownStream:
 
     def fingerprint(self) -> str:
         """Return a checksum over those of the parts."""
-        parts = [self._saved.identity["stream images"], *(task.fingerprint for task in self._added)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        own = fingerprint_without(self._saved.identity["stream images"], self._saved.forgotten)
+        return fingerprint_with(own, [task.fingerprint for task in self._added])

@@ -6,7 +6,7 @@ from typing import Any
 
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.accuracies import changes
-from lifelong.experiment.lines import MANY, folded, lines_of
+from lifelong.experiment.lines import MANY, Record, folded, lines_of
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.schema import LaterError
 from lifelong.experiment.summaries import LEARNED, SUMMARY, differing, read_summary
@@ -20,8 +20,12 @@ from lifelong.storage import write_text
 
 def write_lines(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> None:
     """Write results.jsonl anew."""
-    steps = [changes(*pair) for pair in pairwise([[], *accuracy])]
-    write_text(directory.results, as_lines(lines_of(entries, accuracy, steps), directory.seal.run))
+    write_text(directory.results, as_lines(results_content(entries, accuracy), directory.seal.run))
+
+
+def results_content(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> list[Record]:
+    """Return the lines that `write_lines` writes."""
+    return lines_of(entries, accuracy, [changes(*pair) for pair in pairwise([[], *accuracy])])
 
 
 # `Any`: the fields of a `RunRecord` by name, without those of its tasks.
@@ -33,11 +37,15 @@ def write_summary(directory: RunDirectory, fields: Mapping[str, Any], entries: S
         fields: of the summary, in order.
         entries, accuracy: of its tasks.
     """
+    write_record(directory.path / SUMMARY, summary_content(fields, entries, accuracy))
+
+
+# `Any`: as of `write_summary`.
+def summary_content(fields: Mapping[str, Any], entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> dict[str, Any]:
+    """Return what `write_summary` writes."""
     if len(entries) <= MANY:
-        record = RunRecord.model_validate(plain({**fields, "accuracy": accuracy, "tasks": list(entries)})).to_dict()
-    else:
-        record = plain({key: value for key, value in fields.items() if key not in ("accuracy", "tasks")} | {LEARNED: len(entries)})
-    write_record(directory.path / SUMMARY, record)
+        return RunRecord.model_validate(plain({**fields, "accuracy": accuracy, "tasks": list(entries)})).to_dict()
+    return plain({key: value for key, value in fields.items() if key not in ("accuracy", "tasks")} | {LEARNED: len(entries)})
 
 
 def hold_results(

@@ -1,5 +1,6 @@
 """A run loaded from disk, with its method ready to predict."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from lifelong.data.naming import unique
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.derived import entries_of, summary_of
+from lifelong.experiment.letting_go import pending
+from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import digest_file, read_config
 from lifelong.experiment.soundness import restored
@@ -64,6 +67,11 @@ class SavedRun:
         return found
 
     @property
+    def forgotten(self) -> list[int]:
+        """The positions of those tasks of the run's own stream that were forgotten."""
+        return list(self.state.get(FORGOTTEN, []))
+
+    @property
     def names(self) -> list[str]:
         """The names of its tasks, in order, made unique."""
         return list(unique([entry.name for entry in self.entries]))
@@ -107,7 +115,7 @@ class SavedRun:
 
 
 def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
-    """Open a run directory to use what was learned; nothing is written.
+    """Open a run directory to use what was learned; nothing is written, unless a process was killed while it forgot a task.
 
     Args:
         path: the directory of a run that has learned at least one task.
@@ -118,6 +126,10 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     """
     directory = RunDirectory(path)
     identity = directory.identity()
+    if pending(directory):
+        # Where another process is forgetting it now, or nothing can be written, the state is whole all the same.
+        with suppress(LifelongError), directory.locked():
+            pass
     stored = directory.stored()
     if stored is None:
         raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")

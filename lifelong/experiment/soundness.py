@@ -12,6 +12,7 @@ from torch import Tensor
 from lifelong.errors import LifelongError
 from lifelong.experiment.accuracies import Rows
 from lifelong.experiment.derived import entries_of
+from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.tuning import method_after
 from lifelong.methods.form import MisfitError, hold_tree
@@ -100,6 +101,7 @@ PARTS: dict[str, Any] = {
     "summary": dict[str, Any],
     "identity": dict[str, Plain],
     "added": list[_Added],
+    FORGOTTEN: list[Count],
 }
 """The other parts of a state; earlier versions had fewer."""
 
@@ -155,6 +157,10 @@ def _check_numbers(state: Tree) -> None:
     _require(len(state["digests"]) == tasks, f"digests: {len(state['digests'])} for {tasks} tasks")
     if state.get("contents"):
         _require(len(state["contents"]) == tasks, f"contents: {len(state['contents'])} for {tasks} tasks")
+
+    forgotten = state.get(FORGOTTEN, [])
+    right = len(set(forgotten)) == len(forgotten) and all(place < tasks + len(forgotten) for place in forgotten)
+    _require(right, f"{FORGOTTEN}: {forgotten} are not positions of a stream")
 
 
 def _require(holds: bool, message: str) -> None:

@@ -20,6 +20,7 @@ from lifelong.experiment.derived import entries_of, summary_of
 from lifelong.experiment.grown_stream import ABSENT, from_python, images_of
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import digest_modules
+from lifelong.experiment.letting_go import FOLDER, pending
 from lifelong.experiment.machine import choose_device, made_with, set_threads
 from lifelong.experiment.outcome import wrong_results
 from lifelong.experiment.part_checks import check_parts
@@ -167,6 +168,9 @@ def _check(directory: RunDirectory) -> Iterator[Checked]:
         yield Checked("config.toml", "good")
     except LifelongError as error:
         yield Checked("config.toml", "damaged" if (directory.path / "config.toml").exists() else "missing", _reason(error))
+    if pending(directory):
+        about = "a task was being forgotten when the process ended; any command that writes to the run, or --repair, finishes it"
+        yield Checked(f"checkpoint/{FOLDER}", "damaged", about)
     stored = yield from _check_state(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
         yield _check_tree(directory, file, directory.seal.owner(file))

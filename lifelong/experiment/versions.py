@@ -8,13 +8,13 @@ from lifelong.experiment.accuracies import rows_of
 from lifelong.experiment.added_tasks import repair_added
 from lifelong.experiment.curves import drop_task, read_curves
 from lifelong.experiment.kept_versions import Kept
+from lifelong.experiment.letting_go import keep_only
 from lifelong.experiment.outcome import hold_results
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.saved import open_run
 from lifelong.headers import Part
 from lifelong.records.base import plain
 from lifelong.settings.arguments import Place, checked
-from lifelong.storage import read_root
 from lifelong.training.process import as_found
 from lifelong.training.stages import clear
 
@@ -82,7 +82,7 @@ def history(run: Place) -> tuple[Version, ...]:
     Raises:
         LifelongError: it holds no run, or is damaged.
     """
-    directory = _directory(Path(run))
+    directory = learned_directory(Path(run))
     current, found, before = directory.version(), [], None
     for kept in directory.journal.kept():
         learned = _learned(directory, kept)
@@ -136,7 +136,7 @@ def rollback(run: Place, to: int) -> Version:
         LifelongError: there is no such version, or it is damaged; the run is as it was.
     """
     with as_found():
-        directory = _directory(Path(run))
+        directory = learned_directory(Path(run))
         with directory.locked():
             directory.drop_parts()
             directory.recover()
@@ -174,7 +174,7 @@ def compact(run: Place, keep: int | None = None) -> Compacted:
     """
     if keep is not None and keep < 1:
         raise LifelongError(f"keep = {keep}: give the number of versions to keep, 1 or more")
-    directory = _directory(Path(run))
+    directory = learned_directory(Path(run))
     with directory.locked():
         directory.drop_parts()
         directory.recover()
@@ -182,21 +182,11 @@ def compact(run: Place, keep: int | None = None) -> Compacted:
         before = parts.bytes()
         kept = directory.journal.kept(current)
         kept = kept if keep is None else kept[-keep:]
-        roots = [each.state for each in kept]
-        roots += [read_root(file).tree for file in (directory.state_file, directory.previous_file) if file.exists()]
-        nodes: set[str] = set()
-        tensors: set[str] = set()
-        for root in roots:
-            for value in root.values():
-                if isinstance(value, Part):
-                    parts.below(value.name, nodes, tensors)
-        # The list first: what it names is there at any time.
-        directory.journal.write(kept)
-        parts.keep(nodes, tensors)
+        keep_only(directory, kept)
         return Compacted(len(kept), before, parts.bytes())
 
 
-def _directory(path: Path) -> RunDirectory:
+def learned_directory(path: Path) -> RunDirectory:
     """Return the directory of a run that has learned something.
 
     Raises:

@@ -24,6 +24,8 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree, load_tree, save_tree
 from lifelong.training.process import alone
 from lifelong.training.stages import Epoch
+from lifelong.trees import tensors_of
+from lifelong.watch import kept_tensors
 
 CLASSES = (3, 2, 4)
 """Classes of the tasks that a method is tried on: heads must grow to different sizes."""
@@ -47,7 +49,8 @@ def check_method(make: Any, *, training: TrainingSettings | None = None, images:
     parameters counted are parameters held; probabilities of tasks, if there are any, sum to 1; no answer depends on the images that are
     asked about together, unless the method says so, nor on what other threads ask at the same time;
     the state survives a file with equal logits, equal counts and an equal next task;
-    the same seed gives the same result; an interrupted `learn` continues to the same bits.
+    the same seed gives the same result; an interrupted `learn` continues to the same bits; a task that the method calls forgettable
+    leaves no weight behind when it is forgotten, and changes no other answer.
 
     Args:
         make: a function that gives a fresh method, small enough to learn a task of 24 images of 8 x 8 pixels in a second or two.
@@ -70,6 +73,7 @@ def _check(make: Callable[[], Method], training: TrainingSettings | None, images
     _same(straight, trial.run(), "the same seed gave another result")
     _same(straight, trial.run(through_files=True), "the state does not survive a file: later results differ")
     _same(straight, trial.run(interrupted=True), "an interrupted and resumed `learn` gave another result")
+    trial.check_forgetting()
 
 
 class _InterruptionError(Exception):
@@ -115,6 +119,36 @@ class _Trial:
                 save_tree(place / "result", results[-1])
                 results[-1] = load_tree(place / "result")
         return results
+
+    def check_forgetting(self) -> None:
+        """See that a task which the method calls forgettable leaves nothing behind, and changes no answer for another task."""
+        whole = self._made()
+        if type(whole).forgettable is Method.forgettable:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for index in range(len(CLASSES)):
+                _learn(whole, made_task(index, self.images), self._context(index, None))
+            save_tree(Path(folder) / "whole", whole.state_dict())
+            for index in range(len(CLASSES)):
+                method = self._restored(Path(folder) / "whole")
+                if method.forgettable(index) is not None:
+                    continue
+                gone = _own_tensors(method, index)
+                wanted = [answer for task, answer in enumerate(_answers(method)) if task != index]
+                method.forget(index)
+                _same(_answers(method), wanted, f"task {index}: forgetting it changes answers for other tasks")
+                state = method.state_dict()
+                left = any(tensor.shape == each.shape and torch.equal(tensor, each) for tensor in tensors_of(state) for each in gone)
+                _require(not left, f"task {index}: forgotten, its weights are still in the state")
+                save_tree(Path(folder) / "forgotten", state)
+                restored = self._restored(Path(folder) / "forgotten")
+                _same(_answers(restored), wanted, f"task {index}: forgotten, the state does not survive a file")
+                _same(
+                    restored.task_probabilities(_images()),
+                    method.task_probabilities(_images()),
+                    f"task {index}: forgotten, its tasks differ",
+                )
+                _learn(restored, made_task(index, self.images), self._context(len(CLASSES) - 1, None))
 
     def _made(self) -> Method:
         """Make a fresh method."""
@@ -186,6 +220,14 @@ def _learn(method: Method, task: Task, context: Context) -> LearnRecord:
     _require(record.parameters_added == added, f"{context.task_name}: {record.parameters_added} parameters recorded as added, not {added}")
     _require(not alive(task.retire()), f"{context.task_name}: images are kept after the task")
     return record
+
+
+def _own_tensors(method: Method, index: int) -> list[Tensor]:
+    """Return copies of the tensors that answer for one task and no other, but for constant ones, which may stand in any task."""
+    of = [{tensor.data_ptr(): tensor for tensor in kept_tensors(method.modules(task))} for task in range(len(method.tasks))]
+    others = {place for task, tensors in enumerate(of) if task != index for place in tensors}
+    own = [tensor.clone() for place, tensor in of[index].items() if place not in others]
+    return [tensor for tensor in own if bool((tensor != tensor.flatten()[0]).any())]
 
 
 def _images() -> Tensor:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
 from lifelong.methods.distillation import distillation_loss
-from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method, count_parameters
 from lifelong.methods.single import load_head
 from lifelong.networks.autoencoder import AutoEncoder
 from lifelong.networks.blocks import Chain, make_chain
@@ -154,6 +154,15 @@ class ExpertGate(Method[ExpertGateSettings]):
     def memory(self) -> dict[str, int]:
         """Count the bytes of the auto-encoders."""
         return {"auto-encoders": self.gate.bytes}
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell that later tasks may have started from a copy of the task's expert; only the last one can be forgotten."""
+        later = self._later(task_index)
+        return Entangled("later experts may have started from a copy of its own", later) if later else None
+
+    def _let_go(self, task_index: int) -> None:
+        del self.experts[task_index], self.heads[task_index]
+        self.gate = Gate([entry for index, entry in enumerate(self.gate.entries) if index != task_index])
 
     def state_dict(self) -> Tree:
         """Return tasks, experts, heads and auto-encoders."""

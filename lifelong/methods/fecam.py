@@ -94,6 +94,11 @@ class FeCAM(PretrainedMethod[FeCAMSettings]):
     def _prepared(self, features: Float64[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
         return functional.normalize(tukey(features, self.power), dim=1)
 
+    @property
+    def heads_are_own(self) -> bool:
+        """Whether no covariance is common to all tasks."""
+        return self.settings.covariance != "common"
+
     def make_head(self, inputs: int, classes: int) -> MahalanobisHead:
         """Make a head of distances."""
         return MahalanobisHead(inputs, classes, own=self.settings.covariance == "class", power=self.power)

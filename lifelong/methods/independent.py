@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.methods.backbone import make_backbone
-from lifelong.methods.method import Context, LearnRecord, Method, count_parameters
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method, count_parameters
 from lifelong.methods.single import IMAGE_SIZE, load_head, new_head
 from lifelong.networks.frozen import freeze
 from lifelong.settings.baselines import IndependentSettings
@@ -51,6 +51,13 @@ class Independent(Method[IndependentSettings]):
         record = LearnRecord(expert=len(self.tasks) - 1, parameters_added=count_parameters([network]))
         record.trained(outcome)
         return record
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Return None: a task's network is its own."""
+        return None
+
+    def _let_go(self, task_index: int) -> None:
+        del self.backbones[task_index], self.heads[task_index], self.image_sizes[task_index]
 
     def state_dict(self) -> Tree:
         """Return tasks, backbones and heads."""

@@ -32,6 +32,11 @@ class LinearProbe(PretrainedMethod[LinearProbeSettings]):
         record.hyperparameters["penalty"] = penalty
         return as_module(found)
 
+    @property
+    def heads_are_own(self) -> bool:
+        """True: a head knows its task alone."""
+        return True
+
     def make_head(self, inputs: int, classes: int) -> nn.Linear:
         """Make a linear head."""
         return nn.Linear(inputs, classes)

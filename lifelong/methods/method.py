@@ -194,6 +194,19 @@ class Recognized(NamedTuple):
     strangeness: Float[Tensor, "n"] | None
 
 
+@dataclass(frozen=True)
+class Entangled:
+    """Why a task cannot be forgotten.
+
+    Attributes:
+        reason: in words that go on after "task 'a': ".
+        again: the other tasks that would have to be learned again without it, by their positions.
+    """
+
+    reason: str
+    again: tuple[int, ...]
+
+
 SettingsT = TypeVar("SettingsT")
 
 
@@ -347,6 +360,38 @@ class Method(ABC, Generic[SettingsT]):
         """Count the bytes of the parameters in M, the frozen network among them, and of all that is kept besides."""
         modules = (module for task in range(len(self.tasks)) for module in self.modules(task))
         return sum(size for _, size in distinct_parameters(modules).values()) + sum(self.memory().values())
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell why `forget` cannot take a task out; None if all that is kept of it is its own.
+
+        As here, it cannot: override it, together with `_let_go`, where a task's weights and statistics are its own, and no other task was
+        learned from them. A subclass of a method that can forget, and that keeps more, overrides both again.
+        """
+        return Entangled(f"'{self.name}' keeps what it learned of all tasks together", self._others(task_index))
+
+    def forget(self, task_index: int) -> None:
+        """Let go of everything that is kept of a task; later tasks move up by one, and answer as before, to the bit.
+
+        Raises:
+            ValueError: it cannot be forgotten.
+        """
+        entangled = self.forgettable(task_index)
+        if entangled is not None:
+            raise ValueError(f"task '{self.tasks[task_index].name}': {entangled.reason}")
+        self._let_go(task_index)
+        del self.tasks[task_index]
+
+    def _let_go(self, task_index: int) -> None:
+        """Delete what is kept of a task that is `forgettable`, but for its entry in `tasks`."""
+        raise NotImplementedError(f"'{self.name}' says that a task is forgettable, and has no _let_go")
+
+    def _others(self, task_index: int) -> tuple[int, ...]:
+        """Return the positions of all other tasks."""
+        return tuple(index for index in range(len(self.tasks)) if index != task_index)
+
+    def _later(self, task_index: int) -> tuple[int, ...]:
+        """Return the positions of the tasks that were learned after one."""
+        return tuple(range(task_index + 1, len(self.tasks)))
 
     def _remember(self, task: Task) -> None:
         """Record the task as learned."""

@@ -33,6 +33,11 @@ class NCM(PretrainedMethod[NCMSettings]):
             head.scale.fill_(scale_of(head(judges.features), judges.labels))
         return head
 
+    @property
+    def heads_are_own(self) -> bool:
+        """True: a head knows its task alone."""
+        return True
+
     def make_head(self, inputs: int, classes: int) -> CosineHead:
         """Make a head of cosines."""
         return CosineHead(inputs, classes)

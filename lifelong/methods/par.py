@@ -27,7 +27,8 @@ from lifelong.data.task import Normalization, Task
 from lifelong.devices import exact_device
 from lifelong.methods.allocations import Allocation, Newcomer, built, cell_of, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.methods.group_forgetting import entangled_in_group, heirs_of_expert
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
 from lifelong.methods.trials import Outcome, Trials, copied, valid_accuracy
@@ -310,6 +311,20 @@ class PAR(Method[PARSettings]):
         kept = {"regularizer": tensor_bytes(self.kept)} if any(tree is not None for tree in self.kept) else {}
         kept |= {} if self.kept_by_rule is None else {"decision": tensor_bytes(self.kept_by_rule)}
         return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes} | kept
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell whether the task shares its expert, or other experts or the decision rule took something over from it."""
+        shared = entangled_in_group(self.relatedness, task_index, "its expert was trained")
+        if shared is not None:
+            return shared
+        if self.kept_by_rule is not None:
+            return Entangled(f"the decision rule '{self.settings.decision}' keeps what it learned of all tasks", self._others(task_index))
+        return heirs_of_expert(self.allocation, self.settings, self.plans, self.relatedness, task_index)
+
+    def _let_go(self, task_index: int) -> None:
+        group = self.relatedness.groups.group_of(task_index)
+        del self.experts[group], self.plans[group], self.trained[group], self.kept[group], self.heads[task_index]
+        self.relatedness.forget(task_index)
 
     def state_dict(self) -> Tree:
         """Return tasks, experts with their cells, heads, groups and prototypes, and what the regularizer and the decision rule keep."""

@@ -31,8 +31,9 @@ from lifelong.methods.beside import (
     train_beside,
 )
 from lifelong.methods.frozen_network import OnFrozenNetwork, renormalized
+from lifelong.methods.group_forgetting import entangled_in_group
 from lifelong.methods.linear_probe import as_module
-from lifelong.methods.method import Context, LearnRecord, Method, Recognized
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized
 from lifelong.methods.mixed_head import PENALTIES, Answers, Mixture, OwnHead, choose_mixture, fit_own
 from lifelong.methods.par import PAR
 from lifelong.networks.frozen import freeze
@@ -321,6 +322,19 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
     def memory(self) -> dict[str, int]:
         """Count the bytes of prototypes and spreads, and of the seed of the projection."""
         return {"prototypes": self.relatedness.bytes, "spreads": self.relatedness.recognition.bytes, "seed": 8}
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell whether other tasks read the task's answers, or share its group."""
+        readers = tuple(index for index, one in enumerate(self.learned) if task_index in one.earlier)
+        if readers:
+            return Entangled("other tasks read its answers", readers)
+        return entangled_in_group(self.relatedness, task_index, "its distances are measured")
+
+    def _let_go(self, task_index: int) -> None:
+        del self.learned[task_index]
+        for one in self.learned:
+            one.earlier = tuple(index - (index > task_index) for index in one.earlier)
+        self.relatedness.forget(task_index)
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, the classifiers, groups and prototypes."""

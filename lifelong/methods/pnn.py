@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
-from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method
 from lifelong.networks.blocks import make_chain
 from lifelong.networks.frozen import freeze
 from lifelong.networks.progressive import Column, outputs_of
@@ -76,6 +76,14 @@ class PNN(Method[PNNSettings]):
         settings = self.settings
         chain = make_chain(settings.backbone, settings.init_channels, stem_pool=settings.stem_pool)
         return Column(chain, classes, earlier, settings.lateral, settings.lateral_scales)
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell that later columns read the task's column; only the last one can be forgotten."""
+        later = self._later(task_index)
+        return Entangled("the columns of later tasks read its column", later) if later else None
+
+    def _let_go(self, task_index: int) -> None:
+        del self.columns[task_index]
 
     def state_dict(self) -> Tree:
         """Return tasks and columns."""

@@ -12,7 +12,7 @@ from lifelong.data.augment import normalize
 from lifelong.data.copies import with_copies
 from lifelong.data.task import IMAGENET, Split, Task
 from lifelong.methods.frozen_network import OnFrozenNetwork
-from lifelong.methods.method import Context, LearnRecord, Recognized
+from lifelong.methods.method import Context, Entangled, LearnRecord, Recognized
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.bank import PrototypeBank, prototypes
 from lifelong.relatedness.recognition import Recognition, Router, measure_spread
@@ -120,6 +120,21 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
     def memory(self) -> dict[str, int]:
         """Count the bytes of class means and spreads."""
         return {"prototypes": self.bank.bytes, "spreads": self.recognition.bytes}
+
+    @property
+    def heads_are_own(self) -> bool:
+        """Whether a task's head was fitted to its own images alone, and nothing else is kept of it; False unless a method overrides it."""
+        return False
+
+    def forgettable(self, task_index: int) -> Entangled | None:
+        """Tell that heads were fitted to the statistics of all tasks, unless `heads_are_own`."""
+        if self.heads_are_own:
+            return None
+        return Entangled(f"'{self.name}' fits heads to sums over the images of all tasks", self._others(task_index))
+
+    def _let_go(self, task_index: int) -> None:
+        del self.heads[task_index], self.recognition.spreads[task_index]
+        self.bank.forget(task_index)
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, heads, class means and spreads."""

@@ -93,6 +93,15 @@ class RanPAC(PretrainedMethod[RanPACSettings]):
             head[1].weight.copy_(scale * weight.T)
         return head
 
+    @property
+    def heads_are_own(self) -> bool:
+        """Whether the statistics are not common to all tasks."""
+        return self.settings.statistics == "task"
+
+    def _let_go(self, task_index: int) -> None:
+        super()._let_go(task_index)
+        del self.scales[task_index]
+
     def memory(self) -> dict[str, int]:
         """Count the bytes of class means and spreads, of the seed, and of common statistics."""
         kept = 0 if self.gram is None else self.gram.nbytes + sum(moments.nbytes for moments in self.moments)

@@ -174,6 +174,19 @@ class Relatedness:
         self.recognition.spreads.append(measure_spread(sample.features, sample.labels, own, task.normalization))
         return Measured(sample, divergences, _few_images_warning(sample, self.settings))
 
+    def entangled(self, task: int) -> bool:
+        """Tell whether what is kept of later tasks may hang on a task: other measures than the paper's may refer to the first one."""
+        return not task and not self._keeps_prototypes and len(self.kept) > 1
+
+    def forget(self, task: int) -> None:
+        """Delete what is kept of a task that is alone in its group; later tasks move up by one."""
+        self.groups.forget(task)
+        if len(self.bank):
+            self.bank.forget(task)
+            del self.recognition.spreads[task]
+        if self.kept:
+            del self.kept[task]
+
     def state(self) -> Tree:
         """Return groups, prototypes, spreads, and what another measure keeps."""
         state = {"groups": self.groups.state(), "bank": self.bank.state(), "recognition": self.recognition.state()}

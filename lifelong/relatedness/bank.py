@@ -102,6 +102,10 @@ class PrototypeBank:
         self.check(task)
         self._tasks.append(task)
 
+    def forget(self, task: int) -> None:
+        """Delete the prototypes of a task; later tasks move up by one."""
+        del self._tasks[task]
+
     def check(self, task: Prototypes) -> None:
         """Raise a LifelongError if the task's features have another length than those of the earlier tasks."""
         if self._tasks and (length := self._tasks[0].means.shape[1]) != task.means.shape[1]:

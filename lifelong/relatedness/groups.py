@@ -159,6 +159,12 @@ class TaskGroups:
         self.members[group].append(self.tasks)
         self.largest[group] = max(self.largest[group], samples)
 
+    def forget(self, task: int) -> None:
+        """Delete a task that is alone in its group, and the group; later tasks and groups move up by one."""
+        group = self.group_of(task)
+        del self.members[group], self.largest[group]
+        self.members = [[member - (member > task) for member in members] for members in self.members]
+
     def state(self) -> GroupsState:
         """Return the groups as plain values."""
         return {"members": [list(group) for group in self.members], "largest": list(self.largest)}

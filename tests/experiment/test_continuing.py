@@ -236,14 +236,17 @@ def test_what_was_not_judged_is_judged_with_the_next_task(place, monkeypatch):
     from lifelong.experiment import grown_stream
     from lifelong.watch import Watch
 
+    digests = Watch.digests
+
+    def all_changed(watch: Watch, tasks: list) -> list[str]:
+        return [f"{digest} {len(tasks)}" for digest in digests(watch, tasks)]
+
     monkeypatch.setattr(grown_stream, "open_stream", lambda *arguments: (_ for _ in ()).throw(LifelongError("no such stream")))
-    monkeypatch.setattr(Watch, "doubt", lambda self, tasks, count: False)
-    monkeypatch.setattr(Watch, "digests", lambda self, tasks: [f"{index} {len(tasks)}" for index in range(len(tasks))])
+    monkeypatch.setattr(Watch, "digests", all_changed)
     assert learn_more(place / "par", bars(place), HERE)["accuracy"][3][:3] == [None, None, None]
     monkeypatch.undo()
     images_of_bars(place / "more", seed=5)
-    monkeypatch.setattr(Watch, "doubt", lambda self, tasks, count: False)
-    monkeypatch.setattr(Watch, "digests", lambda self, tasks: [f"{index} 4" for index in range(len(tasks))])
+    monkeypatch.setattr(Watch, "digests", lambda watch, tasks: [f"{digest} 4" for digest in digests(watch, tasks)])
     assert None not in learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")["accuracy"][4]
 
 

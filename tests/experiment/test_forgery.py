@@ -4,7 +4,7 @@ import pytest
 
 import lifelong
 from lifelong.errors import LifelongError
-from lifelong.experiment import runner
+from lifelong.experiment import learned_so_far
 from lifelong.experiment.compare import read_summaries
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
@@ -134,14 +134,14 @@ def test_a_configuration_that_was_edited_is_not_used(base, tmp_path):
 def test_results_of_a_task_earlier_are_no_damage(base, tmp_path, monkeypatch):
     """Killed between the state and what is written from it: made up for without a word."""
     out = tmp_path / "run"
-    write = runner.append_line
+    write = learned_so_far.append_line
 
     def killed(file, line, owner):
         if line["name"] == "b":
             raise KeyboardInterrupt
         return write(file, line, owner)
 
-    monkeypatch.setattr(runner, "append_line", killed)
+    monkeypatch.setattr(learned_so_far, "append_line", killed)
     with pytest.raises(KeyboardInterrupt):
         run(config(base), out, HERE)
     monkeypatch.undo()

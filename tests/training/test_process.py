@@ -143,6 +143,14 @@ def objects() -> lifelong.Task:
     return lifelong.Task.from_arrays(PIXELS, LABELS[False], name="objects")
 
 
+def forgotten(run: Path, out: Path, listener: Any) -> lifelong.Forgotten:
+    """Finetune shares its network: for a call that is to work, one of two networks."""
+    if listener is False:
+        lifelong.run(TINY, "independent", out=out, **QUICK)
+        return lifelong.forget(out, lifelong.history(out)[0].task)
+    return lifelong.forget(run, "a")
+
+
 CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "run": lambda run, out, listener: lifelong.run(TINY, "finetune", out=out, progress=listener, **QUICK),
     "tune": lambda run, out, listener: lifelong.tune(TINY, "finetune", grid={"lr": [0.1, 0.01]}, out=out, progress=listener, **QUICK),
@@ -191,6 +199,7 @@ CALLS: dict[str, Callable[[Path, Path, Any], object]] = {
     "history": lambda run, out, listener: lifelong.history(run if listener is False else run.parent / "new"),
     "rollback": lambda run, out, listener: lifelong.rollback(shutil.copytree(run, out), to=1 if listener is False else 99),
     "compact": lambda run, out, listener: lifelong.compact(shutil.copytree(run, out), keep=1 if listener is False else 0),
+    "forget": lambda run, out, listener: forgotten(run, out, listener),
     "write_report": lambda run, out, listener: lifelong.write_report(
         shutil.copytree(run if listener is False else run.parent / "new", out)
     ),
@@ -218,6 +227,7 @@ DATA = {
     "DecisionRule",
     "Engine",
     "Environment",
+    "Forgotten",
     "Learner",
     "LifelongError",
     "Measure",

@@ -1,0 +1,271 @@
+"""Forget a task of a run: nothing of it stays in the run's files, and all other answers stay as they are, to the bit.
+
+Whether that is possible, the method says (`Method.forgettable`). What is known of the other tasks stays, but for what says something of the
+forgotten one: distances to it, reasons and notes that name it, and how well tasks were told apart while it was among them.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lifelong.data.address import PYTHON
+from lifelong.data.cache import cache_folder
+from lifelong.data.naming import unique
+from lifelong.errors import LifelongError
+from lifelong.experiment.accuracies import changes
+from lifelong.experiment.added_tasks import AddedTask, read_added
+from lifelong.experiment.curves import read_curves
+from lifelong.experiment.derived import head_of, summary_of
+from lifelong.experiment.letting_go import DERIVED, DRAFT, FOLDER, PLAN, UPLOADS, finish
+from lifelong.experiment.outcome import results_content, summary_content
+from lifelong.experiment.remaining import FORGOTTEN, fingerprint_with, fingerprint_without, places_left
+from lifelong.experiment.results import RunDirectory
+from lifelong.experiment.saved import SavedRun, open_run
+from lifelong.experiment.versions import learned_directory
+from lifelong.json_files import as_lines, write_record
+from lifelong.methods.frozen_network import OnFrozenNetwork
+from lifelong.opening import MOST_SETTINGS, read_text
+from lifelong.records.base import plain
+from lifelong.records.run import RunRecord
+from lifelong.records.task import TaskRecord
+from lifelong.settings.arguments import Place, checked
+from lifelong.storage import Tree, read_root, write_text
+from lifelong.training.process import as_found
+from lifelong.trees import Fixed
+from lifelong.words import counted
+
+REASON = "decided while a task was known that is forgotten now"
+"""Replaces a reason that says something of a forgotten task."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What `forget` came to.
+
+    Attributes:
+        task: the name of the task.
+        tasks: the names of those that are left, in order.
+        removed: what was deleted besides the task's own weights, statistics and records, in words.
+        left: what the run cannot reach, in words.
+    """
+
+    task: str
+    tasks: tuple[str, ...]
+    removed: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@checked
+def forget(run: Place, task: str) -> Forgotten:
+    """Forget a task of a finished run, if all that is kept of it is its own.
+
+    Other tasks answer as before, to the bit; those behind it move up by one. Earlier versions of the run hold the task, and go with it. The
+    report, figures, exports and TensorBoard's files in the run directory show all tasks: they are deleted, and can be made again.
+
+    Args:
+        run: the run directory.
+        task: the name of the task.
+
+    Returns:
+        What was removed, and what is left.
+
+    Raises:
+        LifelongError: the run has no such task, is not finished, or is damaged; or the task cannot be forgotten: the line says why, and
+            which tasks would have to be learned again. The run is then as it was.
+    """
+    with as_found():
+        directory = learned_directory(Path(run))
+        with directory.locked():
+            directory.drop_parts()
+            directory.recover()
+            saved = open_run(directory.path)
+            index = saved.task_index(task)
+            _check(saved, index)
+            return _forget(saved, index)
+
+
+def _check(saved: SavedRun, index: int) -> None:
+    """See that a task can be forgotten.
+
+    Raises:
+        LifelongError: it cannot.
+    """
+    path, names = saved.directory.path, saved.names
+    if not saved.summary().complete:
+        raise LifelongError(f"{path} is not finished; continue it first, with the command that started it")
+    if len(names) == 1:
+        raise LifelongError(f"task '{names[index]}' is the only one that {path} has learned; delete that folder to forget it")
+    entangled = saved.method.forgettable(index)
+    if entangled is not None:
+        again = ", ".join(f"'{names[other]}'" for other in entangled.again)
+        raise LifelongError(
+            f"task '{names[index]}' cannot be forgotten: {entangled.reason}; without it {again} would have to be learned again,"
+            " in another --out"
+        )
+
+
+def _forget(saved: SavedRun, index: int) -> Forgotten:
+    directory, name, before = saved.directory, saved.names[index], read_root(saved.directory.state_file)
+    added = [task for task in read_added(directory) if task.name in saved.names]
+    base = len(saved.names) - len(added)
+    its_own = None if index < base else added.pop(index - base)
+    there = [place for place in DERIVED if (directory.path / place).exists()]
+    versions, uploads = len(directory.journal.kept()) - 1, list(_uploads(directory.path, name, its_own))
+    entries = _entries(saved, index)
+    rows = [[value for task, value in enumerate(row) if task != index] for at, row in enumerate(saved.state["accuracy"]) if at != index]
+    state = _state(saved, index, added, entries, rows)
+    removed = [f"{place} in the run directory" for place in there]
+    removed += [f"{counted(len(uploads), 'folder')} of uploaded images"] if uploads else []
+    removed += [f"{counted(versions, 'earlier version')}, which cannot be put back any more"] if versions else []
+    removed += _drop_caches(saved)
+    folder = directory.checkpoint / FOLDER
+    folder.mkdir(exist_ok=True)
+    seal = directory.seal.run
+    write_text(folder / "curves.jsonl", as_lines(_curves(directory, index), seal))
+    write_text(folder / "results.jsonl", as_lines(results_content(entries, rows), seal))
+    write_record(folder / "summary.json", summary_content(state["summary"], entries, rows))
+    if its_own is not None:
+        write_record(folder / "added.json", {"run": seal, "tasks": [asdict(task) for task in added]})
+    write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": uploads})
+    directory.save(state, before.made_with)
+    finish(directory)
+    return Forgotten(name, tuple(unique([entry.name for entry in entries])), tuple(removed), tuple(_left(saved, its_own)))
+
+
+def _state(saved: SavedRun, index: int, added: Sequence[AddedTask], entries: list[TaskRecord], rows: list[list[float]]) -> dict[str, Tree]:
+    """Return the state of the run without a task, whose method forgets it."""
+    old, name = saved.state, saved.names[index]
+    forgotten = _forgotten(saved, index)
+    summary = saved.summary()
+    saved.method.forget(index)
+    steps = [changes(*pair) for pair in pairwise([[], *rows])]
+    # `Any`: a head is a summary without what grows, see `head_of`.
+    head: dict[str, Any] = head_of(summary)
+    head["notes"] = [note for note in summary.notes or () if not _mentions(note, name)]
+    # Told apart from the forgotten task, too.
+    head.pop("task_agnostic", None)
+    own = fingerprint_without(saved.identity["stream images"], forgotten)
+    if "stream_fingerprint" in head:
+        head["stream_fingerprint"] = fingerprint_with(own, [task.fingerprint for task in added])
+    content = head.get("stream_content")
+    if content is not None:
+        head["stream_content"] = None if forgotten else content | {"added": [task.content for task in added]}
+    whole = summary_of({"summary": head, "entries": [entry.to_dict() for entry in entries], "accuracy": rows}, None, saved.method)
+    assert whole is not None
+    kept = {key: value for key, value in old.items() if key in ("arithmetic", "device")}
+    if old.get("contents"):
+        kept["contents"] = [Fixed(each) for at, each in enumerate(old["contents"]) if at != index]
+    if added or "added" in old:
+        kept["added"] = [asdict(task) for task in added]
+    if forgotten:
+        kept[FORGOTTEN] = forgotten
+    records = [entry.to_dict() for entry in entries]
+    return {
+        "method": saved.method.state_dict(),
+        "entries": [Fixed({key: value for key, value in record.items() if key != "judged"}) for record in records],
+        "judged": [Fixed(record["judged"]) if record.get("judged") is not None else None for record in records],
+        "changes": steps,
+        "digests": [digest for at, digest in enumerate(old["digests"]) if at != index],
+        "summary": head_of(RunRecord.model_validate(plain(dict(whole.items())))),
+        **kept,
+    }
+
+
+def _forgotten(saved: SavedRun, index: int) -> list[int]:
+    """Return the positions of the forgotten tasks of the run's own stream, together with that of one more task."""
+    base = len(saved.names) - sum(task.name in saved.names for task in read_added(saved.directory))
+    more = [places_left(base, saved.forgotten)[index]] if index < base else []
+    return sorted([*saved.forgotten, *more])
+
+
+def _entries(saved: SavedRun, index: int) -> list[TaskRecord]:
+    """Return the records of the other tasks, without what says something of the forgotten one."""
+    name, gone = saved.names[index], saved.entries[index].expert
+    shared = any(entry.expert == gone for at, entry in enumerate(saved.entries) if at != index)
+    expert = None if shared else gone
+    return [_without(entry, name, index, expert) for at, entry in enumerate(saved.entries) if at != index]
+
+
+def _without(entry: TaskRecord, name: str, index: int, expert: int | None) -> TaskRecord:
+    """Return the record of a task without another one.
+
+    Args:
+        entry: the record.
+        name, index: of the task that is forgotten.
+        expert: the index of its expert; None: it has none of its own.
+    """
+    record = entry.to_dict()
+    for key in ("divergences", "task_distances"):
+        if record.get(key):
+            record[key] = [value for at, value in enumerate(record[key]) if at != index]
+    if expert is not None:
+        if record.get("group_distances"):
+            record["group_distances"] = [value for at, value in enumerate(record["group_distances"]) if at != expert]
+        if record.get("expert") is not None:
+            record["expert"] -= record["expert"] > expert
+    if record.get("notes"):
+        record["notes"] = [note for note in record["notes"] if not _mentions(note, name)]
+    if record.get("reason"):
+        record["reason"] = _reason(record["reason"], name, index, expert)
+    return TaskRecord.model_validate(plain(record))
+
+
+def _reason(reason: str, name: str, index: int, expert: int | None) -> str:
+    """Return a reason in which groups and tasks have their new numbers; another one if it says something of the forgotten task."""
+    told = [("group", expert), ("task", index)]
+    if _mentions(reason, name) or any(number is not None and _mentions(reason, f"{what} {number}") for what, number in told):
+        return REASON
+    for what, number in told:
+        if number is not None:
+            reason = re.sub(rf"(?<=\b{what} )\d+", lambda found, gone=number: str(int(found[0]) - (int(found[0]) > gone)), reason)
+    return reason
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Tell whether a text has a name as a word."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _curves(directory: RunDirectory, index: int) -> list[dict[str, Any]]:
+    """Return the lines of the curves of the other tasks, at their new positions."""
+    found = [line for line in read_curves(directory.curves, directory.seal).found if line["task"] != index]
+    return [{**line, "task": line["task"] - (line["task"] > index)} for line in found]
+
+
+def _uploads(path: Path, name: str, added: AddedTask | None) -> Iterator[str]:
+    """Yield the folders of images that the served run was sent for a task."""
+    for folder in sorted((path / UPLOADS).glob("*")):
+        if not DRAFT.fullmatch(folder.name):
+            continue
+        try:
+            called = json.loads(read_text(folder / "draft.json", MOST_SETTINGS)).get("name")
+        except (OSError, ValueError, AttributeError):
+            called = None
+        if called == name or (added is not None and f"/{UPLOADS}/{folder.name}/" in added.source):
+            yield folder.name
+
+
+def _drop_caches(saved: SavedRun) -> list[str]:
+    """Delete the features that are kept by the content of images, which do not say whose they are; return what was deleted."""
+    features = cache_folder() / "features"
+    if not isinstance(saved.method, OnFrozenNetwork) or not features.is_dir():
+        return []
+    shutil.rmtree(features, ignore_errors=True)
+    return [f"the cache of features, {features}: it does not say whose they are, and is filled again"]
+
+
+def _left(saved: SavedRun, added: AddedTask | None) -> list[str]:
+    """Say where the task's images, or something made of them, may still be."""
+    source = "" if added is None else added.source
+    where = "the Python objects" if source.startswith(f"{PYTHON}:") else source or f"the stream '{saved.config.stream}'"
+    found = [
+        f"its images themselves: {where}, and decoded copies of them in {cache_folder()}",
+        "one checksum over all images of the run's stream, by which the run is recognized" if added is None else "",
+        "copies of the run, exports, reports and pushes outside of its directory",
+    ]
+    return [line for line in found if line]

@@ -1,0 +1,132 @@
+"""Let go of what a run must not keep any more, so that a process which is killed meanwhile leaves something that can be finished.
+
+What a run will be without a task is prepared beside everything else, in `checkpoint/forgetting/`: the files that will change, and
+`plan.json`, written last, with the number of the version without it. Then that version becomes the state of the run, in one step.
+From there on the forgetting is done; what is left of the task is removed by `finish`, here or in whatever next takes the run's lock.
+Without that step, `finish` drops what was prepared, and the run is as it was.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifelong.errors import DamagedError, LifelongError
+from lifelong.experiment.kept_versions import Kept
+from lifelong.headers import Part
+from lifelong.json_files import read_record
+from lifelong.opening import refuse_links
+from lifelong.storage import read_root, remove, save_tree, sync_folder
+from lifelong.training.stages import clear
+
+if TYPE_CHECKING:
+    from lifelong.experiment.results import RunDirectory
+
+FOLDER = "forgetting"
+"""Below `checkpoint`."""
+
+PLAN = "plan.json"
+
+PREPARED = ("curves.jsonl", "results.jsonl", "summary.json", "added.json")
+"""Files that are prepared as they will be; the last one's place is below `checkpoint`."""
+
+DERIVED = ("report.html", "figures", "tensorboard", "exports")
+"""What is made from a run, shows all its tasks, and can be made again."""
+
+UPLOADS = "uploads"
+"""Where a served run keeps the images that it was sent, in a folder for each task."""
+
+DRAFT = re.compile(r"[0-9a-f]{16}")
+"""How these folders are named."""
+
+
+def keep_only(directory: "RunDirectory", kept: Sequence[Kept]) -> None:
+    """Drop all parts but those of some versions and of the two states, and the other versions.
+
+    Raises:
+        LifelongError: something cannot be read or written.
+    """
+    parts = directory.parts
+    roots = [each.state for each in kept]
+    roots += [read_root(file).tree for file in (directory.state_file, directory.previous_file) if file.exists()]
+    nodes: set[str] = set()
+    tensors: set[str] = set()
+    for root in roots:
+        for value in root.values():
+            if isinstance(value, Part):
+                parts.below(value.name, nodes, tensors)
+    # The list first: what it names is there at any time.
+    directory.journal.write(kept)
+    parts.keep(nodes, tensors)
+
+
+def pending(directory: "RunDirectory") -> bool:
+    """Tell whether a task was being forgotten when a process ended."""
+    return (directory.checkpoint / FOLDER).is_dir()
+
+
+def finish(directory: "RunDirectory") -> None:
+    """Finish the forgetting that a killed process began, or drop what it prepared; only with the run's lock.
+
+    Raises:
+        LifelongError: something cannot be read or written.
+    """
+    folder = directory.checkpoint / FOLDER
+    if not folder.is_dir():
+        return
+    try:
+        _go_on(directory, folder)
+    except OSError as error:
+        raise LifelongError(
+            f"cannot finish forgetting a task of {directory.path}: {error.strerror}; solve that, and run the same command again"
+        ) from error
+
+
+def _go_on(directory: "RunDirectory", folder: Path) -> None:
+    plan = _plan(folder)
+    current = directory.version() if plan is not None else 0
+    if plan is not None and current == plan["version"]:
+        _finish(directory, folder, current, plan["uploads"])
+    elif plan is not None:
+        directory.journal.write(directory.journal.kept(current))
+    for file in sorted(folder.iterdir(), key=lambda each: each.name == PLAN):
+        remove(file)
+    folder.rmdir()
+    sync_folder(directory.checkpoint)
+
+
+def _plan(folder: Path) -> dict | None:
+    """Return what was planned; None: the preparation did not come to its end."""
+    try:
+        plan = read_record(folder / PLAN)[0]
+    except FileNotFoundError:
+        return None
+    except LifelongError as error:
+        raise DamagedError(f"{error}; delete {folder}, and call: lifelong forget again") from error
+    version, uploads = plan.get("version"), plan.get("uploads")
+    named = isinstance(uploads, list) and all(isinstance(each, str) and DRAFT.fullmatch(each) for each in uploads)
+    if type(version) is not int or not named:
+        raise DamagedError(f"cannot read {folder / PLAN}: it is not of its form; delete {folder}, and call: lifelong forget again")
+    return plan
+
+
+def _finish(directory: "RunDirectory", folder: Path, current: int, uploads: Sequence[str]) -> None:
+    for name in PREPARED:
+        if (folder / name).exists():
+            place = directory.checkpoint if name == "added.json" else directory.path
+            os.replace(folder / name, place / name)
+    root = read_root(directory.state_file)
+    save_tree(directory.previous_file, root.tree, directory.seal.owner(directory.state_file), root.made_with)
+    directory.parts.repair()
+    keep_only(directory, [each for each in directory.journal.kept() if each.version == current])
+    for stages in (directory.checkpoint / "stages").glob("task-*"):
+        clear(stages)
+    refuse_links(directory.path, (UPLOADS,))
+    for place in [*(directory.path / name for name in DERIVED), *(directory.path / UPLOADS / name for name in uploads)]:
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            remove(place)
+    sync_folder(directory.path)
