@@ -28,6 +28,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is decoded and computed is kept in a folder of the tests, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIFELONG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _parquet_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small parquet files are vetted in this process: another one takes a quarter of a second; `tests/data/test_vetting.py` has it."""

@@ -46,7 +46,6 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._sums = folder / "checksums.json"
 
     def checksum(self, files: Sequence[Path], names: Sequence[str] | None = None) -> str:
         """Return a sha256 over the names, sizes and bytes of files; remembered for as long as size and times of a file stay the same.
@@ -62,28 +61,33 @@ class Cache:
         return total.hexdigest()
 
     def digests(self, files: Sequence[Path]) -> list[tuple[int, str]]:
-        """Return the size and the sha256 of each file, remembered."""
-        known = self._known(self._sums)
-        found, news = [], False
-        folders: dict[str, str] = {}  # resolved once for all files in it
-        for file in files:
-            try:
-                mark = _mark(file)
-                folder, name = os.path.split(file)
-                if folder not in folders:
-                    folders[folder] = os.path.realpath(folder)
-                path = os.path.join(folders[folder], name)
-                entry = known.get(path)
-                if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
-                    with open_regular(file) as opened:
-                        entry = known[path] = [*mark, hashlib.file_digest(opened, "sha256").hexdigest()]
-                    news = True
-            except OSError as error:
-                raise LifelongError(f"cannot read {file}: {error.strerror}") from error
-            found.append((mark[0], entry[3]))
-        if news:
-            self.write(lambda: write_record(self._sums, {"files": known}))
-        return found
+        """Return the size and the sha256 of each file, remembered folder by folder: a run reads what is known of its own alone."""
+        found: dict[int, tuple[int, str]] = {}
+        folders: dict[str, list[int]] = {}
+        for place, file in enumerate(files):
+            folders.setdefault(os.path.dirname(file), []).append(place)
+        for folder, places in folders.items():
+            whole = os.path.realpath(folder)
+            sums = self.folder / "checksums" / f"{hashlib.sha256(os.fsencode(whole)).hexdigest()[:32]}.json"
+            known, news = self._known(sums), False
+            for place in places:
+                file = files[place]
+                try:
+                    mark, path = _mark(file), os.path.join(whole, os.path.basename(file))
+                    entry = known.get(path)
+                    if not (isinstance(entry, list) and len(entry) == 4 and entry[:3] == mark):
+                        with open_regular(file) as opened:
+                            entry = known[path] = [*mark, hashlib.file_digest(opened, "sha256").hexdigest()]
+                        news = True
+                except OSError as error:
+                    raise LifelongError(f"cannot read {file}: {error.strerror}") from error
+                found[place] = (mark[0], str(entry[3]))
+            if news:
+                self._write_sums(sums, known)
+        return [found[place] for place in range(len(files))]
+
+    def _write_sums(self, file: Path, known: dict[str, Any]) -> None:
+        self.write(lambda: write_record(file, {"files": known}))
 
     def numbers(self, name: str, key: str, count: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """Return a number for each image of a set, computed when it has not been before.

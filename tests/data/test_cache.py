@@ -180,9 +180,23 @@ def test_a_damaged_memory_of_checksums_is_made_again(tmp_path, content):
     file = tmp_path / "train-0.parquet"
     file.write_bytes(b"one")
     good = Cache(tmp_path).checksum([file])
-    (tmp_path / "checksums.json").write_text(content)
+    (record,) = (tmp_path / "checksums").iterdir()
+    record.write_text(content)
     assert Cache(tmp_path).checksum([file]) == good
-    assert str(file.resolve()) in json.loads((tmp_path / "checksums.json").read_text())["files"]
+    assert str(file.resolve()) in json.loads(record.read_text())["files"]
+
+
+def test_checksums_are_remembered_by_folder(tmp_path):
+    """What other folders hold need not be read: a machine has seen very many files in time."""
+    files = [tmp_path / folder / f"{number}.png" for number in range(2) for folder in ("b", "a")]
+    for number, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * (number + 1))
+    assert [size for size, _ in Cache(tmp_path).digests(files)] == [1, 2, 3, 4]
+    records = [json.loads(record.read_text())["files"] for record in (tmp_path / "checksums").iterdir()]
+    assert sorted(sorted(known) for known in records) == [
+        [str(file) for file in sorted(files) if file.parent.name == name] for name in "ab"
+    ]
 
 
 def test_a_missing_file(tmp_path):

@@ -110,6 +110,7 @@ def test_the_run_that_is_there_is_recognized(tmp_path: Path) -> None:
     assert any("holds this run, with 1 of 1 tasks learned" in line for line in found.checks)
 
 
+@pytest.mark.slow
 def test_one_more_task(tmp_path: Path) -> None:
     run = small_run(tmp_path)
     for number in range(12):

@@ -80,6 +80,7 @@ def test_the_contract_of_engines(cluster):
     lifelong.check_engine("slurm")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_queued_again_goes_on_under_its_numbers(cluster, tmp_path):
     """Told of the end of its time; and the last job of an array, whose number is that of the whole array, queues no other again."""
     found: dict[int, Any] = {}

@@ -196,6 +196,7 @@ def keep_versions(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(lifelong, "rollback", rollback, raising=False)
 
 
+@pytest.mark.slow
 def test_cancel_and_delete(run, open_page):
     with listening(Service(run, HERE, FREE)) as port:
         page = open_page(f"http://127.0.0.1:{port}/").page
@@ -247,8 +248,10 @@ UNNAMED = """() => [...document.querySelectorAll("button, input, select, a, prog
   .map((item) => item.outerHTML)"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(390, "dark"), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((390, "light"), (1280, "light"), (1280, "dark")))],
+)
 def test_on_desktop_and_phone_light_and_dark(shown, open_page, learned, width, scheme):
     """Nothing is wider than the screen, all text stands out from what is behind it, and whatever can be used has a name."""
     seen = open_page(f"http://127.0.0.1:{shown}/", width=width, scheme=scheme)
@@ -325,6 +328,7 @@ def test_log_in(learned, open_page):
         expect(page.get_by_label("Token of this server")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_foreign_page_cannot_use_the_server(shown, open_page):
     """A page of another origin, in a real browser, gets nothing from it."""
     page = open_page(f"http://127.0.0.1:{shown}/v1/health").page
