@@ -158,8 +158,12 @@ class Watch:
         self._next = 0
 
     def look(self, tasks: Sequence[Modules]) -> list[nn.Module]:
-        """Look at the modules of all tasks; return those that are new or have changed since the last look."""
-        changed, seen = [], {}
+        """Look at the modules of all tasks; return those that are new or may have changed since the last look.
+
+        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too.
+        """
+        changed: list[nn.Module] = []
+        seen: dict[int, _Seen] = {}
         for module in chain.from_iterable(tasks):
             if id(module) in seen:
                 continue
@@ -169,6 +173,13 @@ class Watch:
                 known = _Seen(module, self._serial)
                 changed.append(module)
             seen[id(module)] = known
+        new = frozenset(map(id, changed))
+        touched = {id(module): module for modules in tasks if not new.isdisjoint(map(id, modules)) for module in modules}
+        for module in touched.values():
+            if id(module) not in new:
+                self._serial += 1
+                seen[id(module)] = _Seen(module, self._serial)
+                changed.append(module)
         self._seen = seen
         return changed
 

@@ -208,15 +208,28 @@ def assigned(module: nn.Sequential) -> None:
 
 @pytest.mark.parametrize("change", [trained, replaced, extended, parameter_replaced, buffer_changed, loaded, assigned])
 def test_a_change_is_seen(change) -> None:
-    """Of one module among others, of which nothing is said."""
-    modules = [net(), net()]
-    tasks, watch = [(modules[0],), (modules[0], modules[1])], Watch()
+    """Of one module among others, of which nothing is said; those with which it answers for a task are read again."""
+    modules = [net(), net(), net()]
+    tasks, watch = [(modules[0],), (modules[0], modules[1]), (modules[2],)], Watch()
     assert watch.look(tasks) == modules
     assert watch.look(tasks) == []
     before = watch.digests(tasks)
     change(modules[1])
-    assert watch.look(tasks) == [modules[1]]
-    assert watch.digests(tasks) == [before[0], digest_of_modules(tasks[1])]
+    assert watch.look(tasks) == [modules[1], modules[0]]
+    assert watch.digests(tasks) == [before[0], digest_of_modules(tasks[1]), before[2]]
+
+
+def test_what_changes_unseen_beside_what_is_seen_is_stored(tmp_path: Path) -> None:
+    """A head that is written to behind PyTorch's back while its network is trained."""
+    modules, watch, store = (net(), net()), Watch(), made(tmp_path)
+    for _ in range(2):
+        watch.look([modules])
+        with known_by(watch.serial):
+            tree = {"modules": [weights_of(module) for module in modules]}
+        save_tree(tmp_path / "state", store.put(tree))
+        assert same(load_tree(tmp_path / "state"), {"modules": [dict(module.state_dict()) for module in modules]})
+        trained(modules[0])
+        modules[1][0].weight.data.add_(1)
 
 
 def test_a_change_behind_pytorchs_back_is_found_in_time() -> None:
@@ -237,7 +250,7 @@ def test_known_weights_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     modules, watch, store = [net(), net()], Watch(), made(tmp_path)
 
     def save() -> None:
-        watch.look([tuple(modules)])
+        watch.look([(module,) for module in modules])
         with known_by(watch.serial):
             tree = {"modules": [weights_of(module) for module in modules]}
         save_tree(tmp_path / "state", store.put(tree))

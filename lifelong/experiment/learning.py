@@ -26,11 +26,7 @@ def learn_timed(method: Method, task: Task, context: Context, watch: Watch | Non
     """
     started = time.perf_counter()
     record = method.learn(task, context)
-    tasks = modules_of(method)
-    changed = set(map(id, (watch or Watch()).look(tasks)))
-    # All modules of a task that is answered differently now: some may have changed behind PyTorch's back.
-    affected = {id(module): module for modules in tasks if changed & set(map(id, modules)) for module in modules}
-    hold_finite(method, list(affected.values()), task.name, context.training.lr, record.epochs)
+    hold_finite(method, (watch or Watch()).look(modules_of(method)), task.name, context.training.lr, record.epochs)
     # The record includes what a resumed stage spent before it was interrupted; the clock only measures this process.
     elapsed = time.perf_counter() - started
     record.seconds["other"] = max(elapsed - sum(record.seconds.values()), 0.0)
