@@ -4,7 +4,8 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +50,32 @@ def serve(
     # First the address, which takes no time; nobody is answered before the run is open.
     listening = _listen(host, port, limits.connections)
     try:
-        handler = _Telling(tell)
-        logging.getLogger("lifelong").addHandler(handler)
-        logging.getLogger("lifelong").setLevel(logging.INFO)
-        service = Service(run, place, limits, read_only)
-        config = configured(application(service, entrance), limits)
-        name = f"[{host}]" if ":" in host else host
-        tell(f"serving {run} ({len(service.model.current.predictor.tasks)} tasks) at http://{name}:{listening.getsockname()[1]}/")
-        tell("stop with Ctrl-C")
-        try:
-            uvicorn.Server(config).run([listening])
-        except KeyboardInterrupt:
-            pass  # uvicorn has ended everything, and passes on what it was told
-        finally:
-            logging.getLogger("lifelong").removeHandler(handler)
+        with _logged_by(tell):
+            service = Service(run, place, limits, read_only)
+            config = configured(application(service, entrance), limits)
+            name = f"[{host}]" if ":" in host else host
+            tell(f"serving {run} ({len(service.model.current.predictor.tasks)} tasks) at http://{name}:{listening.getsockname()[1]}/")
+            tell("stop with Ctrl-C")
+            # uvicorn ends everything at a Ctrl-C, and passes on what it was told.
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run([listening])
         tell("stopped")
     finally:
         listening.close()
+
+
+@contextmanager
+def _logged_by(tell: Callable[[str], None]) -> Generator[None]:
+    """Tell what this library logs during a block."""
+    log, handler = logging.getLogger("lifelong"), _Telling(tell)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
 
 
 def configured(app: Guard, limits: Limits) -> uvicorn.Config:
