@@ -22,7 +22,7 @@ from lifelong.data.naming import shown
 from lifelong.errors import LifelongError, near_miss, one_line
 from lifelong.experiment.locking import folder_lock
 from lifelong.opening import MOST_TEXT, parse_json, read_bytes, refuse_links
-from lifelong.serving.describing import answer_of, has_history, roll_back, run_of, tasks_of, versions_of
+from lifelong.serving.describing import answer_of, roll_back, run_of, tasks_of, versions_of
 from lifelong.serving.drafts import FOLDER, Drafts, NoDraftError
 from lifelong.serving.entrance import COOKIE, SESSION, Entrance
 from lifelong.serving.guard import Guard
@@ -109,7 +109,7 @@ class Service:
     async def run(self, request: Request) -> Response:
         """Describe the run, and what can be done with it here."""
         limits = {key: getattr(self.limits, key) for key in ("request_bytes", "images", "pixels", "draft_images", "draft_bytes", "name")}
-        can = {"learn": not self.read_only, "roll_back": not self.read_only and has_history(), "history": has_history()}
+        can = {"learn": not self.read_only, "roll_back": not self.read_only}
         return JSONResponse(
             run_of(self.model.current) | {"limits": limits, "can": can | {"log_out": request.scope["entrance"].needs_token}}
         )
@@ -201,14 +201,10 @@ class Service:
 
     async def history(self, request: Request) -> Response:
         """List the versions of the run."""
-        if not has_history():
-            raise HTTPException(501, "this version of lifelong keeps no versions of a run")
         return JSONResponse({"versions": await run_in_threadpool(versions_of, self.model.run)})
 
     async def rollback(self, request: Request) -> Response:
         """Bring the run back to an earlier version."""
-        if not has_history():
-            raise HTTPException(501, "this version of lifelong keeps no versions of a run")
         told = await self._json(request, {"to": int})
 
         def back() -> None:

@@ -1,7 +1,7 @@
 """What clients are told of a run: its tasks with distances and decisions, in words and as numbers, and its versions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,9 @@ def answer_of(place: int, answer: Prediction | str) -> dict[str, Any]:
     return known | shares | {"strange": answer.strange, "error": None}
 
 
-def has_history() -> bool:
-    """Whether this version of the library can go back to an earlier state of a run."""
-    return {"history", "rollback"} <= set(lifelong.__all__)
-
-
 def versions_of(run: Path) -> list[dict[str, Any]]:
     """Describe the versions of a run, to which it can be brought back."""
-    return [_plain(version) for version in lifelong.history(run)]
+    return [asdict(version) for version in lifelong.history(run)]
 
 
 def roll_back(run: Path, to: int) -> None:
@@ -92,12 +87,6 @@ def roll_back(run: Path, to: int) -> None:
 def _shares(shares: Mapping[str, float] | None) -> dict[str, float | None] | None:
     """Return shares as JSON can say them: a network whose numbers have run away answers NaN."""
     return None if shares is None else {name: finite(share) for name, share in shares.items()}
-
-
-def _plain(version: Any) -> dict[str, Any]:
-    if is_dataclass(version) and not isinstance(version, type):
-        return asdict(version)
-    return dict(version) if isinstance(version, Mapping) else version.to_dict()
 
 
 def _decided(record: TaskRecord, before: list[TaskRecord], names: list[str]) -> str:

@@ -76,7 +76,7 @@ def test_an_unknown_task(client):
 def test_the_run_and_its_tasks(client, learned):
     about = client.get("/v1/run").json()
     assert about["sentence"].startswith("3 tasks learned with ")
-    assert about["can"] == {"learn": True, "roll_back": about["can"]["history"], "history": describing.has_history(), "log_out": False}
+    assert about["can"] == {"learn": True, "roll_back": True, "log_out": False}
     summary = json.loads((learned / "summary.json").read_text())
     told = client.get("/v1/tasks").json()["tasks"]
     assert [task["name"] for task in told] == ["a", "b", "a-again"]
@@ -193,25 +193,16 @@ def test_wrong_methods_and_paths(client):
 
 
 def test_versions(client, monkeypatch):
-    """The versions of a run are those of the library, where it keeps any."""
+    """The versions of a run are those of the library."""
     gone = []
-    monkeypatch.setattr(lifelong, "__all__", [*lifelong.__all__, "history", "rollback"])
-    versions = ({"number": 1, "task": "a"}, {"number": 2, "task": "b"})
-    monkeypatch.setattr(lifelong, "history", lambda run: versions, raising=False)
-    monkeypatch.setattr(lifelong, "rollback", lambda run, to: gone.append(to), raising=False)
+    monkeypatch.setattr(lifelong, "rollback", lambda run, to: gone.append(to))
     assert client.get("/v1/run").json()["can"]["roll_back"] is True
-    assert client.get("/v1/history").json() == {"versions": list(versions)}
+    told = client.get("/v1/history").json()["versions"]
+    assert [(one["number"], one["task"], one["current"]) for one in told] == [(1, "a", False), (2, "b", False), (3, "a-again", True)]
     before = client.get("/v1/run").json()["version"]
     assert client.post("/v1/rollback", json={"to": True}).status_code == 400
     assert client.post("/v1/rollback", json={"to": 1}).json()["version"] == before + 1
     assert gone == [1]
-
-
-def test_without_versions(client, monkeypatch):
-    monkeypatch.setattr(lifelong, "__all__", [name for name in lifelong.__all__ if name not in ("history", "rollback")])
-    assert client.get("/v1/history").status_code == 501
-    assert client.post("/v1/rollback", json={"to": 1}).status_code == 501
-    assert client.get("/v1/run").json()["can"]["history"] is False
 
 
 def test_a_bug_is_one_line_for_the_client(client, monkeypatch, caplog):

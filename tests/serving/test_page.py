@@ -100,20 +100,8 @@ def digit(run: Path) -> tuple[bytes, str, str]:
     return encoded.getvalue(), answer.label, answer.task
 
 
-@dataclass(frozen=True)
-class OfBefore:
-    number: int
-    tasks: int
-    task: str
-    when: float
-    current: bool
-    certificates: tuple[Any, ...] = ()
-
-
-def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page, monkeypatch):
+def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page):
     content, label, task = digit(run)
-    if "rollback" not in lifelong.__all__:
-        keep_versions(run, tmp_path, monkeypatch)
     with listening(Service(run, HERE, FREE)) as port:
         seen = open_page(f"http://127.0.0.1:{port}/")
         page = seen.page
@@ -177,23 +165,6 @@ def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page, monkey
 
         assert seen.wrong == []
         assert {url.split("/")[2] for url in seen.asked if not url.startswith("blob:")} == {f"127.0.0.1:{port}"}
-
-
-def keep_versions(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions by copies, where the library keeps none."""
-    shutil.copytree(run, tmp_path / "version-3")
-
-    def history(path: Path) -> tuple[OfBefore, ...]:
-        names = list(lifelong.Learner.load(path).tasks)
-        return tuple(OfBefore(number, number, names[number - 1], 1.8e9, number == len(names)) for number in range(3, len(names) + 1))
-
-    def rollback(path: Path, to: int) -> None:
-        shutil.rmtree(path / "checkpoint")
-        shutil.copytree(tmp_path / f"version-{to}", path, dirs_exist_ok=True)
-
-    monkeypatch.setattr(lifelong, "__all__", [*lifelong.__all__, "history", "rollback"])
-    monkeypatch.setattr(lifelong, "history", history, raising=False)
-    monkeypatch.setattr(lifelong, "rollback", rollback, raising=False)
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ import { Teacher } from "./teach.js";
 async function begin() {
   const about = await api.run();
   for (const item of document.querySelectorAll("[data-needs]")) item.hidden = !about.can[item.dataset.needs];
-  const history = about.can.history ? new History(about.can.roll_back, refresh) : null;
+  const history = new History(about.can.roll_back, refresh);
 
   async function refresh() {
-    const [run, tasks] = await Promise.all([api.run(), api.tasks(), history?.show()]);
+    const [run, tasks] = await Promise.all([api.run(), api.tasks(), history.show()]);
     $("sentence").textContent = run.sentence;
     document.title = `${run.stream} · lifelong`;
     showTasks(tasks);
