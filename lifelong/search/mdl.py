@@ -27,7 +27,7 @@ from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.optimizer import SGD
-from lifelong.training.precision import use_precision
+from lifelong.training.precision import step_precision
 from lifelong.training.stages import Stage, derive_seed, initial
 from lifelong.training.step_runner import StepRunner
 
@@ -165,7 +165,7 @@ class _CellSearch(Search):
         self.network, self.images, self.settings, self.batch_size = network, images, settings, training.batch_size
         self.optimizer = SGD(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
         device = images.split.images.device
-        self.precision = partial(use_precision, training.precision, device)
+        self.precision = partial(step_precision, training.precision, device)
         self.runner = StepRunner(device, (images.generator,))
         self.loss_sum = torch.zeros((), device=device)
         self.right = torch.zeros((), dtype=torch.int64, device=device)
