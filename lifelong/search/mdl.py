@@ -190,9 +190,11 @@ class _CellSearch(Search):
         total, correct = 0.0, 0
         for training, held_out in self._rounds():
             path = (self.normal.sample(self.random), self.reduce.sample(self.random))
-            total += self._train(training, path)
-            self._check_loss(total, f"search_lr {self.settings.search_lr:g}")
+            self._train(training, path)
             right = self._count_correct(held_out, path)
+            # Only here does the host wait: a device trains while the host prepares the evaluation.
+            total += self.loss_sum.item()
+            self._check_loss(total, f"search_lr {self.settings.search_lr:g}")
             correct += right
             accuracy = right / sum(map(len, held_out))
             for cell, plan in zip((self.normal, self.reduce), path, strict=True):
@@ -211,15 +213,14 @@ class _CellSearch(Search):
         else:
             yield from (([training], [held_out]) for training, held_out in rounds)
 
-    def _train(self, batches: Sequence[Tensor], path: SampledPath) -> float:
-        """Take a step on each batch; return the sum of the losses of all images."""
+    def _train(self, batches: Sequence[Tensor], path: SampledPath) -> None:
+        """Take a step on each batch, and leave the sum of the losses of all images in `loss_sum`."""
         self.loss_sum.zero_()
         self.network.train()
         for indices in batches:
             # If idle operations also move, the set of moving parameters grows with every newly sampled operation.
             moving = 0 if self.idle_rest else len(self._with_gradient())
             self.runner.run((path, "train", moving), partial(self._step, path), indices, kind="train")
-        return self.loss_sum.item()
 
     def _step(self, path: SampledPath, indices: Tensor) -> None:
         """Train the sampled network on a batch. Operations off the path get no gradient and, unless idle operations move, no step."""
