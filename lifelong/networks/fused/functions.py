@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lifelong.networks.fused import kernels
+from lifelong.networks.fused import kernels as _kernels
 from lifelong.networks.fused.normed import Normed
+
+kernels: Any = _kernels
+"""Without types: kernels are started with numbers where their types say constants, and with options that they do not name."""
 
 PROGRAMS = 256
 """Programs of a kernel that leaves partial sums, at most: about two of eight warps for each processor of an H100."""

@@ -8,8 +8,8 @@ each program, which are then added up: results do not depend on which program wa
 `lifelong.networks.fused.functions` says what each is for and calls them.
 """
 
-import triton  # ty: ignore[import-not-found]  # Comes with PyTorch for CUDA.
-import triton.language as tl  # ty: ignore[import-not-found]
+import triton
+import triton.language as tl
 
 
 @triton.jit
