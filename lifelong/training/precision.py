@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lifelong.errors import LifelongError
-from lifelong.networks.fused import fused
+from lifelong.networks.fused import fused, why_not
 from lifelong.settings.training import Precision, TrainingSettings
 
 SMALLEST = 16
@@ -128,6 +128,8 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         )
     if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
         return [f"--precision bf16: this CPU is {slowdown:.0f} times slower in bfloat16 than in float32"]
+    if device.type == "cuda" and not settings.compile and (reason := why_not(device)):
+        return [f"--precision bf16: cells train without fused kernels, because {reason}"]
     return []
 
 

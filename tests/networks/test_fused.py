@@ -3,6 +3,8 @@
 import copy
 import importlib
 import os
+import sys
+import types
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -183,3 +185,24 @@ def test_other_devices_do_not_fuse() -> None:
     """On a processor PyTorch's own layers are used, also inside the block."""
     with fused.fused():
         assert not fused.can_fuse(torch.zeros(1, 1, 2, 2))
+
+
+def test_a_broken_triton_is_said_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton without a compiler, say, must not end a run."""
+    fake = types.ModuleType("lifelong.networks.fused.functions")
+
+    def total(*_: Tensor) -> Tensor:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    fake.total = total  # ty: ignore[unresolved-attribute]
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr(fused, "functions", fake, raising=False)
+    monkeypatch.setattr(fused, "find_spec", lambda name: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    cpu = torch.device("cpu")
+    assert "Failed to find C compiler. Please specify" in fused.why_not.__wrapped__(cpu)
+    monkeypatch.setattr(fused, "find_spec", lambda name: None)
+    assert fused.why_not.__wrapped__(cpu) == "Triton is not installed"
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert fused.why_not.__wrapped__(cpu) == "they are for NVIDIA GPUs"

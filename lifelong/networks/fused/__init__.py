@@ -46,19 +46,36 @@ def can_fuse(x: Tensor) -> bool:
 
 
 def supported(x: Tensor) -> bool:
-    """Tell whether the kernels take maps: in bfloat16, on an NVIDIA GPU from Ampere on, with Triton installed.
+    """Tell whether the kernels take maps: in bfloat16, on an NVIDIA GPU from Ampere on, with a Triton that works.
 
     In float32 PyTorch's own layers are faster (`results/gpu.csv`).
     """
     if x.device.type != "cuda" or os.environ.get(SWITCH) == "0":
         return False
     half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
-    return half == torch.bfloat16 and _capable(x.device)
+    return half == torch.bfloat16 and not why_not(x.device)
 
 
 @cache
-def _capable(device: torch.device) -> bool:
-    return torch.version.cuda is not None and find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+def why_not(device: torch.device) -> str:
+    """Return why a CUDA device does not run the kernels; empty if it does.
+
+    Triton needs a C compiler when it first starts a kernel, which not every machine has: a small one is tried, once.
+    """
+    if torch.version.cuda is None:
+        return "they are for NVIDIA GPUs"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "the GPU is older than Ampere"
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    from lifelong.networks.fused import functions
+
+    maps = torch.zeros(1, 16, 1, 1, dtype=torch.bfloat16, device=device)
+    try:
+        functions.total(maps, maps)
+    except Exception as error:  # Whatever is wrong, PyTorch's own layers do the same.
+        return f"Triton does not work here: {' '.join(str(error).split())[:200]}"
+    return ""
 
 
 def convolution(body: nn.Module, x: Tensor) -> Normed | None:
