@@ -78,7 +78,8 @@ def kept(
 def rounded(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Round features to half precision, in which they are kept in half the bytes; those beyond its range stay as they are."""
     narrow = features.half().to(features.dtype)
-    return narrow if bool(narrow.isfinite().all()) else features
+    # Chosen by the tensors themselves: the host does not wait for a device, and the choice can be traced for export.
+    return torch.where(narrow.isfinite().all(), narrow, features)
 
 
 def _narrowed(features: Float[Tensor, "n d"]) -> Tensor:
