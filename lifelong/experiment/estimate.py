@@ -105,16 +105,16 @@ def _estimate(config: RunConfig, out: Path, environment: Environment, progress: 
 
 
 def estimate_learning(
-    run: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
+    run: Path, wanted: str | Task, environment: Environment, progress: Observer | None = None, *, name: str | None = None
 ) -> EstimateRecord:
     """Estimate the learning of one more task in a finished run; see `estimate`.
 
     Args:
         run: the run directory, which is only read.
-        address: the images of the task, such as `folder:PATH` with a folder for each class.
+        wanted: the task, or the address of its images, such as `folder:PATH` with a folder for each class.
         environment: where data, weights and the device are.
         progress: is told what is rehearsed; None: nobody.
-        name: of the task; None: the last part of its address.
+        name: of the task; None: its own, or the last part of its address.
 
     Raises:
         LifelongError: the run is not finished, or the images cannot be used.
@@ -130,7 +130,7 @@ def estimate_learning(
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-        task, images = open_task(saved, address, name, sources)
+        task, images = open_task(saved, wanted, name, sources)
         descriptions = images.describe()
         check_tuning(saved.config, {each.name: each.valid for each in descriptions})
         threads = set_threads(environment.threads, max(entry.side for entry in saved.entries))

@@ -44,6 +44,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     Raises:
         LifelongError: on a call, an argument does not match its annotation; the message names the function, the argument and what is
             accepted.
+        TypeError: it has no such argument, or lacks one; the message names the function.
     """
     signature = inspect.signature(function)
     title = getattr(function, "__qualname__", "call").removesuffix(".__init__")
@@ -57,7 +58,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{title}: {error}") from None
         for name, value in bound.arguments.items():
             kind = signature.parameters[name].kind
             if name in hints() and kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
