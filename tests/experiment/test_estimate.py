@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import lifelong
 from lifelong.api import configured, start_estimates, to_tune
 from lifelong.cli import main
+from lifelong.data import feature_cache
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
 from lifelong.experiment.run import run as run_experiment
@@ -78,6 +80,16 @@ def test_tasks_beyond_the_budget_follow_from_their_images(par: EstimateRecord) -
         assert task.seconds == pytest.approx(first.seconds * task.train / first.train)
         assert task.lowest < task.seconds < task.highest
     assert found.parameters > 0
+
+
+def test_features_that_are_kept_are_not_computed_again_by_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "_write", lambda path, features: time.sleep(0.3))
+    found = lifelong.estimate(STREAM, "linear-probe", extractor="pixels", **SMALL | {"budget": 0.0})
+    first, *others = found.tasks
+    assert first.seconds < found.rehearsal_seconds - 0.3
+    for task in others:
+        assert task.seconds > (first.seconds + 0.3) * task.train / first.train
+    assert any(line.startswith("features of the frozen network: kept (") for line in found.checks)
 
 
 def test_each_candidate_is_counted() -> None:
