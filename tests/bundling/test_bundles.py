@@ -53,7 +53,7 @@ def frozen(tmp_path_factory) -> tuple[Path, Path]:
 def shared(tmp_path_factory) -> tuple[Path, Path]:
     """A run with one network for tasks of two image sizes, and its bundle."""
     folder = tmp_path_factory.mktemp("shared")
-    run = exported_run(folder, "finetune", (8, 12), backbone="cells", batch_norm="per-task")
+    run = exported_run(folder, "finetune", (8, 12), batch_norm="per-task")
     assert lifelong.export(run, bundle=folder / "bundle")["largest_difference"] <= 1e-5
     return run, folder / "bundle"
 
