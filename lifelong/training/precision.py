@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lifelong.errors import LifelongError
+from lifelong.networks.fused import fused
 from lifelong.settings.training import Precision, TrainingSettings
 
 SMALLEST = 16
@@ -44,6 +45,19 @@ def use_precision(precision: Precision, device: torch.device) -> AbstractContext
         # Casts are not cached: each weight is used once a step, and a cached cast would outlive a recorded step.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return _tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def step_precision(precision: Precision, device: torch.device, *, compiled: bool = False) -> Generator[None]:
+    """Compute the forward pass and the loss of a training step in a precision, with fused kernels where there are any.
+
+    Args:
+        precision: as in `TrainingSettings`.
+        device: where the tensors are.
+        compiled: the networks are compiled, which fuses kernels in its own way.
+    """
+    with use_precision(precision, device), fused(not compiled):
+        yield
 
 
 @contextmanager
