@@ -256,7 +256,7 @@ def test_what_other_classifiers_have_and_this_does_not_is_said_in_one_line(grown
     with pytest.raises(AttributeError, match="'classes_': nothing has been learned yet"):
         _ = Learner("finetune", **SETTINGS).classes_
     images, labels = images_of(0)
-    with pytest.raises(TypeError, match=r"^Estimator.fit: got an unexpected keyword argument 'sample_weight'$"):
+    with pytest.raises(TypeError, match=r"^Learner.fit: got an unexpected keyword argument 'sample_weight'$"):
         learner.fit(images, labels, sample_weight=labels)
 
 

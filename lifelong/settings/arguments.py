@@ -47,7 +47,9 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         TypeError: it has no such argument, or lacks one; the message names the function.
     """
     signature = inspect.signature(function)
-    title = getattr(function, "__qualname__", "call").removesuffix(".__init__")
+    name_of = getattr(function, "__qualname__", "call")
+    known, own = name_of.removesuffix(".__init__"), name_of.rpartition(".")[2]
+    method = next(iter(signature.parameters), "") == "self" and own != "__init__"
 
     @cache
     def hints() -> dict[str, Any]:
@@ -58,6 +60,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Of a method the class that it was called on: that of the caller, not one that it inherits from.
+        title = f"{type(args[0]).__name__}.{own}" if method and args else known
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
