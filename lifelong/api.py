@@ -166,7 +166,7 @@ def estimate(
 @checked
 def estimate_learning(
     run: Place,
-    task: str,
+    task: str | TaskObject,
     *,
     name: str | None = None,
     environment: Environment | None = None,

@@ -85,13 +85,22 @@ def kept(stream: Place | StreamObjects | None, configs: Sequence[RunConfig]) -> 
     """
     if stream is None or isinstance(stream, (str, os.PathLike)):
         return list(configs)
+    address = kept_address(stream)
+    return [replace(config, stream=address) for config in configs]
+
+
+def kept_address(stream: StreamObjects) -> str:
+    """Keep the images of a stream of objects in the cache, and return its address.
+
+    Raises:
+        LifelongError: its images cannot be used, or the cache not be written.
+    """
     from lifelong.data.sources import Sources
     from lifelong.streams.objects import keep_stream
     from lifelong.training.process import as_found
 
     with as_found():  # imports draw random numbers
-        address = keep_stream(stream, Sources().cache)
-    return [replace(config, stream=address) for config in configs]
+        return keep_stream(stream, Sources().cache)
 
 
 def _resolved(

@@ -8,14 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.address import PYTHON
 from lifelong.data.given import Given
-from lifelong.data.given_labels import read_labels
 from lifelong.data.naming import shown
 from lifelong.data.objects import held_of, task_of_held
 from lifelong.data.sources import Sources
@@ -30,21 +27,21 @@ from lifelong.experiment.run import run as run_experiment
 from lifelong.experiment.run_copies import copy_run, put_copy
 from lifelong.experiment.saved import open_run
 from lifelong.experiment.task_agnostic import Inference
-from lifelong.methods.registry import known_methods
+from lifelong.manners import Estimator, configured
 from lifelong.prediction import Prediction
 from lifelong.predictor import Predictor
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.settings.arguments import Place, Seed, checked
-from lifelong.settings.resolve import flat, resolve
-from lifelong.settings.run import Environment, EnvironmentOptions, Preset, RunConfig, environment_of, split_options
+from lifelong.settings.resolve import flat
+from lifelong.settings.run import Environment, EnvironmentOptions, Preset, environment_of
 from lifelong.streams.objects import keep_stream
 from lifelong.training.process import alone
 
 __all__ = ["Learner", "Prediction"]
 
 
-class Learner:
+class Learner(Estimator):
     """A model that learns one task after the other, and predicts meanwhile, from any number of threads.
 
     ``Learner("par")`` begins with nothing; `Learner.load` opens a run. What it learns stays in memory and in a temporary folder until it is
@@ -76,7 +73,7 @@ class Learner:
 
     def _begin(self, given: dict[str, Any]) -> None:
         """Start with nothing learned."""
-        self._config, self._place = _configured(given)
+        self._config, self._place = configured(given)
         self._given = given
         self._predictor: Predictor | None = None
         self._folder: Path | None = None
@@ -144,17 +141,6 @@ class Learner:
     def summary(self) -> RunRecord:
         """Return the record of everything that was learned, as `lifelong.run` returns it."""
         return self._known().summary
-
-    @property
-    def classes_(self) -> np.ndarray:
-        """Return the names of the classes of all tasks, each once, in the order of learning.
-
-        Raises:
-            AttributeError: nothing has been learned.
-        """
-        if self._predictor is None:
-            raise AttributeError("classes_: nothing has been learned yet")
-        return np.array(list(dict.fromkeys(name for names in self.tasks.values() for name in names)))
 
     @checked
     def learn(self, task: str | TaskObject, *, name: str | None = None, progress: bool | Observer = False) -> TaskRecord:
@@ -308,84 +294,6 @@ class Learner:
         """
         return self._known().read(images, task)
 
-    # `Any`: see `Task.from_arrays`.
-    @checked
-    def fit(self, images: Any, labels: Any, *, classes: Sequence[str] | None = None, name: str | None = None) -> "Learner":
-        """Forget everything, and learn one task, with the settings that the learner has now.
-
-        Args:
-            images, labels, classes, name: see `lifelong.Task.from_arrays`.
-
-        Returns:
-            The learner.
-        """
-        task = Task.from_arrays(images, labels, classes=classes, name=name)
-        self._begin(self._given)
-        self.learn(task)
-        return self
-
-    # `Any`: see `Task.from_arrays`.
-    @checked
-    def partial_fit(self, images: Any, labels: Any, *, classes: Sequence[str] | None = None, name: str | None = None) -> "Learner":
-        """Learn one more task; unlike most estimators of scikit-learn, nothing of the earlier ones has to be there again.
-
-        Args:
-            images, labels, classes, name: see `lifelong.Task.from_arrays`.
-
-        Returns:
-            The learner.
-        """
-        self.learn(Task.from_arrays(images, labels, classes=classes, name=name))
-        return self
-
-    # `Any`: see `predict` and `Task.from_arrays`.
-    @checked
-    def score(self, images: Any, labels: Any, task: str | None = None) -> float:
-        """Compute the share of images whose predicted class is the given one.
-
-        Args:
-            images: see `predict`.
-            labels: the class of each image, by its name or by the number that `Task.from_arrays` was given.
-            task: task of the images; None: the only task, or the one that is inferred for each image.
-        """
-        names = list(self._known().tasks)
-        found = self.predict(images, names[0] if task is None and len(names) == 1 else task)
-        wanted = read_labels(labels, len(found), "Learner.score")
-        return float(np.mean([answer.label == str(label) for answer, label in zip(found, wanted, strict=True)]))
-
-    @checked
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments with which a learner like this one is made, with nothing learned.
-
-        Args:
-            deep: means nothing here: no argument has arguments of its own.
-        """
-        return dict(self._given)
-
-    def set_params(self, **params: object) -> "Learner":
-        """Change arguments of the learner. What is learned stays as it is: only `fit` uses other settings, from the beginning.
-
-        Args:
-            params: see `get_params`; any argument of the learner.
-
-        Raises:
-            LifelongError: an argument is not valid; then nothing is changed.
-        """
-        given = {**self._given, **params}
-        self._config, self._place = _configured(given)
-        self._given = given
-        return self
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return self._predictor is not None
-
-    # `Any`: a type of scikit-learn, which is not needed otherwise.
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        takes = InputTags(two_d_array=False, three_d_array=True)
-        return Tags(estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags(), input_tags=takes)
-
     def __repr__(self) -> str:
         said = [f"{name}={value!r}" for name, value in self._given.items() if value is not None and name != "environment"]
         return f"Learner({', '.join(said)})"
@@ -408,16 +316,3 @@ class Learner:
 
 def _made(given: dict[str, Any]) -> Learner:
     return Learner(**given)
-
-
-def _configured(given: dict[str, Any]) -> tuple[RunConfig, Environment]:
-    """Resolve the arguments of a learner.
-
-    Raises:
-        LifelongError: one of them is not valid.
-    """
-    rest = dict(given)
-    method, seed, preset, environment = (rest.pop(name) for name in ("method", "seed", "preset", "environment"))
-    place, settings = split_options("Learner", environment, rest)
-    methods = {name: entry.settings for name, entry in known_methods().items()}
-    return resolve(f"{PYTHON}:", method, seed, preset, None, settings, methods=methods), place

@@ -146,7 +146,7 @@ def start_estimates(
 
 
 def start_learning_estimate(
-    run: Path, task: str, name: str | None, place: Environment, progress: "bool | Observer" = True
+    run: Path, task: str | TaskObject, name: str | None, place: Environment, progress: "bool | Observer" = True
 ) -> "EstimateRecord":
     """Estimate `learn` instead of carrying it out."""
     from lifelong.training.process import alone

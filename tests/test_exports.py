@@ -12,16 +12,18 @@ import torch
 from lifelong import exports
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment.run import run as run_experiment
 from lifelong.exports import AllTasks, TaskNetwork, export
 from lifelong.learner import Learner
 from lifelong.methods import conformance
 from lifelong.methods.method import Context
 from lifelong.methods.registry import METHODS, make_method
+from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.pretrained import FeCAMSettings, LinearProbeSettings, NCMSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.words import file_name
-from tests.learned import small_run
+from tests.learned import HERE, small_config
 from tests.made import made_task
 from tests.methods.test_conformance import small_settings
 from tests.methods.test_floors import COMMON, FECAM, HEADS, ONE_COVARIANCE, PROBE, RANPAC, learn
@@ -30,9 +32,16 @@ SIDE = replace(HEADS, expert="side", enough_accuracy=1.0, side_channels=2, side_
 NAMES = {PARSettings: "par", LinearProbeSettings: "linear-probe", RanPACSettings: "ranpac", FeCAMSettings: "fecam"}
 
 
+LIKE_ANOTHER = {"agem", "cat", "er", "ewc", "fecam", "gpm", "joint", "lwf", "mas", "mntdp-s", "ncm", "ranpac", "supsup", "wsn"}
+"""Methods whose networks are made of the same parts as another method's: `make test-all` traces these, too."""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return small_run(tmp_path_factory.mktemp("run"))
+    """Three tasks, with a network that is quickly traced."""
+    folder = tmp_path_factory.mktemp("run")
+    run_experiment(replace(small_config(folder, "finetune"), settings=FinetuneSettings(init_channels=4)), folder / "finetune", HERE)
+    return folder / "finetune"
 
 
 def images(count: int) -> torch.Tensor:
@@ -62,7 +71,7 @@ def test_a_program_of_torch(run):
     torch.testing.assert_close(found, Learner.load(run).logits(images(4), "a-again"))
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_ANOTHER else []) for name in sorted(METHODS)])
 def test_networks_of_every_method_can_be_traced(name):
     method = make_method(name, small_settings(name))
     training = TrainingSettings(epochs=1, batch_size=8, lr=0.05)

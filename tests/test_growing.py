@@ -241,6 +241,25 @@ def test_checks_of_scikit_learn(name):
     getattr(checks, name)("Learner", Learner("finetune", **SETTINGS))
 
 
+def test_what_other_classifiers_have_and_this_does_not_is_said_in_one_line(grown):
+    learner = Learner.load(grown, threads=1)
+    for name, instead in {
+        "predict_proba": r"predict\(images\) returns",
+        "decision_function": r"logits\(",
+        "n_features_in_": "any size",
+    }.items():
+        assert not hasattr(learner, name)
+        with pytest.raises(AttributeError, match=f"'Learner' object has no attribute '{name}': .*{instead}"):
+            getattr(learner, name)
+    with pytest.raises(AttributeError, match=r"'Learner' object has no attribute 'predicted'$"):
+        _ = learner.predicted
+    with pytest.raises(AttributeError, match="'classes_': nothing has been learned yet"):
+        _ = Learner("finetune", **SETTINGS).classes_
+    images, labels = images_of(0)
+    with pytest.raises(TypeError, match=r"^Learner.fit: got an unexpected keyword argument 'sample_weight'$"):
+        learner.fit(images, labels, sample_weight=labels)
+
+
 def test_device_and_size_are_those_of_what_was_learned(grown):
     learner = Learner.load(grown, threads=1)
     assert learner.device == torch.device("cpu")

@@ -32,6 +32,9 @@ TASKS, STRANGENESS = "tasks", "strangeness"
 FOLDED = 1024
 """The most numbers of a constant that is computed from others when the graph is made."""
 
+LARGEST = 2**31 - 2**20
+"""Bytes of a graph: a protocol buffer cannot have more than 2 GB."""
+
 
 def input_name(size: int) -> str:
     """Return the name of the input of images of a size."""
@@ -92,15 +95,17 @@ class Asked(nn.Module):
         logits: dict[int, Tensor] = {}
         for size, view in views.items():
             wanted = [task for task in self._tasks if self._all_sizes[task] == size]
-            logits |= zip(wanted, _logits(self._method, view, wanted), strict=True)
+            logits |= zip(wanted, _logits(self._method, view, wanted, beside=self._recognizing), strict=True)
         return tuple(output for output in (*found, *(logits[task] for task in self._tasks)) if output is not None)
 
 
-def _logits(method: Method, images: Tensor, tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
+def _logits(method: Method, images: Tensor, tasks: Sequence[int], *, beside: bool) -> list[Float[Tensor, "n _c"]]:
+    """Compute the logits of tasks; `beside` what recognizes them, with which they may have computations in common."""
     if not tasks:
         return []
     with _computed_once([module for task in tasks for module in method.modules(task)]):
-        if len({*tasks}) > 1:
+        # Alone, a task would normalize the images, and a frozen network undo that: not the computation that recognizes.
+        if beside or len(tasks) > 1:
             answers = method.answers(images)[0]
             return [answers[task] for task in tasks]
         (task,) = tasks
@@ -182,7 +187,7 @@ def graphs_of(method: Method, sizes: Sequence[int]) -> list[Graph]:
 def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     """Trace a network, and return it as an ONNX model."""
     import onnx
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
     from onnxscript import optimizer
 
     network.eval()
@@ -190,7 +195,7 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     batch = torch.export.Dim("n", min=1)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
-        # PyTorch's exporters warn about their own internals.
+        # PyTorch's exporters warn about their own internals, and so does NumPy, which computes constants for them.
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(network, (shown,), dynamic_shapes=(tuple({0: batch} for _ in shown),), strict=False)
@@ -200,10 +205,12 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
             )
         except Exception as error:  # the tracer fails in many ways
             raise LifelongError(f"the network of {of} cannot be exported: {_reason(error)}") from error
-    assert made is not None
-    # Equal computations become one: the features that several tasks, or recognition and logits, begin with. Only small constants are
-    # computed now: the weights that remain of a mask would take 32 times the bits of the mask.
-    optimizer.optimize(made.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+        assert made is not None
+        # What is no module of the method, such as a feature extractor, is traced as constants, each time that it is used.
+        DeduplicateInitializersPass(size_limit=LARGEST)(made.model)
+        # Equal computations become one: the features that several tasks, or recognition and logits, begin with. Only small constants are
+        # computed now: the weights that remain of a mask would take 32 times the bits of the mask.
+        optimizer.optimize(made.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     ClearMetadataAndDocStringPass()(made.model)  # of each operator, the code that it was traced from
     model = made.model_proto
     _name_batch(model)

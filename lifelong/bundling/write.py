@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong import __version__
-from lifelong.bundling.graphs import Graph, graphs_of, output_name
+from lifelong.bundling.graphs import LARGEST, Graph, graphs_of, output_name
 from lifelong.digests import run_digest, signed
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import SavedRun
@@ -40,9 +40,6 @@ STRANGE_ABOVE = 1.0
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of the files in the runtime, so that equal code gives equal bytes."""
-
-LARGEST = 2**31 - 2**20
-"""Bytes of a graph: a protocol buffer cannot have more than 2 GB."""
 
 
 # `Any`: plain values, as JSON says them.

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -37,15 +38,28 @@ LIMIT = 2 * 2**30
 ABANDONED = 24 * 3600.0
 """Seconds after which a file that is still being written is one that a killed process left."""
 
-_keeps: ContextVar[bool] = ContextVar("keeps", default=False)
+
+@dataclass
+class Keeping:
+    """What came of `keeping`.
+
+    Attributes:
+        seconds: that it took to compute what is kept from then on.
+    """
+
+    seconds: float = 0.0
+
+
+_keeps: ContextVar[Keeping | None] = ContextVar("keeps", default=None)
 
 
 @contextlib.contextmanager
-def keeping() -> Generator[None]:
+def keeping() -> Generator[Keeping]:
     """Keep the features that are computed meanwhile, in this thread, and use those that were kept."""
-    before = _keeps.set(True)
+    found = Keeping()
+    before = _keeps.set(found)
     try:
-        yield
+        yield found
     finally:
         _keeps.reset(before)
 
@@ -64,21 +78,25 @@ def kept(
         device: where they are computed.
         compute: computes them.
     """
-    if not _keeps.get():
+    keeps = _keeps.get()
+    if keeps is None:
         return compute()
     path = _place(images, network, device)
     found = _read(path)
     if found is not None and len(found) == len(images):
         return found.to(device, torch.get_default_dtype())
+    began = time.perf_counter()
     features = compute()
     _write(path, _narrowed(features.detach().cpu()))
+    keeps.seconds += time.perf_counter() - began
     return features
 
 
 def rounded(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Round features to half precision, in which they are kept in half the bytes; those beyond its range stay as they are."""
     narrow = features.half().to(features.dtype)
-    return narrow if bool(narrow.isfinite().all()) else features
+    # Chosen by the tensors themselves: the host does not wait for a device, and the choice can be traced for export.
+    return torch.where(narrow.isfinite().all(), narrow, features)
 
 
 def _narrowed(features: Float[Tensor, "n d"]) -> Tensor:

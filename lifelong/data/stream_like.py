@@ -18,7 +18,8 @@ def _is_task(value: object) -> bool:
     return module is not None and isinstance(value, module.Task)
 
 
-def _is_stream(value: object) -> bool:
+def is_stream(value: object) -> bool:
+    """Tell whether a value is a stream of objects: a `Stream`, a task, or a list of tasks."""
     if _is_task(value) or (isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_task, value))):
         return True
     # By its methods, not its type: to look for these is cheap.
@@ -32,7 +33,7 @@ else:
     TaskObject = Annotated[object, Predicate(_is_task), Words("a task of lifelong.Task.from_arrays or from_dataset")]
     StreamObjects = Annotated[
         object,
-        Predicate(_is_stream),
+        Predicate(is_stream),
         Words("a lifelong.Stream, or a list of tasks, each made by lifelong.Task.from_arrays or from_dataset"),
     ]
 """A task, and a stream or a list of tasks: checked by `lifelong.settings.arguments.checked`."""

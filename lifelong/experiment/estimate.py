@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lifelong.data.feature_cache import keeping
+from lifelong.data.feature_cache import Keeping, keeping
 from lifelong.data.sources import Sources
 from lifelong.data.task import AbsentTaskError, Stream, Task, TaskDescription
 from lifelong.errors import LifelongError
@@ -47,6 +47,9 @@ SAMPLE = 256
 
 BUDGET = 60.0
 """Seconds after which no further task is rehearsed."""
+
+LATE = 0.75
+"""Where a training is expected to stop, from the earliest possible epoch (0) to the last (1)."""
 
 FAR = 4.0
 """Ratio within which the time of a task that was not rehearsed is expected, if only one was."""
@@ -105,16 +108,16 @@ def _estimate(config: RunConfig, out: Path, environment: Environment, progress: 
 
 
 def estimate_learning(
-    run: Path, address: str, environment: Environment, progress: Observer | None = None, *, name: str | None = None
+    run: Path, wanted: str | Task, environment: Environment, progress: Observer | None = None, *, name: str | None = None
 ) -> EstimateRecord:
     """Estimate the learning of one more task in a finished run; see `estimate`.
 
     Args:
         run: the run directory, which is only read.
-        address: the images of the task, such as `folder:PATH` with a folder for each class.
+        wanted: the task, or the address of its images, such as `folder:PATH` with a folder for each class.
         environment: where data, weights and the device are.
         progress: is told what is rehearsed; None: nobody.
-        name: of the task; None: the last part of its address.
+        name: of the task; None: its own, or the last part of its address.
 
     Raises:
         LifelongError: the run is not finished, or the images cannot be used.
@@ -130,7 +133,7 @@ def estimate_learning(
         if saved.method.extractor() is not None:
             saved.check_weights(environment.weights)
         sources = Sources(environment.data, download=environment.download, skip_broken=environment.skip_broken)
-        task, images = open_task(saved, address, name, sources)
+        task, images = open_task(saved, wanted, name, sources)
         descriptions = images.describe()
         check_tuning(saved.config, {each.name: each.valid for each in descriptions})
         threads = set_threads(environment.threads, max(entry.side for entry in saved.entries))
@@ -156,6 +159,9 @@ def _record(
     config, (device, threads, began) = rehearsed.config, made_by
     tasks = rehearsed.tasks(descriptions)
     bytes_, parameters = rehearsed.sizes(len(descriptions))
+    kept = sum(one.kept for one in rehearsed.measured)
+    if kept:
+        checks = [*checks, f"features of the frozen network: kept ({kept:.1f} s); the run finds them ready"]
     return EstimateRecord(
         stream=stream.name,
         method=config.method,
@@ -188,6 +194,7 @@ class _Measured:
         loops: its searches, trainings and sums.
         other: seconds of learning outside of them.
         judging: seconds of judging the tasks that have changed, itself among them.
+        kept: seconds that features took which are kept: the run finds them ready.
         parameters, bytes: of the model after it.
     """
 
@@ -195,6 +202,7 @@ class _Measured:
     loops: list[Rehearsed]
     other: float
     judging: float
+    kept: float
     parameters: int
     bytes: int
 
@@ -237,11 +245,11 @@ class Rehearsals:
             for split in (task.train, task.valid):
                 len(split)
             self.reading += time.perf_counter() - started
-            with keeping():
-                self._rehearse(task, description)
+            with keeping() as features:
+                self._rehearse(task, description, features)
             task.retire()
 
-    def _rehearse(self, task: Task, description: TaskDescription) -> None:
+    def _rehearse(self, task: Task, description: TaskDescription, features: Keeping) -> None:
         rehearsal = Rehearsal()
         context = Context(
             task_index=self._learned + len(self.measured),
@@ -255,11 +263,11 @@ class Rehearsals:
         )
         started = time.perf_counter()
         record = self.method.learn(task, context)
-        other = time.perf_counter() - started - sum(loop.spent for loop in rehearsal.loops)
+        other = time.perf_counter() - started - sum(loop.spent for loop in rehearsal.loops) - features.seconds
         self.progress.phase("evaluate")
         judging = self._judging(task, description)
         sizes = self.method.num_parameters(), self.method.bytes_in_all()
-        self.measured.append(_Measured(record.decision, rehearsal.loops, max(other, 0.0), judging, *sizes))
+        self.measured.append(_Measured(record.decision, rehearsal.loops, max(other, 0.0), judging, features.seconds, *sizes))
 
     def _judging(self, task: Task, description: TaskDescription) -> float:
         """Return the seconds of judging the tasks whose modules the newest has changed, and itself."""
@@ -300,7 +308,8 @@ class Rehearsals:
                 one = self.measured[index]
                 phases = _phases(one, candidates)
                 times = tuple(sum(getattr(phase, name) for phase in phases) for name in ("seconds", "lowest", "highest"))
-                rates.append((times[0] / images, times[1] / images, times[2] / images))
+                # The features of the others are still to be computed.
+                rates.append(((times[0] + one.kept) / images, (times[1] + one.kept) / images, (times[2] + one.kept) / images))
                 decision = one.decision
             else:
                 phases, decision = [], None
@@ -330,8 +339,8 @@ def _phases(measured: _Measured, candidates: int) -> list[PhaseEstimate]:
     """Return the parts of the time of a task: loops of the same phase together."""
     parts: dict[str, tuple[int, float, float, float]] = {}
     for loop in measured.loops:
-        # Halfway between the ends, where a training may stop early: how long it improves is not known.
-        times = (loop.seconds((loop.fewest + loop.epochs) / 2), loop.seconds(loop.fewest), loop.seconds(loop.epochs))
+        # Where a training may stop early, how long it improves is not known; most that were seen ran for long.
+        times = (loop.seconds(loop.fewest + LATE * (loop.epochs - loop.fewest)), loop.seconds(loop.fewest), loop.seconds(loop.epochs))
         name = _phase(loop.stage)
         before = parts.get(name, (0, 0.0, 0.0, 0.0))
         parts[name] = (

@@ -21,7 +21,7 @@ from lifelong.experiment.accuracies import changes
 from lifelong.experiment.added_tasks import AddedTask, read_added
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.derived import head_of, summary_of
-from lifelong.experiment.letting_go import DERIVED, DRAFT, FOLDER, PLAN, UPLOADS, finish
+from lifelong.experiment.letting_go import DERIVED, DRAFT, FOLDER, PLAN, UPLOADS, decided, finish
 from lifelong.experiment.outcome import results_content, summary_content
 from lifelong.experiment.remaining import FORGOTTEN, fingerprint_with, fingerprint_without, places_left
 from lifelong.experiment.results import RunDirectory
@@ -67,6 +67,8 @@ def forget(run: Place, task: str) -> Forgotten:
     Other tasks answer as before, to the bit; those behind it move up by one. Earlier versions of the run hold the task, and go with it. The
     report, figures, exports and TensorBoard's files in the run directory show all tasks: they are deleted, and can be made again.
 
+    Where a process was killed while it forgot a task, the same call finishes.
+
     Args:
         run: the run directory.
         task: the name of the task.
@@ -80,7 +82,10 @@ def forget(run: Place, task: str) -> Forgotten:
     """
     with as_found():
         directory = learned_directory(Path(run))
+        told = decided(directory)
         with directory.locked():
+            if told is not None and told["task"] == task:
+                return Forgotten(task, *(tuple(told[key]) for key in ("tasks", "removed", "left")))
             directory.drop_parts()
             directory.recover()
             saved = open_run(directory.path)
@@ -131,10 +136,11 @@ def _forget(saved: SavedRun, index: int) -> Forgotten:
     write_record(folder / "summary.json", summary_content(state["summary"], entries, rows))
     if its_own is not None:
         write_record(folder / "added.json", {"run": seal, "tasks": [asdict(task) for task in added]})
-    write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": uploads})
+    done = Forgotten(name, tuple(unique([entry.name for entry in entries])), tuple(removed), tuple(_left(saved, its_own)))
+    write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": uploads, "told": asdict(done)})
     directory.save(state, before.made_with)
     finish(directory)
-    return Forgotten(name, tuple(unique([entry.name for entry in entries])), tuple(removed), tuple(_left(saved, its_own)))
+    return done
 
 
 def _state(saved: SavedRun, index: int, added: Sequence[AddedTask], entries: list[TaskRecord], rows: list[list[float]]) -> dict[str, Tree]:

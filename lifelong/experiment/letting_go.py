@@ -1,9 +1,9 @@
 """Let go of what a run must not keep any more, so that a process which is killed meanwhile leaves something that can be finished.
 
 What a run will be without a task is prepared beside everything else, in `checkpoint/forgetting/`: the files that will change, and
-`plan.json`, written last, with the number of the version without it. Then that version becomes the state of the run, in one step.
-From there on the forgetting is done; what is left of the task is removed by `finish`, here or in whatever next takes the run's lock.
-Without that step, `finish` drops what was prepared, and the run is as it was.
+`plan.json`, written last, with the number of the version without it and what the caller is told. Then that version becomes the state of
+the run, in one step. From there on the forgetting is done; what is left of the task is removed by `finish`, here or in whatever next takes
+the run's lock. Without that step, `finish` drops what was prepared, and the run is as it was.
 """
 
 import os
@@ -67,6 +67,12 @@ def pending(directory: "RunDirectory") -> bool:
     return (directory.checkpoint / FOLDER).is_dir()
 
 
+def decided(directory: "RunDirectory") -> dict | None:
+    """Return what a process would have said of the task that it was forgetting when it was killed; None if that was not decided yet."""
+    plan = _plan(directory.checkpoint / FOLDER) if pending(directory) else None
+    return plan.get("told") if plan is not None and plan["version"] == directory.version() else None
+
+
 def finish(directory: "RunDirectory") -> None:
     """Finish the forgetting that a killed process began, or drop what it prepared; only with the run's lock.
 
@@ -76,6 +82,8 @@ def finish(directory: "RunDirectory") -> None:
     folder = directory.checkpoint / FOLDER
     if not folder.is_dir():
         return
+    # What the killed process was writing may hold something of the task.
+    directory.drop_parts()
     try:
         _go_on(directory, folder)
     except OSError as error:
@@ -105,11 +113,19 @@ def _plan(folder: Path) -> dict | None:
         return None
     except LifelongError as error:
         raise DamagedError(f"{error}; delete {folder}, and call: lifelong forget again") from error
-    version, uploads = plan.get("version"), plan.get("uploads")
+    version, uploads, told = plan.get("version"), plan.get("uploads"), plan.get("told")
     named = isinstance(uploads, list) and all(isinstance(each, str) and DRAFT.fullmatch(each) for each in uploads)
-    if type(version) is not int or not named:
+    if type(version) is not int or not named or not (told is None or _is_told(told)):
         raise DamagedError(f"cannot read {folder / PLAN}: it is not of its form; delete {folder}, and call: lifelong forget again")
     return plan
+
+
+def _is_told(value: object) -> bool:
+    """Tell whether a value is a record of names and lines."""
+    if not isinstance(value, dict) or value.keys() != {"task", "tasks", "removed", "left"} or not isinstance(value["task"], str):
+        return False
+    lists = [value[key] for key in ("tasks", "removed", "left")]
+    return all(isinstance(each, list) and all(isinstance(line, str) for line in each) for each in lists)
 
 
 def _finish(directory: "RunDirectory", folder: Path, current: int, uploads: Sequence[str]) -> None:

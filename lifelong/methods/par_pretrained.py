@@ -139,11 +139,13 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         with torch.no_grad():
             return self._answer(normalize(images, IMAGENET), self.frozen.features(images), task_index)
 
-    def _answer(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], task_index: int) -> Float[Tensor, "n c"]:
+    def _answer(
+        self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], task_index: int, known: dict[int, Tensor] | None = None
+    ) -> Float[Tensor, "n c"]:
         learned = self.learned[task_index]
         related = None
         if learned.related is not None:
-            related = learned.related(self._read(images, features, learned.earlier)).log_softmax(dim=1)
+            related = learned.related(self._read(images, features, learned.earlier, known)).log_softmax(dim=1)
         own = learned.own(features) if learned.mixture.own else None
         return learned.mixture.mixed(Answers(own, related, **self._trained_answers(images, learned)))
 
@@ -151,18 +153,32 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         """Compute the features once, and from them the logits of every task, and task probabilities if the variant keeps prototypes."""
         prepared = normalize(images, IMAGENET)
         features, kept = self.frozen.module(prepared), self.relatedness
-        logits = [self._answer(prepared, features, index) for index in range(len(self.tasks))]
+        known: dict[int, Tensor] = {}
+        logits = [self._answer(prepared, features, index, known) for index in range(len(self.tasks))]
         return logits, Router(kept.bank, kept.recognition)(features) if kept.needed else None
 
-    def _read(self, images: Float[Tensor, "n 3 h w"], features: Float[Tensor, "n d"], earlier: tuple[int, ...]) -> Float[Tensor, "n k"]:
-        """Return the probabilities of the classes of earlier tasks, each by its own head and what was trained beside it, if anything."""
-        columns = []
+    def _read(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        features: Float[Tensor, "n d"],
+        earlier: tuple[int, ...],
+        known: dict[int, Tensor] | None = None,
+    ) -> Float[Tensor, "n k"]:
+        """Return the probabilities of the classes of earlier tasks, each by its own head and what was trained beside it, if anything.
+
+        Args:
+            images, features: normalized, and what the frozen network says of them.
+            earlier: which tasks.
+            known: what was computed for these images before, by task; grows. Else a hundred tasks would take 4,950 such answers.
+        """
+        known = {} if known is None else known
         for index in earlier:
-            answer, trained = self.learned[index].own(features), self._trained_answers(images, self.learned[index])
-            for more in trained.values():
-                answer = answer + more
-            columns.append((answer / (1 + len(trained))).softmax(dim=1))
-        return torch.cat(columns, dim=1)
+            if index not in known:
+                answer, trained = self.learned[index].own(features), self._trained_answers(images, self.learned[index])
+                for more in trained.values():
+                    answer = answer + more
+                known[index] = (answer / (1 + len(trained))).softmax(dim=1)
+        return torch.cat([known[index] for index in earlier], dim=1)
 
     def _trained_answers(self, images: Float[Tensor, "n 3 h w"], learned: Classifiers) -> dict[Kind, Float[Tensor, "n c"]]:
         """Return the log-probabilities by what was trained for a task."""

@@ -34,6 +34,9 @@ from lifelong.settings.run import Environment
 
 T = TypeVar("T")
 
+WRONG = b'<p class="warn" role="alert">This is not the token.</p>\n  '
+"""What the page that asks for the token says to another one."""
+
 PAGE = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 """Types of the files of the page."""
 
@@ -71,6 +74,7 @@ class Service:
             self.drafts = Drafts(run, limits)
             self.workshop = Workshop(self.model, self.drafts, place)
         self.files = {file.name: file.read_bytes() for file in files("lifelong.serving").joinpath("page").iterdir() if file.is_file()}
+        self.files["wrong.html"] = self.files["login.html"].replace(b"<form", WRONG + b"<form", 1)
         self._bodies = asyncio.Semaphore(limits.bodies)
         self._waiting = 0
 

@@ -44,9 +44,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     Raises:
         LifelongError: on a call, an argument does not match its annotation; the message names the function, the argument and what is
             accepted.
+        TypeError: it has no such argument, or lacks one; the message names the function.
     """
     signature = inspect.signature(function)
-    title = getattr(function, "__qualname__", "call").removesuffix(".__init__")
+    name_of = getattr(function, "__qualname__", "call")
+    known, own = name_of.removesuffix(".__init__"), name_of.rpartition(".")[2]
+    method = next(iter(signature.parameters), "") == "self" and own != "__init__"
 
     @cache
     def hints() -> dict[str, Any]:
@@ -57,7 +60,12 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
+        # Of a method the class that it was called on: that of the caller, not one that it inherits from.
+        title = f"{type(args[0]).__name__}.{own}" if method and args else known
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{title}: {error}") from None
         for name, value in bound.arguments.items():
             kind = signature.parameters[name].kind
             if name in hints() and kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):

@@ -33,7 +33,7 @@ def sweep(
 
     Args:
         spec: TOML file, or its content as a dict: "streams", "methods", "seeds", "preset", "out", and the sections "settings", "method",
-            "stream" and "vary".
+            "stream" and "vary". In a dict, a stream can also be an object, as `run` takes it.
         out: the folder of the sweep; by default as the specification says, else ``runs/<name of the file>``.
         workers: number of parallel runs. With engine "local", the call must stand under ``if __name__ == "__main__":`` for more than 1.
         engine: what carries out the runs: "local" (this machine), "ray", "ray:ADDRESS", "slurm", "slurm:FILE", or one added by

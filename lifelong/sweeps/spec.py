@@ -29,7 +29,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 
-from lifelong.configuration import configured
+from lifelong.configuration import configured, kept_address
+from lifelong.data.address import PYTHON, parse_address
+from lifelong.data.stream_like import is_stream
 from lifelong.errors import LifelongError, near_miss
 from lifelong.methods.registry import known_methods, method_entry
 from lifelong.opening import read_toml
@@ -107,13 +109,21 @@ def plan(spec: str | PathLike[str] | Mapping[str, Any], out: str | PathLike[str]
         LifelongError: something in it is not valid; the message says what, and where.
     """
     if isinstance(spec, Mapping):
-        content, where, name = dict(spec), "the sweep", "sweep"
+        content, where, name = _with_addresses(spec), "the sweep", "sweep"
     else:
         content, where, name = _read(Path(spec)), str(spec), file_name(Path(spec).stem, "sweep")
     found = _checked(content, where)
     runs = tuple(_runs(found, where))
     _check_names(runs, where)
     return Plan(Path(out) if out is not None else Path(found.get("out") or f"runs/{name}"), runs)
+
+
+def _with_addresses(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification from Python in which streams of objects are named by their addresses; their images are then in the cache."""
+    streams = spec.get("streams")
+    if not isinstance(streams, (list, tuple)):
+        return dict(spec)
+    return {**spec, "streams": [kept_address(each) if is_stream(each) else each for each in streams]}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -223,6 +233,8 @@ def _short(value: Any) -> str:
 
 def stream_name(stream: str) -> str:
     """Write a stream as a folder's name: the last part of a path, with its options."""
+    if stream.startswith(f"{PYTHON}:"):
+        return file_name(parse_address(stream).where.rpartition("@")[0], "stream")
     place, mark, options = stream.partition("?")
     return file_name(Path(place).name.removesuffix(".toml").removesuffix(".csv") + mark + options, "stream")
 

@@ -1,5 +1,6 @@
 """Small runs to export, of tasks in one image size or in two."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ test_per_class = 6
 """
 
 
-def exported_run(folder: Path, method: str, sizes: tuple[int, ...] = (8, 8), **settings: Any) -> Path:
+def exported_run(folder: Path, method: str, sizes: tuple[int, ...] = (8, 8), weights: Path | None = None, **settings: Any) -> Path:
     """A finished run of a registered method, below a folder; each task has three classes."""
     tasks = [
         TASK.format(name=f"task {index}", classes=[str(3 * (index % 3) + label) for label in range(3)], size=size)
@@ -35,5 +36,5 @@ def exported_run(folder: Path, method: str, sizes: tuple[int, ...] = (8, 8), **s
     config = RunConfig(
         stream=str(stream), method=method, seed=0, preset="paper", training=training, settings=small_settings(method, **settings)
     )
-    run(config, folder / method, HERE)
+    run(config, folder / method, replace(HERE, weights=weights))
     return folder / method

@@ -176,3 +176,16 @@ def test_rounding_is_to_eleven_bits_and_leaves_what_is_out_of_range():
     assert rounded(features).tolist() == [[1 + 2**-10, 1.0, -3.0]]
     large = torch.tensor([[70_000.0, 1 + 2**-12]])
     assert torch.equal(rounded(large), large)
+
+
+def test_how_long_it_took_to_compute_what_is_kept_is_counted():
+    def slowly():
+        time.sleep(0.02)
+        return torch.ones(2, 3)
+
+    with keeping() as first, keeping() as second:
+        kept(IMAGES[:2], ["slow"], CPU, slowly)
+    with keeping() as third:
+        kept(IMAGES[:2], ["slow"], CPU, slowly)
+    assert second.seconds >= 0.02
+    assert first.seconds == third.seconds == 0

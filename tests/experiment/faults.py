@@ -8,6 +8,7 @@ import builtins
 import errno
 import io
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, Literal
 
 import pytest
 
-Kind = Literal["no space", "device error", "short write", "death", "death in the middle"]
+Kind = Literal["no space", "device error", "short write", "death", "death in the middle", "SIGKILL"]
 KINDS: tuple[Kind, ...] = ("no space", "device error", "short write", "death", "death in the middle")
+"""What a process can survive to be looked at; "SIGKILL" is for one that was forked."""
 
 CALLS = ("replace", "rename", "unlink", "remove", "mkdir", "rmdir", "link", "symlink", "truncate", "chmod")
 """Functions of `os` whose first argument is a path."""
@@ -72,6 +74,8 @@ class Faults:
         if number != self.at:
             return
         self.happened = True
+        if self.kind == "SIGKILL":
+            os.kill(os.getpid(), signal.SIGKILL)
         if half is not None and self.kind in ("short write", "death in the middle"):
             half()
         if self.kind.startswith("death"):
@@ -119,8 +123,11 @@ def faulty(faults: Faults) -> Iterator[Faults]:
 
     def of_path(call: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def asked(path: Any, *args: Any, **kwargs: Any) -> Any:
-            if faults.concerns(path):
-                faults.pass_by(f"{call} {named(path)}")
+            place = path
+            if kwargs.get("dir_fd") is not None:  # as `shutil.rmtree` does
+                place = os.path.join(os.readlink(f"/proc/self/fd/{kwargs['dir_fd']}"), os.fsdecode(path))
+            if faults.concerns(place):
+                faults.pass_by(f"{call} {named(place)}")
             return real(path, *args, **kwargs)
 
         return asked

@@ -51,6 +51,22 @@ def place(learned, tmp_path) -> Path:
     return Path(shutil.copytree(learned, tmp_path / "copy"))
 
 
+@pytest.fixture(scope="module")
+def after(learned, tmp_path_factory) -> Path:
+    """The same runs once each has learned the new task, too; to be copied."""
+    folder = tmp_path_factory.mktemp("after")
+    for method in ("par", "finetune"):
+        out = shutil.copytree(learned / method, folder / method)
+        assert learn_more(out, bars(learned), HERE) == read_summary(out)
+    return folder
+
+
+@pytest.fixture
+def grown(after, tmp_path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(after, tmp_path / "grown"))
+
+
 def bars(place: Path) -> str:
     return f"folder:{place / 'bars'}"
 
@@ -71,10 +87,8 @@ class StopAt(Observer):
             raise KeyboardInterrupt
 
 
-def test_the_task_is_learned_and_the_others_stay(place):
-    before = read_summary(place / "par")
-    summary = learn_more(place / "par", bars(place), HERE)
-    assert summary == read_summary(place / "par")
+def test_the_task_is_learned_and_the_others_stay(learned, after):
+    before, summary = (read_summary(folder / "par") for folder in (learned, after))
     assert summary["complete"]
     assert [task["name"] for task in summary["tasks"]] == ["a", "b", "a-again", "bars"]
     assert summary["tasks"][:3] == before["tasks"]
@@ -83,46 +97,42 @@ def test_the_task_is_learned_and_the_others_stay(place):
     assert summary["accuracy"][3][:3] == before["accuracy"][2]  # a new expert: nothing else changed
     assert summary["accuracy"][3][3] > 0.9
     assert summary["task_agnostic"]["routing"][3] > 0.9
-    assert len((place / "par" / "results.jsonl").read_text().splitlines()) == 4
-    answers = Learner.load(place / "par").predict(place / "bars" / "left")
+    assert len((after / "par" / "results.jsonl").read_text().splitlines()) == 4
+    answers = Learner.load(after / "par").predict(learned / "bars" / "left")
     assert sum((answer.task, answer.label) == ("bars", "left") for answer in answers) >= 27
 
 
-def test_again_only_reads(place):
-    summary = learn_more(place / "par", bars(place), HERE)
-    state = place / "par" / "checkpoint" / "run.safetensors"
+def test_again_only_reads(learned, grown):
+    state = grown / "par" / "checkpoint" / "run.safetensors"
     before = state.stat().st_mtime_ns
-    assert learn_more(place / "par", bars(place), HERE) == summary
+    assert learn_more(grown / "par", bars(learned), HERE) == read_summary(grown / "par")
     assert state.stat().st_mtime_ns == before
 
 
-def test_events_of_the_new_task_are_written_where_they_are_asked_for(place):
+def test_events_of_the_new_task_are_written_where_they_are_asked_for(learned, grown):
     pytest.importorskip("tensorboard", reason="no package tensorboard: pip install lifelong[tensorboard]")
-    learn_more(place / "par", bars(place), HERE)
-    assert not (place / "par" / "tensorboard").exists()
-    learn_more(place / "par", bars(place), replace(HERE, tensorboard=True))  # what is learned is not learned again
-    assert (place / "par" / "tensorboard" / "task-004").is_dir()
-    images_of_bars(place / "more", seed=5)
-    learn_more(place / "par", f"folder:{place / 'more'}", replace(HERE, tensorboard=True), name="bars 2")
-    assert (place / "par" / "tensorboard" / "task-005").is_dir()
+    out = grown / "finetune"
+    assert not (out / "tensorboard").exists()
+    learn_more(out, bars(learned), replace(HERE, tensorboard=True))  # what is learned is not learned again
+    assert (out / "tensorboard" / "task-004").is_dir()
+    images_of_bars(grown / "more", seed=5)
+    learn_more(out, f"folder:{grown / 'more'}", replace(HERE, tensorboard=True), name="bars 2")
+    assert (out / "tensorboard" / "task-005").is_dir()
 
 
-def test_a_second_task_and_the_first_command(place, learned):
-    learn_more(place / "par", bars(place), HERE)
-    images_of_bars(place / "more", seed=5)
-    summary = learn_more(place / "par", f"folder:{place / 'more'}", HERE, name="bars 2")
+def test_a_second_task_and_the_first_command(grown, learned):
+    images_of_bars(grown / "more", seed=5)
+    summary = learn_more(grown / "par", f"folder:{grown / 'more'}", HERE, name="bars 2")
     assert [task["name"] for task in summary["tasks"]][3:] == ["bars", "bars 2"]
     distances = summary["tasks"][4]["divergences"]
     assert min(distances) == distances[3]  # by the prototypes of the task that was added before
     assert len(summary["accuracy"][4]) == 5
     # The command that made the run still only reads it.
-    assert run(small_config(learned), place / "par", HERE) == summary
+    assert run(small_config(learned), grown / "par", HERE) == summary
 
 
-def test_interrupted_the_run_is_valid_and_continues_to_the_same_bits(place, learned):
+def test_interrupted_the_run_is_valid_and_continues_to_the_same_bits(place, learned, after):
     before = read_summary(place / "par")
-    straight = shutil.copytree(place / "par", place / "straight")
-    learn_more(straight, bars(place), HERE)
     for epoch in (1, 4):  # while it searches, and while it trains
         with pytest.raises(KeyboardInterrupt):
             learn_more(place / "par", bars(place), HERE, StopAt(epoch))
@@ -130,8 +140,8 @@ def test_interrupted_the_run_is_valid_and_continues_to_the_same_bits(place, lear
         assert run(small_config(learned), place / "par", HERE) == before
         assert list(Learner.load(place / "par").tasks) == ["a", "b", "a-again"]
     summary = learn_more(place / "par", bars(place), HERE)
-    assert summary["accuracy"] == read_summary(straight)["accuracy"]
-    assert same(weights(place / "par"), weights(straight))
+    assert summary["accuracy"] == read_summary(after / "par")["accuracy"]
+    assert same(weights(place / "par"), weights(after / "par"))
 
 
 def test_killed_before_the_summary_was_written(place, monkeypatch):
@@ -141,20 +151,20 @@ def test_killed_before_the_summary_was_written(place, monkeypatch):
     write = Runner._write
     monkeypatch.setattr(Runner, "_write", lambda self: (_ for _ in ()).throw(KeyboardInterrupt) if len(self.entries) == 4 else write(self))
     with pytest.raises(KeyboardInterrupt):
-        learn_more(place / "par", bars(place), HERE)
+        learn_more(place / "finetune", bars(place), HERE)
     monkeypatch.undo()
-    assert len(read_summary(place / "par")["tasks"]) == 3
-    assert len(Learner.load(place / "par").tasks) == 4
-    summary = learn_more(place / "par", bars(place), HERE)
+    assert len(read_summary(place / "finetune")["tasks"]) == 3
+    assert len(Learner.load(place / "finetune").tasks) == 4
+    summary = learn_more(place / "finetune", bars(place), HERE)
     assert len(summary["tasks"]) == len(summary["accuracy"]) == 4
 
 
 def test_another_task_drops_what_was_begun(place):
     with pytest.raises(KeyboardInterrupt):
-        learn_more(place / "par", bars(place), HERE, StopAt(2))
+        learn_more(place / "finetune", bars(place), HERE, StopAt(2))
     images_of_bars(place / "other", seed=9)
-    summary = learn_more(place / "par", f"folder:{place / 'other'}", HERE)
-    fresh = shutil.copytree(place / "par", place / "kept")
+    summary = learn_more(place / "finetune", f"folder:{place / 'other'}", HERE)
+    fresh = shutil.copytree(place / "finetune", place / "kept")
     assert [task["name"] for task in summary["tasks"]][3:] == ["other"]
     added = json.loads((fresh / "checkpoint" / "added.json").read_text())["tasks"]
     assert [task["name"] for task in added] == ["other"]
@@ -175,26 +185,23 @@ def test_curves_of_a_dropped_task_are_not_those_of_the_next(place):
     assert {json.loads(line)["stage"] for line in after[len(lines) :].splitlines()} == {"search", "train"}
 
 
-def test_images_that_have_moved_are_the_same_task(place):
-    summary = learn_more(place / "par", bars(place), HERE)
-    moved = place / "elsewhere" / "bars"
-    moved.parent.mkdir()
-    (place / "bars").rename(moved)
-    assert learn_more(place / "par", f"folder:{moved}", HERE) == summary
-    (added,) = json.loads((place / "par" / "checkpoint" / "added.json").read_text())["tasks"]
+def test_images_that_have_moved_are_the_same_task(learned, grown):
+    moved = Path(shutil.copytree(learned / "bars", grown / "elsewhere" / "bars"))
+    assert learn_more(grown / "par", f"folder:{moved}", HERE) == read_summary(grown / "par")
+    (added,) = json.loads((grown / "par" / "checkpoint" / "added.json").read_text())["tasks"]
     assert added["source"] == f"folder:{moved.resolve()}"  # there they are looked for when the next task is learned
 
 
-def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(place, learned):
-    whole = learn_more(place / "par", bars(place), HERE)
-    (place / "par" / "summary.json").unlink()
+def test_a_lost_summary_is_written_anew_by_the_command_that_began_the_run(grown, learned):
+    whole = read_summary(grown / "par")
+    (grown / "par" / "summary.json").unlink()
     with pytest.raises(LifelongError, match=r"has no summary.json; rerun the command that started the run to write it again"):
-        learn_more(place / "par", bars(place), HERE)
-    again = run(small_config(learned), place / "par", HERE)
-    assert again == read_summary(place / "par")
+        learn_more(grown / "par", bars(learned), HERE)
+    again = run(small_config(learned), grown / "par", HERE)
+    assert again == read_summary(grown / "par")
     assert again["complete"]
     assert (again["accuracy"], again["tasks"], again["ap"]) == (whole["accuracy"], whole["tasks"], whole["ap"])
-    assert learn_more(place / "par", bars(place), HERE) == again
+    assert learn_more(grown / "par", bars(learned), HERE) == again
 
 
 def test_images_of_earlier_tasks_are_gone(learned, place, monkeypatch):
@@ -264,19 +271,18 @@ def test_other_images_than_then_are_no_judges(place, learned):
     assert not math.isnan(summary["accuracy"][3][3])
 
 
-def test_what_is_refused(place, tmp_path):
-    learn_more(place / "par", bars(place), HERE)
+def test_what_is_refused(learned, grown, tmp_path):
     images_of_bars(tmp_path / "elsewhere" / "bars", seed=3)
     with pytest.raises(LifelongError, match="has learned a task 'bars' before, from other images"):
-        learn_more(place / "par", f"folder:{tmp_path / 'elsewhere' / 'bars'}", HERE)
+        learn_more(grown / "par", f"folder:{tmp_path / 'elsewhere' / 'bars'}", HERE)
     with pytest.raises(LifelongError, match="no images for source"):
-        learn_more(place / "par", "folder:nowhere", HERE)
+        learn_more(grown / "par", "folder:nowhere", HERE)
     with pytest.raises(LifelongError, match="holds no run"):
-        learn_more(tmp_path / "none", bars(place), HERE)
+        learn_more(tmp_path / "none", bars(learned), HERE)
     assert not (tmp_path / "none").exists()
-    change_state(place / "finetune", lambda state: state["summary"].update(complete=False))
+    change_state(grown / "finetune", lambda state: state["summary"].update(complete=False))
     with pytest.raises(LifelongError, match="is not finished"):
-        learn_more(place / "finetune", bars(place), HERE)
+        learn_more(grown / "finetune", bars(learned), HERE)
 
 
 def test_the_very_folder_of_the_run(tmp_path, capsys):
@@ -293,10 +299,10 @@ def test_the_very_folder_of_the_run(tmp_path, capsys):
 
 
 def test_the_command(place, capsys):
-    assert main(["learn", str(place / "par"), "--task", bars(place), "--name", "sides", "--threads", "1"]) == 0
+    assert main(["learn", str(place / "finetune"), "--task", bars(place), "--name", "sides", "--threads", "1"]) == 0
     assert "sides" in capsys.readouterr().out
-    assert "sides" in (place / "par" / "report.html").read_text()
-    assert main(["learn", str(place / "par")]) == 2
+    assert "sides" in (place / "finetune" / "report.html").read_text()
+    assert main(["learn", str(place / "finetune")]) == 2
 
 
 def contents(path: Path) -> list[dict]:
@@ -305,16 +311,15 @@ def contents(path: Path) -> list[dict]:
     return [{split: set(numbers.tolist()) for split, numbers in task.items()} for task in stored]
 
 
-def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(place):
+def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(learned, grown):
     """A copy of a task under another name is drawn otherwise: what was trained on is left out of its tests, and the other way round."""
-    learn_more(place / "finetune", bars(place), HERE)
-    shutil.copytree(place / "bars", place / "again")
+    shutil.copytree(learned / "bars", grown / "again")
     for side, name in (("left", "one"), ("right", "two")):  # a few that are new
-        more = images_of_bars(place / name, seed=7) / side
+        more = images_of_bars(grown / name, seed=7) / side
         for file in sorted(more.iterdir())[:20]:
-            file.rename(place / "again" / side / f"new-{file.name}")
-    summary = learn_more(place / "finetune", f"folder:{place / 'again'}", HERE)
-    before, after = contents(place / "finetune")[3:]
+            file.rename(grown / "again" / side / f"new-{file.name}")
+    summary = learn_more(grown / "finetune", f"folder:{grown / 'again'}", HERE)
+    before, after = contents(grown / "finetune")[3:]
     assert not after["test"] & (before["train"] | before["valid"])
     assert not after["train"] & (before["test"] | before["valid"])
     assert not after["valid"] & before["test"]
@@ -322,15 +327,14 @@ def test_no_image_that_was_learned_judges_and_none_that_judges_is_learned(place)
     assert any("training images left out: the same content is among what task 'bars' is evaluated on" in note for note in notes)
     assert any("test images left out: the same content is among what task 'bars' was trained or validated on" in note for note in notes)
     assert summary["tasks"][4]["test"] == len(after["test"])
-    state = (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes()
-    assert learn_more(place / "finetune", f"folder:{place / 'again'}", HERE) == summary  # known again, and not learned again
-    assert (place / "finetune" / "checkpoint" / "run.safetensors").read_bytes() == state
+    state = (grown / "finetune" / "checkpoint" / "run.safetensors").read_bytes()
+    assert learn_more(grown / "finetune", f"folder:{grown / 'again'}", HERE) == summary  # known again, and not learned again
+    assert (grown / "finetune" / "checkpoint" / "run.safetensors").read_bytes() == state
 
 
-def test_the_same_folder_again_is_no_new_task(place):
-    learn_more(place / "finetune", bars(place), HERE)
+def test_the_same_folder_again_is_no_new_task(learned, grown):
     with pytest.raises(LifelongError, match="has learned a task 'bars' before, from these images; nothing is left to learn"):
-        learn_more(place / "finetune", f"folder:{place / 'bars'}?size=16", HERE)
+        learn_more(grown / "finetune", f"folder:{learned / 'bars'}?size=16", HERE)
 
 
 def test_a_run_of_an_earlier_version_knows_its_images_where_they_are_here(place, monkeypatch):

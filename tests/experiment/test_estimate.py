@@ -11,6 +11,7 @@ from lifelong.api import configured, start_estimates, to_tune
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
+from lifelong.experiment.estimate import Rehearsals, _Measured
 from lifelong.experiment.run import run as run_experiment
 from lifelong.records.estimate import EstimateRecord
 from tests.learned import HERE, small_run
@@ -78,6 +79,17 @@ def test_tasks_beyond_the_budget_follow_from_their_images(par: EstimateRecord) -
         assert task.seconds == pytest.approx(first.seconds * task.train / first.train)
         assert task.lowest < task.seconds < task.highest
     assert found.parameters > 0
+
+
+def test_features_that_are_kept_are_not_computed_again_by_the_run() -> None:
+    """Of a task that was rehearsed; those of the others are still to be computed."""
+    rehearsed = Rehearsals.__new__(Rehearsals)
+    rehearsed.config = configured("digits?tasks=2", "linear-probe")
+    rehearsed.measured = [_Measured("head", [], other=1.0, judging=0.5, kept=2.0, parameters=10, bytes=40)]
+    descriptions = lifelong.open_stream("digits?tasks=2").describe()
+    first, second = rehearsed.tasks(descriptions)
+    assert first.seconds == pytest.approx(1.5)
+    assert second.seconds == pytest.approx((1.5 + 2.0) * descriptions[1].train / descriptions[0].train)
 
 
 def test_each_candidate_is_counted() -> None:

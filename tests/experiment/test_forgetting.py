@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,3 +211,48 @@ def test_killed_while_it_forgets(runs: Path, tmp_path: Path) -> None:
         shutil.rmtree(out)
     assert done == sorted(done)
     assert len(set(done)) == 2, "deaths before and after the step that decides"
+
+
+def killed(out: Path, at: int) -> bool:
+    """Forget in a process of its own, which the system kills at a call that changes something; tell whether it came to that."""
+    process = os.fork()
+    if not process:
+        try:
+            with faulty(Faults(out, at, "SIGKILL")):
+                lifelong.forget(out, "walrus")
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_by_the_system_at_every_call(runs: Path, tmp_path: Path) -> None:
+    """The run is before or after; the same call finishes, even if it is killed, too; and nothing of the task is in any file."""
+    whole, out, chance = runs / "independent", tmp_path / "run", random.Random(0)
+    lifelong.write_report(copied(whole, tmp_path / "whole"))
+    (tmp_path / "whole/uploads/0000000000000000").mkdir(parents=True)
+    (tmp_path / "whole/uploads/0000000000000000/draft.json").write_text(json.dumps({"name": "walrus"}))
+    gone, before = traces(whole, 1), answers(whole)
+    done: list[bool] = []
+    while killed(copied(tmp_path / "whole", out), len(done)):
+        at, pending = len(done), (out / "checkpoint/forgetting/plan.json").exists()
+        opened = answers(copied(out, tmp_path / "opened"))
+        assert all(torch.equal(answer, before[name]) for name, answer in opened.items()), at
+        done.append("walrus" not in opened)
+        if not done[-1] or pending:
+            killed(out, chance.randrange(at + 60))
+        try:
+            assert lifelong.forget(out, "walrus").tasks == ("lilies", "teapots"), at
+        except LifelongError as error:
+            # Only where the whole was done: nothing knows the task any more.
+            assert "has learned no task 'walrus'" in str(error)  # noqa: PT017
+            assert done[-1], at
+        for place in (out, *([tmp_path / "opened"] if done[-1] else [])):
+            left = [file for file, content in files(place).items() if any(trace in content for trace in gone)]
+            assert not left, (at, left)
+            assert not [*place.rglob("*.part"), *place.rglob("forgetting"), *place.glob("report.html"), *place.glob("uploads/*")], at
+        assert lifelong.verify(out).sound, (at, lifelong.verify(out))
+        assert list(answers(out)) == ["lilies", "teapots"]
+    assert len(done) > 80
+    assert done == sorted(done)
+    assert len(set(done)) == 2

@@ -167,6 +167,23 @@ def test_transfer_between_tasks_of_objects(tmp_path):
         lifelong.transfer(tasks()[::-1], strategies=["head"], out=tmp_path / "transfer", variant="fixed", extractor="pixels", **QUICK)
 
 
+@pytest.mark.slow
+def test_a_sweep_of_objects_and_an_estimate_of_one_more_task(tmp_path, finished):
+    small = {"epochs": 2, "init_channels": 2}
+    spec = {"streams": [tasks(), tasks()[::-1]], "methods": ["finetune"], "preset": "quick", "settings": small}
+    plan = lifelong.plan_sweep(spec, out=tmp_path / "sweep")
+    assert [run.name for run in plan.runs] == ["birds-boats/finetune-seed0", "boats-birds/finetune-seed0"]
+    first, second = lifelong.sweep(spec, out=tmp_path / "sweep", device="cpu", threads=1, progress=False)
+    assert [task.name for task in (*first.tasks, *second.tasks)] == [*NAMES, *NAMES[::-1]]
+    assert same(method_of(tmp_path / "sweep/birds-boats/finetune-seed0"), method_of(finished))
+    assert lifelong.sweep_status(spec, out=tmp_path / "sweep").counts["finished"] == 2
+    with pytest.raises(LifelongError, match=r"streams = \[3\]: expected a list, each a text"):
+        lifelong.plan_sweep(spec | {"streams": [3]})
+    found = lifelong.estimate_learning(finished, Task.from_arrays(*images_of(2), name="bees"), device="cpu", threads=1, progress=False)
+    assert [(task.name, task.train) for task in found.tasks] == [("bees", 24)]  # of each class 16 - 3 - 1
+    assert list(open_run(finished).names) == list(NAMES)
+
+
 @pytest.mark.parametrize("given", [7, [], [3], [np.zeros(3)], (np.zeros(3), 1), {"a": 1}, torch.zeros(3)])
 def test_what_is_no_stream_is_refused(given):
     with pytest.raises(LifelongError, match=r"run: stream = .*expected a path or a lifelong.Stream, or a list of tasks, each made by"):

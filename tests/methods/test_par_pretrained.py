@@ -105,6 +105,21 @@ def slowly(method: PretrainedPAR, images: Tensor, index: int) -> Tensor:
     return answer
 
 
+def test_what_several_tasks_read_is_computed_once() -> None:
+    """An earlier task's answer, read by all that came back after it: in `answers` twice, as its own and as what they read."""
+    method = make_par(HEADS)
+    learn(method, [noisy(0, 1, train=40), *(noisy(0, seed, train=1) for seed in (3, 4, 5))])
+    assert sum(0 in learned.earlier for learned in method.learned) > 1
+    calls: list[int] = []
+    for index, learned in enumerate(method.learned):
+        learned.own.register_forward_hook(lambda *_, index=index: calls.append(index))
+    shown = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = method.answers(shown)[0]
+    assert max(calls.count(index) for index in range(4)) <= 2
+    for index, answer in enumerate(found):
+        torch.testing.assert_close(answer, method.logits(shown, index), rtol=1e-4, atol=1e-5)
+
+
 def test_the_answer_is_the_written_out_mixture() -> None:
     method, stream = make_par(HEADS), returning()
     learn(method, stream)

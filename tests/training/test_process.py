@@ -248,8 +248,9 @@ DATA = {
 
 
 def test_every_public_call_is_here():
-    learners = {f"Learner.{name}" for name, made in vars(lifelong.Learner).items() if not name.startswith("_") and callable(made)}
-    assert set(CALLS) == set(lifelong.__all__) - DATA | learners | {"Learner.load", "Task.from_arrays", "Task.from_dataset"}
+    calls = (name for name in dir(lifelong.Learner) if not name.startswith("_") and callable(getattr(lifelong.Learner, name)))
+    learners = {f"Learner.{name}" for name in calls}
+    assert set(CALLS) == set(lifelong.__all__) - DATA | learners | {"Task.from_arrays", "Task.from_dataset"}
 
 
 @pytest.fixture
