@@ -12,6 +12,10 @@ from tests.precision import float64
 
 checked.install()
 
+if not torch.cuda.is_available():
+    # Before anything imports Triton: its kernels are then run by an interpreter, which needs no GPU.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from lifelong.data import sources, vetting  # noqa: E402  (what is imported is to be checked too)
 from lifelong.errors import LifelongError  # noqa: E402
 from tests import pretend  # noqa: E402

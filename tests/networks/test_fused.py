@@ -1,8 +1,9 @@
-"""Fused kernels against PyTorch's own layers in float64, in Triton's interpreter, which needs no GPU (and has no products in bfloat16)."""
+"""Fused kernels against PyTorch's own layers in float64: on a GPU, or without one in Triton's interpreter.
+
+The interpreter multiplies no matrices of bfloat16, so everything is float32 here. `conftest.py` asks for it."""
 
 import copy
 import importlib
-import os
 import sys
 import types
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from lifelong.networks.genotype import DARTS_V2, OPERATIONS
 from lifelong.networks.operations import FactorizedReduce, Maps, Pointwise
 from lifelong.networks.supernet import SuperNetwork
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 TOLERANCE = 1e-5
 """The largest relative difference, by norms, of any gradient."""
 
@@ -31,15 +34,10 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs tri
 
 @pytest.fixture
 def functions(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module of the fused functions, with kernels interpreted."""
-    monkeypatch.setitem(os.environ, "TRITON_INTERPRET", "1")
+    """The module of the fused functions."""
     module = importlib.import_module("lifelong.networks.fused.functions")
-    from triton.runtime.interpreter import InterpretedFunction
-
-    if not isinstance(module.kernels.add, InterpretedFunction):
-        pytest.skip("triton was imported before its interpreter was asked for")
     try:
-        module.statistics(torch.zeros(2, 1, 1, 1), nn.BatchNorm2d(1))
+        module.statistics(torch.zeros(2, 1, 1, 1, device=DEVICE), nn.BatchNorm2d(1).to(DEVICE))
     except RuntimeError as error:
         pytest.skip(f"this triton's interpreter does not work with this NumPy ({error})")
     monkeypatch.setattr(fused, "supported", lambda x: True)
@@ -53,11 +51,12 @@ def difference(ours: Tensor, plain: Tensor) -> float:
 
 def compare(network: nn.Module, ours: Run, plain: Run, x: Tensor) -> None:
     """Compare results, gradients and statistics with those in float64."""
+    network.to(DEVICE)
     reference = copy.deepcopy(network).double()
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.to(DEVICE).contiguous(memory_format=torch.channels_last)
     inputs, doubled = x.clone().requires_grad_(), x.double().requires_grad_()
     got, expected = ours(network, inputs), plain(reference, doubled)
-    weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     (got * weights).sum().backward()
     (expected * weights.double()).sum().backward()
     pairs = {"result": (got, expected), "input": (inputs.grad, doubled.grad)}
@@ -149,7 +148,7 @@ def test_a_cell_is_the_same(functions: Any) -> None:
         compare(network, ours, lambda network, x: network[0](x), torch.randn(2, 3, 5, 5))
         network.eval()
         with fused.fused():
-            maps = Maps(torch.randn(2, 12, 4, 4))
+            maps = Maps(torch.randn(2, 12, 4, 4, device=DEVICE))
             assert isinstance(network[0].cells[0].preprocess0.term(maps), Tensor)
     finally:
         functions.reduction = reduction
