@@ -1,7 +1,7 @@
 """Validation of a tree of tensors and plain values against a type, before anything is built from it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -46,8 +46,9 @@ def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
             hold_tree(parts[1], value, f"{where}/{key}")
     elif origin is list or (origin is tuple and parts[-1] is Ellipsis):
         _require(type(tree) is origin, where, f"a {origin.__name__}", tree)
-        for place, value in enumerate(tree):
-            hold_tree(parts[0], value, f"{where}/{place}")
+        if not _all_numbers(parts[0], tree):
+            for place, value in enumerate(tree):
+                hold_tree(parts[0], value, f"{where}/{place}")
     elif origin is tuple:
         _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
         for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
@@ -89,9 +90,12 @@ def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
 
 
 def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
-    with jaxtyped("context"):  # a caller whose shapes are executed may have sizes of its own under the same names
-        fits = isinstance(tree, form) and not tree.is_complex()
-    _require(fits, where, "a tensor" if form is Tensor else _words(form), tree)
+    if form is Tensor:
+        fits = isinstance(tree, Tensor)
+    else:
+        with jaxtyped("context"):  # a caller whose shapes are executed may have sizes of its own under the same names
+            fits = isinstance(tree, form)
+    _require(fits and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
     _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
     # Integers among weights are counts.
     counts = form is Tensor and not tree.is_floating_point()
@@ -100,12 +104,31 @@ def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
 
 def _hold_value(form: Any, tree: Tree, where: str) -> None:
     """Check a number, a string, a boolean or a choice."""
-    kind, bounds = (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
+    kind, bounds = _kind(form)
     if get_origin(kind) is Literal:
         fits = isinstance(tree, str) and tree in get_args(kind)
     else:
         fits = isinstance(tree, (int, float) if kind is float else kind) and isinstance(tree, bool) == (kind is bool)
-    _require(fits and all(_within(bound, tree) for bound in bounds), where, expected(form), tree)
+    if not (fits and all(_within(bound, tree) for bound in bounds)):
+        _require(False, where, expected(form), tree)
+
+
+def _kind(form: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type of a value, and its bounds."""
+    return (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
+
+
+def _all_numbers(form: Any, values: Sequence[Tree]) -> bool:
+    """Tell whether all values are numbers as a form wants them: of long lists, looking at each by itself takes seconds."""
+    kind, bounds = _kind(form)
+    kinds = {int, float} if kind is float else {int} if kind is int else set()
+    if not kinds.issuperset(map(type, values)):
+        return False
+    return not bounds or not values or (all(map(math.isfinite, values)) and _within_all(bounds, min(values), max(values)))
+
+
+def _within_all(bounds: Sequence[object], least: float, most: float) -> bool:
+    return all(_within(bound, value) for bound in bounds for value in (least, most))
 
 
 def _within(bound: object, value: Any) -> bool:
