@@ -86,7 +86,7 @@ class PartStore(Segments):
             source.check()
             tensors = {name: made(about["shape"], about["dtype"], source.read(name)) for name, about in source.header.items()}
             self._write_copy(path, tensors, source.made_with)
-            self._open.pop(path, None)
+            self._open.pop((path.parent.name, path.name), None)
             del self.wrong[path]
             done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
         return done
@@ -131,7 +131,7 @@ class PartStore(Segments):
             content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
             for place in FOLDERS:
                 path = self.folder / place / name
-                self._open.pop(path, None)
+                self._open.pop((place, name), None)
                 if its_nodes or content:
                     self._write_copy(path, _with_nodes(its_nodes, content), made_with)
                 else:

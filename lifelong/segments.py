@@ -8,6 +8,7 @@ tensor's that of its type, its shape and its bytes: where a thing stands does no
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.headers import Tree, made, parse_start, read_start, readable, understood, unpack
+from lifelong.headers import Part, Tree, made, parse_start, read_start, readable, understood, unpack
 from lifelong.opening import open_regular, parse_json
 
 FOLDERS = ("parts", "mirror")
@@ -66,6 +67,7 @@ class Segment:
         header: where its tensors are, by name.
         about: what else its header says.
         start: bytes before the tensors.
+        size: bytes of the tensors.
         held: what stands behind them, if it is in memory.
     """
 
@@ -73,6 +75,7 @@ class Segment:
     header: dict[str, Any]
     about: dict[str, str]
     start: int
+    size: int
     held: bytes | None = None
 
     @classmethod
@@ -89,7 +92,7 @@ class Segment:
             header, about = parse_start(start, file, path, owner)
             if NODES not in header:
                 raise ValueError("it has no nodes")
-            return cls(path, header, about, len(start))
+            return cls(path, header, about, len(start), os.fstat(file.fileno()).st_size - len(start))
 
     @cached_property
     def nodes(self) -> dict[str, str]:
@@ -102,11 +105,6 @@ class Segment:
         """What computed it."""
         with understood(self.path):
             return {str(key): str(value) for key, value in parse_json(self.about["made_with"]).items()}
-
-    @property
-    def size(self) -> int:
-        """Bytes of its tensors."""
-        return max((about["data_offsets"][1] for about in self.header.values()), default=0)
 
     def hold(self) -> None:
         """Read it into memory."""
@@ -185,7 +183,7 @@ class Segments:
         self.folder, self.run, self.say = Path(folder), run, say
         self.lost: dict[str, LifelongError] = {}
         self.wrong: dict[Path, LifelongError] = {}
-        self._open: dict[Path, Segment] = {}
+        self._open: dict[tuple[str, str], Segment] = {}
         self._held = 0
         self._scanned = False
         self._nodes: dict[str, str] = {}
@@ -204,10 +202,9 @@ class Segments:
 
     def segment(self, place: str, name: str) -> Segment:
         """Open a copy of a segment; see `Segment.open`."""
-        path = self.folder / place / name
-        if path not in self._open:
-            self._open[path] = Segment.open(path, self.owner(place, name))
-        found = self._open[path]
+        found = self._open.get((place, name))
+        if found is None:
+            found = self._open[place, name] = Segment.open(self.folder / place / name, self.owner(place, name))
         if found.held is None and found.size <= MOST_HELD // 8:
             if self._held + found.size > MOST_HELD:
                 self.release()
@@ -249,15 +246,15 @@ class Segments:
         """Read something of a segment from the first copy that is whole there."""
         failed: dict[Path, LifelongError] = {}
         for place in FOLDERS:
-            path = self.folder / place / name
             try:
                 found = read(self.segment(place, name))
             except LifelongError as error:
+                path = self.folder / place / name
                 if path.exists() and not isinstance(error, (DamagedError, ForeignError)):
                     raise
                 failed[path] = error
                 continue
-            for other in failed.keys() - self.wrong.keys():
+            for other in (failed.keys() - self.wrong.keys()) if failed else ():
                 self.wrong[other] = failed[other]
                 self.say(f"{place_of(other)} was damaged or missing; read from its copy")
             return found
@@ -341,6 +338,11 @@ class Segments:
 
         with understood(self.folder / FOLDERS[0]):
             return read(name)
+
+    def outline(self, name: str) -> Tree:
+        """Return the tree of a node as far as it stands in the node itself: with a `Part` for what does not, and None for each tensor."""
+        with understood(self.folder / FOLDERS[0]):
+            return unpack(parse_json(self.text(name)), lambda inner: None, Part, Part)
 
     def numbers(self, name: str) -> list[float] | list[int]:
         """Return the numbers of a tensor.

@@ -80,7 +80,7 @@ def wrong_results(
     """
     wrong: dict[str, str] = {}
     there: RunRecord | None = None
-    lines = read_lines(directory.results, directory.seal)
+    lines = read = read_lines(directory.results, directory.seal)
     names, rows = [entry.name for entry in entries], plain(accuracy)
     try:
         found, its_rows = folded([renamed("task", line) for line in lines.found])
@@ -92,7 +92,7 @@ def wrong_results(
         early = _early([line.get("name") for line in found], its_rows, names, rows)
         wrong[directory.results.name] = "" if early else "results.jsonl is not what the run's state says"
     try:
-        there = read_summary(directory.path)
+        there = read_summary(directory.path, read)
         differs = differing(there, summary)
         if differs:
             early = _early([task.name for task in there.tasks], there.accuracy, names, rows)

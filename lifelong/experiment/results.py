@@ -28,6 +28,7 @@ from lifelong.experiment.locking import folder_lock
 from lifelong.experiment.run_folder import RunFolder
 from lifelong.experiment.schema import hold_outline
 from lifelong.experiment.summaries import read_summary as read_summary  # known from here, too
+from lifelong.headers import Part
 from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
 from lifelong.storage import Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder
@@ -96,6 +97,15 @@ class RunDirectory(RunFolder):
         """As `stored`, with None for each tensor: little of the file is read."""
         file, parts = self.state_file, self.parts
         return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None, parts=parts), file))
+
+    def outline(self, key: str) -> Tree:
+        """Return a value of the state as far as it can be told from few reads: with a `Part` for its larger parts, None for tensors.
+
+        Raises:
+            LifelongError: there is no state, or it cannot be read.
+        """
+        value = read_root(self.state_file).tree.get(key)
+        return self.parts.outline(value.name) if isinstance(value, Part) else value
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():

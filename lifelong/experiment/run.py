@@ -179,10 +179,9 @@ def prepare(
 def _keeps_network(directory: RunDirectory) -> bool:
     """Tell whether a run that was begun here keeps the frozen network of its method, so that it continues without the file of weights."""
     try:
-        state = directory.plain_state()
-    except LifelongError:  # is reported where the state is read
+        method = directory.outline("method")
+    except (LifelongError, AttributeError):  # is reported where the state is read
         return False
-    method = None if state is None else state.tree.get("method")
     return isinstance(method, dict) and method.get("network") is not None
 
 

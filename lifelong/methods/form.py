@@ -32,33 +32,66 @@ def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
     Raises:
         MisfitError: it does not match.
     """
-    origin, parts = get_origin(form), get_args(form)
+    kind, parts = _read(form)
+    match kind:
+        case "any":
+            return
+        case "keys":
+            _hold_keys(form, tree, where)
+        case "one of":
+            _hold_one_of(parts, tree, where)
+        case "dict":
+            _require(isinstance(tree, dict), where, "a dict", tree)
+            for key, value in tree.items():
+                hold_tree(parts[0], key, f"a key of {where}")
+                hold_tree(parts[1], value, f"{where}/{key}")
+        case "list" | "tuple of any length":
+            container = list if kind == "list" else tuple
+            _require(type(tree) is container, where, f"a {container.__name__}", tree)
+            if not _all_numbers(parts[0], tree):
+                for place, value in enumerate(tree):
+                    hold_tree(parts[0], value, f"{where}/{place}")
+        case "tuple":
+            _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
+            for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
+                hold_tree(part, value, f"{where}/{place}")
+        case "nothing":
+            _require(tree is None, where, "nothing", tree)
+        case "tensor":
+            _hold_tensor(form, tree, where)
+        case _:
+            _hold_value(form, tree, where)
+
+
+_READ: dict[int, tuple[Any, tuple[str, tuple[Any, ...]]]] = {}
+"""What is known of forms, by their ids; each with its form, so that no other gets its id."""
+
+
+# `Any`: as of `hold_tree`.
+def _read(form: Any) -> tuple[str, tuple[Any, ...]]:
+    """Return of which kind a form is, and what it consists of."""
+    known = _READ.get(id(form))
+    if known is None:
+        known = _READ[id(form)] = form, (_kind_of(form), get_args(form))
+    return known[1]
+
+
+# `Any`: as of `hold_tree`.
+def _kind_of(form: Any) -> str:
+    origin = get_origin(form)
     if form is Any:
-        return
+        return "any"
     if is_typeddict(form):
-        _hold_keys(form, tree, where)
-    elif origin in (Union, UnionType):
-        _hold_one_of(parts, tree, where)
-    elif origin is dict:
-        _require(isinstance(tree, dict), where, "a dict", tree)
-        for key, value in tree.items():
-            hold_tree(parts[0], key, f"a key of {where}")
-            hold_tree(parts[1], value, f"{where}/{key}")
-    elif origin is list or (origin is tuple and parts[-1] is Ellipsis):
-        _require(type(tree) is origin, where, f"a {origin.__name__}", tree)
-        if not _all_numbers(parts[0], tree):
-            for place, value in enumerate(tree):
-                hold_tree(parts[0], value, f"{where}/{place}")
-    elif origin is tuple:
-        _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
-        for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
-            hold_tree(part, value, f"{where}/{place}")
-    elif form in (None, NoneType):
-        _require(tree is None, where, "nothing", tree)
-    elif form is Tensor or hasattr(form, "array_type"):
-        _hold_tensor(form, tree, where)
-    else:
-        _hold_value(form, tree, where)
+        return "keys"
+    if origin in (Union, UnionType):
+        return "one of"
+    if origin is tuple and get_args(form)[-1] is Ellipsis:
+        return "tuple of any length"
+    if origin in (dict, list, tuple):
+        return origin.__name__
+    if form in (None, NoneType):
+        return "nothing"
+    return "tensor" if form is Tensor or hasattr(form, "array_type") else "value"
 
 
 @cache
