@@ -1,11 +1,10 @@
 """Write results.jsonl and summary.json from a run's state, and check them against it."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from lifelong.errors import DamagedError, LifelongError
-from lifelong.experiment.accuracies import changes
+from lifelong.experiment.accuracies import steps_of
 from lifelong.experiment.lines import MANY, Record, folded, lines_of
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.schema import LaterError
@@ -25,7 +24,7 @@ def write_lines(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy
 
 def results_content(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> list[Record]:
     """Return the lines that `write_lines` writes."""
-    return lines_of(entries, accuracy, [changes(*pair) for pair in pairwise([[], *accuracy])])
+    return lines_of(entries, accuracy, steps_of(accuracy))
 
 
 # `Any`: the fields of a `RunRecord` by name, without those of its tasks.
