@@ -165,11 +165,10 @@ def _all_numbers(form: Any, values: Sequence[Tree]) -> bool:
     kinds = {int, float} if kind is float else {int} if kind is int else set()
     if not kinds.issuperset(map(type, values)):
         return False
-    return not bounds or not values or (all(map(math.isfinite, values)) and _within_all(bounds, min(values), max(values)))
-
-
-def _within_all(bounds: Sequence[object], least: float, most: float) -> bool:
-    return all(_within(bound, value) for bound in bounds for value in (least, most))
+    if not bounds or not values:
+        return True
+    ends = min(values), max(values)
+    return all(map(math.isfinite, values)) and all(_within(bound, end) for bound in bounds for end in ends)
 
 
 def _within(bound: object, value: Any) -> bool:
