@@ -339,10 +339,33 @@ class Segments:
         with understood(self.folder / FOLDERS[0]):
             return read(name)
 
-    def outline(self, name: str) -> Tree:
-        """Return the tree of a node as far as it stands in the node itself: with a `Part` for what does not, and None for each tensor."""
+    def outline(self, name: str) -> dict[str, Any]:
+        """Return the plain values of the dict that a node is, by their keys, with `...` for all others: nothing else is read."""
         with understood(self.folder / FOLDERS[0]):
-            return unpack(parse_json(self.text(name)), lambda inner: None, Part, Part)
+            pairs = parse_json(self.text(name))["dict"]
+            return {str(key): ... if isinstance(value, dict) else value for key, value in pairs}
+
+    def items(self, name: str, known: dict[str, list[Tree]]) -> list[Tree]:
+        """Return the items of the list that a node is, with a `Part` for each that is one.
+
+        Args:
+            name: of the node.
+            known: the items of nodes that were read before; gets those that are read here.
+        """
+        if name not in known:
+            with understood(self.folder / FOLDERS[0]):
+                known[name] = self._items(parse_json(self.text(name)), known)
+        return known[name]
+
+    def _items(self, form: Tree, known: dict[str, list[Tree]]) -> list[Tree]:
+        ((kind, value),) = form.items()
+        match kind:
+            case "long":
+                runs = self._items(value[0], known)
+                return [item for run in runs for item in self.items(run.name, known)] + self._items(value[1], known)
+            case "list":
+                return [unpack(each, lambda inner: None, Part, Part) for each in value]
+        raise ValueError(f"it is a '{kind}', and no list")
 
     def numbers(self, name: str) -> list[float] | list[int]:
         """Return the numbers of a tensor.

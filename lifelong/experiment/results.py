@@ -99,7 +99,7 @@ class RunDirectory(RunFolder):
         return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None, parts=parts), file))
 
     def outline(self, key: str) -> Tree:
-        """Return a value of the state as far as it can be told from few reads: with a `Part` for its larger parts, None for tensors.
+        """Return a value of the state with `...` for what it is made of, where that stands elsewhere: little is read.
 
         Raises:
             LifelongError: there is no state, or it cannot be read.
