@@ -11,7 +11,7 @@ another than the last time.
 """
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -128,30 +128,69 @@ class PartStore(Segments):
         """
         self.scan()
         for name in self.names():
-            source = next(
-                Segment.open(self.folder / place / name, self.owner(place, name))
-                for place, error in self.check(name).items()
-                if error is None
-            )
-            its_nodes = {each: text for each, text in source.nodes.items() if each in nodes and self._nodes.get(each) == name}
-            its_tensors = [each for each in source.header if each in tensors and self._tensors.get(each) == name]
-            if len(its_nodes) == len(source.nodes) and len(its_tensors) == len(source.header) - 1:
-                continue
-            made_with = source.made_with
-            content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
-            for place in FOLDERS:
-                path = self.folder / place / name
-                self._open.pop((place, name), None)
-                if its_nodes or content:
-                    self._write_copy(path, _with_nodes(its_nodes, content), made_with)
-                else:
-                    remove(path)
+            source = self._whole(name)
+            its_nodes = {each for each in source.nodes if each in nodes and self._nodes.get(each) == name}
+            its_tensors = {each for each in source.header if each in tensors and self._tensors.get(each) == name}
+            if len(its_nodes) < len(source.nodes) or len(its_tensors) < len(source.header) - 1:
+                self._cut(source, its_nodes, its_tensors)
         self._forget()
+
+    def drop(self, nodes: set[str], tensors: set[str]) -> None:
+        """Drop parts that the state stored last does not have, from the segments of which they are the larger part.
+
+        From others they are not dropped: what else is there would have to be written again for little.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        self.scan()
+        homes = {home for each in nodes if (home := self._nodes.get(each))} | {
+            home for each in tensors if (home := self._tensors.get(each))
+        }
+        for name in sorted(homes):
+            source = self._whole(name)
+            lost_nodes, lost_tensors = nodes & source.nodes.keys(), tensors & source.header.keys()
+            freed = sum(len(source.nodes[each]) for each in lost_nodes) + sum(map(source.bytes_of, lost_tensors))
+            if 2 * freed < source.size:
+                continue
+            self._cut(source, source.nodes.keys() - lost_nodes, source.header.keys() - lost_tensors - {NODES})
+            for each in lost_nodes:
+                self._nodes.pop(each, None)
+                self._below.pop(each, None)
+            for each in lost_tensors:
+                self._tensors.pop(each, None)
+
+    def _whole(self, name: str) -> Segment:
+        """Open a copy of a segment that is whole.
+
+        Raises:
+            DamagedError: neither is.
+        """
+        conditions = self.check(name)
+        place = next((place for place, error in conditions.items() if error is None), None)
+        if place is None:
+            raise next(error for error in conditions.values() if error is not None)
+        return Segment.open(self.folder / place / name, self.owner(place, name))
+
+    def _cut(self, source: Segment, nodes: Set[str], tensors: Set[str]) -> None:
+        """Write both copies of a segment again with some of its parts, or delete it where that is none."""
+        name, made_with = source.path.name, source.made_with
+        texts = {each: text for each, text in source.nodes.items() if each in nodes}
+        content = {
+            each: made(about["shape"], about["dtype"], source.read(each)) for each, about in source.header.items() if each in tensors
+        }
+        for place in FOLDERS:
+            path = self.folder / place / name
+            self._open.pop((place, name), None)
+            if texts or content:
+                self._write_copy(path, _with_nodes(texts, content), made_with)
+            else:
+                remove(path)
 
     def _forget(self) -> None:
         """Look at the files anew."""
         self._open, self._scanned, self._nodes, self._tensors = {}, False, {}, {}
-        self._known, self._runs, self._next = {}, {}, None
+        self._known, self._runs, self._below, self._next = {}, {}, {}, None
 
     def _root(self, value: Tree) -> Tree:
         if not isinstance(value, (Mapping, list, tuple, torch.Tensor)):

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,11 @@ class Segment:
             file.seek(self.start + first)
             return file.read(last - first)
 
+    def bytes_of(self, name: str) -> int:
+        """Return how many bytes a tensor takes."""
+        first, last = self.header[name]["data_offsets"]
+        return last - first
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor.
 
@@ -188,6 +193,7 @@ class Segments:
         self._scanned = False
         self._nodes: dict[str, str] = {}
         self._tensors: dict[str, str] = {}
+        self._below: dict[str, tuple[list[str], list[str]]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all segments, oldest first."""
@@ -380,17 +386,26 @@ class Segments:
 
     def below(self, name: str, nodes: set[str], tensors: set[str]) -> None:
         """Add everything that a node consists of, itself included, to what is given."""
-        if name in nodes:
-            return
-        nodes.add(name)
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name not in nodes:
+                nodes.add(name)
+                inner, kept = self._directly_below(name)
+                waiting += inner
+                tensors.update(kept)
 
-        def inner(other: str) -> list[Any]:
-            self.below(other, nodes, tensors)
-            return []
+    def _directly_below(self, name: str) -> tuple[list[str], list[str]]:
+        """Return the nodes and the tensors that a node names."""
+        if name not in self._below:
+            inner: list[str] = []
+            kept: list[str] = []
 
-        def kept(other: str) -> list[float]:
-            tensors.add(other)
-            return []
+            def noted(where: list[str], other: str) -> list[Any]:
+                where.append(other)
+                return []
 
-        with understood(self.folder / FOLDERS[0]):
-            unpack(parse_json(self.text(name)), tensors.add, inner, kept)
+            with understood(self.folder / FOLDERS[0]):
+                unpack(parse_json(self.text(name)), kept.append, partial(noted, inner), partial(noted, kept))
+            self._below[name] = inner, kept
+        return self._below[name]

@@ -83,6 +83,7 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         repaired = directory.claim(identity, config_toml(config), default_values(config))
         repaired += hold_config(directory, config)
         saves, origin = environment.save_every, origin_of(content_of(stream), identity)
+        directory.keep_versions = environment.keep_versions
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()

@@ -198,12 +198,18 @@ def rollback(run: Place, to: int) -> Version:
             versions = directory.journal.kept()
             place = next((place for place, each in enumerate(versions) if each.version == to), None)
             if place is None:
-                numbers = ", ".join(str(each.version) for each in versions) or "none"
-                raise LifelongError(f"{run} has no version {to}; it has {numbers} (lifelong history {run})")
+                raise LifelongError(f"{run} has no version {to}; it has {_numbers(versions)} (lifelong history {run})")
             directory.put_back(versions[place])
             settle(directory)
         directory = learned_directory(Path(run))
         return _versions(directory, versions[place : place + 1], versions[place - 1] if place else None)[0]
+
+
+def _numbers(versions: Sequence[Kept]) -> str:
+    """Return the numbers of versions in words."""
+    first, last = (versions[0].version, versions[-1].version) if versions else (1, 0)
+    said = f"{first} to {last}" if len(versions) > 10 else ", ".join(str(each.version) for each in versions) or "none"
+    return said if first == 1 else f"{said}: earlier ones were let go of, see --keep-versions and lifelong compact"
 
 
 def settle(directory: RunDirectory) -> None:
