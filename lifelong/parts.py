@@ -3,7 +3,7 @@
 The rule, for all methods: a tensor is a part, and so is every dict or list whose text is longer than `LARGE`, and an item of a list above
 `LARGE_ITEM`. Lists are cut into runs of `RUN` items, runs of runs and so on, so that a list that grows leaves all but its last run as it
 was; long lists of numbers are stored as tensors. So what a save writes is what has changed, and a few lines more, however much was learned
-before (see `lifelong.segments` for the files).
+before (see `lifelong.segment` for the files).
 
 To find out what has changed, everything is looked at, but for three things: a `Fixed` dict, which never changes, is looked at once, a
 module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so, and a run of a list only where one of its items is
@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from lifelong.headers import NAMES, Part, Tree, at_rest, bytes_of, check_plain, made, write_tensors
-from lifelong.segments import FOLDERS, NODES, Segment, Segments, name_of_node, name_of_tensor, place_of
+from lifelong.segment import FOLDERS, NODES, Segment, name_of_node, name_of_tensor, place_of
+from lifelong.segments import Segments
 from lifelong.storage import Seal
 from lifelong.trees import Fixed, Weights
 from lifelong.writing import remove, write_file

@@ -10,7 +10,8 @@ import torch
 from lifelong import headers
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.headers import DIGEST_AT, DIGEST_END, digest_of_start
-from lifelong.segments import NODES, Segment, Segments, name_of_node, name_of_tensor
+from lifelong.segment import NODES, Segment, name_of_node, name_of_tensor
+from lifelong.segments import Segments
 from lifelong.storage import load_tree, read_plain, read_root, save_tree
 
 

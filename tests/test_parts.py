@@ -9,7 +9,8 @@ from torch import nn
 
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.parts import MANY, RUN, PartStore
-from lifelong.segments import FOLDERS, Segment, Segments
+from lifelong.segment import FOLDERS, Segment
+from lifelong.segments import Segments
 from lifelong.storage import Seal, load_tree, read_root, read_tree, save_tree
 from lifelong.trees import Fixed, known_by, weights_of
 from lifelong.watch import Watch, digest_of_modules

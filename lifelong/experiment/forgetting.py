@@ -16,6 +16,7 @@ from lifelong.data.address import PYTHON
 from lifelong.data.cache import cache_folder
 from lifelong.data.naming import unique
 from lifelong.errors import LifelongError
+from lifelong.experiment.accuracies import steps_of
 from lifelong.experiment.added_tasks import AddedTask, read_added
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.derived import head_of, summary_of

@@ -44,7 +44,8 @@ class LoadedModules:
         Raises:
             RuntimeError: they are not the weights of such a module.
         """
-        found = self._forms[form].copy(weights) if self._forms.get(form) is not None else None
+        known = self._forms.get(form)
+        found = None if known is None else known.copy(weights)
         if found is not None:
             return found
         module = build().to(self._device)

@@ -15,7 +15,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.letting_go import let_go_of_oldest
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
-from lifelong.segments import FOLDERS
+from lifelong.segment import FOLDERS
 from tests.experiment.damage import HERE, STATE, again, certain, config, copied, end, flip
 from tests.experiment.faults import Death, Faults, faulty
 from tests.trees import same
