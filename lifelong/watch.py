@@ -155,12 +155,14 @@ class Watch:
         self._serial = 0
         self._seen: dict[int, _Seen] = {}
         self._digests: list[tuple[tuple[int, ...], str]] = []
+        self._begun: dict[tuple[int, ...], Any] = {}
         self._next = 0
 
     def look(self, tasks: Sequence[Modules]) -> list[nn.Module]:
         """Look at the modules of all tasks; return those that are new or may have changed since the last look.
 
-        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too.
+        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too,
+        except frozen ones, which nothing trains.
         """
         changed: list[nn.Module] = []
         seen: dict[int, _Seen] = {}
@@ -176,7 +178,7 @@ class Watch:
         new = frozenset(map(id, changed))
         touched = {id(module): module for modules in tasks if not new.isdisjoint(map(id, modules)) for module in modules}
         for module in touched.values():
-            if id(module) not in new:
+            if id(module) not in new and any(parameter.requires_grad for parameter in module.parameters()):
                 self._serial += 1
                 seen[id(module)] = _Seen(module, self._serial)
                 changed.append(module)
@@ -190,7 +192,8 @@ class Watch:
 
     def digests(self, tasks: Sequence[Modules]) -> list[str]:
         """Return the digest of each task's modules, as `digest_of_modules`; to be called after `look`."""
-        begun: dict[tuple[int, ...], Any] = {}
+        current = {known.serial for known in self._seen.values()}
+        self._begun = begun = {key: digest for key, digest in self._begun.items() if current.issuperset(key)}
         for index, modules in enumerate(tasks):
             key = tuple(self._seen[id(module)].serial for module in modules)
             if index == len(self._digests):
@@ -202,7 +205,7 @@ class Watch:
 
     @staticmethod
     def _digest(modules: Modules, key: tuple[int, ...], begun: dict[tuple[int, ...], Any]) -> str:
-        """Return the digest of modules; what tasks begin with in common is read once."""
+        """Return the digest of modules; what tasks begin with in common, such as a frozen network, is read once."""
         digest = hashlib.sha256()
         for number, module in enumerate(modules, 1):
             known = begun.get(key[:number])

@@ -10,7 +10,7 @@ and then timed over epochs between two synchronizations.
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from benchmarks.gpu.scale import Scale
 from benchmarks.plain_cells import PlainCellNetwork
 from lifelong.data.augment import augment, normalize
 from lifelong.data.task import Augmentation, Normalization
-from lifelong.networks import cells, depthwise, operations, supernet
+from lifelong.networks import depthwise, fused, operations, supernet
 from lifelong.networks import layout as chooser
 from lifelong.networks.cells import CellNetwork
 from lifelong.networks.genotype import DARTS_V2
@@ -42,15 +42,17 @@ NORMALIZATION = Normalization((0.5, 0.45, 0.4), (0.25, 0.24, 0.26))
 POLICY = Augmentation(crop=4, flip=True)
 
 FORMS: list[tuple[str, Precision, bool, str | None]] = [
-    ("eager float32", "float32", False, None),
-    ("graph float32", "float32", True, None),
     ("graph bf16", "bf16", True, None),
+    ("graph float32", "float32", True, None),
+    ("eager float32", "float32", False, None),
+    ("graph bf16, PyTorch's kernels", "bf16", True, "unfused"),
     ("graph tf32", "tf32", True, None),
     ("eager bf16", "bf16", False, None),
     ("graph bf16, contiguous", "bf16", True, "contiguous"),
     ("graph float32, contiguous", "float32", True, "contiguous"),
 ]
-"""Name, precision, whether steps are recorded, and the order of maps where it is not the library's choice; most important first."""
+"""Name, precision, whether steps are recorded, and what is not the library's choice: the order of maps (with which kernels are not fused
+either), or fused kernels; most important first."""
 
 
 def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, deadline: float) -> None:
@@ -64,7 +66,7 @@ def measure(report: Report, scale: Scale, device: torch.device, scratch: Path, d
     for name, precision, graphs, order in FORMS:
         if precision == "tf32" and device.type != "cuda":
             continue
-        with recorded(graphs), ordered(order):
+        with recorded(graphs), ordered(None if order == "unfused" else order), switched(fused.SWITCH, order is None):
             add(name, ours(scale, examples, precision))
     with exact_float32(device):
         add("plain, batches augmented on the device", plain(scale, examples))
@@ -178,24 +180,29 @@ class Clock:
         return self._marks[-1] - self._marks[0]
 
 
-@contextmanager
-def recorded(wanted: bool) -> Generator[None]:
+def recorded(wanted: bool) -> AbstractContextManager[None]:
     """Return a context in which steps are recorded, or not."""
-    before = os.environ.get(SWITCH)
-    os.environ[SWITCH] = "1" if wanted else "0"
+    return switched(SWITCH, wanted)
+
+
+@contextmanager
+def switched(name: str, on: bool) -> Generator[None]:
+    """Return a context in which an environment variable is 1 or 0."""
+    before = os.environ.get(name)
+    os.environ[name] = "1" if on else "0"
     try:
         yield
     finally:
         if before is None:
-            del os.environ[SWITCH]
+            del os.environ[name]
         else:
-            os.environ[SWITCH] = before
+            os.environ[name] = before
 
 
 @contextmanager
 def ordered(order: str | None) -> Generator[None]:
     """Return a context that sets the memory order of the cell network's maps; None: the library's choice."""
-    users = (chooser, depthwise, cells, operations, supernet)
+    users = (chooser, depthwise, operations, supernet)
     chosen = chooser.layout
     wanted = torch.channels_last if order == "channels-last" else torch.contiguous_format
     for user in users:

@@ -7,10 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.depthwise import dense_gradient
 from lifelong.networks.genotype import NODES, CellPlan, Genotype
-from lifelong.networks.layout import layout
-from lifelong.networks.operations import Maps, operation, preprocess
+from lifelong.networks.operations import Maps, operation, preprocess, stem_maps, total
 
 STEM_MULTIPLIER = 3
 """The stem of an expert has this many times the channels of its cells."""
@@ -45,10 +43,10 @@ class Cell(nn.Module):
 
     def forward(self, before: Maps, previous: Maps) -> Maps:
         """Concatenate the four nodes: 4C channels."""
-        states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
+        states = [Maps(total(self.preprocess0.term(before))), Maps(total(self.preprocess1.term(previous)))]
         for operations, sources in zip(self.nodes, self.sources, strict=True):
-            first, second = (run(states[source]) for run, source in zip(operations, sources, strict=True))  # ty: ignore[invalid-argument-type]
-            states.append(Maps(dense_gradient(first + second)))
+            first, second = (run.term(states[source]) for run, source in zip(operations, sources, strict=True))  # ty: ignore[invalid-argument-type]
+            states.append(Maps(total(first, second)))
         # The next cells begin with its ReLU; what follows the last cell reads the maps unchanged.
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)
 
@@ -83,7 +81,7 @@ class CellNetwork(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Compute features of normalized images."""
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
+        before = previous = stem_maps(self.stem, images)
         for cell in self.cells:
             before, previous = previous, cell(before, previous)
         return previous.raw.mean(dim=(2, 3))

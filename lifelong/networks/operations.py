@@ -11,7 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.networks.depthwise import Depthwise
+from lifelong.networks.depthwise import Depthwise, dense_gradient
+from lifelong.networks.fused import can_fuse, convolution, reduction, statistics
+from lifelong.networks.fused import total as fused_total
+from lifelong.networks.fused.normed import Normed
 from lifelong.networks.layout import layout, on_cpu
 
 MakeBatchNorm = Callable[[int], nn.Module]
@@ -37,7 +40,8 @@ class Maps:
     @cached_property
     def rectified(self) -> Float[Tensor, "n c h w"]:
         """The maps after a ReLU."""
-        return F.relu(self.raw, inplace=self.overwrite)
+        # Fused kernels read the raw maps and apply the ReLU themselves.
+        return F.relu(self.raw, inplace=self.overwrite and not can_fuse(self.raw))
 
     def pooled(self, pool: nn.Module) -> Float[Tensor, "n c _h _w"]:
         """Pool the maps, once for all edges that pool them in the same way.
@@ -68,6 +72,14 @@ class OnMaps(nn.Module):
     def forward(self, maps: Maps) -> Float[Tensor, "n d _h _w"]:
         """Apply the module; stride 2 halves the size, rounded up."""
         return self.body(maps.rectified if self.relu else maps.raw)
+
+    def term(self, maps: Maps) -> Tensor | Normed:
+        """Apply the module, except for its last batch norm where kernels are fused: whoever adds up the terms of a node applies it."""
+        if not (self.relu and can_fuse(maps.raw)):
+            return self(maps)
+        if isinstance(self.body, FactorizedReduce):
+            return self.body.term(maps)
+        return convolution(self.body, maps.raw) or self(maps)
 
 
 class Pool(OnMaps):
@@ -100,6 +112,16 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
         """Halve the size of maps, rounded up."""
+        x = self.halved(x)
+        return self.bn(x) if self.apply_bn else x
+
+    def term(self, maps: Maps) -> Tensor | Normed:
+        """Halve the size of maps after their ReLU, by fused kernels, which leave the batch norm to the reader."""
+        fused = reduction(maps.raw, self.even, self.odd, self.bn) if self.apply_bn else None
+        return self(maps.rectified) if fused is None else fused
+
+    def halved(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
+        """Halve the size, without batch norm."""
         if x.shape[2] % 2 or x.shape[3] % 2:
             # The shifted convolution reads zeros beyond an odd edge.
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
@@ -107,8 +129,7 @@ class FactorizedReduce(nn.Module):
         blocks = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (n, h/2, 2, w/2, 2, c)
         pixels = blocks.diagonal(dim1=2, dim2=4).permute(4, 0, 3, 1, 2)  # (2, n, c, h/2, w/2)
         even, odd = (part.contiguous(memory_format=layout(x)) for part in pixels)
-        x = torch.cat([self.even(even), self.odd(odd)], dim=1)
-        return self.bn(x) if self.apply_bn else x
+        return torch.cat([self.even(even), self.odd(odd)], dim=1)
 
 
 class Pointwise(nn.Conv2d):
@@ -175,3 +196,21 @@ def preprocess(inputs: int, channels: int, batch_norm: MakeBatchNorm = nn.BatchN
     if halve:
         return OnMaps(FactorizedReduce(inputs, channels, batch_norm, apply_bn=reduce_bn), relu=True)
     return OnMaps(nn.Sequential(Pointwise(inputs, channels), batch_norm(channels)), relu=True)
+
+
+def total(first: Tensor | Normed, second: Tensor | Normed | None = None, *, relu: bool = False) -> Float[Tensor, "n c h w"]:
+    """Add up one or two terms of a node."""
+    if isinstance(first, Normed) or isinstance(second, Normed):
+        return fused_total(first, second, relu=relu)
+    maps = first if second is None else dense_gradient(first + second)
+    return F.relu(maps) if relu else maps
+
+
+def stem_maps(stem: nn.Sequential, images: Float[Tensor, "n 3 h w"]) -> Maps:
+    """Apply a stem, a convolution and a batch norm, whose readers all begin with a ReLU."""
+    images = images.contiguous(memory_format=layout(images))
+    if can_fuse(images):
+        first, batch_norm = stem
+        if (normed := statistics(first(images), batch_norm)) is not None:
+            return Maps(total(normed, relu=True))
+    return Maps(stem(images), overwrite=True)

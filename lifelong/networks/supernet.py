@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from lifelong.networks.cells import reductions
 from lifelong.networks.depthwise import dense_gradient
+from lifelong.networks.fused import can_fuse, statistics
+from lifelong.networks.fused.normed import Normed
 from lifelong.networks.genotype import EDGES, NODES, OPERATIONS
 from lifelong.networks.layout import layout
-from lifelong.networks.operations import MakeBatchNorm, Maps, operation, preprocess
+from lifelong.networks.operations import MakeBatchNorm, Maps, OnMaps, operation, preprocess, stem_maps, total
 
 Plan = tuple[int, ...]
 """For each of the 14 edges of a cell the index of its operation in `OPERATIONS`; 0 for none."""
@@ -61,12 +63,12 @@ class SearchCell(nn.Module):
 
     def forward(self, before: Maps, previous: Maps, plan: Plan) -> Maps:
         """Concatenate the four nodes: 4C channels. A node without an operation is zero."""
-        states = [Maps(self.preprocess0(before)), Maps(self.preprocess1(previous))]
+        states = [Maps(total(self.preprocess0.term(before))), Maps(total(self.preprocess1.term(previous)))]
         edges = [(*where, edge, choice) for where, edge, choice in zip(EDGES, self.edges, plan, strict=True) if choice]
         for node in range(NODES):
-            terms = (edge[choice](states[source]) for to, source, edge, choice in edges if to == node)  # ty: ignore[not-subscriptable]
-            total = _sum(terms)
-            states.append(Maps(self._zeros(states[0].raw) if total is None else dense_gradient(total)))
+            terms = (_term(edge[choice], states[source]) for to, source, edge, choice in edges if to == node)  # ty: ignore[not-subscriptable]
+            node_sum = _sum(terms)
+            states.append(Maps(self._zeros(states[0].raw) if node_sum is None else dense_gradient(node_sum)))
         return Maps(torch.cat([state.raw for state in states[2:]], dim=1), overwrite=True)  # as in `Cell`
 
     def _zeros(self, x: Tensor) -> Tensor:
@@ -74,15 +76,30 @@ class SearchCell(nn.Module):
         return torch.zeros_like(x[:, :, ::2, ::2] if self.reduce else x, memory_format=layout(x))
 
 
-def _sum(terms: Iterator[Tensor]) -> Tensor | None:
+def _term(operation: nn.Module, maps: Maps) -> Tensor | Normed:
+    """Apply an operation of an edge; where kernels are fused, whoever adds up the terms applies its last batch norm."""
+    if isinstance(operation, OnMaps):
+        return operation.term(maps)
+    if can_fuse(maps.raw) and isinstance(operation, nn.Sequential):
+        pool, batch_norm = operation
+        return statistics(pool(maps), batch_norm) or operation(maps)
+    return operation(maps)
+
+
+def _sum(terms: Iterator[Tensor | Normed]) -> Tensor | None:
     """Sum maps that are computed one at a time and freed once added; None if there are none."""
-    total = next(terms, None)
-    if total is None:
+    held = next(terms, None)
+    if held is None:
         return None
     for number, term in enumerate(terms):
-        # The first may be a state that others read; the sum of two is not shared, and no backward pass reads it.
-        total = total.add_(term) if number else total + term
-    return total
+        if isinstance(held, Normed) or isinstance(term, Normed):
+            held = total(held, term)
+        elif number:
+            # No backward pass reads the sum of two, and nobody else does.
+            held = held.add_(term)
+        else:
+            held = held + term  # The first may be a state that others read.
+    return total(held) if isinstance(held, Normed) else held
 
 
 class SuperNetwork(nn.Module):
@@ -113,7 +130,7 @@ class SuperNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"], path: SampledPath) -> Float[Tensor, "n classes"]:
         """Compute logits of the network with only the operations of `path`; nothing else is computed."""
         normal, reduce = path
-        before = previous = Maps(self.stem(images.contiguous(memory_format=layout(images))), overwrite=True)
+        before = previous = stem_maps(self.stem, images)
         for cell in self.cells:
             before, previous = previous, cell(before, previous, reduce if cell.reduce else normal)
         return self.head(previous.raw.mean(dim=(2, 3)))

@@ -27,7 +27,7 @@ from lifelong.settings.par import SearchSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.optimizer import SGD
-from lifelong.training.precision import use_precision
+from lifelong.training.precision import step_precision
 from lifelong.training.stages import Stage, derive_seed, initial
 from lifelong.training.step_runner import StepRunner
 
@@ -165,7 +165,7 @@ class _CellSearch(Search):
         self.network, self.images, self.settings, self.batch_size = network, images, settings, training.batch_size
         self.optimizer = SGD(network.parameters(), lr=settings.search_lr, momentum=training.momentum, weight_decay=training.weight_decay)
         device = images.split.images.device
-        self.precision = partial(use_precision, training.precision, device)
+        self.precision = partial(step_precision, training.precision, device)
         self.runner = StepRunner(device, (images.generator,))
         self.loss_sum = torch.zeros((), device=device)
         self.right = torch.zeros((), dtype=torch.int64, device=device)
@@ -190,9 +190,11 @@ class _CellSearch(Search):
         total, correct = 0.0, 0
         for training, held_out in self._rounds():
             path = (self.normal.sample(self.random), self.reduce.sample(self.random))
-            total += self._train(training, path)
-            self._check_loss(total, f"search_lr {self.settings.search_lr:g}")
+            self._train(training, path)
             right = self._count_correct(held_out, path)
+            # Only here does the host wait: a device trains while the host prepares the evaluation.
+            total += self.loss_sum.item()
+            self._check_loss(total, f"search_lr {self.settings.search_lr:g}")
             correct += right
             accuracy = right / sum(map(len, held_out))
             for cell, plan in zip((self.normal, self.reduce), path, strict=True):
@@ -211,15 +213,14 @@ class _CellSearch(Search):
         else:
             yield from (([training], [held_out]) for training, held_out in rounds)
 
-    def _train(self, batches: Sequence[Tensor], path: SampledPath) -> float:
-        """Take a step on each batch; return the sum of the losses of all images."""
+    def _train(self, batches: Sequence[Tensor], path: SampledPath) -> None:
+        """Take a step on each batch, and leave the sum of the losses of all images in `loss_sum`."""
         self.loss_sum.zero_()
         self.network.train()
         for indices in batches:
             # If idle operations also move, the set of moving parameters grows with every newly sampled operation.
             moving = 0 if self.idle_rest else len(self._with_gradient())
             self.runner.run((path, "train", moving), partial(self._step, path), indices, kind="train")
-        return self.loss_sum.item()
 
     def _step(self, path: SampledPath, indices: Tensor) -> None:
         """Train the sampled network on a batch. Operations off the path get no gradient and, unless idle operations move, no step."""

@@ -17,7 +17,7 @@ from lifelong.storage import Tree
 from lifelong.training.epochs import EpochLoop, run_stage
 from lifelong.training.examples import Examples, accuracy, batched
 from lifelong.training.optimizer import SGD
-from lifelong.training.precision import compiled, use_precision
+from lifelong.training.precision import compiled, step_precision
 from lifelong.training.schedule import Schedule
 from lifelong.training.stages import Stage, derive_seed, go_on, seeded
 from lifelong.training.step_runner import HostSide, StepRunner
@@ -163,7 +163,7 @@ class _Fit(EpochLoop[tuple[float, float, float]]):
         self.optimizer = SGD(module.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
         self.schedule = Schedule(self.optimizer, settings)
         device = examples.train.device
-        self.precision = partial(use_precision, settings.precision, device)
+        self.precision = partial(step_precision, settings.precision, device, compiled=settings.compile)
         self.generator, host = stage.generators(device)
         self.host = HostSide(host)
         self.runner = StepRunner(device, (self.generator,), self.host)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lifelong.errors import LifelongError
+from lifelong.networks.fused import fused, why_not
 from lifelong.settings.training import Precision, TrainingSettings
 
 SMALLEST = 16
@@ -44,6 +45,19 @@ def use_precision(precision: Precision, device: torch.device) -> AbstractContext
         # Casts are not cached: each weight is used once a step, and a cached cast would outlive a recorded step.
         return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
     return _tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def step_precision(precision: Precision, device: torch.device, *, compiled: bool = False) -> Generator[None]:
+    """Compute the forward pass and the loss of a training step in a precision, with fused kernels where there are any.
+
+    Args:
+        precision: as in `TrainingSettings`.
+        device: where the tensors are.
+        compiled: the networks are compiled, which fuses kernels in its own way.
+    """
+    with use_precision(precision, device), fused(not compiled):
+        yield
 
 
 @contextmanager
@@ -114,6 +128,8 @@ def check_training(settings: TrainingSettings, device: torch.device, image_size:
         )
     if device.type == "cpu" and (slowdown := bf16_slowdown()) > SLOW:
         return [f"--precision bf16: this CPU is {slowdown:.0f} times slower in bfloat16 than in float32"]
+    if device.type == "cuda" and not settings.compile and (reason := why_not(device)):
+        return [f"--precision bf16: cells train without fused kernels, because {reason}"]
     return []
 
 

@@ -10,7 +10,7 @@ from benchmarks import __main__ as runner
 from benchmarks import gpu
 from benchmarks.gpu import card, parity, phases, steps
 from benchmarks.gpu.scale import TINY
-from lifelong.networks import cells, depthwise
+from lifelong.networks import depthwise, operations
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -55,6 +55,10 @@ def test_the_stream_stops_when_the_time_is_over(tmp_path: Path) -> None:
     path = tmp_path / "gpu.csv"
     assert gpu.main(["--device", "cpu", "--out", str(path), "--parts", "stream", "--minutes", "0"]) == 0
     assert [row["name"] for row in rows(path)] == ["stopped", "the whole part"]
+    # With time, the same command continues the run whose folder lies next to the rows.
+    assert (tmp_path / "gpu-digits-float32").is_dir()
+    assert gpu.main(["--device", "cpu", "--out", str(path), "--parts", "stream"]) == 0
+    assert [row["name"] for row in rows(path)][2:] == ["accuracy on task 1", "accuracy on task 2", "AP", "the whole part"]
 
 
 def test_the_whole_stream_needs_its_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,10 +87,10 @@ def test_traffic_counts_what_is_read_and_written() -> None:
 
 
 def test_an_order_of_maps_is_set_and_put_back() -> None:
-    before = cells.layout
+    before = operations.layout
     with steps.ordered("contiguous"):
-        assert cells.layout(torch.zeros(1)) == depthwise.layout(torch.zeros(1)) == torch.contiguous_format
-    assert cells.layout is depthwise.layout is before
+        assert operations.layout(torch.zeros(1)) == depthwise.layout(torch.zeros(1)) == torch.contiguous_format
+    assert operations.layout is depthwise.layout is before
 
 
 def test_epochs_hold_the_steps_that_are_timed() -> None:

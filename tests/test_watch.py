@@ -1,0 +1,28 @@
+"""What is known of modules without reading them again."""
+
+import pytest
+from torch import nn
+
+from lifelong import watch
+from lifelong.watch import Watch, digest_of_modules
+
+
+def test_what_tasks_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen network at the beginning of every task's modules is hashed for the first task only, until it changes."""
+    frozen, heads = nn.Linear(3, 3).requires_grad_(False), [nn.Linear(3, 2) for _ in range(3)]
+    read = []
+    update = watch._update
+    monkeypatch.setattr(watch, "_update", lambda digest, module: read.append(module) or update(digest, module))
+    known = Watch()
+    for count in (1, 2, 3):
+        tasks = [(frozen, head) for head in heads[:count]]
+        known.look(tasks)
+        found = known.digests(tasks)
+    assert [module is frozen for module in read] == [True, False, False, False]
+    nn.init.zeros_(frozen.weight)
+    known.look(tasks)
+    changed = known.digests(tasks)
+    assert read.count(frozen) == 2
+    assert not set(found) & set(changed)
+    monkeypatch.undo()
+    assert changed == [digest_of_modules(modules) for modules in tasks]
