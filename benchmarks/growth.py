@@ -2,8 +2,9 @@
 
 A stream of tiny tasks from the embedded digits (two classes, 24 training images of 8x8) is learned by one method in a process of its own.
 For each task are measured: the processor time of learning it, and that of all else (judging, digests, saving, records); the bytes
-written, as the system counts them; the resident memory. In the end the run is opened again, and its report is written. Each row is the
-median over the last ten tasks before the count that it names. Times are processor time, since other programs share the machine.
+written, as the system counts them; the resident memory. Each row is the median over the last ten tasks before the count that it names.
+One task before its end the run is stopped. It is then opened to predict with, its report is written, and the command that started it is
+given again, until it learns. Times are processor time, since other programs share the machine.
 
     python -m benchmarks growth --methods par,finetune --tasks 300 --out growth.csv
 """
@@ -14,6 +15,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from lifelong.experiment.machine import machine_name
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.saved import open_run
+from lifelong.learner import Learner
 from lifelong.records.task import TaskRecord
 from lifelong.report.html import write_report
 from lifelong.settings.run import Environment
@@ -68,19 +71,29 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
 
 
+class StopError(Exception):
+    """The run is where it was to be stopped."""
+
+
 class Meter(Observer):
     """Measures each task of a run.
+
+    Args:
+        stop: before which task the run is stopped, from 0; None: it is not.
 
     Attributes:
         tasks: of each the processor time of learning it and of all else, in seconds, bytes written, and resident bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: int | None = None) -> None:
+        self._stop = stop
         self.tasks: list[tuple[float, float, int, int]] = []
         self._began, self._learned, self._written = 0.0, 0.0, 0
 
     def task_started(self, index: int, name: str) -> None:
-        """Begin."""
+        """Begin, or stop."""
+        if index == self._stop:
+            raise StopError
         self._began, self._learned, self._written = time.process_time(), 0.0, _counter("wchar")
 
     def phase(self, name: str) -> None:
@@ -98,16 +111,23 @@ class Meter(Observer):
 
 def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
     """Learn so many tasks with a method; return a row for each of `COUNTS` that is reached."""
-    file, out, meter = folder / f"many-{tasks}.toml", folder / f"{method}-{tasks}", Meter()
-    file.write_text(stream(tasks), encoding="utf-8")
+    file, out, meter = folder / f"many-{tasks}.toml", folder / f"{method}-{tasks}", Meter(stop=tasks)
+    file.write_text(stream(tasks + 1), encoding="utf-8")
     settings: dict[str, Any] = {"epochs": 1, "init_channels": 2, "patience": 0} | ({"extractor": "pixels"} if method == "par" else {})
-    # The judging without task names at a stream's end is of all tasks by all heads: it is not of a task.
-    run(configure(str(file), method, preset="quick", **settings), out, HERE, meter)
-    started = time.process_time()
-    open_run(out)
-    opened = time.process_time()
-    page = write_report(out, read_summary(out))
-    reported = time.process_time()
+    config = configure(str(file), method, preset="quick", **settings)
+
+    def learn() -> None:
+        # Not to the end: the judging without task names there is of all tasks by all heads, and not of a task.
+        with suppress(StopError):
+            run(config, out, HERE, meter)
+
+    learn()
+    times = [time.process_time()]
+    page: list[Path] = []
+    for step in (learn, lambda: Learner.load(out, device="cpu"), lambda: page.append(write_report(out, read_summary(out)))):
+        step()
+        times.append(time.process_time())
+    resumed, loaded, reported = (after - before for before, after in pairwise(times))
     rows: list[dict[str, object]] = []
     for count in (count for count in COUNTS if count <= tasks):
         learning, rest, written, memory = (statistics.median(column) for column in zip(*meter.tasks[count - LAST : count], strict=True))
@@ -120,9 +140,10 @@ def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
                 "outside_s": round(rest, 4),
                 "written_kb": round(written / 1e3, 1),
                 "resident_mb": round(memory / 1e6),
-                "resume_s": round(opened - started, 2) if last else "",
-                "report_s": round(reported - opened, 2) if last else "",
-                "report_mb": round(page.stat().st_size / 1e6, 2) if last else "",
+                "resume_s": round(resumed, 2) if last else "",
+                "load_s": round(loaded, 2) if last else "",
+                "report_s": round(reported, 2) if last else "",
+                "report_mb": round(page[0].stat().st_size / 1e6, 2) if last else "",
                 "machine": machine_name(torch.device("cpu")),
                 "commit": commit(),
             }

@@ -30,8 +30,12 @@ def digest_of(value: Any, owner: str = "") -> str:
         value: plain values.
         owner: whose it is.
     """
-    plain = json.loads(json.dumps(value))
-    text = json.dumps([owner, plain], sort_keys=True, separators=(",", ":"))
+    return _digest_of_parsed(json.loads(json.dumps(value)), owner)
+
+
+def _digest_of_parsed(value: Any, owner: str) -> str:
+    """Return the digest of a JSON value that `json.loads` gave."""
+    text = json.dumps([owner, value], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:HEX]
 
 
@@ -42,10 +46,15 @@ def signed(record: Mapping[str, Any], owner: str = "") -> dict[str, Any]:
 
 
 def fits(record: Mapping[str, Any], owner: str = "") -> bool | None:
-    """Return whether a record is as it was written; None: it carries no digest."""
+    """Return whether a record is as it was written; None: it carries no digest.
+
+    Args:
+        record: as `json.loads` gave it.
+        owner: whose it is.
+    """
     if DIGEST not in record:
         return None
-    return record[DIGEST] == digest_of({key: value for key, value in record.items() if key != DIGEST}, owner)
+    return record[DIGEST] == _digest_of_parsed({key: value for key, value in record.items() if key != DIGEST}, owner)
 
 
 def run_digest(identity: Mapping[str, Any]) -> str:

@@ -140,7 +140,8 @@ def parse_start(start: bytes, file: BinaryIO, path: Path, owner: str | None) -> 
 def _end_of(entry: Any) -> int:
     """Return where a tensor ends, behind the header, as its entry in the header says."""
     shape, (first, last) = entry["shape"], entry["data_offsets"]
-    if not isinstance(shape, list) or not all(type(number) is int and number >= 0 for number in (*shape, first, last)):
+    numbers = [*shape, first, last]
+    if not isinstance(shape, list) or {*map(type, numbers)} != {int} or min(numbers) < 0:
         raise ValueError("its header has a tensor of no size")
     if prod(shape) * DTYPES[entry["dtype"]].itemsize != last - first:
         raise ValueError("its header has a tensor whose size does not fit its bytes")
@@ -229,14 +230,14 @@ def check_plain(value: Tree) -> None:
         raise TypeError(f"a {type(value).__name__} cannot be stored: only tensors, numbers, strings, None and containers of them")
 
 
-def unpack(structure: Tree, tensor: Callable[[str], Any], part: Callable[[str], Tree], numbers: Callable[[str], list[Any]]) -> Tree:
+def unpack(structure: Tree, tensor: Callable[[str], Any], part: Callable[[str], Tree], numbers: Callable[[str], Any]) -> Tree:
     """Return the tree of a JSON form.
 
     Args:
         structure: as `pack` made it, or `lifelong.parts`.
         tensor: gives the tensor of a name.
         part: gives the tree of a part's name.
-        numbers: gives the numbers of a tensor's name, where a list of floats stands as one.
+        numbers: gives the list of numbers that stands as a tensor of a name.
     """
     if not isinstance(structure, dict):
         return structure

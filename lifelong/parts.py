@@ -3,20 +3,22 @@
 The rule, for all methods: a tensor is a part, and so is every dict or list whose text is longer than `LARGE`, and an item of a list above
 `LARGE_ITEM`. Lists are cut into runs of `RUN` items, runs of runs and so on, so that a list that grows leaves all but its last run as it
 was; long lists of numbers are stored as tensors. So what a save writes is what has changed, and a few lines more, however much was learned
-before (see `lifelong.segments` for the files).
+before (see `lifelong.segment` for the files).
 
-To find out what has changed, everything is looked at, but for two things: a `Fixed` dict, which never changes, is looked at once, and
-a module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so.
+To find out what has changed, everything is looked at, but for three things: a `Fixed` dict, which never changes, is looked at once, a
+module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so, and a run of a list only where one of its items is
+another than the last time.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
 
 from lifelong.headers import NAMES, Part, Tree, at_rest, bytes_of, check_plain, made, write_tensors
-from lifelong.segments import FOLDERS, NODES, Segment, Segments, name_of_node, name_of_tensor, place_of
+from lifelong.segment import FOLDERS, NODES, Segment, name_of_node, name_of_tensor, place_of
+from lifelong.segments import Segments
 from lifelong.storage import Seal
 from lifelong.trees import Fixed, Weights
 from lifelong.writing import remove, write_file
@@ -37,6 +39,13 @@ NUMBERS = {float: torch.float64, int: torch.int64}
 """As what."""
 
 
+UNCHANGING = (Fixed, str, int, float, type(None))
+"""What does not change once it is made."""
+
+_Known = dict[Hashable, tuple[object, str]]
+"""Texts by what they are the texts of; that is kept, so that nothing else gets its id."""
+
+
 class PartStore(Segments):
     """The parts of a run's states, to which more can be added.
 
@@ -48,12 +57,13 @@ class PartStore(Segments):
     def __init__(self, folder: Path, seal: Seal) -> None:
         super().__init__(folder, seal.run, seal.say)
         self.seal = seal
+        self._next: int | None = None
         self._new_nodes: dict[str, str] = {}
         self._new_tensors: dict[str, torch.Tensor] = {}
-        # What is known of trees that were packed before, by their ids: the object is kept, so that no other gets its id.
-        self._fixed: dict[int, tuple[object, str]] = {}
-        self._weights: dict[int, tuple[object, int, str]] = {}
-        self._seen: tuple[dict[int, tuple[object, str]], dict[int, tuple[object, int, str]]] = ({}, {})
+        # What is known of trees, and of runs of them, that were packed before, and what was met this time (see `_same_as`).
+        self._known: _Known = {}
+        self._runs: _Known = {}
+        self._met: tuple[_Known, _Known] = ({}, {})
 
     def put(self, tree: Mapping[str, Tree], made_with: Mapping[str, str] | None = None) -> dict[str, Tree]:
         """Store the parts of a state that are not stored yet, in one segment.
@@ -69,11 +79,11 @@ class PartStore(Segments):
             LifelongError: the segment cannot be written.
         """
         self.scan()
-        self._new_nodes, self._new_tensors, self._seen = {}, {}, ({}, {})
+        self._new_nodes, self._new_tensors, self._met = {}, {}, ({}, {})
         root = {key: self._root(value) for key, value in tree.items()}
-        self._fixed, self._weights = self._seen
         if self._new_nodes or self._new_tensors:
             self._write(made_with or {})
+        self._known, self._runs = self._met
         self.release()
         return root
 
@@ -86,7 +96,7 @@ class PartStore(Segments):
             source.check()
             tensors = {name: made(about["shape"], about["dtype"], source.read(name)) for name, about in source.header.items()}
             self._write_copy(path, tensors, source.made_with)
-            self._open.pop(path, None)
+            self._open.pop((path.parent.name, path.name), None)
             del self.wrong[path]
             done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
         return done
@@ -102,6 +112,7 @@ class PartStore(Segments):
             for place in FOLDERS:
                 remove(self.folder / place / name)
             done.append(f"checkpoint/{FOLDERS[0]}/{name}: both copies are damaged; dropped")
+        self._next = None
         return [*done, *self.heal()]
 
     def bytes(self) -> int:
@@ -118,30 +129,69 @@ class PartStore(Segments):
         """
         self.scan()
         for name in self.names():
-            source = next(
-                Segment.open(self.folder / place / name, self.owner(place, name))
-                for place, error in self.check(name).items()
-                if error is None
-            )
-            its_nodes = {each: text for each, text in source.nodes.items() if each in nodes and self._nodes.get(each) == name}
-            its_tensors = [each for each in source.header if each in tensors and self._tensors.get(each) == name]
-            if len(its_nodes) == len(source.nodes) and len(its_tensors) == len(source.header) - 1:
-                continue
-            made_with = source.made_with
-            content = {each: made(source.header[each]["shape"], source.header[each]["dtype"], source.read(each)) for each in its_tensors}
-            for place in FOLDERS:
-                path = self.folder / place / name
-                self._open.pop(path, None)
-                if its_nodes or content:
-                    self._write_copy(path, _with_nodes(its_nodes, content), made_with)
-                else:
-                    remove(path)
+            source = self._whole(name)
+            its_nodes = {each for each in source.nodes if each in nodes and self._nodes.get(each) == name}
+            its_tensors = {each for each in source.header if each in tensors and self._tensors.get(each) == name}
+            if len(its_nodes) < len(source.nodes) or len(its_tensors) < len(source.header) - 1:
+                self._cut(source, its_nodes, its_tensors)
         self._forget()
+
+    def drop(self, nodes: set[str], tensors: set[str]) -> None:
+        """Drop parts that the state stored last does not have, from the segments of which they are the larger part.
+
+        From others they are not dropped: what else is there would have to be written again for little.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        self.scan()
+        homes = {home for each in nodes if (home := self._nodes.get(each))} | {
+            home for each in tensors if (home := self._tensors.get(each))
+        }
+        for name in sorted(homes):
+            source = self._whole(name)
+            lost_nodes, lost_tensors = nodes & source.nodes.keys(), tensors & source.header.keys()
+            freed = sum(len(source.nodes[each]) for each in lost_nodes) + sum(map(source.bytes_of, lost_tensors))
+            if 2 * freed < source.size:
+                continue
+            self._cut(source, source.nodes.keys() - lost_nodes, source.header.keys() - lost_tensors - {NODES})
+            for each in lost_nodes:
+                self._nodes.pop(each, None)
+                self._below.pop(each, None)
+            for each in lost_tensors:
+                self._tensors.pop(each, None)
+
+    def _whole(self, name: str) -> Segment:
+        """Open a copy of a segment that is whole.
+
+        Raises:
+            DamagedError: neither is.
+        """
+        conditions = self.check(name)
+        place = next((place for place, error in conditions.items() if error is None), None)
+        if place is None:
+            raise next(error for error in conditions.values() if error is not None)
+        return Segment.open(self.folder / place / name, self.owner(place, name))
+
+    def _cut(self, source: Segment, nodes: Set[str], tensors: Set[str]) -> None:
+        """Write both copies of a segment again with some of its parts, or delete it where that is none."""
+        name, made_with = source.path.name, source.made_with
+        texts = {each: text for each, text in source.nodes.items() if each in nodes}
+        content = {
+            each: made(about["shape"], about["dtype"], source.read(each)) for each, about in source.header.items() if each in tensors
+        }
+        for place in FOLDERS:
+            path = self.folder / place / name
+            self._open.pop((place, name), None)
+            if texts or content:
+                self._write_copy(path, _with_nodes(texts, content), made_with)
+            else:
+                remove(path)
 
     def _forget(self) -> None:
         """Look at the files anew."""
         self._open, self._scanned, self._nodes, self._tensors = {}, False, {}, {}
-        self._fixed, self._weights = {}, {}
+        self._known, self._runs, self._below, self._next = {}, {}, {}, None
 
     def _root(self, value: Tree) -> Tree:
         if not isinstance(value, (Mapping, list, tuple, torch.Tensor)):
@@ -150,13 +200,16 @@ class PartStore(Segments):
         return Part(json.loads(text)["part"] if text.startswith('{"part"') else self._node(text))
 
     def _write(self, made_with: Mapping[str, str]) -> None:
-        names = self.names()
-        name = f"{int(names[-1].split('.')[0]) + 1 if names else 0:06d}.safetensors"
+        if self._next is None:
+            names = self.names()
+            self._next = int(names[-1].split(".")[0]) + 1 if names else 0
+        name = f"{self._next:06d}.safetensors"
         tensors = _with_nodes(self._new_nodes, self._new_tensors)
         for place in FOLDERS:
             self._write_copy(self.folder / place / name, tensors, made_with)
         self._nodes |= dict.fromkeys(self._new_nodes, name)
         self._tensors |= dict.fromkeys(self._new_tensors, name)
+        self._next += 1
 
     def _write_copy(self, path: Path, tensors: Mapping[str, torch.Tensor], made_with: Mapping[str, str]) -> None:
         about = {"owner": self.seal.owner(path), "made_with": json.dumps(dict(made_with)), "tree": "null"}
@@ -171,12 +224,11 @@ class PartStore(Segments):
         """Return the text of a tree in which its large parts are named, and keep those that are new."""
         if isinstance(tree, torch.Tensor):
             return f'{{"tensor": "{self._tensor(tree)}"}}'
-        if isinstance(tree, Weights):
-            return self._text_of_weights(tree)
-        if isinstance(tree, Fixed):
-            known = self._fixed.get(id(tree))
-            text = self._part(self._dict(tree)) if known is None else known[1]
-            self._seen[0][id(tree)] = (tree, text)
+        if isinstance(tree, (Fixed, Weights)):
+            key = _same_as(tree)
+            known = self._known.get(key)
+            text = known[1] if known is not None else self._part(self._dict(tree.read() if isinstance(tree, Weights) else tree))
+            self._met[0][key] = (tree, text)
             return text
         if isinstance(tree, Mapping):
             return self._part(self._dict(tree))
@@ -185,7 +237,7 @@ class PartStore(Segments):
         if isinstance(tree, list):
             if len(tree) >= MANY and type(tree[0]) in NUMBERS and len({*map(type, tree)}) == 1:
                 return f'{{"numbers": "{self._tensor(torch.tensor(tree, dtype=NUMBERS[type(tree[0])]))}"}}'
-            return self._part(self._list([self._item(item) for item in tree]))
+            return self._part(self._list(tree))
         check_plain(tree)
         return json.dumps(tree)
 
@@ -197,18 +249,29 @@ class PartStore(Segments):
     def _dict(self, tree: Mapping[Tree, Tree]) -> str:
         return f'{{"dict": [{", ".join(f"[{json.dumps(key)}, {self._text(value)}]" for key, value in tree.items())}]}}'
 
-    def _list(self, items: Sequence[str]) -> str:
-        if len(items) <= RUN:
-            return f'{{"list": [{", ".join(items)}]}}'
-        whole = len(items) // RUN * RUN
-        cut = [items[start : start + RUN] for start in range(0, whole, RUN)]
-        runs = [self._part(f'{{"list": [{", ".join(run)}]}}', always=True) for run in cut]
-        return f'{{"long": [{self._list(runs)}, {{"list": [{", ".join(items[whole:])}]}}]}}'
+    def _list(self, tree: list[Tree]) -> str:
+        whole = len(tree) // RUN * RUN if len(tree) > RUN else 0
+        rest = f'{{"list": [{", ".join(map(self._item, tree[whole:]))}]}}'
+        return self._long([self._run(tree[start : start + RUN]) for start in range(0, whole, RUN)], rest) if whole else rest
 
-    def _text_of_weights(self, weights: Weights) -> str:
-        known = self._weights.get(id(weights.module))
-        text = known[2] if known is not None and known[1] == weights.serial else self._part(self._dict(weights.read()))
-        self._seen[1][id(weights.module)] = (weights.module, weights.serial, text)
+    def _long(self, runs: Sequence[str], rest: str) -> str:
+        """Return the text of a list that is cut into runs, and of what is left of it."""
+        whole = len(runs) // RUN * RUN if len(runs) > RUN else 0
+        left = f'{{"list": [{", ".join(runs[whole:])}]}}'
+        cut = [runs[start : start + RUN] for start in range(0, whole, RUN)]
+        above = [self._part(f'{{"list": [{", ".join(run)}]}}', always=True) for run in cut]
+        return f'{{"long": [{self._long(above, left) if above else left}, {rest}]}}'
+
+    def _run(self, items: list[Tree]) -> str:
+        """Return the text that names a run of items, which is not looked at again where they are the same as the last time."""
+        key = tuple(map(_same_as, items))
+        known = None if None in key else self._runs.get(key)
+        if known is not None:
+            # Each by itself as well: the next time another of the run may be new.
+            self._met[0].update((each, self._known[each]) for each in key if each in self._known)
+        text = self._part(f'{{"list": [{", ".join(map(self._item, items))}]}}', always=True) if known is None else known[1]
+        if None not in key:
+            self._met[1][key] = (items, text)
         return text
 
     def _part(self, text: str, *, always: bool = False) -> str:
@@ -227,6 +290,13 @@ class PartStore(Segments):
         if name not in self._tensors:
             self._new_tensors[name] = resting
         return name
+
+
+def _same_as(item: Tree) -> Hashable:
+    """Return what is equal only for what is still the same, as long as that is kept; None: it cannot be told."""
+    if isinstance(item, Weights):
+        return id(item.module), item.serial
+    return id(item) if isinstance(item, UNCHANGING) else None
 
 
 def _with_nodes(nodes: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

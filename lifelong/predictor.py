@@ -89,10 +89,9 @@ class Predictor:
         found = cls(saved, place, chosen)
         if chosen.type == "cpu":
             keep_small_blocks()
-            for task in range(len(found.tasks)):
-                for module in saved.method.modules(task):
-                    # In the layout of the images, so that convolutions need not reorder weights at every call. No result changes.
-                    module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+            for module in {module: None for task in range(len(found.tasks)) for module in saved.method.modules(task)}:
+                # In the layout of the images, so that convolutions need not reorder weights at every call. No result changes.
+                module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return found
 
     # `Any`: whatever holds images; what cannot be read is named when it is read.

@@ -1,33 +1,16 @@
-"""Read the parts of states: nodes of trees and tensors, each under the digest of its content.
+"""Read the parts of states from the segments in which they stand (`lifelong.segment`)."""
 
-    parts/000007.safetensors     what the eighth save added (a segment): "nodes", one line each, and tensors
-    mirror/000007.safetensors    the same once more: what is damaged in one is read from the other
-
-A node is the JSON text of a tree, in which large parts of it are named by their digests. Its name is the digest of that text, and a
-tensor's that of its type, its shape and its bytes: where a thing stands does not matter, and what is read is what was meant.
-"""
-
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lifelong.errors import DamagedError, ForeignError, LifelongError
-from lifelong.headers import Tree, made, parse_start, read_start, readable, understood, unpack
-from lifelong.opening import open_regular, parse_json
-
-FOLDERS = ("parts", "mirror")
-"""Where segments stand, each in both."""
-
-NODES = "nodes"
-"""The name of the tensor that holds a segment's nodes."""
-
-HEX = 32
-"""Hexadecimal digits of a name: 128 bits of SHA-256."""
+from lifelong.headers import Part, Tree, understood, unpack
+from lifelong.opening import parse_json
+from lifelong.segment import FOLDERS, HEX, NODES, Segment, place_of
 
 MOST_HELD = 2**28
 """Bytes of segments that are held in memory while a state is read."""
@@ -37,135 +20,6 @@ MOST_TEXT = 2**28
 
 MOST_AGAIN = 2**32
 """Bytes of the tensors of a state that it has elsewhere already."""
-
-
-def name_of_node(text: str) -> str:
-    """Return the name of a node."""
-    return hashlib.sha256(text.encode()).hexdigest()[:HEX]
-
-
-def name_of_tensor(dtype: str, shape: list[int], content: Any) -> str:
-    """Return the name of a tensor.
-
-    Args:
-        dtype: its type, as safetensors names it.
-        shape: of it.
-        content: its bytes.
-    """
-    digest = hashlib.sha256(f"{dtype}{shape}".encode())
-    digest.update(content)
-    return digest.hexdigest()[:HEX]
-
-
-@dataclass
-class Segment:
-    """A file of parts that can be read.
-
-    Attributes:
-        path: of the file.
-        header: where its tensors are, by name.
-        about: what else its header says.
-        start: bytes before the tensors.
-        held: what stands behind them, if it is in memory.
-    """
-
-    path: Path
-    header: dict[str, Any]
-    about: dict[str, str]
-    start: int
-    held: bytes | None = None
-
-    @classmethod
-    def open(cls, path: Path, owner: str | None) -> "Segment":
-        """Open a segment.
-
-        Raises:
-            LifelongError: it is damaged, another's, or not there.
-        """
-        with readable(path), open_regular(path) as file:
-            start = read_start(file)
-            if start is None:
-                raise ValueError("it carries no digest")
-            header, about = parse_start(start, file, path, owner)
-            if NODES not in header:
-                raise ValueError("it has no nodes")
-            return cls(path, header, about, len(start))
-
-    @cached_property
-    def nodes(self) -> dict[str, str]:
-        """The texts of its nodes by name; they are checked when they are used."""
-        lines = bytes(self.read(NODES)).decode(errors="replace").split("\n")
-        return {line[:HEX]: line[HEX + 1 :] for line in lines if line}
-
-    @property
-    def made_with(self) -> dict[str, str]:
-        """What computed it."""
-        with understood(self.path):
-            return {str(key): str(value) for key, value in parse_json(self.about["made_with"]).items()}
-
-    @property
-    def size(self) -> int:
-        """Bytes of its tensors."""
-        return max((about["data_offsets"][1] for about in self.header.values()), default=0)
-
-    def hold(self) -> None:
-        """Read it into memory."""
-        with readable(self.path), open_regular(self.path) as file:
-            file.seek(self.start)
-            self.held = file.read(self.size)
-
-    def read(self, name: str) -> bytes | memoryview:
-        """Return the bytes of a tensor, as they stand there."""
-        first, last = self.header[name]["data_offsets"]
-        if self.held is not None:
-            return memoryview(self.held)[first:last]
-        with readable(self.path), open_regular(self.path) as file:
-            file.seek(self.start + first)
-            return file.read(last - first)
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor.
-
-        Raises:
-            DamagedError: it is not what its name says.
-        """
-        about = self.header[name]
-        content = self.read(name)
-        if name_of_tensor(about["dtype"], about["shape"], content) != name:
-            raise DamagedError(f"cannot read {self.path}: a tensor does not fit its digest")
-        return made(about["shape"], about["dtype"], content)
-
-    def node(self, name: str) -> str:
-        """Return the text of a node.
-
-        Raises:
-            DamagedError: it is not what its name says.
-        """
-        text = self.nodes.get(name)
-        if text is None or name_of_node(text) != name:
-            raise DamagedError(f"cannot read {self.path}: a node does not fit its digest")
-        return text
-
-    def check(self) -> None:
-        """See that all of it is as it was written.
-
-        Raises:
-            DamagedError: it is not.
-        """
-        body = hashlib.sha256()
-        with readable(self.path), open_regular(self.path) as file:
-            file.seek(self.start)
-            while piece := file.read(2**20):
-                body.update(piece)
-            if body.hexdigest() != self.about["body"]:
-                raise ValueError("its tensors do not fit their digest")
-        for name in self.nodes:
-            self.node(name)
-
-
-def place_of(path: Path) -> str:
-    """Return where a segment stands, below the folder of states."""
-    return f"{path.parent.name}/{path.name}"
 
 
 class Segments:
@@ -185,11 +39,12 @@ class Segments:
         self.folder, self.run, self.say = Path(folder), run, say
         self.lost: dict[str, LifelongError] = {}
         self.wrong: dict[Path, LifelongError] = {}
-        self._open: dict[Path, Segment] = {}
+        self._open: dict[tuple[str, str], Segment] = {}
         self._held = 0
         self._scanned = False
         self._nodes: dict[str, str] = {}
         self._tensors: dict[str, str] = {}
+        self._below: dict[str, tuple[list[str], list[str]]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all segments, oldest first."""
@@ -204,10 +59,9 @@ class Segments:
 
     def segment(self, place: str, name: str) -> Segment:
         """Open a copy of a segment; see `Segment.open`."""
-        path = self.folder / place / name
-        if path not in self._open:
-            self._open[path] = Segment.open(path, self.owner(place, name))
-        found = self._open[path]
+        found = self._open.get((place, name))
+        if found is None:
+            found = self._open[place, name] = Segment.open(self.folder / place / name, self.owner(place, name))
         if found.held is None and found.size <= MOST_HELD // 8:
             if self._held + found.size > MOST_HELD:
                 self.release()
@@ -249,15 +103,15 @@ class Segments:
         """Read something of a segment from the first copy that is whole there."""
         failed: dict[Path, LifelongError] = {}
         for place in FOLDERS:
-            path = self.folder / place / name
             try:
                 found = read(self.segment(place, name))
             except LifelongError as error:
+                path = self.folder / place / name
                 if path.exists() and not isinstance(error, (DamagedError, ForeignError)):
                     raise
                 failed[path] = error
                 continue
-            for other in failed.keys() - self.wrong.keys():
+            for other in (failed.keys() - self.wrong.keys()) if failed else ():
                 self.wrong[other] = failed[other]
                 self.say(f"{place_of(other)} was damaged or missing; read from its copy")
             return found
@@ -342,6 +196,34 @@ class Segments:
         with understood(self.folder / FOLDERS[0]):
             return read(name)
 
+    def outline(self, name: str) -> dict[str, Any]:
+        """Return the plain values of the dict that a node is, by their keys, with `...` for all others: nothing else is read."""
+        with understood(self.folder / FOLDERS[0]):
+            pairs = parse_json(self.text(name))["dict"]
+            return {str(key): ... if isinstance(value, dict) else value for key, value in pairs}
+
+    def items(self, name: str, known: dict[str, list[Tree]]) -> list[Tree]:
+        """Return the items of the list that a node is, with a `Part` for each that is one.
+
+        Args:
+            name: of the node.
+            known: the items of nodes that were read before; gets those that are read here.
+        """
+        if name not in known:
+            with understood(self.folder / FOLDERS[0]):
+                known[name] = self._items(parse_json(self.text(name)), known)
+        return known[name]
+
+    def _items(self, form: Tree, known: dict[str, list[Tree]]) -> list[Tree]:
+        ((kind, value),) = form.items()
+        match kind:
+            case "long":
+                runs = self._items(value[0], known)
+                return [item for run in runs for item in self.items(run.name, known)] + self._items(value[1], known)
+            case "list":
+                return [unpack(each, lambda inner: None, Part, Part) for each in value]
+        raise ValueError(f"it is a '{kind}', and no list")
+
     def numbers(self, name: str) -> list[float] | list[int]:
         """Return the numbers of a tensor.
 
@@ -355,17 +237,26 @@ class Segments:
 
     def below(self, name: str, nodes: set[str], tensors: set[str]) -> None:
         """Add everything that a node consists of, itself included, to what is given."""
-        if name in nodes:
-            return
-        nodes.add(name)
+        waiting = [name]
+        while waiting:
+            name = waiting.pop()
+            if name not in nodes:
+                nodes.add(name)
+                inner, kept = self._directly_below(name)
+                waiting += inner
+                tensors.update(kept)
 
-        def inner(other: str) -> list[Any]:
-            self.below(other, nodes, tensors)
-            return []
+    def _directly_below(self, name: str) -> tuple[list[str], list[str]]:
+        """Return the nodes and the tensors that a node names."""
+        if name not in self._below:
+            inner: list[str] = []
+            kept: list[str] = []
 
-        def kept(other: str) -> list[float]:
-            tensors.add(other)
-            return []
+            def noted(where: list[str], other: str) -> list[Any]:
+                where.append(other)
+                return []
 
-        with understood(self.folder / FOLDERS[0]):
-            unpack(parse_json(self.text(name)), tensors.add, inner, kept)
+            with understood(self.folder / FOLDERS[0]):
+                unpack(parse_json(self.text(name)), kept.append, partial(noted, inner), partial(noted, kept))
+            self._below[name] = inner, kept
+        return self._below[name]

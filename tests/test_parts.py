@@ -9,7 +9,8 @@ from torch import nn
 
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.parts import MANY, RUN, PartStore
-from lifelong.segments import FOLDERS, Segment, Segments
+from lifelong.segment import FOLDERS, Segment
+from lifelong.segments import Segments
 from lifelong.storage import Seal, load_tree, read_root, read_tree, save_tree
 from lifelong.trees import Fixed, known_by, weights_of
 from lifelong.watch import Watch, digest_of_modules
@@ -104,6 +105,22 @@ def test_what_a_save_writes_does_not_grow(tmp_path: Path) -> None:
     assert same(load_tree(tmp_path / "state"), tree)
     # Another process that opens the folder knows what is there.
     assert saved(made(tmp_path), tmp_path / "state", tree) == 0
+
+
+def test_items_that_change_within_long_lists_are_found(tmp_path: Path) -> None:
+    """Runs of a list are remembered by what they hold: another item, one that was changed in place, one less, and an old one come back."""
+    store, chance = made(tmp_path), random.Random(0)
+    items: list[object] = [Fixed(number=float(place), text="x" * 40) for place in range(70)]
+    plain = [{"number": place} for place in range(70)]
+    for _ in range(12):
+        items[chance.randrange(len(items))] = Fixed(number=chance.random(), text="y" * 40)
+        plain[chance.randrange(len(plain))]["number"] = chance.randrange(1000)
+        items.insert(chance.randrange(len(items)), items.pop(0))
+        if chance.random() < 0.5:
+            del items[-1]
+        tree = {"items": items, "names": [f"{place}" for place in range(len(items))], "plain": plain}
+        saved(store, tmp_path / "state", tree)
+        assert same(load_tree(tmp_path / "state"), tree)
 
 
 def test_a_root_says_little_and_needs_no_parts(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lifelong.experiment.console import make_console
 from lifelong.methods.registry import known_methods
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
-from lifelong.settings.run import Environment, split_options
+from lifelong.settings.run import KEEP_VERSIONS, Environment, split_options
 from lifelong.settings.tuning import ABOUT_TUNING
 
 app = App(
@@ -124,6 +124,7 @@ class Where:
         weights: safetensors file with the feature extractor's weights [default: $LIFELONG_WEIGHTS]
         threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores)
         save_every: seconds between saves of the computation in progress
+        keep_versions: number of versions, at least, that a run keeps to be put back; it has up to twice as many; 0: all
     """
 
     data: DataFlag = None
@@ -131,6 +132,7 @@ class Where:
     device: DeviceFlag = "auto"
     threads: Annotated[int, ONE] = 0
     save_every: Annotated[float, ONE] = 5.0
+    keep_versions: Annotated[int, ONE] = KEEP_VERSIONS
     download: DownloadFlag = False
     skip_broken: SkipBrokenFlag = False
 

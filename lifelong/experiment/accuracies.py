@@ -6,6 +6,7 @@ costs one number, not i + 1.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from lifelong.errors import DamagedError
@@ -13,7 +14,13 @@ from lifelong.trees import Fixed
 
 
 class Rows(list[list[float]]):
-    """Rows that were made from their changes, and have their lengths and kinds from there."""
+    """Rows that were made from their changes, and have their lengths and kinds from there.
+
+    Attributes:
+        steps: the changes.
+    """
+
+    steps: list[Fixed]
 
 
 def changes(before: Sequence[float], row: Sequence[float]) -> Fixed:
@@ -39,7 +46,25 @@ def rows_of(steps: Sequence[Mapping[str, Any]]) -> Rows:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise DamagedError(f"the run's state: changes/{place}: {error}; restore a copy of the run, or learn it again") from error
         rows.append(row)
+    rows.steps = [Fixed(step) for step in steps]
     return rows
+
+
+def steps_of(rows: Sequence[Sequence[float]]) -> list[Fixed]:
+    """Return the changes from row to row."""
+    if isinstance(rows, Rows) and len(rows.steps) == len(rows):
+        return list(rows.steps)
+    return [changes(*pair) for pair in pairwise([[], *rows])]
+
+
+def best_before(rows: Sequence[Sequence[float]]) -> list[float]:
+    """Return for each task but the last the best known accuracy before the last task was learned; NaN if none is known."""
+    best = [math.nan] * (len(rows) - 1)
+    for step in steps_of(rows)[:-1]:
+        for task, value in zip(step["tasks"], step["accuracy"], strict=True):
+            if not math.isnan(value) and not best[task] >= value:
+                best[task] = value
+    return best
 
 
 # `Any`: a state is a tree of tensors and plain values.

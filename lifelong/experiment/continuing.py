@@ -117,6 +117,7 @@ def _learn_more(path: Path, task: str | Task, environment: Environment, progress
         threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()))
         extractors = extractor_opener(environment, device)
         config, directory, saves = saved.config, saved.directory, environment.save_every
+        directory.keep_versions = environment.keep_versions
         origin = origin_of(stream.content, saved.identity)
         runner = Runner(
             *(config, stream, directory, device, extractors, listener, stream.notes, threads, saves),

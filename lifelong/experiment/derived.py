@@ -92,13 +92,16 @@ def of_method(method: Method) -> dict[str, Any]:
     }
 
 
-def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None) -> RunRecord | None:
+def summary_of(
+    state: Tree, read: RunRecord | None, method: Method | None = None, entries: Sequence[TaskRecord] | None = None
+) -> RunRecord | None:
     """Return the summary that belongs to a state.
 
     Args:
         state: the run's state.
         read: the summary that was read, for states of versions that did not store theirs; None: there is none.
         method: the state's method; None: the numbers that follow from it are taken from the summary.
+        entries: the records of its tasks; None: they are made from the state.
 
     Returns:
         The summary, with everything derived that can be; None if neither the state nor `read` has one.
@@ -106,7 +109,7 @@ def summary_of(state: Tree, read: RunRecord | None, method: Method | None = None
     kept = state.get("summary") or read
     if kept is None:
         return None
-    found = derived(entries_of(state), state["accuracy"]) | ({} if method is None else of_method(method))
+    found = derived(entries_of(state) if entries is None else entries, state["accuracy"]) | ({} if method is None else of_method(method))
     # A summary of an earlier version has no more keys than it had.
     try:
         return RunRecord.model_validate(plain({key: found.get(key, value) for key, value in kept.items()}))

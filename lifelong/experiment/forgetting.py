@@ -9,7 +9,6 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lifelong.data.address import PYTHON
 from lifelong.data.cache import cache_folder
 from lifelong.data.naming import unique
 from lifelong.errors import LifelongError
-from lifelong.experiment.accuracies import changes
+from lifelong.experiment.accuracies import steps_of
 from lifelong.experiment.added_tasks import AddedTask, read_added
 from lifelong.experiment.curves import read_curves
 from lifelong.experiment.derived import head_of, summary_of
@@ -149,7 +148,7 @@ def _state(saved: SavedRun, index: int, added: Sequence[AddedTask], entries: lis
     forgotten = _forgotten(saved, index)
     summary = saved.summary()
     saved.method.forget(index)
-    steps = [changes(*pair) for pair in pairwise([[], *rows])]
+    steps = steps_of(rows)
     # `Any`: a head is a summary without what grows, see `head_of`.
     head: dict[str, Any] = head_of(summary)
     head["notes"] = [note for note in summary.notes or () if not _mentions(note, name)]

@@ -49,11 +49,15 @@ class Journal:
     Args:
         folder: the folder of its states.
         seal: of the run.
+
+    Attributes:
+        count: how many there are, once one was added.
     """
 
     def __init__(self, folder: Path, seal: Seal) -> None:
         self.file, self.seal = Path(folder) / FILE, seal
         self._last: int | None = None
+        self.count = 0
 
     def lines(self) -> Lines:
         """Read the lines, without those that are damaged or another run's."""
@@ -79,10 +83,12 @@ class Journal:
         version = before + 1
         if self._last != before:
             lines = self.lines()
+            self.count = len(lines.found)
             if not lines.whole or any(line.get(VERSION, 0) > before for line in lines.found):
                 self.write(self.kept(before))
         append_line(self.file, _line(Kept(version, tasks, task, time.time(), dict(state))), self.seal.run)
         self._last = version
+        self.count += 1
         return version
 
     def mend(self) -> list[str]:
@@ -96,7 +102,7 @@ class Journal:
     def write(self, kept: Sequence[Kept]) -> None:
         """Write all lines anew."""
         write_text(self.file, as_lines([_line(each) for each in kept], self.seal.run))
-        self._last = None
+        self._last, self.count = None, len(kept)
 
 
 def _line(kept: Kept) -> dict[str, Any]:

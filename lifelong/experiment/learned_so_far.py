@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,9 @@ import torch
 
 from lifelong import __version__
 from lifelong.data.task import Stream
-from lifelong.experiment.accuracies import changes, same
+from lifelong.experiment.accuracies import best_before, changes, same, steps_of
 from lifelong.experiment.curves import Curves
-from lifelong.experiment.derived import GROWING, derived, entries_of, head_of, of_method
+from lifelong.experiment.derived import GROWING, derived, head_of, of_method
 from lifelong.experiment.evaluation import Evaluation
 from lifelong.experiment.learning import hold_finite, modules_of
 from lifelong.experiment.lines import append_line, rejudged_of
@@ -23,7 +22,6 @@ from lifelong.experiment.machine import (
     peak_device_memory,
     peak_memory,
 )
-from lifelong.experiment.metrics import best_before
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.outcome import write_lines, write_summary
 from lifelong.experiment.remaining import FORGOTTEN, KnowsContents, Remaining
@@ -210,20 +208,22 @@ class LearnedSoFar:
         }
 
     def _restore(self, saved: Tree) -> None:
-        self._restore_method(saved)
+        self.entries = self._restore_method(saved)
         self._leave_out(saved.get(FORGOTTEN, []))
-        self.entries, self.accuracy, self.digests = entries_of(saved), saved["accuracy"], saved["digests"]
+        self.accuracy, self.digests = list(saved["accuracy"]), saved["digests"]
         # A state of an earlier version does not have them.
         known = [Fixed(each) for each in saved.get("contents") or ()]
         self.contents = known or [self._contents(index) for index in range(len(self.entries))]
         self.saved_entries, self.saved_judged = [_saved(entry) for entry in self.entries], [None] * len(self.entries)
         for index, entry in enumerate(self.entries):
             self._note_judged(index, entry)
-        self.steps, self.best = [changes(*pair) for pair in pairwise([[], *self.accuracy])], best_before(self.accuracy)
+        self.steps, self.best = steps_of(saved["accuracy"]), best_before(saved["accuracy"])
 
-    def _restore_method(self, saved: Tree) -> None:
-        self.method = restored(self.directory, self.config, saved, self.device)
+    def _restore_method(self, saved: Tree) -> list[TaskRecord]:
+        """Go back to the method of a state; returns the records of its tasks."""
+        self.method, entries = restored(self.directory, self.config, saved, self.device)
         self.method.attach_extractor(self.extractors)
+        return entries
 
     def _all_notes(self) -> list[str]:
         described = [note for description in self.descriptions for note in description.notes]

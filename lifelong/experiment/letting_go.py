@@ -9,13 +9,13 @@ the run's lock. Without that step, `finish` drops what was prepared, and the run
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.kept_versions import Kept
-from lifelong.headers import Part
+from lifelong.headers import Part, Tree
 from lifelong.json_files import read_record
 from lifelong.opening import refuse_links
 from lifelong.storage import read_root, remove, save_tree, sync_folder
@@ -48,18 +48,44 @@ def keep_only(directory: "RunDirectory", kept: Sequence[Kept]) -> None:
     Raises:
         LifelongError: something cannot be read or written.
     """
-    parts = directory.parts
-    roots = [each.state for each in kept]
-    roots += [read_root(file).tree for file in (directory.state_file, directory.previous_file) if file.exists()]
+    needed = _parts_of(directory, [*(each.state for each in kept), *_roots(directory)])
+    # The list first: what it names is there at any time.
+    directory.journal.write(kept)
+    directory.parts.keep(*needed)
+
+
+def let_go_of_oldest(directory: "RunDirectory", keep: int) -> None:
+    """Let go of all versions but the last ones, and of their parts where that frees a good part of a file.
+
+    Args:
+        directory: of the run, whose last state has just been stored.
+        keep: how many versions are kept.
+
+    Raises:
+        LifelongError: something cannot be read or written.
+    """
+    versions = directory.journal.kept()
+    old, kept = versions[:-keep], versions[-keep:]
+    nodes, tensors = _parts_of(directory, [*(each.state for each in kept), *_roots(directory)])
+    old_nodes, old_tensors = _parts_of(directory, [each.state for each in old])
+    directory.journal.write(kept)
+    directory.parts.drop(old_nodes - nodes, old_tensors - tensors)
+
+
+def _roots(directory: "RunDirectory") -> list[Tree]:
+    """Return the two states that the run has."""
+    return [read_root(file).tree for file in (directory.state_file, directory.previous_file) if file.exists()]
+
+
+def _parts_of(directory: "RunDirectory", roots: Iterable[Mapping[str, Tree]]) -> tuple[set[str], set[str]]:
+    """Return the names of all nodes and of all tensors of some states."""
     nodes: set[str] = set()
     tensors: set[str] = set()
     for root in roots:
         for value in root.values():
             if isinstance(value, Part):
-                parts.below(value.name, nodes, tensors)
-    # The list first: what it names is there at any time.
-    directory.journal.write(kept)
-    parts.keep(nodes, tensors)
+                directory.parts.below(value.name, nodes, tensors)
+    return nodes, tensors
 
 
 def pending(directory: "RunDirectory") -> bool:

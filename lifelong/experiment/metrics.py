@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from lifelong.experiment.accuracies import best_before
+
 Rows = Sequence[Sequence[float]]
 """Row i: accuracies, in [0, 1], on tasks 0..i after task i was learned."""
 
@@ -28,15 +30,6 @@ def backward_transfer(accuracy: Rows) -> float:
     """Return BWT (Lopez-Paz & Ranzato 2017): AF over the t - 1 tasks before the last, which cannot be forgotten yet; NaN for one task."""
     earlier = list(enumerate(accuracy[-1][:-1])) if accuracy else []
     return sum(now - accuracy[task][task] for task, now in earlier) / len(earlier) if earlier else float("nan")
-
-
-def best_before(accuracy: Rows) -> list[float]:
-    """Return for each task but the last the best known accuracy before the last task was learned; NaN if none is known."""
-    best = []
-    for task in range(len(accuracy) - 1):
-        known = [row[task] for row in accuracy[task:-1] if not math.isnan(row[task])]
-        best.append(max(known, default=math.nan))
-    return best
 
 
 def maximal_forgetting(accuracy: Rows, best: Sequence[float] | None = None) -> float:

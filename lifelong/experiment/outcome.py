@@ -1,11 +1,10 @@
 """Write results.jsonl and summary.json from a run's state, and check them against it."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from lifelong.errors import DamagedError, LifelongError
-from lifelong.experiment.accuracies import changes
+from lifelong.experiment.accuracies import steps_of
 from lifelong.experiment.lines import MANY, Record, folded, lines_of
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.schema import LaterError
@@ -25,7 +24,7 @@ def write_lines(directory: RunDirectory, entries: Sequence[TaskRecord], accuracy
 
 def results_content(entries: Sequence[TaskRecord], accuracy: list[list[float]]) -> list[Record]:
     """Return the lines that `write_lines` writes."""
-    return lines_of(entries, accuracy, [changes(*pair) for pair in pairwise([[], *accuracy])])
+    return lines_of(entries, accuracy, steps_of(accuracy))
 
 
 # `Any`: the fields of a `RunRecord` by name, without those of its tasks.
@@ -80,7 +79,7 @@ def wrong_results(
     """
     wrong: dict[str, str] = {}
     there: RunRecord | None = None
-    lines = read_lines(directory.results, directory.seal)
+    lines = read = read_lines(directory.results, directory.seal)
     names, rows = [entry.name for entry in entries], plain(accuracy)
     try:
         found, its_rows = folded([renamed("task", line) for line in lines.found])
@@ -92,7 +91,7 @@ def wrong_results(
         early = _early([line.get("name") for line in found], its_rows, names, rows)
         wrong[directory.results.name] = "" if early else "results.jsonl is not what the run's state says"
     try:
-        there = read_summary(directory.path)
+        there = read_summary(directory.path, read)
         differs = differing(there, summary)
         if differs:
             early = _early([task.name for task in there.tasks], there.accuracy, names, rows)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from lifelong.experiment.results import RunDirectory
-from lifelong.segments import FOLDERS
+from lifelong.segment import FOLDERS
 
 
 def check_parts(directory: RunDirectory) -> Iterator[tuple[str, Literal["good", "damaged", "missing"], str]]:

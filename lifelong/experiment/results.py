@@ -23,11 +23,12 @@ from typing import Any
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.accuracies import merged
 from lifelong.experiment.kept_versions import VERSION, Journal, Kept
-from lifelong.experiment.letting_go import finish
+from lifelong.experiment.letting_go import finish, let_go_of_oldest
 from lifelong.experiment.locking import folder_lock
 from lifelong.experiment.run_folder import RunFolder
 from lifelong.experiment.schema import hold_outline
 from lifelong.experiment.summaries import read_summary as read_summary  # known from here, too
+from lifelong.headers import Part
 from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
 from lifelong.storage import Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder
@@ -38,10 +39,14 @@ class RunDirectory(RunFolder):
 
     Args:
         path: the folder; made when something is written.
+
+    Attributes:
+        keep_versions: how many versions at least are kept when states are saved; 0: all.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.keep_versions = 0
         self._parts: PartStore | None = None
         self._journal: Journal | None = None
         self._version: int | None = None
@@ -96,6 +101,15 @@ class RunDirectory(RunFolder):
         """As `stored`, with None for each tensor: little of the file is read."""
         file, parts = self.state_file, self.parts
         return self._stored(lambda: _current(read_plain(file, self.seal.owner(file) if self.seal.run else None, parts=parts), file))
+
+    def outline(self, key: str) -> Tree:
+        """Return a value of the state with `...` for what it is made of, where that stands elsewhere: little is read.
+
+        Raises:
+            LifelongError: there is no state, or it cannot be read.
+        """
+        value = read_root(self.state_file).tree.get(key)
+        return self.parts.outline(value.name) if isinstance(value, Part) else value
 
     def _stored(self, read: Callable[[], Stored]) -> Stored | None:
         if not self.learned():
@@ -197,6 +211,9 @@ class RunDirectory(RunFolder):
         version = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
         self._write_root(parts | {"identity": self.identity(), VERSION: version}, made_with)
         self._version = version
+        # Only now and then, and then half of them: so little is written twice.
+        if self.keep_versions and self.journal.count >= 2 * self.keep_versions:
+            let_go_of_oldest(self, self.keep_versions)
 
     def version(self) -> int:
         """Return the number of the version that the run is in; 0: it has none."""

@@ -83,6 +83,7 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
         repaired = directory.claim(identity, config_toml(config), default_values(config))
         repaired += hold_config(directory, config)
         saves, origin = environment.save_every, origin_of(content_of(stream), identity)
+        directory.keep_versions = environment.keep_versions
         runner = Runner(config, stream, directory, device, extractors, listener, notes, threads, saves, origin=origin, repaired=repaired)
         with exact_float32(device):
             return runner.to_end()
@@ -179,10 +180,9 @@ def prepare(
 def _keeps_network(directory: RunDirectory) -> bool:
     """Tell whether a run that was begun here keeps the frozen network of its method, so that it continues without the file of weights."""
     try:
-        state = directory.plain_state()
-    except LifelongError:  # is reported where the state is read
+        method = directory.outline("method")
+    except (LifelongError, AttributeError):  # is reported where the state is read
         return False
-    method = None if state is None else state.tree.get("method")
     return isinstance(method, dict) and method.get("network") is not None
 
 

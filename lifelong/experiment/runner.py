@@ -50,7 +50,7 @@ class Runner(LearnedSoFar):
         if stored is not None:
             self._restore(stored.tree)
             self.notes += self._changes(stored.tree)
-            known = summary_of(stored.tree, self._read_summary(), self.method)
+            known = summary_of(stored.tree, None if "summary" in stored.tree else self._read_summary(), self.method, self.entries)
             if not stored.checked:
                 self._note(f"{self.directory.state_file.name}: {UNCHECKED}")
         done = len(self.entries)

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from lifelong.data.naming import unique
 from lifelong.digests import UNCHECKED
 from lifelong.errors import LifelongError, near_miss
-from lifelong.experiment.derived import entries_of, summary_of
+from lifelong.experiment.derived import summary_of
 from lifelong.experiment.letting_go import pending
 from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
@@ -37,6 +36,7 @@ class SavedRun:
         identity: the run's identity (see `lifelong.experiment.identity`).
         state: the state saved after its last task.
         method: the method of that state, on the device; without an extractor.
+        records: of its tasks, in order.
         notes: remarks for the user about the files that were read.
     """
 
@@ -45,16 +45,13 @@ class SavedRun:
     identity: dict[str, Any]
     state: Tree
     method: Method
+    records: tuple[TaskRecord, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def entries(self) -> list[TaskRecord]:
         """The records of its tasks, in order."""
-        return list(self._entries)
-
-    @cached_property
-    def _entries(self) -> list[TaskRecord]:
-        return entries_of(self.state)
+        return list(self.records)
 
     def summary(self) -> RunRecord:
         """Return its summary; all numbers that can be derived are derived from its state.
@@ -62,7 +59,7 @@ class SavedRun:
         Raises:
             LifelongError: the state does not contain a summary (those of earlier versions do not), and summary.json cannot be used.
         """
-        found = summary_of(self.state, None if "summary" in self.state else read_summary(self.directory.path), self.method)
+        found = summary_of(self.state, None if "summary" in self.state else read_summary(self.directory.path), self.method, self.records)
         assert found is not None
         return found
 
@@ -135,6 +132,6 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
         raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
     config = read_config(directory)
     state = stored.tree
-    method = restored(directory, config, state, device)
+    method, records = restored(directory, config, state, device)
     notes = () if stored.checked else (f"{directory.state_file.name}: {UNCHECKED}",)
-    return SavedRun(directory, config, identity, state, method, notes)
+    return SavedRun(directory, config, identity, state, method, tuple(records), notes)

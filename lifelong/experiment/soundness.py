@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lifelong.errors import LifelongError
 from lifelong.experiment.accuracies import Rows
-from lifelong.experiment.derived import entries_of
 from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.tuning import method_after
@@ -106,12 +105,15 @@ PARTS: dict[str, Any] = {
 """The other parts of a state; earlier versions had fewer."""
 
 
-def check_state(file: Path | str, state: Tree) -> None:
+def check_state(file: Path | str, state: Tree) -> list[TaskRecord]:
     """See that a run's saved state is of its form, but for the method's part of it.
 
     Args:
         file: which it was read from.
         state: as it was read.
+
+    Returns:
+        The records of its tasks.
 
     Raises:
         LifelongError: it is not; the line says what.
@@ -121,6 +123,7 @@ def check_state(file: Path | str, state: Tree) -> None:
         for key in ("method", "entries", "accuracy", "digests"):
             _require(key in state, f"'{key}' is missing")
         hold_tree(list[dict[str, Any]], state["entries"], "entries")
+        records = []
         for place, entry in enumerate(state["entries"]):
             later = {key: value for key, value in entry.items() if key in LATER}
             hold_tree(_Entry, {key: value for key, value in entry.items() if key in _Entry.__annotations__}, f"entries/{place}")
@@ -128,7 +131,7 @@ def check_state(file: Path | str, state: Tree) -> None:
                 hold_tree(LATER[key], value, f"entries/{place}/{key}")
             _check_choice(entry, f"entries/{place}")
             try:
-                TaskRecord.model_validate(plain(entry))
+                records.append(TaskRecord.model_validate(plain(entry)))
             except ValidationError as error:
                 raise MisfitError(f"entries/{place}: {said(error)}") from error
         for key, form in PARTS.items():
@@ -136,6 +139,7 @@ def check_state(file: Path | str, state: Tree) -> None:
             if key in state and not isinstance(state[key], Rows):
                 hold_tree(form, state[key], key)
         _check_numbers(state)
+        return records
     except MisfitError as error:
         raise LifelongError(f"{file}: {error}; restore a copy of the run, or learn it again") from error
 
@@ -153,7 +157,8 @@ def _check_numbers(state: Tree) -> None:
     _require(tasks > 0, "entries: none")
     # Row i has the accuracies after task i, of which there may be none for tasks whose images were away.
     _require([len(row) for row in rows] == list(range(1, tasks + 1)), f"accuracy: rows of {[len(row) for row in rows]} for {tasks} tasks")
-    _require(all(not value < 0 and not value > 1 for row in rows for value in row), "accuracy: outside 0 to 1")
+    within = isinstance(rows, Rows) or all(not value < 0 and not value > 1 for row in rows for value in row)
+    _require(within, "accuracy: outside 0 to 1")
     _require(len(state["digests"]) == tasks, f"digests: {len(state['digests'])} for {tasks} tasks")
     if state.get("contents"):
         _require(len(state["contents"]) == tasks, f"contents: {len(state['contents'])} for {tasks} tasks")
@@ -168,8 +173,8 @@ def _require(holds: bool, message: str) -> None:
         raise MisfitError(message)
 
 
-def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: torch.device | str) -> Method:
-    """Restore the method of a run from its state.
+def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: torch.device | str) -> tuple[Method, list[TaskRecord]]:
+    """Restore the method of a run from its state, and the records of its tasks.
 
     Args:
         directory: of the run.
@@ -181,8 +186,7 @@ def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: to
         LifelongError: the state is not of a run of this configuration.
     """
     file = directory.checkpoint / "run.safetensors"
-    check_state(file, state)
-    entries = entries_of(state)
+    entries = check_state(file, state)
     method = method_after(config, entries)
     restore(method, state["method"], device, file, [Recorded(entry.name, len(entry.classes), entry.side) for entry in entries])
-    return method
+    return method, entries

@@ -10,7 +10,7 @@ from lifelong.digests import DIGEST, run_digest, signed
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.lines import folded
 from lifelong.experiment.schema import LaterError, read_held
-from lifelong.json_files import read_lines, read_record
+from lifelong.json_files import Lines, read_lines, read_record
 from lifelong.records.base import said
 from lifelong.records.renames import renamed
 from lifelong.records.run import RunRecord
@@ -22,8 +22,12 @@ LEARNED = "learned"
 """The key of a summary that does not hold its tasks: of how many tasks it is, which stand in results.jsonl."""
 
 
-def read_summary(path: Path) -> RunRecord:
+def read_summary(path: Path, lines: Lines | None = None) -> RunRecord:
     """Return the summary.json of a run directory.
+
+    Args:
+        path: the run directory.
+        lines: of its results.jsonl; None: they are read where they are needed.
 
     Raises:
         DamagedError: it was damaged or changed.
@@ -40,31 +44,30 @@ def read_summary(path: Path) -> RunRecord:
         raise
     except LifelongError as error:
         raise LifelongError(f"{error}; delete it and continue that run to write it again") from error
-    if LEARNED in content:
-        content = with_tasks(Path(path), content)
-    return RunRecord.model_validate(signed(content) if checked else content)
+    # Of one without its tasks the digest is that of what stands in its file.
+    whole = signed(content) if checked else content
+    return with_tasks(Path(path), whole, lines) if LEARNED in content else RunRecord.model_validate(whole)
 
 
 # `Any`: a record of any form.
-def with_tasks(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+def with_tasks(path: Path, content: Mapping[str, Any], lines: Lines | None = None) -> RunRecord:
     """Return a summary that does not hold its tasks together with them.
 
     Args:
         path: the run directory.
         content: of its summary.json.
+        lines: see `read_summary`.
 
     Raises:
         DamagedError: results.jsonl does not have them.
     """
     count, head = content[LEARNED], {key: value for key, value in content.items() if key != LEARNED}
-    lines = read_lines(path / "results.jsonl", _seal(path))
+    lines = read_lines(path / "results.jsonl", _seal(path)) if lines is None else lines
     try:
         if type(count) is not int or not 0 < count <= len(lines.found):
             raise ValueError(f"{len(lines.found)} tasks, not {count}")
         entries, rows = folded([renamed("task", line) for line in lines.found[:count]])
-        found = head | {"accuracy": rows, "tasks": entries}
-        RunRecord.model_validate(found)
-        return found
+        return RunRecord.model_validate(head | {"accuracy": rows, "tasks": entries})
     except ValueError as error:
         reason = said(error) if isinstance(error, ValidationError) else error
         raise DamagedError(f"cannot read {path / 'results.jsonl'}, which has the tasks of summary.json: {reason}") from error

@@ -1,10 +1,11 @@
 """The versions of a model: what each task did to the ones before it, going back to one, and letting go of what is not needed for that."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lifelong.errors import DamagedError, LifelongError
-from lifelong.experiment.accuracies import rows_of
 from lifelong.experiment.added_tasks import repair_added
 from lifelong.experiment.curves import drop_task, read_curves
 from lifelong.experiment.kept_versions import Kept
@@ -12,7 +13,7 @@ from lifelong.experiment.letting_go import keep_only
 from lifelong.experiment.outcome import hold_results
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.saved import open_run
-from lifelong.headers import Part
+from lifelong.headers import Part, Tree
 from lifelong.records.base import plain
 from lifelong.settings.arguments import Place, checked
 from lifelong.training.process import as_found
@@ -83,13 +84,24 @@ def history(run: Place) -> tuple[Version, ...]:
         LifelongError: it holds no run, or is damaged.
     """
     directory = learned_directory(Path(run))
-    current, found, before = directory.version(), [], None
-    for kept in directory.journal.kept():
-        learned = _learned(directory, kept)
-        found.append(Version(kept.version, kept.tasks, kept.task, kept.when, kept.version == current, _certificates(before, learned)))
-        before = learned
+    return tuple(_versions(directory, directory.journal.kept()))
+
+
+def _versions(directory: RunDirectory, versions: Sequence[Kept], before: Kept | None = None) -> list[Version]:
+    """Return what is told of some versions.
+
+    Args:
+        directory: of the run.
+        versions: which, in order.
+        before: the one before them; None: there is none.
+    """
+    reader, current, found = _Reader(directory), directory.version(), []
+    learned = None if before is None else reader.read(before)
+    for kept in versions:
+        last, learned = learned, reader.read(kept)
+        found.append(Version(kept.version, kept.tasks, kept.task, kept.when, kept.version == current, _certificates(last, learned)))
     directory.parts.release()
-    return tuple(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -101,15 +113,58 @@ class _Learned:
     digests: list[str]
 
 
-def _learned(directory: RunDirectory, kept: Kept) -> _Learned:
-    def read(key: str) -> list:
-        value = kept.state[key]
-        return directory.parts.tree(value.name, lambda name: None) if isinstance(value, Part) else value
+class _Reader:
+    """Reads what certificates are made of. Versions have most of it in common: that is read once.
 
-    try:
-        return _Learned([entry["name"] for entry in read("entries")], plain((rows_of(read("changes")) or [[]])[-1]), read("digests"))
-    except (KeyError, TypeError) as error:
-        raise DamagedError(f"{directory.path}: version {kept.version} is not of its form; {directory.remedy()}") from error
+    Args:
+        directory: of the run.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self._lists: dict[str, list[Tree]] = {}
+        self._names: dict[str, str] = {}
+        # The changes of accuracy of the version before, and the last row that they come to.
+        self._steps: list[Tree] = []
+        self._row: list[float] = []
+
+    def read(self, kept: Kept) -> _Learned:
+        """Return what a version had learned.
+
+        Raises:
+            DamagedError: it is not of its form.
+        """
+        try:
+            names = [self._name(entry) for entry in self._items(kept.state["entries"])]
+            return _Learned(names, plain(self._last_row(self._items(kept.state["changes"]))), self._items(kept.state["digests"]))
+        except (KeyError, TypeError, IndexError) as error:
+            directory = self._directory
+            raise DamagedError(f"{directory.path}: version {kept.version} is not of its form; {directory.remedy()}") from error
+
+    def _items(self, value: Tree) -> list[Tree]:
+        """Return the items of a list, with the name of its part for each that is one."""
+        found = self._directory.parts.items(value.name, self._lists) if isinstance(value, Part) else value
+        return [item.name if isinstance(item, Part) else item for item in found]
+
+    def _name(self, entry: Tree) -> str:
+        if not isinstance(entry, str):
+            return entry["name"]
+        if entry not in self._names:
+            self._names[entry] = self._directory.parts.outline(entry)["name"]
+        return self._names[entry]
+
+    def _last_row(self, steps: list[Tree]) -> list[float]:
+        """Return the accuracies that changes come to; where they begin as those of the version before did, from there on."""
+        begun = len(self._steps)
+        if steps[:begun] != self._steps:
+            begun, self._row = 0, []
+        for step in steps[begun:]:
+            change = self._directory.parts.tree(step) if isinstance(step, str) else step
+            self._row = [*self._row, math.nan]
+            for task, value in zip(change["tasks"], change["accuracy"], strict=True):
+                self._row[task] = value
+        self._steps = steps
+        return self._row
 
 
 def _certificates(before: _Learned | None, after: _Learned) -> tuple[Certificate, ...]:
@@ -140,13 +195,21 @@ def rollback(run: Place, to: int) -> Version:
         with directory.locked():
             directory.drop_parts()
             directory.recover()
-            kept = next((each for each in directory.journal.kept() if each.version == to), None)
-            if kept is None:
-                numbers = ", ".join(str(each.version) for each in directory.journal.kept()) or "none"
-                raise LifelongError(f"{run} has no version {to}; it has {numbers} (lifelong history {run})")
-            directory.put_back(kept)
+            versions = directory.journal.kept()
+            place = next((place for place, each in enumerate(versions) if each.version == to), None)
+            if place is None:
+                raise LifelongError(f"{run} has no version {to}; it has {_numbers(versions)} (lifelong history {run})")
+            directory.put_back(versions[place])
             settle(directory)
-        return next(version for version in history(run) if version.number == to)
+        directory = learned_directory(Path(run))
+        return _versions(directory, versions[place : place + 1], versions[place - 1] if place else None)[0]
+
+
+def _numbers(versions: Sequence[Kept]) -> str:
+    """Return the numbers of versions in words."""
+    first, last = (versions[0].version, versions[-1].version) if versions else (1, 0)
+    said = f"{first} to {last}" if len(versions) > 10 else ", ".join(str(each.version) for each in versions) or "none"
+    return said if first == 1 else f"{said}: earlier ones were let go of, see --keep-versions and lifelong compact"
 
 
 def settle(directory: RunDirectory) -> None:

@@ -1,7 +1,7 @@
 """Validation of a tree of tensors and plain values against a type, before anything is built from it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from lifelong.settings.fields import expected
 from lifelong.storage import Tree
+
+PLAIN = (bool, int, float, str)
+"""Types without bounds: of one of these, a value has nothing more to hold."""
 
 
 class MisfitError(ValueError):
@@ -32,32 +35,69 @@ def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
     Raises:
         MisfitError: it does not match.
     """
-    origin, parts = get_origin(form), get_args(form)
-    if form is Any:
+    if type(tree) is form and form in PLAIN:
         return
+    kind, parts = _read(form)
+    match kind:
+        case "any":
+            return
+        case "keys":
+            _hold_keys(form, tree, where)
+        case "one of":
+            _hold_one_of(parts, tree, where)
+        case "dict":
+            _require(isinstance(tree, dict), where, "a dict", tree)
+            for key, value in tree.items():
+                if type(key) is not parts[0]:
+                    hold_tree(parts[0], key, f"a key of {where}")
+                hold_tree(parts[1], value, f"{where}/{key}")
+        case "list" | "tuple of any length":
+            container = list if kind == "list" else tuple
+            _require(type(tree) is container, where, f"a {container.__name__}", tree)
+            if not _all_numbers(parts[0], tree):
+                for place, value in enumerate(tree):
+                    hold_tree(parts[0], value, f"{where}/{place}")
+        case "tuple":
+            _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
+            for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
+                hold_tree(part, value, f"{where}/{place}")
+        case "nothing":
+            _require(tree is None, where, "nothing", tree)
+        case "tensor":
+            _hold_tensor(form, tree, where)
+        case _:
+            _hold_value(form, tree, where)
+
+
+_READ: dict[int, tuple[Any, tuple[str, tuple[Any, ...]]]] = {}
+"""What is known of forms, by their ids; each with its form, so that no other gets its id."""
+
+
+# `Any`: as of `hold_tree`.
+def _read(form: Any) -> tuple[str, tuple[Any, ...]]:
+    """Return of which kind a form is, and what it consists of."""
+    known = _READ.get(id(form))
+    if known is None:
+        known = _READ[id(form)] = form, (_kind_of(form), get_args(form))
+    return known[1]
+
+
+# `Any`: as of `hold_tree`.
+def _kind_of(form: Any) -> str:
+    origin = get_origin(form)
+    if form is Any:
+        return "any"
     if is_typeddict(form):
-        _hold_keys(form, tree, where)
-    elif origin in (Union, UnionType):
-        _hold_one_of(parts, tree, where)
-    elif origin is dict:
-        _require(isinstance(tree, dict), where, "a dict", tree)
-        for key, value in tree.items():
-            hold_tree(parts[0], key, f"a key of {where}")
-            hold_tree(parts[1], value, f"{where}/{key}")
-    elif origin is list or (origin is tuple and parts[-1] is Ellipsis):
-        _require(type(tree) is origin, where, f"a {origin.__name__}", tree)
-        for place, value in enumerate(tree):
-            hold_tree(parts[0], value, f"{where}/{place}")
-    elif origin is tuple:
-        _require(type(tree) is tuple and len(tree) == len(parts), where, f"a tuple of {len(parts)}", tree)
-        for place, (part, value) in enumerate(zip(parts, tree, strict=True)):
-            hold_tree(part, value, f"{where}/{place}")
-    elif form in (None, NoneType):
-        _require(tree is None, where, "nothing", tree)
-    elif form is Tensor or hasattr(form, "array_type"):
-        _hold_tensor(form, tree, where)
-    else:
-        _hold_value(form, tree, where)
+        return "keys"
+    if origin in (Union, UnionType):
+        return "one of"
+    if origin is tuple and get_args(form)[-1] is Ellipsis:
+        return "tuple of any length"
+    if origin in (dict, list, tuple):
+        return origin.__name__
+    if form in (None, NoneType):
+        return "nothing"
+    return "tensor" if form is Tensor or hasattr(form, "array_type") else "value"
 
 
 @cache
@@ -78,6 +118,8 @@ def _hold_keys(form: Any, tree: Tree, where: str) -> None:
 
 
 def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
+    if type(tree) in forms and type(tree) in PLAIN:
+        return None
     failures = []
     for form in forms:
         try:
@@ -89,9 +131,12 @@ def _hold_one_of(forms: tuple[Any, ...], tree: Tree, where: str) -> None:
 
 
 def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
-    with jaxtyped("context"):  # a caller whose shapes are executed may have sizes of its own under the same names
-        fits = isinstance(tree, form) and not tree.is_complex()
-    _require(fits, where, "a tensor" if form is Tensor else _words(form), tree)
+    if form is Tensor:
+        fits = isinstance(tree, Tensor)
+    else:
+        with jaxtyped("context"):  # a caller whose shapes are executed may have sizes of its own under the same names
+            fits = isinstance(tree, form)
+    _require(fits and not tree.is_complex(), where, "a tensor" if form is Tensor else _words(form), tree)
     _require(bool(torch.isfinite(tree).all()), where, "numbers that are finite", tree)
     # Integers among weights are counts.
     counts = form is Tensor and not tree.is_floating_point()
@@ -100,12 +145,30 @@ def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
 
 def _hold_value(form: Any, tree: Tree, where: str) -> None:
     """Check a number, a string, a boolean or a choice."""
-    kind, bounds = (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
+    kind, bounds = _kind(form)
     if get_origin(kind) is Literal:
         fits = isinstance(tree, str) and tree in get_args(kind)
     else:
         fits = isinstance(tree, (int, float) if kind is float else kind) and isinstance(tree, bool) == (kind is bool)
-    _require(fits and all(_within(bound, tree) for bound in bounds), where, expected(form), tree)
+    if not (fits and all(_within(bound, tree) for bound in bounds)):
+        _require(False, where, expected(form), tree)
+
+
+def _kind(form: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the type of a value, and its bounds."""
+    return (get_args(form)[0], form.__metadata__) if get_origin(form) is Annotated else (form, ())
+
+
+def _all_numbers(form: Any, values: Sequence[Tree]) -> bool:
+    """Tell whether all values are numbers as a form wants them: of long lists, looking at each by itself takes seconds."""
+    kind, bounds = _kind(form)
+    kinds = {int, float} if kind is float else {int} if kind is int else set()
+    if not kinds.issuperset(map(type, values)):
+        return False
+    if not bounds or not values:
+        return True
+    ends = min(values), max(values)
+    return all(map(math.isfinite, values)) and all(_within(bound, end) for bound in bounds for end in ends)
 
 
 def _within(bound: object, value: Any) -> bool:

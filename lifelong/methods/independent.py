@@ -1,5 +1,8 @@
 """Independent: a network of its own for every task. Nothing is shared and nothing is forgotten; M grows with the stream."""
 
+from collections.abc import Hashable
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,6 +11,7 @@ from lifelong.data.task import Task
 from lifelong.methods.backbone import make_backbone
 from lifelong.methods.method import Context, Entangled, LearnRecord, Method, count_parameters
 from lifelong.methods.single import IMAGE_SIZE, load_head, new_head
+from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.settings.baselines import IndependentSettings
 from lifelong.storage import Tree
@@ -30,6 +34,11 @@ class Independent(Method[IndependentSettings]):
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the task's backbone and head."""
         return self.backbones[task_index], self.heads[task_index]
+
+    def form_of(self, task_index: int) -> Hashable | None:
+        """Return the size for which the task's backbone was made, and the shape of its head."""
+        own = (type(self).logits, type(self).predict, type(self).modules) != (Method.logits, Independent.predict, Independent.modules)
+        return None if own else (self.image_sizes[task_index], self.heads[task_index].weight.shape)
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Apply the task's head to the features of its backbone."""
@@ -73,10 +82,8 @@ class Independent(Method[IndependentSettings]):
         self._load_tasks(state["tasks"])
         self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
         self.image_sizes = list(state.get("image_sizes", [IMAGE_SIZE] * len(self.tasks)))
+        loaded = LoadedModules(device)
         for weights, image_size in zip(state["backbones"], self.image_sizes, strict=True):
-            backbone = make_backbone(self.settings, image_size).to(device)
-            backbone.load_state_dict(weights)
-            freeze(backbone)
-            self.backbones.append(backbone)
+            self.backbones.append(loaded(image_size, partial(make_backbone, self.settings, image_size), weights))
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))

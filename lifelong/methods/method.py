@@ -3,7 +3,7 @@
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -237,6 +237,13 @@ class Method(ABC, Generic[SettingsT]):
     @abstractmethod
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return exactly the modules that answer for a task: what is counted, hashed and expected not to change."""
+
+    def form_of(self, task_index: int) -> Hashable | None:
+        """Return what the modules of a task are like; those of equal forms answer alike, but for their weights. None, as here: not known.
+
+        A loaded method is tried once for each form; where it is not known, for each task.
+        """
+        return None
 
     @abstractmethod
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:

@@ -21,6 +21,7 @@ Choices where the paper is silent, or where its code is not followed:
 """
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import TypeVar
 
 import torch
@@ -76,6 +77,12 @@ class MNTDP(Method[MNTDPSettingsT]):
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the modules of the task's path."""
         return tuple(self._reused(self.paths[task_index]))
+
+    def form_of(self, task_index: int) -> Hashable | None:
+        """Return how many features of how many classes the path's head has: the modules of a position are alike."""
+        own = (type(self).logits, type(self).predict, type(self).modules) != (Method.logits, MNTDP.predict, MNTDP.modules)
+        path = self.paths[task_index]
+        return None if own else (len(path), *(self.heads[number].weight.shape for number in path[len(self.chain) :]))
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Apply the task's path to the images."""

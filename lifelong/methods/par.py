@@ -15,8 +15,9 @@ Where the authors' code differs each difference is a setting (`PARSettings`), an
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, UInt8
@@ -25,13 +26,14 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
 from lifelong.devices import exact_device
-from lifelong.methods.allocations import Allocation, Newcomer, built, cell_of, planned
+from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
 from lifelong.methods.group_forgetting import entangled_in_group, heirs_of_expert
 from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
 from lifelong.methods.trials import Outcome, Trials, copied, valid_accuracy
+from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.assessment import Measured, Relatedness
 from lifelong.relatedness.groups import Decision
@@ -63,6 +65,12 @@ class PAR(Method[PARSettings]):
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the expert of the task's group, and the task's head."""
         return self.experts[self.relatedness.groups.group_of(task_index)], self.heads[task_index]
+
+    def form_of(self, task_index: int) -> Hashable | None:
+        """Return the plan of the task's expert, and the shape of its head."""
+        own = (type(self).logits, type(self).predict, type(self).modules) != (Method.logits, PAR.predict, PAR.modules)
+        plan = self.plans[self.relatedness.groups.group_of(task_index)]
+        return None if own or not self._plan_is_all else (plan, self.heads[task_index].weight.shape)
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Apply the task's head to the features of its expert."""
@@ -288,6 +296,11 @@ class PAR(Method[PARSettings]):
         expert = built(self.settings.allocation, self.allocation, plan, self.settings)
         return expert.to(device), {name for name, parameter in expert.named_parameters() if parameter.requires_grad}
 
+    @property
+    def _plan_is_all(self) -> bool:
+        """Whether experts of one plan are built alike, and have nothing in common."""
+        return type(self.allocation).build is CellAllocation.build
+
     def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
         """Return the training settings for a task; weight decay may be raised for a tiny task, but not for its head alone."""
         training = context.training
@@ -344,12 +357,15 @@ class PAR(Method[PARSettings]):
         self._load_tasks(state["tasks"])
         self.plans, self.trained = list(state["genotypes"]), []
         self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
-        for plan, weights in zip(self.plans, state["experts"], strict=True):
-            expert, trained = self._build(plan, device)
-            self.trained.append(trained)
-            expert.load_state_dict(weights)
-            freeze(expert)
-            self.experts.append(expert)
+        loaded, trained = LoadedModules(device), dict[str, set[str]]()
+
+        def build(plan: str) -> nn.Module:
+            expert, trained[plan] = self._build(plan, device)
+            return expert
+
+        for place, (plan, weights) in enumerate(zip(self.plans, state["experts"], strict=True)):
+            self.experts.append(loaded(plan if self._plan_is_all else place, partial(build, plan), weights))
+            self.trained.append(set(trained[plan]))
         for weights in state["heads"]:
             self.heads.append(load_head(weights, device))
         self.kept = on_device(state.get("kept", [None] * len(self.plans)), device)

@@ -1,6 +1,7 @@
 """The common part of methods with one network for all tasks: a backbone, a head per task, their state."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
 from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbone
 from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.networks.tasknorm import add_task, has_own_norms, other_parameters, use_task
 from lifelong.settings.baselines import SharedBackboneSettings
@@ -45,6 +47,13 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the backbone and the task's head."""
         return self._network(), self.heads[task_index]
+
+    def form_of(self, task_index: int) -> Hashable | None:
+        """Return the shape of the task's head: the backbone is the same for all, and so are the shapes of its batch norms."""
+        kind = type(self)
+        known = (kind.logits, kind.predict, kind.answer, kind.features, kind.load_head)
+        usual = (Method.logits, *(getattr(SingleNetworkMethod, name) for name in ("predict", "answer", "features", "load_head")))
+        return self.heads[task_index].weight.shape if known == usual else None
 
     def predict(self, inputs: Float[Tensor, "n 3 h w"], task_index: int) -> Float[Tensor, "n c"]:
         """Compute the logits of the task's head."""
@@ -210,6 +219,12 @@ def new_head(backbone: nn.Module, task: Task, context: Context) -> nn.Linear:
 def load_head(weights: dict[str, Tensor], device: torch.device | str) -> nn.Linear:
     """Load a frozen linear head from its weights (C, d) and its bias (C,), if it has one."""
     classes, features = weights["weight"].shape
-    head = nn.Linear(features, classes, bias="bias" in weights).to(device)
-    head.load_state_dict(weights)
-    return head.eval().requires_grad_(False)
+    shape = features, classes, "bias" in weights
+    head = _heads(str(device), torch.get_default_dtype())(shape, lambda: nn.Linear(features, classes, bias=shape[2]), weights)
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+@cache
+def _heads(device: str, dtype: torch.dtype) -> LoadedModules:
+    return LoadedModules(device)

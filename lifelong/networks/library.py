@@ -5,10 +5,12 @@ permanently, identified by position and number, and rebuilt from a saved state.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
+from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.storage import Tree
 from lifelong.trees import weights_of
@@ -48,9 +50,6 @@ class ModuleLibrary:
 
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Replace all modules by those that `state_dict` returned, on a device."""
+        loaded = LoadedModules(device)
         for position, saved in enumerate(state):
-            self.modules[position] = nn.ModuleList()
-            for weights in saved:
-                module = self._make(position).to(device)
-                module.load_state_dict(weights)
-                self.add(position, module)
+            self.modules[position] = nn.ModuleList(loaded(position, partial(self._make, position), weights) for weights in saved)

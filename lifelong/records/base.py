@@ -120,6 +120,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        kinds = set(map(type, value))
+        # Long lists of numbers take seconds, item by item.
+        if kinds <= {int, str, bool} or (kinds == {float} and all(map(math.isfinite, value))):
+            return list(value)
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -124,7 +125,7 @@ def check(hint: Any, value: Any) -> Any:
     Raises:
         ValueError: the value is not valid; the message says what is.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     value = unboxed(value)
     registry = registry_of(hint)
@@ -141,10 +142,18 @@ def check(hint: Any, value: Any) -> Any:
     if isinstance(value, list) and get_origin(hint.__origin__ if get_origin(hint) is Annotated else hint) is tuple:
         value = tuple(value)
     try:
-        return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value, strict=True)
+        return _adapter(hint).validate_python(value, strict=True)
     except ValidationError:
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         raise ValueError("expected " + expected(hint) + _suggestion(value, choices)) from None
+
+
+# `Any`: what makes a value of a type, for any type; made once, since a stream of a thousand tasks has ten thousand values.
+@cache
+def _adapter(hint: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
 
 
 def _torn(text: str) -> bool:

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, TypedDict
 from annotated_types import Ge
 
 from lifelong.errors import LifelongError, near_miss
-from lifelong.settings.arguments import Place, Seconds, Threads, argument, checked, hints_of
+from lifelong.settings.arguments import Count, Place, Seconds, Threads, argument, checked, hints_of
 from lifelong.settings.device import Device, parse_device
 from lifelong.settings.sockets import OBSERVERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.settings.tuning import TuningSettings
+
+KEEP_VERSIONS = 20
+"""Versions that a run keeps, at least, unless it is told otherwise: enough to go back, and few networks."""
 
 Preset = Literal["paper", "authors-code", "quick", "practical"]
 
@@ -64,6 +67,7 @@ class Environment:
         download: download missing images and weights from the Hugging Face Hub; needs the extra ``lifelong[hub]``.
         threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores).
         save_every: seconds between saves of the computation in progress.
+        keep_versions: number of versions, at least, that a run keeps to be put back; it has up to twice as many; 0: all.
         skip_broken: skip unusable images instead of failing.
         tensorboard: also write event files, to ``tensorboard`` in the run directory; needs the extra ``lifelong[tensorboard]``.
         observe: names of observers that are told how far a run has come: "tensorboard", "wandb", "mlflow", and those added by
@@ -80,6 +84,7 @@ class Environment:
     download: bool = False
     threads: int = 0
     save_every: float = 5.0
+    keep_versions: int = KEEP_VERSIONS
     skip_broken: bool = False
     tensorboard: bool = False
     observe: tuple[str, ...] = ()
@@ -95,6 +100,7 @@ class Environment:
         download: bool = False,
         threads: Threads = 0,
         save_every: Seconds = 5.0,
+        keep_versions: Count = KEEP_VERSIONS,
         skip_broken: bool = False,
         tensorboard: bool = False,
         observe: Sequence[str] = (),
@@ -105,6 +111,7 @@ class Environment:
             OBSERVERS.entry(name)
         places = {"data": _place(data, "LIFELONG_DATA"), "weights": _place(weights, "LIFELONG_WEIGHTS")}
         use = {"device": device, "download": download, "threads": threads, "save_every": save_every, "skip_broken": skip_broken}
+        use |= {"keep_versions": keep_versions}
         told = {"tensorboard": tensorboard, "observe": tuple(observe)}
         # Frozen: a dataclass sets its fields like this, too.
         vars(self).update(places | use | told, at_once=at_once)
@@ -124,6 +131,7 @@ class EnvironmentOptions(TypedDict, total=False):
     download: bool
     threads: Threads
     save_every: Seconds
+    keep_versions: Count
     skip_broken: bool
     tensorboard: bool
     observe: Sequence[str]

@@ -16,7 +16,7 @@ from lifelong.experiment.observer import Observer
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.run import read_config, run
 from lifelong.json_files import read_lines
-from lifelong.segments import Segment
+from lifelong.segment import Segment
 from lifelong.settings.baselines import FinetuneSettings
 from lifelong.settings.par import PARSettings
 from lifelong.settings.run import Environment, RunConfig

@@ -9,7 +9,7 @@ import torch
 
 import lifelong
 from lifelong.experiment import lines, outcome
-from lifelong.experiment.accuracies import changes, rows_of
+from lifelong.experiment.accuracies import changes, rows_of, steps_of
 from lifelong.experiment.judging import judged
 from lifelong.experiment.lines import folded, line_of, rejudged_of
 from lifelong.experiment.metrics import best_before, maximal_forgetting
@@ -92,6 +92,9 @@ def test_rows_and_their_changes() -> None:
     steps = [changes(before, row) for before, row in zip([[], *rows], rows, strict=False)]
     assert [step["tasks"] for step in steps] == [[0], [1], [0, 2], [0, 3]]
     assert str(rows_of(steps)) == str(rows)
+    # Whether they know their changes or not.
+    assert str(steps_of(rows_of(steps))) == str(steps_of(rows)) == str(steps)
+    assert best_before(rows_of(steps)) == best_before(rows) == [0.5, 0.25, 1.0]
     for wrong in ({"tasks": [0], "accuracy": [1.5]}, {"tasks": [7], "accuracy": [0.5]}, {"tasks": [0]}, {"tasks": [-1], "accuracy": [0.5]}):
         with pytest.raises(lifelong.LifelongError, match="changes/0"):
             rows_of([wrong])

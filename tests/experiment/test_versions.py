@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 import lifelong
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment.letting_go import let_go_of_oldest
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
-from lifelong.segments import FOLDERS
+from lifelong.segment import FOLDERS
 from tests.experiment.damage import HERE, STATE, again, certain, config, copied, end, flip
 from tests.experiment.faults import Death, Faults, faulty
 from tests.trees import same
@@ -111,6 +113,42 @@ def test_killed_while_it_is_compacted(base: Path, tmp_path: Path) -> None:
         assert lifelong.verify(out).sound, faults.seen[at]
         assert not list(out.rglob("*.part")), faults.seen[at]
         assert {file.name for file in (out / "checkpoint/parts").iterdir()} == {file.name for file in (out / "checkpoint/mirror").iterdir()}
+
+
+def test_only_the_last_versions_are_kept(base: Path, tmp_path: Path) -> None:
+    """What a run lets go of by itself is gone, said, and nobody else's: it ends as one that keeps all, in less."""
+    out = tmp_path / "run"
+    run(config(base), out, replace(HERE, keep_versions=1))
+    assert same(end(out), end(base / "finetune-0"))
+    assert lifelong.verify(out).sound
+    (only,) = lifelong.history(out)
+    assert (only.number, only.tasks, only.current) == (2, 2, True)
+    with pytest.raises(LifelongError, match=r"has no version 1; it has 2: earlier ones were let go of, see --keep-versions"):
+        lifelong.rollback(out, 1)
+    assert [version.number for version in lifelong.history(base / "finetune-0")] == [1, 2]
+
+
+def test_killed_while_it_lets_go_of_versions(base: Path, tmp_path: Path) -> None:
+    """Whatever the call: the run is sound, the same, and can go back to where it says."""
+
+    def let_go(out: Path, faults: Faults) -> None:
+        # As a third task leaves it, after which nothing needs the first.
+        directory = RunDirectory(out)
+        shutil.copy(directory.state_file, directory.previous_file)
+        with faulty(faults), contextlib.suppress(Death):
+            let_go_of_oldest(directory, 1)
+
+    counted = Faults(copied(base / "finetune-0", tmp_path / "counted"))
+    let_go(tmp_path / "counted", counted)
+    assert RunDirectory(tmp_path / "counted").parts.bytes() < RunDirectory(base / "finetune-0").parts.bytes()
+    for at in random.Random(0).sample(range(len(counted.seen)), 5):
+        out = copied(base / "finetune-0", tmp_path / "run")
+        faults = Faults(out, at, "death in the middle")
+        let_go(out, faults)
+        assert faults.happened, counted.seen[at]
+        assert same(end(out), end(base / "finetune-0")), counted.seen[at]
+        lifelong.rollback(out, lifelong.history(out)[0].number)
+        assert lifelong.verify(out).sound, counted.seen[at]
 
 
 def test_killed_while_a_state_is_added(base: Path, tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Many modules of one form, each with weights of its own: the first is built, the others are copies of it.
+
+Building a network draws initial weights, layer by layer; where saved weights replace them at once, that is most of the time that loading
+takes. A copy has every attribute of the first, and its own tensors. Only what is sure to be copied whole is copied at all: modules of
+plain attributes, without hooks, that share no tensor with one another.
+"""
+
+import copy
+from collections.abc import Callable, Hashable, Mapping
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lifelong.networks.frozen import freeze
+
+IMMUTABLE = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.memory_format, type, FunctionType)
+"""What copies may have in common."""
+
+ALWAYS = frozenset(vars(nn.Module()))
+"""What every module has."""
+
+
+class LoadedModules:
+    """Makes frozen modules from their weights.
+
+    Args:
+        device: where they shall be.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = device
+        self._forms: dict[Hashable, _Form | None] = {}
+
+    def __call__(self, form: Hashable, build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) -> nn.Module:
+        """Return a frozen module of these weights.
+
+        Args:
+            form: modules of equal form are built alike.
+            build: builds one, with any weights.
+            weights: as its `state_dict` gave them.
+
+        Raises:
+            RuntimeError: they are not the weights of such a module.
+        """
+        known = self._forms.get(form)
+        found = None if known is None else known.copy(weights)
+        if found is not None:
+            return found
+        module = build().to(self._device)
+        module.load_state_dict(weights)
+        freeze(module)
+        if form not in self._forms:
+            self._forms[form] = _Form.of(module)
+        return module
+
+
+class _Form:
+    """A module of which copies can be made.
+
+    Args:
+        module: the module; its submodules have forms.
+        submodules: their forms, by name.
+    """
+
+    def __init__(self, module: nn.Module, submodules: Mapping[str, "_Form | None"]) -> None:
+        self._kind, self._submodules = type(module), submodules
+        held = {key: value for key, value in vars(module).items() if key not in ("_parameters", "_buffers", "_modules")}
+        self._common = {key: value for key, value in held.items() if _immutable(value)}
+        self._own = {key: value for key, value in held.items() if key not in self._common}
+        self._device = next((tensor.device for tensor in module.state_dict().values()), None)
+        self._tensors = {
+            key: {name: None if tensor is None else (tensor.shape, tensor.dtype) for name, tensor in vars(module)[key].items()}
+            for key in ("_parameters", "_buffers")
+        }
+        self.names = frozenset(module.state_dict())
+
+    @classmethod
+    def of(cls, module: nn.Module) -> "_Form | None":
+        """Return the form of a module; None if it may hold more than a copy would have."""
+        inner = [each for _, each in module.named_modules(remove_duplicate=False)]
+        tensors = [tensor for each in inner for tensor in (*each._parameters.values(), *each._buffers.values()) if tensor is not None]
+        once = len({*map(id, inner)}) == len(inner) and len({*map(id, tensors)}) == len(tensors)
+        usual = len({tensor.device for tensor in tensors}) <= 1 and all(tensor.is_contiguous() for tensor in tensors)
+        together = usual and len(tensors) == len(module.state_dict())
+        return cls._of(module) if once and together and all(map(_simple, inner)) else None
+
+    @classmethod
+    def _of(cls, module: nn.Module) -> "_Form":
+        return cls(module, {name: None if inner is None else cls._of(inner) for name, inner in module._modules.items()})
+
+    def copy(self, weights: Mapping[str, Tensor]) -> nn.Module | None:
+        """Return a copy with other weights; None if those are not of its form."""
+        if weights.keys() != self.names:
+            return None
+        with torch.no_grad():
+            return self._copied(weights, "")
+
+    def _copied(self, weights: Mapping[str, Tensor], prefix: str) -> nn.Module | None:
+        tensors: dict[str, dict[str, Tensor | None]] = {"_parameters": {}, "_buffers": {}}
+        for key, known in self._tensors.items():
+            for name, like in known.items():
+                if like is None:
+                    tensors[key][name] = None
+                    continue
+                given = weights[prefix + name]
+                if given.shape != like[0]:
+                    return None
+                own = torch.empty(like[0], dtype=like[1], device=self._device).copy_(given)
+                tensors[key][name] = nn.Parameter(own, requires_grad=False) if key == "_parameters" else own
+        submodules: dict[str, nn.Module | None] = {}
+        for name, form in self._submodules.items():
+            submodules[name] = None if form is None else form._copied(weights, f"{prefix}{name}.")
+            if form is not None and submodules[name] is None:
+                return None
+        made = self._kind.__new__(self._kind)
+        made.__dict__.update(self._common)
+        for key, value in self._own.items():
+            made.__dict__[key] = copy.deepcopy(value) if value else value.copy()
+        made.__dict__.update(tensors, _modules=submodules)
+        return made
+
+
+def _simple(module: nn.Module) -> bool:
+    """Tell whether a module holds nothing but tensors, modules and what is plain."""
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    others = {key: value for key, value in vars(module).items() if key not in ("_parameters", "_buffers", "_modules")}
+    return (
+        all(tensor is None or type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+        and not any(value for key, value in others.items() if key in ALWAYS and "hooks" in key)
+        and all(map(_plain, others.values()))
+    )
+
+
+# `Any`: an attribute of a module can be anything.
+def _plain(value: Any) -> bool:
+    """Tell whether a value is plain all the way down."""
+    if isinstance(value, dict):
+        return all(map(_plain, value)) and all(map(_plain, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(map(_plain, value))
+    return isinstance(value, IMMUTABLE)
+
+
+# `Any`: as of `_plain`.
+def _immutable(value: Any) -> bool:
+    return all(map(_immutable, value)) if isinstance(value, tuple) else isinstance(value, IMMUTABLE)
