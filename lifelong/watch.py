@@ -125,6 +125,11 @@ def _update(digest: Any, module: nn.Module) -> None:
         digest.update(bytes_of(at_rest(tensor)))
 
 
+def is_frozen(module: nn.Module) -> bool:
+    """Tell whether nothing of a module is trained."""
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
 class _Seen:
     """A module as it was last seen.
 
@@ -161,8 +166,8 @@ class Watch:
     def look(self, tasks: Sequence[Modules]) -> list[nn.Module]:
         """Look at the modules of all tasks; return those that are new or may have changed since the last look.
 
-        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too,
-        except frozen ones, which nothing trains.
+        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too. If it
+        is merely new, as the head of a new task is, frozen ones are not.
         """
         changed: list[nn.Module] = []
         seen: dict[int, _Seen] = {}
@@ -176,9 +181,14 @@ class Watch:
                 changed.append(module)
             seen[id(module)] = known
         new = frozenset(map(id, changed))
-        touched = {id(module): module for modules in tasks if not new.isdisjoint(map(id, modules)) for module in modules}
+        before = self._seen.keys()
+        touched: dict[int, nn.Module] = {}
+        for modules in tasks:
+            if its_new := new.intersection(map(id, modules)):
+                spared = its_new.isdisjoint(before)
+                touched |= {id(module): module for module in modules if not (spared and is_frozen(module))}
         for module in touched.values():
-            if id(module) not in new and any(parameter.requires_grad for parameter in module.parameters()):
+            if id(module) not in new:
                 self._serial += 1
                 seen[id(module)] = _Seen(module, self._serial)
                 changed.append(module)

@@ -24,5 +24,12 @@ def test_what_tasks_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = known.digests(tasks)
     assert read.count(frozen) == 2
     assert not set(found) & set(changed)
+    # What changes behind PyTorch's back is found where something else of its task has changed.
+    frozen.weight.data[0, 0] = 1.0
+    known.look(tasks)
+    assert known.digests(tasks) == changed
+    nn.init.zeros_(heads[0].weight)
+    known.look(tasks)
+    changed = known.digests(tasks)
     monkeypatch.undo()
     assert changed == [digest_of_modules(modules) for modules in tasks]

@@ -17,10 +17,10 @@ class Rows(list[list[float]]):
     """Rows that were made from their changes, and have their lengths and kinds from there.
 
     Attributes:
-        steps: the changes.
+        steps: the changes; none for rows that were copied from others, whose changes are found anew.
     """
 
-    steps: list[Fixed]
+    steps: Sequence[Fixed] = ()
 
 
 def changes(before: Sequence[float], row: Sequence[float]) -> Fixed:

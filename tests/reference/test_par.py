@@ -306,7 +306,12 @@ def trained_search(recorded: Recording, settings: PARSettings = CODE) -> tuple[S
     )
     paths = [(tuple(normal), tuple(reduce)) for normal, reduce in recorded["in/paths"].tolist()]
     batches = torch.arange(labels.numel()).split(labels.shape[1])
-    losses = [search._train([batch], path) / len(batch) for path in paths for batch in batches[:2]]
+
+    def loss(path: SampledPath, batch: Tensor) -> float:
+        search._train([batch], path)
+        return search.loss_sum.item() / len(batch)
+
+    losses = [loss(path, batch) for path in paths for batch in batches[:2]]
     return network, paths, losses
 
 
