@@ -150,11 +150,11 @@ def test_a_run_that_is_continued_elsewhere_says_so(stream: str, tmp_path: Path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(config(stream), tmp_path / "run", replace(HERE, threads=1), Stop())
+        run(config(stream, "finetune"), tmp_path / "run", replace(HERE, threads=1), Stop())
     shutil.copytree(tmp_path / "run", tmp_path / "moved")
-    assert run(config(stream), tmp_path / "run", replace(HERE, threads=1))["notes"] == []
+    assert run(config(stream, "finetune"), tmp_path / "run", replace(HERE, threads=1))["notes"] == []
     monkeypatch.setattr(machine, "processor_name", lambda: "Other")
-    (note,) = run(config(stream), tmp_path / "moved", replace(HERE, threads=2))["notes"]
+    (note,) = run(config(stream, "finetune"), tmp_path / "moved", replace(HERE, threads=2))["notes"]
     assert re.fullmatch(
         r"started with .+ \(\w+\), 1 thread, continued with Other \(\w+\), 2 threads: equal to rounding, not to the bit", note
     )
