@@ -7,13 +7,15 @@ from pathlib import Path
 WITHOUT_UNIX = """
 import importlib.abc, os, signal, sys
 
+UNIX = ("fcntl", "resource", "termios", "pwd", "grp")
+
 class Missing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name in {"fcntl", "resource", "termios", "pwd", "grp"}:
+        if name in UNIX:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
-for name in ("fcntl", "resource", "termios", "pwd", "grp"):
+for name in UNIX:
     sys.modules.pop(name, None)
 for name in ("SIGPIPE", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGKILL"):
     delattr(signal, name)
@@ -24,7 +26,12 @@ import importlib, pkgutil
 import lifelong
 for module in pkgutil.walk_packages(lifelong.__path__, "lifelong."):
     if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            # Packages of extras need not be there.
+            if error.name in UNIX or error.name.startswith("lifelong"):
+                raise
 from lifelong.cli.main import main
 arguments = ["run", "--stream", "digits?tasks=1", "--method", "finetune", "--preset", "quick", "--epochs", "1", "--out", sys.argv[1]]
 sys.exit(main(arguments))

