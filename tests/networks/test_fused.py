@@ -205,3 +205,16 @@ def test_a_broken_triton_is_said_and_not_used(monkeypatch: pytest.MonkeyPatch) -
     assert fused.why_not.__wrapped__(cpu) == "Triton is not installed"
     monkeypatch.setattr(torch.version, "cuda", None)
     assert fused.why_not.__wrapped__(cpu) == "they are for NVIDIA GPUs"
+
+
+def test_what_batch_norm_does_otherwise_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running statistics, a cumulative average of them, and the variance of a single pixel."""
+    monkeypatch.setattr(fused, "supported", lambda x: True)
+    with fused.fused():
+        assert fused.can_fuse(torch.zeros(2, 3, 1, 1))
+        assert not fused.can_fuse(torch.zeros(1, 3, 1, 1))
+    assert not fused.can_fuse(torch.zeros(2, 3, 1, 1))
+    assert fused.uses_batch(nn.BatchNorm2d(3))
+    assert fused.uses_batch(nn.BatchNorm2d(3, track_running_stats=False).eval())
+    assert not fused.uses_batch(nn.BatchNorm2d(3).eval())
+    assert not fused.uses_batch(nn.BatchNorm2d(3, momentum=None))

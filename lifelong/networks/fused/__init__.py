@@ -23,8 +23,8 @@ SWITCH = "LIFELONG_FUSED"
 WIDEST = 128
 """A pointwise convolution may have this many output channels: a block holds all of them."""
 
-LARGEST = 2**31
-"""Kernels count elements in 32 bits."""
+LARGEST = 2**29
+"""Maps with this many elements use PyTorch's layers: kernels count in 32 bits, and a cell returns four times the elements of a node."""
 
 _inside = threading.local()
 
@@ -42,7 +42,8 @@ def fused(wanted: bool = True) -> Generator[None]:
 
 def can_fuse(x: Tensor) -> bool:
     """Tell whether maps can be computed by fused kernels, here and now."""
-    return getattr(_inside, "wanted", False) and x.numel() < LARGEST // 4 and supported(x)
+    # Of one image a map may come to a single pixel, which has no variance: PyTorch's own batch norm says so.
+    return getattr(_inside, "wanted", False) and len(x) > 1 and x.numel() < LARGEST and supported(x)
 
 
 def supported(x: Tensor) -> bool:
@@ -118,8 +119,8 @@ def _parts(layers: Sequence[nn.Module]) -> list[tuple[nn.Conv2d | None, nn.Conv2
 
 
 def uses_batch(batch_norm: nn.BatchNorm2d) -> bool:
-    """Tell whether a batch norm uses the statistics of its batch."""
-    return batch_norm.training or batch_norm.running_mean is None
+    """Tell whether a batch norm uses the statistics of its batch, and moves its running ones, if it has any, by a fixed momentum."""
+    return batch_norm.running_mean is None or (batch_norm.training and batch_norm.momentum is not None)
 
 
 def reduction(x: Tensor, even: nn.Conv2d, odd: nn.Conv2d, batch_norm: nn.Module) -> Normed | None:

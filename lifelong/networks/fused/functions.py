@@ -142,10 +142,6 @@ def _programs(pixels: int, block: int, across: int = 1, most: int = PROGRAMS) ->
     return max(1, min(-(-pixels // block), most // across))
 
 
-def _precision(maps: Tensor) -> str:
-    return "tf32" if maps.is_cuda and torch.backends.cuda.matmul.allow_tf32 else "ieee"
-
-
 def _on(maps: Tensor) -> Any:
     """Return a context in which kernels start on the device of maps."""
     return torch.cuda.device(maps.device) if maps.is_cuda else nullcontext()
@@ -188,7 +184,7 @@ def _pointwise(
     pixels = z.shape[0] * z.shape[2] * z.shape[3]
     kernels.convolve_pointwise[(len(parts),)](
         x, ld_x, coefficients, weight, z, z.stride(3), parts, parts.stride(1), pixels, inputs, outputs, **_sizes(x, z, shift),
-        READY=ready, NORM=coefficients is not None, PRECISION=_precision(x), ONE=inputs <= width,
+        READY=ready, NORM=coefficients is not None, ONE=inputs <= width,
         BP=_block(pixels), BK=width, BN=_power(outputs), num_warps=8,
     )  # fmt: skip
 
@@ -209,7 +205,7 @@ def _pointwise_backward(
     kernels.pointwise_backward[(programs, across)](
         gradient, gradient.stride(3), z, z.stride(3), coefficients, sums, sums.stride(0), coefficients.stride(0),
         x, ld_x, x_coefficients, weight, back, parts, x_parts, pixels, inputs, outputs, **_sizes(x, z, shift),
-        READY=ready, NORM=x_coefficients is not None, PRECISION=_precision(x),
+        READY=ready, NORM=x_coefficients is not None,
         BP=block, BK=width, BN=_power(outputs), num_warps=8, num_stages=1,
     )  # fmt: skip
     return parts, x_parts

@@ -140,7 +140,7 @@ def _source(p, ROWS: tl.constexpr, COLUMNS: tl.constexpr, OUT_ROWS: tl.constexpr
 def convolve_pointwise(
     x, ld_x, x_coefficients, pointwise, z, ld_z, statistics, ld_statistics, pixels, inputs, outputs,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, OUT_ROWS: tl.constexpr, OUT_COLUMNS: tl.constexpr, SHIFT: tl.constexpr,
-    READY: tl.constexpr, NORM: tl.constexpr, PRECISION: tl.constexpr, ONE: tl.constexpr,
+    READY: tl.constexpr, NORM: tl.constexpr, ONE: tl.constexpr,
     BP: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """z = pointwise(relu(norm(x))), or with READY pointwise(x); and the statistics of z by program. With ONE, BK holds all inputs."""
@@ -159,14 +159,14 @@ def convolve_pointwise(
         exists = exists & inside
         if ONE:
             values = _read(x + source[:, None] * ld_x, c, exists[:, None] & (c < inputs)[None, :], x_coefficients, inputs, READY, NORM)
-            total = tl.dot(values.to(kind), weight, input_precision=PRECISION)
+            total = tl.dot(values.to(kind), weight, input_precision="ieee")
         else:
             total = tl.zeros((BP, BN), tl.float32)
             for first in range(0, inputs, BK):
                 k = first + tl.arange(0, BK)
                 values = _read(x + source[:, None] * ld_x, k, exists[:, None] & (k < inputs)[None, :], x_coefficients, inputs, READY, NORM)
                 own = tl.load(pointwise + o[None, :] * inputs + k[:, None], mask=(k < inputs)[:, None] & out[None, :], other=0.0)
-                total = tl.dot(values.to(kind), own.to(kind), total, input_precision=PRECISION)
+                total = tl.dot(values.to(kind), own.to(kind), total, input_precision="ieee")
         result = total.to(kind)
         tl.store(z + p[:, None] * ld_z + o[None, :], result, mask=inside[:, None] & out[None, :])
         seen = result.to(tl.float32)  # Zero outside.
@@ -312,7 +312,7 @@ def pointwise_backward(
     gradient, ld_g, z, ld_z, coefficients, sums, ld_sums, channels, x, ld_x, x_coefficients, pointwise, for_x, for_weight, x_sums,
     pixels, inputs, outputs,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, OUT_ROWS: tl.constexpr, OUT_COLUMNS: tl.constexpr, SHIFT: tl.constexpr,
-    READY: tl.constexpr, NORM: tl.constexpr, PRECISION: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
+    READY: tl.constexpr, NORM: tl.constexpr, BP: tl.constexpr, BK: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Compute the gradients of the pointwise convolution before a batch norm: of its input, and of its weight by program.
 
@@ -338,7 +338,7 @@ def pointwise_backward(
         source, exists = _source(p, ROWS, COLUMNS, OUT_ROWS, OUT_COLUMNS, SHIFT)
         both = (inside & exists)[:, None] & valid[None, :]
         raw = tl.load(x + source[:, None] * ld_x + c[None, :], mask=both, other=0.0)
-        result = tl.dot(g, matrix, input_precision=PRECISION)
+        result = tl.dot(g, matrix, input_precision="ieee")
         if READY:
             read = raw
         else:
@@ -350,7 +350,7 @@ def pointwise_backward(
             if NORM:
                 plain += tl.sum(result, 0)
                 along += tl.sum(result * _deviations(raw.to(tl.float32), x_coefficients, inputs, c, valid), 0)
-        own = tl.dot(tl.trans(g), read.to(kind), own, input_precision=PRECISION)
+        own = tl.dot(tl.trans(g), read.to(kind), own, input_precision="ieee")
         tl.store(for_x + source[:, None] * inputs + c[None, :], result.to(kind), mask=both)
     at = for_weight + program * outputs * inputs
     tl.store(at + o[:, None] * inputs + c[None, :], own, mask=out[:, None] & valid[None, :])
