@@ -32,6 +32,7 @@ from lifelong.headers import Part
 from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
 from lifelong.storage import Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder
+from lifelong.uncollected import uncollected
 
 
 class RunDirectory(RunFolder):
@@ -123,6 +124,7 @@ class RunDirectory(RunFolder):
         except LifelongError as error:
             raise LifelongError(f"{error}; {self.remedy()}, from the state before it") from error
 
+    @uncollected()
     def read_state(self, file: Path) -> Stored:
         """Read one of the two files of states.
 
