@@ -152,24 +152,43 @@ class PartStore(Segments):
                 self._cut(source, its_nodes, its_tensors)
         self._forget()
 
-    def drop(self, nodes: set[str], tensors: set[str]) -> None:
-        """Drop parts that the state stored last does not have, from the segments of which they are the larger part.
+    def droppable(self, nodes: set[str], tensors: set[str]) -> tuple[dict[str, tuple[set[str], set[str]]], int]:
+        """Tell which of some parts can be dropped for little: those in segments of which they are the larger part.
 
-        From others they are not dropped: what else is there would have to be written again for little.
+        From others they are not dropped: what else is there would have to be written again.
+
+        Returns:
+            The nodes and the tensors to be dropped, by the names of their segments; and about how many bytes that frees, in both copies.
 
         Raises:
-            LifelongError: a segment cannot be read or written.
+            LifelongError: a segment cannot be read.
         """
         self.scan()
         homes = {home for each in nodes if (home := self._nodes.get(each))} | {
             home for each in tensors if (home := self._tensors.get(each))
         }
+        found: dict[str, tuple[set[str], set[str]]] = {}
+        total = 0
         for name in sorted(homes):
-            source = self._whole(name)
+            source = self._either(name, lambda segment: segment)
             lost_nodes, lost_tensors = nodes & source.nodes.keys(), tensors & source.header.keys()
             freed = sum(len(source.nodes[each]) for each in lost_nodes) + sum(map(source.bytes_of, lost_tensors))
-            if 2 * freed < source.size:
-                continue
+            if 2 * freed >= source.size:
+                found[name] = lost_nodes, lost_tensors
+                total += len(FOLDERS) * (source.start + source.size) * freed // source.size
+        return found, total
+
+    def drop(self, parts: Mapping[str, tuple[Set[str], Set[str]]]) -> None:
+        """Drop parts that the state stored last does not have.
+
+        Args:
+            parts: as from `droppable`.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        for name, (lost_nodes, lost_tensors) in parts.items():
+            source = self._whole(name)
             self._cut(source, source.nodes.keys() - lost_nodes, source.header.keys() - lost_tensors - {NODES})
             self._known, self._runs = {}, {}
             for each in lost_nodes:

@@ -107,7 +107,7 @@ class Joint(SingleNetworkMethod[JointSettings]):
             examples = SingleTaskBatches(rows, train.labels(), valid_rows, valid.labels(), counts=train.counts())
         outcome = fit_selected(module, examples, predict, self.training(context.training), context.stage("train"), loss=loss)
         freeze(module)
-        self.backbone, self.heads, self.train, self.valid = network, list(heads), train, valid
+        self.backbone, self.heads, self.train, self.valid = network, nn.ModuleList(heads), train, valid
         self._remember(task)
         record = LearnRecord(parameters_added=self.num_parameters() - before)
         record.trained(outcome)

@@ -42,7 +42,7 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
         super().__init__(settings)
         self.backbone: nn.Module | None = None
         self.image_size = IMAGE_SIZE
-        self.heads: list[nn.Module] = []
+        self.heads = nn.ModuleList()
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the backbone and the task's head."""
@@ -195,7 +195,7 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
         """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.image_size = state.get("image_size", IMAGE_SIZE)
-        self.backbone, self.heads = None, []
+        self.backbone, self.heads = None, nn.ModuleList()
         if state["backbone"] is not None:
             self.backbone = self.make_network()
             for _ in self.tasks[1:]:
