@@ -1,10 +1,10 @@
 """What one more task costs after many: `python -m benchmarks growth`.
 
 A stream of tiny tasks from the embedded digits (two classes, 24 training images of 8x8) is learned by one method in a process of its own.
-For each task are measured: the processor time of learning it, and that of all else (judging, digests, saving, records); the bytes
-written, as the system counts them; the resident memory. Each row is the median over the last ten tasks before the count that it names.
-One task before its end the run is stopped. It is then opened to predict with, its report is written, and the command that started it is
-given again, until it learns. Times are processor time, since other programs share the machine.
+For each task are measured: the processor time of learning it, and that of all else (judging, digests, saving, records), of which judging
+by itself; the bytes written, as the system counts them; the resident memory. Each row is the median over the last ten tasks before the
+count that it names. One task before its end the run is stopped. It is then opened to predict with, its report is written, and the command
+that started it is given again, until it learns. Times are processor time, since other programs share the machine.
 
     python -m benchmarks growth --methods par,finetune --tasks 300 --out growth.csv
 """
@@ -82,13 +82,13 @@ class Meter(Observer):
         stop: before which task the run is stopped, from 0; None: it is not.
 
     Attributes:
-        tasks: of each the processor time of learning it and of all else, in seconds, bytes written, and resident bytes.
+        tasks: of each the processor time of learning it, of all else, and of judging, in seconds, bytes written, and resident bytes.
     """
 
     def __init__(self, stop: int | None = None) -> None:
         self._stop = stop
-        self.tasks: list[tuple[float, float, int, int]] = []
-        self._began, self._learned, self._written = 0.0, 0.0, 0
+        self.tasks: list[tuple[float, float, float, int, int]] = []
+        self._began, self._learned, self._judged, self._written = 0.0, 0.0, 0.0, 0
 
     def task_started(self, index: int, name: str) -> None:
         """Begin, or stop."""
@@ -99,13 +99,18 @@ class Meter(Observer):
     def phase(self, name: str) -> None:
         """Learning ends where judging begins."""
         if name == "evaluate":
-            self._learned = time.process_time()
+            self._learned = self._judged = time.process_time()
+
+    def advance(self, done: int, total: int) -> None:
+        """Judging ends when the last image was answered."""
+        self._judged = time.process_time()
 
     def task_saved(self, run: Path, entries: list[TaskRecord], accuracy: list[list[float]]) -> None:
         """All is written."""
         if self._learned:
             now = time.process_time()
-            self.tasks.append((self._learned - self._began, now - self._learned, _counter("wchar") - self._written, _resident()))
+            seconds = self._learned - self._began, now - self._learned, self._judged - self._learned
+            self.tasks.append((*seconds, _counter("wchar") - self._written, _resident()))
             self._learned = 0.0
 
 
@@ -130,7 +135,8 @@ def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
     resumed, loaded, reported = (after - before for before, after in pairwise(times))
     rows: list[dict[str, object]] = []
     for count in (count for count in COUNTS if count <= tasks):
-        learning, rest, written, memory = (statistics.median(column) for column in zip(*meter.tasks[count - LAST : count], strict=True))
+        columns = zip(*meter.tasks[count - LAST : count], strict=True)
+        learning, rest, judging, written, memory = map(statistics.median, columns)
         last = count == tasks
         rows.append(
             {
@@ -138,6 +144,7 @@ def measured(method: str, tasks: int, folder: Path) -> list[dict[str, object]]:
                 "tasks": count,
                 "learning_s": round(learning, 4),
                 "outside_s": round(rest, 4),
+                "judging_s": round(judging, 4),
                 "written_kb": round(written / 1e3, 1),
                 "resident_mb": round(memory / 1e6),
                 "resume_s": round(resumed, 2) if last else "",

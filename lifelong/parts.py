@@ -7,11 +7,12 @@ before (see `lifelong.segment` for the files).
 
 To find out what has changed, everything is looked at, but for three things: a `Fixed` dict, which never changes, is looked at once, a
 module's weights (`lifelong.trees.weights_of`) again only when `lifelong.watch` says so, and a run of a list only where one of its items is
-another than the last time.
+another than before.
 """
 
 import json
 from collections.abc import Hashable, Mapping, Sequence, Set
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -39,8 +40,13 @@ NUMBERS = {float: torch.float64, int: torch.int64}
 """As what."""
 
 
-UNCHANGING = (Fixed, str, int, float, type(None))
+UNCHANGING = frozenset({Fixed, str, bool, int, float, type(None)})
 """What does not change once it is made."""
+
+SWEEP = 16
+"""Saves after which what is known of trees that are gone is forgotten."""
+
+_KNOWN_BY = attrgetter("known_by")
 
 _Known = dict[Hashable, tuple[object, str]]
 """Texts by what they are the texts of; that is kept, so that nothing else gets its id."""
@@ -60,10 +66,12 @@ class PartStore(Segments):
         self._next: int | None = None
         self._new_nodes: dict[str, str] = {}
         self._new_tensors: dict[str, torch.Tensor] = {}
-        # What is known of trees, and of runs of them, that were packed before, and what was met this time (see `_same_as`).
+        # What is known of trees, and of runs of them, that were packed before (see `_same_as`); and what was met this time, if those that
+        # were not are to be forgotten.
         self._known: _Known = {}
         self._runs: _Known = {}
-        self._met: tuple[_Known, _Known] = ({}, {})
+        self._met: tuple[_Known, _Known] | None = None
+        self._saves = 0
 
     def put(self, tree: Mapping[str, Tree], made_with: Mapping[str, str] | None = None) -> dict[str, Tree]:
         """Store the parts of a state that are not stored yet, in one segment.
@@ -79,11 +87,19 @@ class PartStore(Segments):
             LifelongError: the segment cannot be written.
         """
         self.scan()
-        self._new_nodes, self._new_tensors, self._met = {}, {}, ({}, {})
-        root = {key: self._root(value) for key, value in tree.items()}
-        if self._new_nodes or self._new_tensors:
-            self._write(made_with or {})
-        self._known, self._runs = self._met
+        self._new_nodes, self._new_tensors = {}, {}
+        self._saves += 1
+        self._met = None if self._saves % SWEEP else ({}, {})
+        try:
+            root = {key: self._root(value) for key, value in tree.items()}
+            if self._new_nodes or self._new_tensors:
+                self._write(made_with or {})
+        except BaseException:
+            # What is known may name parts that are not there.
+            self._known, self._runs = {}, {}
+            raise
+        if self._met is not None:
+            self._known, self._runs = self._met
         self.release()
         return root
 
@@ -136,25 +152,45 @@ class PartStore(Segments):
                 self._cut(source, its_nodes, its_tensors)
         self._forget()
 
-    def drop(self, nodes: set[str], tensors: set[str]) -> None:
-        """Drop parts that the state stored last does not have, from the segments of which they are the larger part.
+    def droppable(self, nodes: set[str], tensors: set[str]) -> tuple[dict[str, tuple[set[str], set[str]]], int]:
+        """Tell which of some parts can be dropped for little: those in segments of which they are the larger part.
 
-        From others they are not dropped: what else is there would have to be written again for little.
+        From others they are not dropped: what else is there would have to be written again.
+
+        Returns:
+            The nodes and the tensors to be dropped, by the names of their segments; and about how many bytes that frees, in both copies.
 
         Raises:
-            LifelongError: a segment cannot be read or written.
+            LifelongError: a segment cannot be read.
         """
         self.scan()
         homes = {home for each in nodes if (home := self._nodes.get(each))} | {
             home for each in tensors if (home := self._tensors.get(each))
         }
+        found: dict[str, tuple[set[str], set[str]]] = {}
+        total = 0
         for name in sorted(homes):
-            source = self._whole(name)
+            source = self._either(name, lambda segment: segment)
             lost_nodes, lost_tensors = nodes & source.nodes.keys(), tensors & source.header.keys()
             freed = sum(len(source.nodes[each]) for each in lost_nodes) + sum(map(source.bytes_of, lost_tensors))
-            if 2 * freed < source.size:
-                continue
+            if 2 * freed >= source.size:
+                found[name] = lost_nodes, lost_tensors
+                total += len(FOLDERS) * (source.start + source.size) * freed // source.size
+        return found, total
+
+    def drop(self, parts: Mapping[str, tuple[Set[str], Set[str]]]) -> None:
+        """Drop parts that the state stored last does not have.
+
+        Args:
+            parts: as from `droppable`.
+
+        Raises:
+            LifelongError: a segment cannot be read or written.
+        """
+        for name, (lost_nodes, lost_tensors) in parts.items():
+            source = self._whole(name)
             self._cut(source, source.nodes.keys() - lost_nodes, source.header.keys() - lost_tensors - {NODES})
+            self._known, self._runs = {}, {}
             for each in lost_nodes:
                 self._nodes.pop(each, None)
                 self._below.pop(each, None)
@@ -229,7 +265,7 @@ class PartStore(Segments):
             key = _same_as(tree)
             known = self._known.get(key)
             text = known[1] if known is not None else self._part(self._dict(tree.read() if isinstance(tree, Weights) else tree))
-            self._met[0][key] = (tree, text)
+            self._keep(0, key, (tree, text))
             return text
         if isinstance(tree, Mapping):
             return self._part(self._dict(tree))
@@ -253,7 +289,9 @@ class PartStore(Segments):
     def _list(self, tree: list[Tree]) -> str:
         whole = len(tree) // RUN * RUN if len(tree) > RUN else 0
         rest = f'{{"list": [{", ".join(map(self._item, tree[whole:]))}]}}'
-        return self._long([self._run(tree[start : start + RUN]) for start in range(0, whole, RUN)], rest) if whole else rest
+        if not whole:
+            return rest
+        return self._long([self._run(tree[at : at + RUN]) for at in range(0, whole, RUN)], rest)
 
     def _long(self, runs: Sequence[str], rest: str) -> str:
         """Return the text of a list that is cut into runs, and of what is left of it."""
@@ -264,16 +302,22 @@ class PartStore(Segments):
         return f'{{"long": [{self._long(above, left) if above else left}, {rest}]}}'
 
     def _run(self, items: list[Tree]) -> str:
-        """Return the text that names a run of items, which is not looked at again where they are the same as the last time."""
-        key = tuple(map(_same_as, items))
-        known = None if None in key else self._runs.get(key)
-        if known is not None:
-            # Each by itself as well: the next time another of the run may be new.
-            self._met[0].update((each, self._known[each]) for each in key if each in self._known)
+        """Return the text that names a run of items, which is not looked at again where they are the same as before."""
+        key = _same_as_each(items)
+        known = None if key is None else self._runs.get(key)
         text = self._part(f'{{"list": [{", ".join(map(self._item, items))}]}}', always=True) if known is None else known[1]
-        if None not in key:
-            self._met[1][key] = (items, text)
+        if key is not None:
+            self._keep(1, key, (items, text))
+            if known is not None and self._met is not None:
+                # Each by itself as well: the next time another of the run may be new.
+                self._met[0].update((each, self._known[each]) for each in key if each in self._known)
         return text
+
+    def _keep(self, kind: int, key: Hashable, known: tuple[object, str]) -> None:
+        """Keep what is known of a tree (0) or a run (1)."""
+        (self._known, self._runs)[kind][key] = known
+        if self._met is not None:
+            self._met[kind][key] = known
 
     def _part(self, text: str, *, always: bool = False) -> str:
         """Return a node's text, or one that names it, if it is large."""
@@ -293,11 +337,17 @@ class PartStore(Segments):
         return name
 
 
-def _same_as(item: Tree) -> Hashable:
-    """Return what is equal only for what is still the same, as long as that is kept; None: it cannot be told."""
-    if isinstance(item, Weights):
-        return id(item.module), item.serial
-    return id(item) if isinstance(item, UNCHANGING) else None
+def _same_as(item: Fixed | Weights) -> Hashable:
+    """Return what is equal only for what is still the same, as long as that is kept."""
+    return item.known_by if isinstance(item, Weights) else id(item)
+
+
+def _same_as_each(items: list[Tree]) -> tuple[Hashable, ...] | None:
+    """Return `_same_as` of each item; None where it cannot be told of all."""
+    kinds = {*map(type, items)}
+    if kinds <= UNCHANGING:
+        return tuple(map(id, items))
+    return tuple(map(_KNOWN_BY, items)) if kinds == {Weights} else None
 
 
 def _with_nodes(nodes: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

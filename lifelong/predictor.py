@@ -91,7 +91,9 @@ class Predictor:
             keep_small_blocks()
             for module in {module: None for task in range(len(found.tasks)) for module in saved.method.modules(task)}:
                 # In the layout of the images, so that convolutions need not reorder weights at every call. No result changes.
-                module.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+                for tensor in (*module.parameters(), *module.buffers()):
+                    if tensor.ndim == 4:
+                        tensor.data = tensor.data.to(memory_format=torch.channels_last)
         return found
 
     # `Any`: whatever holds images; what cannot be read is named when it is read.

@@ -54,12 +54,15 @@ class Weights:
     Args:
         module: whose they are.
         serial: of the last change that was seen; equal ones mean equal weights.
+
+    Attributes:
+        known_by: equal for the same weights of the same module, as long as that is kept.
     """
 
-    __slots__ = ("module", "serial")
+    __slots__ = ("known_by", "module")
 
     def __init__(self, module: nn.Module, serial: int) -> None:
-        self.module, self.serial = module, serial
+        self.module, self.known_by = module, (id(module), serial)
 
     def read(self) -> dict[str, Tensor]:
         """Return the weights."""

@@ -1,30 +1,23 @@
 """See which modules have changed, without reading their weights.
 
-PyTorch counts the changes of each tensor in place, and a module's tensors and submodules stand in dicts that can be compared by identity.
-Looking at both takes a few microseconds a module; reading and hashing its weights takes a hundred times as long. Changes behind PyTorch's
-back (`tensor.data`, NumPy views) are not counted: so a few modules are read all the same each time (`Watch.doubt`), and all of them
-before a run ends.
+Changes are found by PyTorch's counts and by identity (`lifelong.inventory`); reading and hashing the weights takes a hundred times as
+long. Changes behind PyTorch's back (`tensor.data`, NumPy views) are not counted: so a few modules are read all the same each time
+(`Watch.doubt`), and all of them before a run ends.
 """
 
 import hashlib
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import attrgetter, is_
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import Tensor, nn
 
 from lifelong.headers import at_rest, bytes_of
+from lifelong.inventory import Inventory
 
 Modules = tuple[nn.Module, ...]
 """What answers for a task."""
-
-
-_VERSION = attrgetter("_version")
 
 COLUMNS = (1021, 1019)
 """Words of a row when a mark is made. Both are primes: values that trade places are in one column of both only if they are megabytes
@@ -32,91 +25,6 @@ apart."""
 
 LARGE = 8 * max(COLUMNS)
 """Words of a tensor above which a mark takes sums."""
-
-
-class _Layout:
-    """Which tensors a module has, and where. It does not refer to the module itself.
-
-    Args:
-        module: the module.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        inner = list(module.modules())
-        self._nested = [each._modules for each in inner]
-        self._submodules = list(chain.from_iterable(map(dict.values, self._nested)))
-        self._parameters = [each._parameters for each in inner]
-        self._held = self._parameters + [each._buffers for each in inner]
-        self.tensors = list(chain.from_iterable(map(dict.values, self._held)))
-        self._counted = [tensor for tensor in self.tensors if tensor is not None and not tensor.is_inference()]
-        found = chain.from_iterable(map(dict.values, self._parameters))
-        self.parameters = {id(each): (each.numel(), each.nbytes) for each in found if each is not None}
-
-    def current(self) -> bool:
-        """Whether it is still so."""
-        tensors = list(chain.from_iterable(map(dict.values, self._held)))
-        submodules = list(chain.from_iterable(map(dict.values, self._nested)))
-        return (
-            len(tensors) == len(self.tensors)
-            and len(submodules) == len(self._submodules)
-            and all(map(is_, tensors, self.tensors))
-            and all(map(is_, submodules, self._submodules))
-        )
-
-    def versions(self) -> list[int]:
-        """Return the counts of changes of its tensors, as far as they are counted."""
-        return list(map(_VERSION, self._counted))
-
-
-_LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
-
-
-class Settled:
-    """What was counted of modules last, so that only new ones are counted the next time."""
-
-    def __init__(self) -> None:
-        self._layouts: list[_Layout] = []
-        self._found: dict[int, tuple[int, int]] = {}
-
-    def parameters(self, layouts: list[_Layout]) -> dict[int, tuple[int, int]]:
-        """Return the parameters of some modules (see `distinct_parameters`)."""
-        known = len(self._layouts)
-        if len(layouts) < known or not all(map(is_, layouts, self._layouts)):
-            known, self._found = 0, {}
-        for layout in layouts[known:]:
-            self._found |= layout.parameters
-        self._layouts = layouts
-        return self._found
-
-
-_SETTLED: ContextVar[Settled | None] = ContextVar("settled", default=None)
-
-
-@contextmanager
-def settled(how: Settled) -> Generator[None]:
-    """Enter a block in which no module gets or loses a tensor, so that it need not be looked for.
-
-    Args:
-        how: what was counted in an earlier block.
-    """
-    before = _SETTLED.set(how)
-    try:
-        yield
-    finally:
-        _SETTLED.reset(before)
-
-
-def _layout(module: nn.Module) -> _Layout:
-    known = _LAYOUTS.get(module)
-    if known is None or (_SETTLED.get() is None and not known.current()):
-        known = _LAYOUTS[module] = _Layout(module)
-    return known
-
-
-def distinct_parameters(modules: Iterable[nn.Module]) -> dict[int, tuple[int, int]]:
-    """Return number of elements and bytes of each parameter of some modules, by its id: each once, however often it is shared."""
-    layouts = [_layout(module) for module in {id(module): module for module in modules}.values()]
-    return (_SETTLED.get() or Settled()).parameters(layouts)
 
 
 def digest_of_modules(modules: Iterable[nn.Module]) -> str:
@@ -156,42 +64,23 @@ def is_frozen(module: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in module.parameters())
 
 
-class _Seen:
-    """A module as it was last seen.
-
-    Args:
-        module: the module.
-        serial: of its last change.
-
-    Attributes:
-        mark: of its values when its digest was made; None: not yet.
-    """
-
-    mark: bytes | None = None
-
-    def __init__(self, module: nn.Module, serial: int) -> None:
-        self.module, self.serial = module, serial
-        self.layout = _layout(module)
-        self._versions = self.layout.versions()
-
-    def same(self) -> bool:
-        """Whether it is still so."""
-        return self.layout.current() and self.layout.versions() == self._versions
-
-
 class Watch:
     """Knows the modules of a method, and which of them have changed.
 
     Attributes:
         trusting: whether changes are found by their counts; once one was missed, everything is read every time.
+        inventory: has the modules of the last look.
     """
 
     def __init__(self) -> None:
         self.trusting = True
+        self.inventory = Inventory()
         self._serial = 0
-        self._seen: dict[int, _Seen] = {}
+        self._serials: dict[int, int] = {}
         self._digests: list[tuple[tuple[int, ...], str]] = []
         self._begun: dict[tuple[int, ...], Any] = {}
+        # Of each module's values when its digest was made, by serial number.
+        self._marks: dict[int, bytes] = {}
         self._next = 0
 
     def look(self, tasks: Sequence[Modules]) -> list[nn.Module]:
@@ -200,48 +89,38 @@ class Watch:
         Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too. If it
         is merely new, as the head of a new task is, frozen ones are not.
         """
-        changed: list[nn.Module] = []
-        seen: dict[int, _Seen] = {}
-        for module in chain.from_iterable(tasks):
-            if id(module) in seen:
-                continue
-            known = self._seen.get(id(module))
-            if known is None or known.module is not module or not self.trusting or not known.same():
-                self._serial += 1
-                known = _Seen(module, self._serial)
-                changed.append(module)
-            seen[id(module)] = known
-        new = frozenset(map(id, changed))
-        before = self._seen.keys()
-        touched: dict[int, nn.Module] = {}
-        for modules in tasks:
-            if its_new := new.intersection(map(id, modules)):
-                spared = its_new.isdisjoint(before)
-                touched |= {id(module): module for module in modules if not (spared and is_frozen(module))}
-        for module in touched.values():
-            if id(module) not in new:
-                self._serial += 1
-                seen[id(module)] = _Seen(module, self._serial)
-                changed.append(module)
-        self._seen = seen
-        return changed
+        modules = {id(module): module for module in chain.from_iterable(tasks)}
+        found = self.inventory.look(list(modules.values()))
+        changed = {id(module): module for module in (found if self.trusting else modules.values())}
+        before, touched = self._serials.keys(), dict[int, nn.Module]()
+        for its in [its for its in tasks if not changed.keys().isdisjoint(map(id, its))] if changed else ():
+            spared = before.isdisjoint(changed.keys() & set(map(id, its)))
+            touched |= {id(module): module for module in its if not (spared and is_frozen(module))}
+        changed |= touched
+        if len(before) + len(changed) > len(modules):
+            self._serials = {key: serial for key, serial in self._serials.items() if key in modules}
+        self._serials |= zip(changed, range(self._serial + 1, self._serial + 1 + len(changed)), strict=True)
+        self._serial += len(changed)
+        return list(changed.values())
 
     def serial(self, module: nn.Module) -> int | None:
         """Return the serial number of a module's last change that was seen; None for a module that is not of a task."""
-        known = self._seen.get(id(module))
-        return None if known is None else known.serial
+        return self._serials.get(id(module))
+
+    def _key(self, modules: Modules) -> tuple[int, ...]:
+        return tuple(map(self._serials.__getitem__, map(id, modules)))
 
     def digests(self, tasks: Sequence[Modules]) -> list[str]:
         """Return the digest of each task's modules, as `digest_of_modules`; to be called after `look`."""
-        current = {known.serial for known in self._seen.values()}
+        current = set(self._serials.values())
         self._begun = begun = {key: digest for key, digest in self._begun.items() if current.issuperset(key)}
+        self._marks = {serial: mark for serial, mark in self._marks.items() if serial in current}
         for index, modules in enumerate(tasks):
-            key = tuple(self._seen[id(module)].serial for module in modules)
+            key = self._key(modules)
             if index < len(self._digests) and self._digests[index][0] == key:
                 continue
             self._digests[index : index + 1] = [(key, self._digest(modules, key, begun))]
-            for known in (self._seen[id(module)] for module in modules):
-                known.mark = known.mark or _mark(known.module)
+            self._marks |= {serial: _mark(module) for serial, module in zip(key, modules, strict=True) if serial not in self._marks}
         del self._digests[len(tasks) :]
         return [digest for _, digest in self._digests]
 
@@ -264,9 +143,10 @@ class Watch:
 
         To be called after `digests`, whose last answer is then not to be used.
         """
-        first, self._next = self._next, self._next + min(count, len(tasks))
-        doubted = chain.from_iterable(tasks[index % len(tasks)] for index in range(first, self._next))
-        if all(_mark(known.module) == known.mark for known in {id(module): self._seen[id(module)] for module in doubted}.values()):
+        places = [(self._next + number) % len(tasks) for number in range(min(count, len(tasks)))]
+        self._next = places[-1] + 1 if places else 0
+        doubted = {id(module): module for place in places for module in tasks[place]}
+        if all(_mark(module) == self._marks[self._serials[key]] for key, module in doubted.items()):
             return False
         self.trusting = False
         self._digests = []

@@ -124,7 +124,7 @@ class Where:
         weights: safetensors file with the feature extractor's weights [default: $LIFELONG_WEIGHTS]
         threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores)
         save_every: seconds between saves of the computation in progress
-        keep_versions: number of versions, at least, that a run keeps to be put back; it has up to twice as many; 0: all
+        keep_versions: number of versions that a run keeps in any case, to be put back; earlier ones go when they take much; 0: all
     """
 
     data: DataFlag = None

@@ -27,6 +27,7 @@ from lifelong.experiment.outcome import write_lines, write_summary
 from lifelong.experiment.remaining import FORGOTTEN, KnowsContents, Remaining
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.soundness import restored
+from lifelong.inventory import settled
 from lifelong.methods.method import Method
 from lifelong.methods.registry import make_method
 from lifelong.records.base import plain
@@ -39,7 +40,7 @@ from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.training.precision import resolved
 from lifelong.trees import Fixed, known_by
-from lifelong.watch import Settled, Watch, settled
+from lifelong.watch import Watch
 
 DOUBTED = 2
 """Tasks whose modules are read after each task although nothing seems to have changed in them."""
@@ -82,7 +83,7 @@ class LearnedSoFar:
         self.accuracy: list[list[float]] = []
         self.digests: list[str] = []
         self.contents: list[Fixed] = []
-        self.watch, self.settled = Watch(), Settled()
+        self.watch = Watch()
         # As they are saved: a task's record again only when it has changed.
         self.saved_entries: list[Fixed] = []
         self.saved_judged: list[Fixed | None] = []
@@ -186,7 +187,7 @@ class LearnedSoFar:
 
     def _save(self) -> None:
         """Let the run go on from here: what was learned, and the summary of it."""
-        with settled(self.settled):
+        with settled(self.watch.inventory):
             self.head = self._head()
         self.saved_entries += [_saved(entry) for entry in self.entries[len(self.saved_entries) :]]
         self.directory.save(self._state(), made_with(self.device, self.threads))

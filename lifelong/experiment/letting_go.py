@@ -38,6 +38,10 @@ DERIVED = ("report.html", "figures", "tensorboard", "exports")
 UPLOADS = "uploads"
 """Where a served run keeps the images that it was sent, in a folder for each task."""
 
+MUCH = 1 / 3
+"""The share of the store from which on old versions are let go of for what only they need. A method with one network for all tasks comes to
+a half as soon as there are twice as many versions as are kept."""
+
 DRAFT = re.compile(r"[0-9a-f]{16}")
 """How these folders are named."""
 
@@ -54,8 +58,19 @@ def keep_only(directory: "RunDirectory", kept: Sequence[Kept]) -> None:
     directory.parts.keep(*needed)
 
 
+def due(count: int, keep: int) -> bool:
+    """Tell whether to see if old versions take much: whenever there are twice as many as at the last time, so that it costs little.
+
+    Args:
+        count: how many versions there are.
+        keep: how many are kept in any case; 0: all.
+    """
+    times, rest = divmod(count, keep) if keep else (0, 0)
+    return rest == 0 and times > 1 and times & (times - 1) == 0
+
+
 def let_go_of_oldest(directory: "RunDirectory", keep: int) -> None:
-    """Let go of all versions but the last ones, and of their parts where that frees a good part of a file.
+    """Let go of all versions but the last ones, if what only they need is a good part of the store.
 
     Args:
         directory: of the run, whose last state has just been stored.
@@ -68,8 +83,12 @@ def let_go_of_oldest(directory: "RunDirectory", keep: int) -> None:
     old, kept = versions[:-keep], versions[-keep:]
     nodes, tensors = _parts_of(directory, [*(each.state for each in kept), *_roots(directory)])
     old_nodes, old_tensors = _parts_of(directory, [each.state for each in old])
+    parts, freed = directory.parts.droppable(old_nodes - nodes, old_tensors - tensors)
+    if freed < MUCH * directory.parts.bytes():
+        return
+    # The list first: what it names is there at any time.
     directory.journal.write(kept)
-    directory.parts.drop(old_nodes - nodes, old_tensors - tensors)
+    directory.parts.drop(parts)
 
 
 def _roots(directory: "RunDirectory") -> list[Tree]:

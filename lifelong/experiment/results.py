@@ -23,7 +23,7 @@ from typing import Any
 from lifelong.errors import DamagedError, ForeignError, LifelongError
 from lifelong.experiment.accuracies import merged
 from lifelong.experiment.kept_versions import VERSION, Journal, Kept
-from lifelong.experiment.letting_go import finish, let_go_of_oldest
+from lifelong.experiment.letting_go import due, finish, let_go_of_oldest
 from lifelong.experiment.locking import folder_lock
 from lifelong.experiment.run_folder import RunFolder
 from lifelong.experiment.schema import hold_outline
@@ -32,6 +32,7 @@ from lifelong.headers import Part
 from lifelong.parts import PartStore
 from lifelong.records.renames import renamed_state
 from lifelong.storage import Stored, Tree, beside, read_plain, read_root, read_tree, remove, save_tree, sync_folder
+from lifelong.uncollected import uncollected
 
 
 class RunDirectory(RunFolder):
@@ -41,7 +42,7 @@ class RunDirectory(RunFolder):
         path: the folder; made when something is written.
 
     Attributes:
-        keep_versions: how many versions at least are kept when states are saved; 0: all.
+        keep_versions: how many versions are kept in any case when states are saved; 0: all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,6 +124,7 @@ class RunDirectory(RunFolder):
         except LifelongError as error:
             raise LifelongError(f"{error}; {self.remedy()}, from the state before it") from error
 
+    @uncollected()
     def read_state(self, file: Path) -> Stored:
         """Read one of the two files of states.
 
@@ -211,8 +213,7 @@ class RunDirectory(RunFolder):
         version = self.journal.add(parts, len(entries), entries[-1]["name"] if entries else "", self.version())
         self._write_root(parts | {"identity": self.identity(), VERSION: version}, made_with)
         self._version = version
-        # Only now and then, and then half of them: so little is written twice.
-        if self.keep_versions and self.journal.count >= 2 * self.keep_versions:
+        if due(self.journal.count, self.keep_versions):
             let_go_of_oldest(self, self.keep_versions)
 
     def version(self) -> int:

@@ -38,6 +38,7 @@ from lifelong.training.denormals import flush_denormals
 from lifelong.training.malloc import keep_small_blocks
 from lifelong.training.precision import check_training, exact_float32
 from lifelong.training.process import alone
+from lifelong.uncollected import uncollected
 
 READ_FROM_FILE = ("resnet18", "squeezenet")
 """The extractors that a run knows by the file of their weights; others by the weights themselves."""
@@ -70,14 +71,15 @@ def _run(config: RunConfig, out: Path, environment: Environment, progress: Obser
     keep_small_blocks()
     flush_denormals()
     directory = RunDirectory(out)
-    device = choose_device(environment.device)
-    stream = open_stream(config.stream, config.seed, sources_of(environment))
-    extractors = extractor_opener(environment, device)
-    ready = prepare(config, directory, environment, stream, extractors, device)
-    config, identity, notes = ready.config, ready.identity(stream, environment, extractors), ready.notes
-    threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
-    stream.prepare()
-    notes += as_notes(data_check(stream))
+    with uncollected():
+        device = choose_device(environment.device)
+        stream = open_stream(config.stream, config.seed, sources_of(environment))
+        extractors = extractor_opener(environment, device)
+        ready = prepare(config, directory, environment, stream, extractors, device)
+        config, identity, notes = ready.config, ready.identity(stream, environment, extractors), ready.notes
+        threads = set_threads(environment.threads, max(task.image_size for task in stream.describe()), environment.at_once)
+        stream.prepare()
+        notes += as_notes(data_check(stream))
     with directory.locked() as note:
         notes += [note] if note else []
         repaired = directory.claim(identity, config_toml(config), default_values(config))

@@ -24,6 +24,7 @@ from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
 from lifelong.streams.leakage import Learned
+from lifelong.uncollected import uncollected
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class SavedRun:
             raise LifelongError(f"{weights}: {self.directory.path} was learned with other weights; give their file with --weights")
 
 
+@uncollected()
 def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
     """Open a run directory to use what was learned; nothing is written, unless a process was killed while it forgot a task.
 

@@ -22,6 +22,7 @@ from lifelong.records.base import plain, said
 from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig
 from lifelong.storage import Tree
+from lifelong.uncollected import uncollected
 
 Count = Annotated[int, Ge(0)]
 Seconds = Annotated[float, Ge(0)]
@@ -173,8 +174,9 @@ def _require(holds: bool, message: str) -> None:
         raise MisfitError(message)
 
 
+@uncollected()
 def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: torch.device | str) -> tuple[Method, list[TaskRecord]]:
-    """Restore the method of a run from its state, and the records of its tasks.
+    """Restore the method of a run from its state, whose tensors it may take over, and the records of its tasks.
 
     Args:
         directory: of the run.
@@ -188,5 +190,6 @@ def restored(directory: RunDirectory, config: RunConfig, state: Tree, device: to
     file = directory.checkpoint / "run.safetensors"
     entries = check_state(file, state)
     method = method_after(config, entries)
-    restore(method, state["method"], device, file, [Recorded(entry.name, len(entry.classes), entry.side) for entry in entries])
+    recorded = [Recorded(entry.name, len(entry.classes), entry.side) for entry in entries]
+    restore(method, state["method"], device, file, recorded, own=True)
     return method, entries

@@ -1,7 +1,7 @@
 """Validation of a tree of tensors and plain values against a type, before anything is built from it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_or
 import torch
 from annotated_types import Ge, Gt, Le
 from jaxtyping import jaxtyped
-from torch import Tensor
+from torch import Tensor, nn
 
 from lifelong.settings.fields import expected
 from lifelong.storage import Tree
+from lifelong.trees import Weights
 
 PLAIN = (bool, int, float, str)
 """Types without bounds: of one of these, a value has nothing more to hold."""
@@ -47,6 +48,8 @@ def hold_tree(form: Any, tree: Tree, where: str = "") -> None:
             _hold_one_of(parts, tree, where)
         case "dict":
             _require(isinstance(tree, dict), where, "a dict", tree)
+            if parts == (str, Tensor) and _usual_weights(tree):
+                return
             for key, value in tree.items():
                 if type(key) is not parts[0]:
                     hold_tree(parts[0], key, f"a key of {where}")
@@ -143,6 +146,19 @@ def _hold_tensor(form: Any, tree: Tree, where: str) -> None:
     _require(not counts or bool((tree >= 0).all()), where, "counts, which are not negative", tree)
 
 
+def _usual_weights(tree: Mapping[Any, Any]) -> bool:
+    """Tell whether a dict holds tensors by names, as a module's weights are: finite floats, and counts. All are looked at together."""
+    if {*map(type, tree)} != {str} or {*map(type, tree.values())} != {Tensor} or len({tensor.device for tensor in tree.values()}) > 1:
+        return False
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tree.values():
+        by_type.setdefault(tensor.dtype, []).append(tensor.flatten())
+    if any(dtype.is_complex for dtype in by_type):
+        return False
+    joined = {dtype: torch.cat(tensors) if len(tensors) > 1 else tensors[0] for dtype, tensors in by_type.items()}
+    return all(bool((found.isfinite() if dtype.is_floating_point else found >= 0).all()) for dtype, found in joined.items())
+
+
 def _hold_value(form: Any, tree: Tree, where: str) -> None:
     """Check a number, a string, a boolean or a choice."""
     kind, bounds = _kind(form)
@@ -185,14 +201,26 @@ def _within(bound: object, value: Any) -> bool:
     return True
 
 
-def same_form(one: Tree, other: Tree, where: str = "") -> None:
+def same_form(
+    one: Tree, other: Tree, where: str = "", made_of: Callable[[nn.Module, object], bool] = lambda module, weights: False
+) -> None:
     """Check that another tree has everything that a tree has: containers, keys, kinds of values, shapes of tensors.
 
     Floats may have another width, as when the tree was written under another default dtype.
 
+    Args:
+        one: the tree.
+        other: the other one.
+        where: their position, for the message.
+        made_of: tells whether a module is known to have the form of these weights.
+
     Raises:
         MisfitError: it does not.
     """
+    if isinstance(other, Weights):
+        if made_of(other.module, one):
+            return
+        other = other.read()
     if isinstance(one, Tensor):
         alike = isinstance(other, Tensor) and one.shape == other.shape and _category(one) == _category(other)
         _require(alike, where, f"shape {tuple(other.shape)} of {other.dtype}" if isinstance(other, Tensor) else "no tensor", one)
@@ -200,11 +228,11 @@ def same_form(one: Tree, other: Tree, where: str = "") -> None:
         _require(isinstance(other, Mapping), where, _words(type(other)), one)
         for key, value in one.items():
             _require(key in other, where, "no such key", key)
-            same_form(value, other[key], f"{where}/{key}")
+            same_form(value, other[key], f"{where}/{key}", made_of)
     elif isinstance(one, (list, tuple)):
         _require(isinstance(other, (list, tuple)) and len(one) == len(other), where, _words(type(other)), one)
         for place, (value, theirs) in enumerate(zip(one, other, strict=True)):
-            same_form(value, theirs, f"{where}/{place}")
+            same_form(value, theirs, f"{where}/{place}", made_of)
     else:
         _require(type(one) is type(other) and (one == other), where, _shown(other), one)
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from lifelong.methods.form import MisfitError, hold_tree, same_form
 from lifelong.methods.importance import shared_parameters
 from lifelong.methods.method import Method
+from lifelong.networks.copies import Loading
 from lifelong.storage import Tree
+from lifelong.trees import known_by
 
 Weights = dict[str, Tensor]
 Count = Annotated[int, Ge(0)]
@@ -268,20 +270,23 @@ def check_form(name: str, state: Tree) -> None:
         _require(all(one < at for one in earlier), f"method/similar/{at}: task {at} is similar to earlier ones alone, not to {earlier}")
 
 
-def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded]) -> None:
+def check_loaded(method: Method, state: Tree, recorded: Sequence[Recorded], loaded: Loading) -> None:
     """Check that a loaded method equals what was stored, and answers for each task.
 
     Args:
         method: on its device.
         state: what it was loaded from.
         recorded: of its tasks.
+        loaded: knows modules that were made of what was stored.
 
     Raises:
         MisfitError: it differs, or answers for other tasks or classes.
     """
     _require(len(method.tasks) == len(recorded), f"method/tasks: {len(method.tasks)} for the {len(recorded)} tasks of the run")
     if method.name in FORMS:
-        same_form(state, method.state_dict(), "method")
+        with known_by(loaded.serial):
+            again = method.state_dict()
+        same_form(state, again, "method", loaded.is_of)
         _check_learning(method, state)
     tried = set()
     for index, (name, classes, size) in enumerate(recorded):

@@ -27,8 +27,8 @@ class Independent(Method[IndependentSettings]):
 
     def __init__(self, settings: IndependentSettings) -> None:
         super().__init__(settings)
-        self.backbones = nn.ModuleList()
-        self.heads = nn.ModuleList()
+        self.backbones: list[nn.Module] = []
+        self.heads: list[nn.Module] = []
         self.image_sizes: list[int] = []
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
@@ -80,7 +80,7 @@ class Independent(Method[IndependentSettings]):
     def load_state_dict(self, state: Tree, device: torch.device | str = "cpu") -> None:
         """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
-        self.backbones, self.heads = nn.ModuleList(), nn.ModuleList()
+        self.backbones, self.heads = [], []
         self.image_sizes = list(state.get("image_sizes", [IMAGE_SIZE] * len(self.tasks)))
         loaded = LoadedModules(device)
         for weights, image_size in zip(state["backbones"], self.image_sizes, strict=True):

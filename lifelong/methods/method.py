@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
+from lifelong.inventory import Inventory, Size, size_of
 from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Seal, Tree
@@ -23,7 +24,6 @@ from lifelong.training.fit import FitOutcome
 from lifelong.training.rehearsal import Rehearsal
 from lifelong.training.stages import SAVE_EVERY, Epoch, Stage, derive_seed, initial
 from lifelong.trees import Fixed
-from lifelong.watch import distinct_parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +225,7 @@ class Method(ABC, Generic[SettingsT]):
         self.settings = settings
         self.tasks: list[LearnedTask] = []
         self._extractor: Extractor | None = None
+        self._inventory = Inventory()
 
     @abstractmethod
     def learn(self, task: Task, context: Context) -> LearnRecord:
@@ -357,7 +358,7 @@ class Method(ABC, Generic[SettingsT]):
 
     def num_parameters(self) -> int:
         """Count the paper's M: distinct parameters needed to answer for all tasks seen, without buffers."""
-        return count_parameters(module for task in range(len(self.tasks)) for module in self.modules(task))
+        return self._size().parameters
 
     def frozen_parameters(self) -> int:
         """Count the parameters in M that a pretrained network brought along and no task trains; 0 unless a method overrides it."""
@@ -365,8 +366,10 @@ class Method(ABC, Generic[SettingsT]):
 
     def bytes_in_all(self) -> int:
         """Count the bytes of the parameters in M, the frozen network among them, and of all that is kept besides."""
-        modules = (module for task in range(len(self.tasks)) for module in self.modules(task))
-        return sum(size for _, size in distinct_parameters(modules).values()) + sum(self.memory().values())
+        return self._size().bytes + sum(self.memory().values())
+
+    def _size(self) -> Size:
+        return size_of((module for task in range(len(self.tasks)) for module in self.modules(task)), self._inventory)
 
     def forgettable(self, task_index: int) -> Entangled | None:
         """Tell why `forget` cannot take a task out; None if all that is kept of it is its own.
@@ -413,4 +416,4 @@ class Method(ABC, Generic[SettingsT]):
 
 def count_parameters(modules: Iterable[nn.Module]) -> int:
     """Count the distinct parameters of some modules, each once however often it is shared."""
-    return sum(count for count, _ in distinct_parameters(modules).values())
+    return size_of(modules).parameters

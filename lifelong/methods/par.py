@@ -29,7 +29,7 @@ from lifelong.devices import exact_device
 from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
 from lifelong.methods.group_forgetting import entangled_in_group, heirs_of_expert
-from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized
+from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized, count_parameters
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
 from lifelong.methods.trials import Outcome, Trials, copied, valid_accuracy
@@ -53,8 +53,8 @@ class PAR(Method[PARSettings]):
 
     def __init__(self, settings: PARSettings) -> None:
         super().__init__(settings)
-        self.experts = nn.ModuleList()
-        self.heads = nn.ModuleList()
+        self.experts: list[nn.Module] = []
+        self.heads: list[nn.Module] = []
         self.allocation: Allocation = ALLOCATIONS[self.settings.allocation]()
         self.plans: list[str] = []
         self.trained: list[set[str]] = []
@@ -112,17 +112,19 @@ class PAR(Method[PARSettings]):
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Measure the task, decide, and share an expert or create one."""
-        before = self.num_parameters()
+        before = 0 if self._experts_apart else self.num_parameters()
         record = LearnRecord(alpha=self.settings.alpha, beta=self.settings.beta)
         measured = self._measure(task, context, record)
         views = None if measured is None else Views(task, self._attached())
         trials = Trials(lambda *tried: self._carry_out(task, *tried, on_trial=True), context)
         decision = self._decide(measured, views, task, trials, context, record)
         outcome = trials.taken_over(decision, record) or self._carry_out(task, decision, context, record)
+        own = [outcome.head] if outcome.group < len(self.experts) else [outcome.expert, outcome.head]
         self._take(outcome, len(task.train))
         self._remember(task)
         record.expert, record.genotype = outcome.group, cell_of(outcome.plan)
-        record.parameters_added = self.num_parameters() - before
+        # To count all parameters takes as long as there are many experts.
+        record.parameters_added = count_parameters(own) if self._experts_apart else self.num_parameters() - before
         if measured is not None and views is not None and self._keeps_for_rule:
             with context.timed("decision", record):
                 self.kept_by_rule = self._rule().keep(self._learned(measured, views.anew(), task, outcome, trials, context, record))
@@ -301,6 +303,11 @@ class PAR(Method[PARSettings]):
         """Whether experts of one plan are built alike, and have nothing in common."""
         return type(self.allocation).build is CellAllocation.build
 
+    @property
+    def _experts_apart(self) -> bool:
+        """Whether what answers for a task is its expert and its head, and experts have nothing in common."""
+        return self._plan_is_all and type(self).modules is PAR.modules
+
     def _training(self, context: Context, task: Task, *, head_only: bool = False) -> TrainingSettings:
         """Return the training settings for a task; weight decay may be raised for a tiny task, but not for its head alone."""
         training = context.training
@@ -356,7 +363,7 @@ class PAR(Method[PARSettings]):
         """Restore what `state_dict` returned, on a device."""
         self._load_tasks(state["tasks"])
         self.plans, self.trained = list(state["genotypes"]), []
-        self.experts, self.heads = nn.ModuleList(), nn.ModuleList()
+        self.experts, self.heads = [], []
         loaded, trained = LoadedModules(device), dict[str, set[str]]()
 
         def build(plan: str) -> nn.Module:

@@ -9,11 +9,20 @@ from lifelong.errors import LifelongError
 from lifelong.methods.form import MisfitError
 from lifelong.methods.forms import Recorded, check_form, check_loaded
 from lifelong.methods.method import Method
+from lifelong.networks.copies import loading
 from lifelong.storage import Tree
 from lifelong.training.isolated_draws import drawn_apart
 
 
-def restore(method: Method, state: Tree, device: torch.device | str, where: Path | str, recorded: Sequence[Recorded] | None = None) -> None:
+def restore(
+    method: Method,
+    state: Tree,
+    device: torch.device | str,
+    where: Path | str,
+    recorded: Sequence[Recorded] | None = None,
+    *,
+    own: bool = False,
+) -> None:
     """Restore a fresh method from its saved state, without drawing global random numbers, so that other threads may train meanwhile.
 
     Args:
@@ -22,16 +31,18 @@ def restore(method: Method, state: Tree, device: torch.device | str, where: Path
         device: device of its networks.
         where: what it was read from, for the message.
         recorded: the tasks that it must have learned; None: any, and its answers are not tried.
+        own: nobody else has the tensors of the state, which the method may then take over.
 
     Raises:
         LifelongError: the state is not one of this method with these settings, or the method it makes does not answer for its tasks.
     """
     try:
         check_form(method.name, state)
-        with drawn_apart():
-            method.load_state_dict(state, device)
-        if recorded is not None:
-            check_loaded(method, state, recorded)
+        with loading(own=own) as loaded:
+            with drawn_apart():
+                method.load_state_dict(state, device)
+            if recorded is not None:
+                check_loaded(method, state, recorded, loaded)
     except (LifelongError, MemoryError, torch.OutOfMemoryError):
         raise
     except MisfitError as error:

@@ -2,11 +2,14 @@
 
 Building a network draws initial weights, layer by layer; where saved weights replace them at once, that is most of the time that loading
 takes. A copy has every attribute of the first, and its own tensors. Only what is sure to be copied whole is copied at all: modules of
-plain attributes, without hooks, that share no tensor with one another.
+plain attributes, without hooks, that share no tensor with one another. Where nobody else has the weights that are given, as those that
+were just read from a file (`Loading`), the copy has these very tensors.
 """
 
 import copy
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
@@ -20,6 +23,61 @@ IMMUTABLE = (int, float, complex, str, bytes, type(None), torch.dtype, torch.dev
 
 ALWAYS = frozenset(vars(nn.Module()))
 """What every module has."""
+
+
+ALIGNED = 64
+"""Bytes that PyTorch aligns a tensor's memory to."""
+
+
+class Loading:
+    """What is known of modules while a method is loaded.
+
+    Args:
+        own: nobody else has the weights that are given.
+    """
+
+    def __init__(self, *, own: bool) -> None:
+        self._own = own
+        self._taken: set[int] = set()
+        self._made: dict[int, tuple[nn.Module, Mapping[str, Tensor]]] = {}
+
+    def note(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Keep in mind that a module has the names, shapes and types of these weights."""
+        self._made[id(module)] = module, weights
+
+    def is_of(self, module: nn.Module, weights: object) -> bool:
+        """Tell whether a module was made of these weights."""
+        return id(module) in self._made and self._made[id(module)][1] is weights
+
+    def serial(self, module: nn.Module) -> int | None:
+        """Return a number for a module whose weights need not be read (see `lifelong.trees.known_by`)."""
+        return 0 if id(module) in self._made else None
+
+    def takes(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor can become a module's; it then is."""
+        place = tensor.data_ptr()
+        free = self._own and place not in self._taken and place % ALIGNED == 0 and tensor.is_contiguous() and not tensor.requires_grad
+        if free:
+            self._taken.add(place)
+        return free
+
+
+_LOADING: ContextVar[Loading | None] = ContextVar("loading", default=None)
+
+
+@contextmanager
+def loading(*, own: bool) -> Generator[Loading]:
+    """Enter a block in which a method is loaded.
+
+    Args:
+        own: nobody else has the weights that are given: modules may have these very tensors.
+    """
+    known = Loading(own=own)
+    before = _LOADING.set(known)
+    try:
+        yield known
+    finally:
+        _LOADING.reset(before)
 
 
 class LoadedModules:
@@ -94,10 +152,15 @@ class _Form:
         """Return a copy with other weights; None if those are not of its form."""
         if weights.keys() != self.names:
             return None
-        with torch.no_grad():
-            return self._copied(weights, "")
+        loading = _LOADING.get()
+        # Without what watches all calls of PyTorch in `lifelong.training.isolated_draws`: nothing is drawn here.
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            made = self._copied(weights, "", loading)
+        if made is not None and loading is not None:
+            loading.note(made, weights)
+        return made
 
-    def _copied(self, weights: Mapping[str, Tensor], prefix: str) -> nn.Module | None:
+    def _copied(self, weights: Mapping[str, Tensor], prefix: str, loading: Loading | None) -> nn.Module | None:
         tensors: dict[str, dict[str, Tensor | None]] = {"_parameters": {}, "_buffers": {}}
         for key, known in self._tensors.items():
             for name, like in known.items():
@@ -105,19 +168,22 @@ class _Form:
                     tensors[key][name] = None
                     continue
                 given = weights[prefix + name]
-                if given.shape != like[0]:
+                if given.shape != like[0] or given.is_floating_point() != like[1].is_floating_point:
                     return None
-                own = torch.empty(like[0], dtype=like[1], device=self._device).copy_(given)
+                if loading is not None and given.dtype == like[1] and given.device == self._device and loading.takes(given):
+                    own = given
+                else:
+                    own = torch.empty(like[0], dtype=like[1], device=self._device).copy_(given)
                 tensors[key][name] = nn.Parameter(own, requires_grad=False) if key == "_parameters" else own
         submodules: dict[str, nn.Module | None] = {}
         for name, form in self._submodules.items():
-            submodules[name] = None if form is None else form._copied(weights, f"{prefix}{name}.")
+            submodules[name] = None if form is None else form._copied(weights, f"{prefix}{name}.", loading)
             if form is not None and submodules[name] is None:
                 return None
         made = self._kind.__new__(self._kind)
         made.__dict__.update(self._common)
         for key, value in self._own.items():
-            made.__dict__[key] = copy.deepcopy(value) if value else value.copy()
+            made.__dict__[key] = _copy(value) if value else value.copy()
         made.__dict__.update(tensors, _modules=submodules)
         return made
 
@@ -141,6 +207,14 @@ def _plain(value: Any) -> bool:
     if isinstance(value, (list, tuple, set, frozenset)):
         return all(map(_plain, value))
     return isinstance(value, IMMUTABLE)
+
+
+# `Any`: as of `_plain`.
+def _copy(value: Any) -> Any:
+    """Return a copy of a plain value, all the way down."""
+    if _immutable(value):
+        return value
+    return list(map(_copy, value)) if type(value) is list else copy.deepcopy(value)
 
 
 # `Any`: as of `_plain`.

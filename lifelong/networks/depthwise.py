@@ -42,7 +42,7 @@ def dense_gradient(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     After a concatenation or a mean a gradient is a slice or an expansion; batch norm's backward pass would read that several
     times, on a path five times slower.
     """
-    return _DenseGradient.apply(x)
+    return _DenseGradient.apply(x) if torch.is_grad_enabled() else x
 
 
 class Depthwise(nn.Conv2d):
@@ -93,7 +93,7 @@ def depthwise(x: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 3 3"], str
     if stride == dilation == 2:
         # Only every other pixel takes part.
         x, stride, dilation = x[:, :, ::2, ::2], 1, 1
-    if stride == 1 and (dilation == 2 or min(x.shape[2:]) < SMALL):
+    if torch.is_grad_enabled() and stride == 1 and (dilation == 2 or min(x.shape[2:]) < SMALL):
         return _Depthwise.apply(x, weight, dilation)
     return F.conv2d(x, weight, stride=stride, padding=dilation, dilation=dilation, groups=len(weight))
 

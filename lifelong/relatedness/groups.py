@@ -127,14 +127,18 @@ class Decision:
 class TaskGroups:
     """The groups of learned tasks; group g has expert g. Tasks are numbered in the order of the stream, from 0.
 
+    Args:
+        members, largest: of groups that are known.
+
     Attributes:
         members: the tasks of each group.
         largest: Q of each group: the most training images of one of its tasks.
     """
 
-    def __init__(self) -> None:
-        self.members: list[list[int]] = []
-        self.largest: list[int] = []
+    def __init__(self, members: Sequence[Sequence[int]] = (), largest: Sequence[int] = ()) -> None:
+        self.members: list[list[int]] = [list(group) for group in members]
+        self.largest: list[int] = list(largest)
+        self._groups = _groups_of(self.members)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -142,21 +146,24 @@ class TaskGroups:
     @property
     def tasks(self) -> int:
         """Number of tasks in all groups, which is the index of the next task."""
-        return sum(map(len, self.members))
+        return len(self._groups)
 
     def group_of(self, task: int) -> int:
         """Return the group of a learned task."""
-        return next(group for group, members in enumerate(self.members) if task in members)
+        return self._groups[task]
 
     def open(self, samples: int) -> int:
         """Put the next task, with `samples` training images, into a new group; return the group."""
-        self.members.append([self.tasks])
-        self.largest.append(samples)
+        self.members.append([])
+        self.largest.append(0)
+        self.join(len(self.members) - 1, samples)
         return len(self.members) - 1
 
     def join(self, group: int, samples: int) -> None:
         """Put the next task, with `samples` training images, into a group."""
-        self.members[group].append(self.tasks)
+        task = self.tasks
+        self.members[group].append(task)
+        self._groups[task] = group
         self.largest[group] = max(self.largest[group], samples)
 
     def forget(self, task: int) -> None:
@@ -164,6 +171,7 @@ class TaskGroups:
         group = self.group_of(task)
         del self.members[group], self.largest[group]
         self.members = [[member - (member > task) for member in members] for members in self.members]
+        self._groups = _groups_of(self.members)
 
     def state(self) -> GroupsState:
         """Return the groups as plain values."""
@@ -172,10 +180,7 @@ class TaskGroups:
     @classmethod
     def from_state(cls, state: GroupsState) -> "TaskGroups":
         """Restore the groups that `state` returned."""
-        groups = cls()
-        groups.members = [list(group) for group in state["members"]]
-        groups.largest = list(state["largest"])
-        return groups
+        return cls(state["members"], state["largest"])
 
     def decide(self, divergences: Float64[Tensor, "t"] | None, samples: int, settings: PARSettings) -> Decision:
         """Decide where a new task belongs, without changing anything.
@@ -266,6 +271,11 @@ class TaskGroups:
         if samples > settings.tiny_task:
             return None
         return next((group for group in order if self.largest[group] >= _as_fraction(settings.tiny_task_ratio) * samples), None)
+
+
+def _groups_of(members: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Return the group of each task."""
+    return {task: group for group, its in enumerate(members) for task in its}
 
 
 class Choice(NamedTuple):

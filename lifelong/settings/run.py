@@ -67,7 +67,7 @@ class Environment:
         download: download missing images and weights from the Hugging Face Hub; needs the extra ``lifelong[hub]``.
         threads: CPU threads; 0: automatic (OMP_NUM_THREADS, else 1 for images up to 16×16, else all cores).
         save_every: seconds between saves of the computation in progress.
-        keep_versions: number of versions, at least, that a run keeps to be put back; it has up to twice as many; 0: all.
+        keep_versions: number of versions that a run keeps in any case, to be put back; earlier ones go when they take much; 0: all.
         skip_broken: skip unusable images instead of failing.
         tensorboard: also write event files, to ``tensorboard`` in the run directory; needs the extra ``lifelong[tensorboard]``.
         observe: names of observers that are told how far a run has come: "tensorboard", "wandb", "mlflow", and those added by

@@ -4,15 +4,16 @@ import contextlib
 import json
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import lifelong
 from lifelong.cli import main
 from lifelong.errors import LifelongError
-from lifelong.experiment.letting_go import let_go_of_oldest
+from lifelong.experiment.identity import STATE_VERSION
+from lifelong.experiment.letting_go import due, let_go_of_oldest
 from lifelong.experiment.results import RunDirectory, read_summary
 from lifelong.experiment.run import run
 from lifelong.segment import FOLDERS
@@ -109,10 +110,13 @@ def test_killed_while_it_is_compacted(base: Path, tmp_path: Path) -> None:
         assert {file.name for file in (out / "checkpoint/parts").iterdir()} == {file.name for file in (out / "checkpoint/mirror").iterdir()}
 
 
-def test_only_the_last_versions_are_kept(base: Path, tmp_path: Path) -> None:
-    """What a run lets go of by itself is gone, said, and nobody else's: it ends as one that keeps all, in less."""
-    out = tmp_path / "run"
-    run(config(base), out, replace(HERE, keep_versions=1))
+def test_what_was_let_go_of_is_said(base: Path, tmp_path: Path) -> None:
+    """What a run lets go of is gone, and nobody else's."""
+    out = copied(base / "finetune-0", tmp_path / "run")
+    directory = RunDirectory(out)
+    # As a third task leaves it, after which nothing needs the first.
+    shutil.copy(directory.state_file, directory.previous_file)
+    let_go_of_oldest(directory, 1)
     assert same(end(out), end(base / "finetune-0"))
     assert lifelong.verify(out).sound
     (only,) = lifelong.history(out)
@@ -120,6 +124,33 @@ def test_only_the_last_versions_are_kept(base: Path, tmp_path: Path) -> None:
     with pytest.raises(LifelongError, match=r"has no version 1; it has 2: earlier ones were let go of, see --keep-versions"):
         lifelong.rollback(out, 1)
     assert [version.number for version in lifelong.history(base / "finetune-0")] == [1, 2]
+
+
+@pytest.mark.parametrize(("shared", "counts"), [(True, [1, 2, 3, 2, 3, 2, 3, 2, 3]), (False, [1, 2, 3, 4, 5, 6, 7, 8, 9])])
+def test_old_versions_go_when_they_take_much(tmp_path: Path, shared: bool, counts: list[int]) -> None:
+    """One network for all tasks takes as much with each version; networks that stay are needed by the current one, too."""
+    directory = RunDirectory(tmp_path)
+    directory.write_identity({"version": STATE_VERSION, "stream": "s", "method": "m", "seed": 0, "stream images": "i"})
+    directory.keep_versions = 2
+    chance = torch.Generator().manual_seed(0)
+    networks: list[torch.Tensor] = []
+    found, sizes = [], []
+    for task in range(len(counts)):
+        networks = [*([] if shared else networks), torch.randn(1000, generator=chance)]
+        directory.save({"entries": [{"name": str(index)} for index in range(task + 1)], "method": list(networks)})
+        found.append(len(directory.journal.kept()))
+        sizes.append(directory.parts.bytes())
+        # The oldest can still be read.
+        oldest = directory.parts.tree(directory.journal.kept()[0].state["method"].name)
+        assert len(oldest) == 1
+    assert found == counts
+    held = 3 if shared else 9
+    assert 8000 * held < sizes[-1] < 8000 * (held + 3)  # in two copies, with what names them
+
+
+@pytest.mark.parametrize(("keep", "counts"), [(0, []), (1, [2, 4, 8, 16, 32]), (20, [40, 80])])
+def test_when_old_versions_are_looked_at(keep: int, counts: list[int]) -> None:
+    assert [count for count in range(1, 160 if keep == 20 else 64) if due(count, keep)] == counts
 
 
 def test_killed_while_it_lets_go_of_versions(base: Path, tmp_path: Path) -> None:

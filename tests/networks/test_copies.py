@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong.networks.cells import CellNetwork
-from lifelong.networks.copies import LoadedModules
+from lifelong.networks.copies import LoadedModules, loading
 from lifelong.networks.genotype import DARTS_V1
 from lifelong.networks.resnet import LightResNet
 from lifelong.networks.tasknorm import with_task_norms
@@ -52,6 +52,23 @@ def test_copies_are_as_if_they_were_built(build) -> None:
     for one, other in zip(wanted[::2], found[::2], strict=True):
         assert torch.equal(one(images), other(images))
         assert not other.training
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_weights_that_nobody_else_has_are_taken_over(own: bool) -> None:
+    """But for those that another module has taken, and those that lie otherwise than PyTorch would lay them."""
+    given = [{"weight": torch.randn(2, 32)} for _ in range(3)] + [{"weight": torch.randn(65)[1:].view(2, 32)}]
+    given[2] = given[1]
+    made = LoadedModules("cpu")
+    with loading(own=own) as known:
+        found = [made("form", lambda: nn.Linear(32, 2, bias=False), weights) for weights in given]
+    places = [module.weight.data_ptr() == weights["weight"].data_ptr() for module, weights in zip(found, given, strict=True)]
+    assert places == [False, own, False, False]
+    assert all(torch.equal(module.weight, weights["weight"]) for module, weights in zip(found, given, strict=True))
+    # The first was built: whether it is of the same form, nothing says.
+    assert [known.is_of(module, weights) for module, weights in zip(found, given, strict=True)] == [False, True, True, True]
+    assert not known.is_of(found[1], dict(given[1]))
+    assert [known.serial(module) is None for module in found] == [True, False, False, False]
 
 
 class Tied(nn.Module):

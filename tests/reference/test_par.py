@@ -122,9 +122,8 @@ def decisions(recorded: Recording, settings: PARSettings) -> tuple[Tensor, Tenso
     found = []
     tables = (recorded[f"in/{key}"] for key in ("divergences", "groups", "largest", "samples"))
     for table, groups, largest, samples in zip(*tables, strict=True):
-        known = TaskGroups()
         members = [(groups == group).nonzero().flatten().tolist() for group in range(int(groups.max()) + 1)]
-        known.members, known.largest = members, largest[: len(members)].tolist()
+        known = TaskGroups(members, largest[: len(members)].tolist())
         decision = known.decide(table[~table.isnan()], int(samples), settings)
         kind = ("reuse-expert", "reuse-cell", "search").index(decision.decision)
         found.append((kind, decision.group, int(decision.frozen)))
