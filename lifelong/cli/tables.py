@@ -192,13 +192,13 @@ def print_compacted(console: Console, found: dict[str, Any]) -> None:
     _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
-def print_forgotten(console: Console, found: dict[str, Any]) -> None:
-    """Print what was removed, and what is left."""
+def print_forgotten(console: Console, found: dict[str, Any], done: bool) -> None:
+    """Print what was removed, or would be, and what is left."""
     from lifelong.report.wording import clean
 
-    _say(console, clean(f"forgotten: {found['task']}; left: {', '.join(found['tasks'])}"))
+    _say(console, clean(f"{'forgotten' if done else 'can be forgotten'}: {found['task']}; left: {', '.join(found['tasks'])}"))
     for line in found["removed"]:
-        _say(console, clean(f"removed: {line}"))
+        _say(console, clean(f"{'removed' if done else 'would be removed'}: {line}"))
     for line in found["left"]:
         _say(console, clean(f"out of reach: {line}"))
 

@@ -169,7 +169,12 @@ class Workshop:
         """
         with self._turn:
             self._check_free()
-            work()
+            with self._drafts.held():
+                work()
+            with self._lock:
+                last = self._last
+                if last is not None and last["outcome"] == "learned" and last["task"] not in self._model.current.predictor.tasks:
+                    self._last = None
 
     def close(self) -> None:
         """Stop learning; what has been computed is kept, and the next start goes on."""

@@ -39,6 +39,8 @@ export const learning = () => ask("/v1/learning");
 export const cancel = () => ask("/v1/learning", { method: "DELETE" });
 export const history = async () => (await ask("/v1/history")).versions;
 export const rollBack = (to) => ask("/v1/rollback", json({ to }));
+export const wouldForget = (task) => ask(`/v1/forget?task=${encodeURIComponent(task)}`);
+export const forget = (task) => ask("/v1/forget", json({ task }));
 
 // Files in parts that the server takes in one request; `tooLarge` are those that it takes in none.
 export function parts(files, limits) {
