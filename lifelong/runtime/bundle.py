@@ -13,7 +13,7 @@ import numpy as np
 from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError, near_miss
 from lifelong.prediction import Prediction
-from lifelong.runtime.description import model_file, read_description
+from lifelong.runtime.description import NORMALIZATION, model_file, read_description
 from lifelong.runtime.model_files import first_line, open_model, read_model
 
 BATCH = 256
@@ -145,7 +145,9 @@ class Bundle:
 
     def _logits(self, values: Arrays, task: int) -> np.ndarray:
         about = self._about.tasks[task]
-        found = values if about.output in values else self._run(about.model, [about.output], values)
+        scale, shift = [1 / (255 * std) for std in about.std], [-mean / std for mean, std in zip(about.mean, about.std, strict=True)]
+        known = values | {NORMALIZATION: np.array([scale, shift], np.float32)}
+        found = values if about.output in values else self._run(about.model, [about.output], known)
         self._check(about.model, found, about.output, (len(about.classes),))
         return found[about.output]
 

@@ -25,10 +25,10 @@ from lifelong.serving.describing import answer_of, forget, roll_back, run_of, ta
 from lifelong.serving.drafts import FOLDER, Drafts, NoDraftError
 from lifelong.serving.entrance import COOKIE, SESSION, Entrance
 from lifelong.serving.guard import Guard
-from lifelong.serving.limits import Limits
+from lifelong.serving.limits import Limits, Room
 from lifelong.serving.measuring import Measured, resident_bytes
 from lifelong.serving.model import ServedModel
-from lifelong.serving.reading import form_of, images_of, json_of
+from lifelong.serving.reading import form_of, images_of, json_of, length_of
 from lifelong.serving.workshop import Workshop
 from lifelong.settings.run import Environment
 
@@ -75,7 +75,7 @@ class Service:
             self.workshop = Workshop(self.model, self.drafts, place)
         self.files = {file.name: file.read_bytes() for file in files("lifelong.serving").joinpath("page").iterdir() if file.is_file()}
         self.files["wrong.html"] = self.files["login.html"].replace(b"<form", WRONG + b"<form", 1)
-        self._bodies = asyncio.Semaphore(limits.bodies)
+        self._asking, self._sending = Room(limits.memory_bytes), Room(limits.memory_bytes)
         self._waiting = 0
 
     @asynccontextmanager
@@ -140,7 +140,7 @@ class Service:
             raise HTTPException(503, "too many requests are waiting; try again in a moment", {"retry-after": "1"})
         self._waiting += 1
         try:
-            async with self._bodies:
+            async with self._asking.taken(length_of(request, self.limits)):
                 images, fields = await images_of(request, self.limits, ("task",))
                 task = fields.get("task") or None
                 if task is not None:
@@ -178,7 +178,7 @@ class Service:
     async def add_images(self, request: Request) -> Response:
         """Add images of one class to a draft: parts `image` of a form with the field `class`."""
         draft = self._drafts.get(request.path_params["draft"])
-        async with self._bodies:
+        async with self._sending.taken(length_of(request, self.limits)):
             images, fields = await images_of(request, self.limits, ("class",))
             if "class" not in fields:
                 raise HTTPException(400, "no class; name it in the form's field 'class'")

@@ -41,6 +41,12 @@ async def images_of(request: Request, limits: Limits, names: tuple[str, ...]) ->
     return images, {name: str(form[name]) for name in names if name in form}
 
 
+def length_of(request: Request, limits: Limits) -> int:
+    """Return the bytes that a request says it sends; the most that it may, if it does not say."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else limits.request_bytes
+
+
 async def form_of(request: Request, limits: Limits) -> FormData:
     """Read a form.
 

@@ -1,12 +1,14 @@
 """Who may ask the server for something."""
 
+import asyncio
+
 import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.serving.application import Service
 from lifelong.serving.entrance import COOKIE, Entrance, read_token
 from lifelong.serving.entrance import TOKEN as VARIABLE
-from lifelong.serving.limits import Limits, Rate
+from lifelong.serving.limits import Limits, Rate, Room
 from tests.serving.served import BASE, FREE, HERE, TOKEN, asked
 
 OPEN = Entrance("127.0.0.1", None)
@@ -136,6 +138,45 @@ def test_the_buckets_are_bounded():
     for number in range(Rate.MOST + 50):
         rate.wait(f"10.0.{number // 256}.{number % 256}")
     assert len(rate._buckets) == Rate.MOST
+
+
+def test_room_is_given_in_the_order_of_coming():
+    """As much as there is; who has gone takes none; what is larger than all of it gets all of it."""
+
+    async def played():
+        room, inside = Room(10), []
+
+        async def take(name, wanted, leave):
+            async with room.taken(wanted):
+                inside.append(name)
+                await leave.wait()
+            inside.remove(name)
+
+        async def settled():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return sorted(inside)
+
+        leave = {name: asyncio.Event() for name in "abcde"}
+        tasks = {name: asyncio.create_task(take(name, wanted, leave[name])) for name, wanted in zip("abcde", (4, 4, 99, 3, 2), strict=True)}
+        assert await settled() == ["a", "b"]
+        leave["b"].set()
+        assert await settled() == ["a"]  # "d" would fit, but "c" was first
+        tasks["c"].cancel()
+        assert await settled() == ["a", "d", "e"]
+        for name in "ade":
+            leave[name].set()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        leave["c"].set()
+        await take("c", 99, leave["c"])
+        return room._free, list(room._waiting)
+
+    assert asyncio.run(played()) == (10, [])
+
+
+def test_a_stranger_sends_no_more_than_a_token(guarded):
+    answer = guarded.post("/login", files=[("image", ("image", bytes(100_000), "image/png"))])
+    assert (answer.status_code, answer.json()["error"]) == (413, "more than 64 kB in one request; send fewer images at a time")
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,8 @@ def learned_under_load(run, requests):
         assert client.post(f"/v1/drafts/{draft}/learn").status_code == 202
         refused = client.post(f"/v1/drafts/{draft}/learn")
         assert refused.json()["error"] == "'light' is being learned; wait for it, or cancel it"
+        assert client.post("/v1/forget", json={"task": "b"}).json() == refused.json()
+        assert client.get("/v1/forget?task=b").json() == {"task": "b", "refused": refused.json()["error"]}
         assert client.delete(f"/v1/drafts/{draft}").status_code == 400
         found = loaded(client, images, requests, 8)
         seen = client.get("/v1/learning").json()
