@@ -116,7 +116,9 @@ class Asked(nn.Module):
         for size, view in views.items():
             wanted = [task for task in self._tasks if self._all_sizes[task] == size]
             logits |= zip(wanted, _logits(self._method, view, wanted, factors, beside=self._recognizing), strict=True)
-        return tuple(output for output in (*found, *(logits[task] for task in self._tasks)) if output is not None)
+        # Tasks may have all of their network in common: one value cannot have two names.
+        outputs = [output for output in (*found, *(logits[task] for task in self._tasks)) if output is not None]
+        return tuple(one.clone() if any(one is other for other in outputs[:place]) else one for place, one in enumerate(outputs))
 
 
 def _logits(method: Method, images: Tensor, tasks: Sequence[int], factors: Tensor | None, *, beside: bool) -> list[Float[Tensor, "n _c"]]:
