@@ -15,6 +15,7 @@ from lifelong.experiment.learning import digest_modules
 from lifelong.experiment.machine import watch_device_memory
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.task_agnostic import Shown, answer, recognize
+from lifelong.methods.frozen_network import OnFrozenNetwork
 from lifelong.methods.method import Context, Method
 from lifelong.records.estimate import PhaseEstimate, TaskEstimate
 from lifelong.records.task import TaskRecord
@@ -127,10 +128,11 @@ class Rehearsals:
         views = {
             size: self._samples[size]
             if size in self._samples
-            else torch.zeros(NAMELESS[-1], 3, size, size, dtype=torch.uint8, device=self.device)
+            else torch.zeros(SAMPLE, 3, size, size, dtype=torch.uint8, device=self.device)
             for size in set(self._sizes)
         }
-        for count in NAMELESS:
+        # Of those on a frozen network: the very images whose features have been kept, as a run finds them.
+        for count in [SAMPLE] if isinstance(self.method, OnFrozenNetwork) else NAMELESS:
             shown = Shown({size: view[:count] for size, view in views.items()}, tuple(self._sizes))
             started = time.perf_counter()
             with torch.no_grad():
@@ -182,7 +184,7 @@ class Rehearsals:
         fixed, begun = time.perf_counter() - started, time.perf_counter()
         sample = test.images[:SAMPLE]
         if len(sample):
-            self._samples[description.image_size] = sample[: NAMELESS[-1]].clone()
+            self._samples[description.image_size] = sample.clone()
         batched(lambda images: self.method.logits(images, newest), sample, together=self.method.batch_dependent)
         self._to_judge.append((time.perf_counter() - begun) * description.test / max(len(sample), 1))
         changed = [index for index, digest in enumerate(digests) if index >= len(self._digests) or digest != self._digests[index]]

@@ -66,7 +66,7 @@ class Service:
     def __init__(self, run: Path, place: Environment, limits: Limits, read_only: bool = False) -> None:
         self.limits, self.read_only = limits, read_only
         self.measured = Measured()
-        self.model = ServedModel(run, place, limits.pixels)
+        self.model = ServedModel(run, place, limits)
         self._held = ExitStack()
         self.drafts = self.workshop = None
         if not read_only:

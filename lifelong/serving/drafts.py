@@ -185,7 +185,7 @@ class Drafts:
             LifelongError: the class cannot be used, the draft is being learned, or it would hold too much.
         """
         called = self.usable(label, "the name of the class")
-        looks, left_out = problems(list(images), self._limits.pixels)
+        looks, left_out = problems(images, self._limits)
         with draft.lock:
             self._check_collecting(draft)
             kept = draft.kept.images

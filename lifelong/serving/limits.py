@@ -18,6 +18,7 @@ class Limits:
         small_bytes: of a body that holds no images.
         images: in a request.
         pixels: of an image.
+        request_pixels: of all images of a request.
         draft_images, draft_bytes: of a task that is being put together.
         drafts: tasks that are being put together at a time.
         name: letters of the name of a task or a class.
@@ -35,6 +36,7 @@ class Limits:
     small_bytes: int = 64 * 2**10
     images: int = 64
     pixels: int = 40_000_000
+    request_pixels: int = 250_000_000
     draft_images: int = 20_000
     draft_bytes: int = 2 * 2**30
     drafts: int = 8

@@ -18,7 +18,17 @@ from lifelong.serving.application import Service
 from lifelong.serving.measuring import resident_bytes
 from tests.serving.served import FREE, HERE, asked, draft_of, listening, parts, picture
 
-TIGHT = replace(FREE, request_bytes=200_000, images=4, pixels=100_000, header_seconds=0.5, body_seconds=0.5, idle_seconds=1, connections=24)
+TIGHT = replace(
+    FREE,
+    request_bytes=200_000,
+    images=4,
+    pixels=100_000,
+    request_pixels=150_000,
+    header_seconds=0.5,
+    body_seconds=0.5,
+    idle_seconds=1,
+    connections=24,
+)
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +273,15 @@ def test_more_images_than_are_taken(tight):
     answer = tight.post("/v1/predict", files=parts([picture(1, seed) for seed in range(5)]))
     assert answer.status_code == 400
     assert answer.json()["error"] == "Too many files. Maximum number of files is 4."
+
+
+def test_more_pixels_than_are_taken_at_once(tight):
+    """Small files can be large images: what of them exceeds a request's share is not decoded."""
+    large = png(300, 300, rows=bytes(300 * 901))
+    first, second, third = tight.post("/v1/predict", files=parts([large, large, picture(1)])).json()["predictions"]
+    assert first["label"]
+    assert second["error"] == "too many pixels in one request; send fewer images at a time"
+    assert third["label"]
 
 
 def test_more_requests_than_can_wait(learned):
