@@ -85,6 +85,13 @@ def test_recognizing_tasks_by_frozen_features(frozen, infer):
     assert_same(Bundle(bundle).predict(pictures(300), infer=infer), Learner.load(run).predict(pictures(300), infer=infer))
 
 
+def test_tasks_that_look_at_images_alike_are_computed_together(frozen, monkeypatch):
+    asked, run = [], Bundle._run
+    monkeypatch.setattr(Bundle, "_run", lambda self, position, names, values: asked.append(names) or run(self, position, names, values))
+    Bundle(frozen[1]).predict(pictures(5), infer="confidence")
+    assert asked[1] == ["logits_001", "logits_002", "logits_003"]
+
+
 def test_a_named_task(frozen, shared):
     for run, bundle in (frozen, shared):
         for task in Learner.load(run).tasks:
