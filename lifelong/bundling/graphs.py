@@ -29,6 +29,10 @@ TASKS, STRANGENESS = "tasks", "strangeness"
 """Names of what recognizes: the probability of each task (n, t), and how unlike everything learned an image is (n,)."""
 
 
+NORMALIZATION = "normalization"
+"""Name of an input: scale and shift of each channel, of shape (2, 3). Tasks that share a network, but not their normalization, are computed
+by one copy of it, which is told the normalization of the task that is asked about."""
+
 FOLDED = 1024
 """The most numbers of a constant that is computed from others when the graph is made."""
 
@@ -76,6 +80,10 @@ class Asked(nn.Module):
         sizes: the image size of each task.
         tasks: whose logits are wanted.
         recognizing: whether tasks are recognized as well.
+
+    Attributes:
+        sizes: the image sizes that it takes.
+        told: whether it takes the normalization of the task that is asked about.
     """
 
     def __init__(self, method: Method, sizes: Sequence[int], tasks: Sequence[int], *, recognizing: bool) -> None:
@@ -85,9 +93,21 @@ class Asked(nn.Module):
         self._method, self._all_sizes, self._tasks, self._recognizing = method, tuple(sizes), tuple(tasks), recognizing
         # To recognize a task, all tasks look at an image.
         self.sizes = tuple(sorted(set(sizes) if recognizing else {sizes[task] for task in tasks}))
+        own = type(method).answers is not Method.answers  # it knows itself what its tasks have in common
+        self.told = not recognizing and not own and len({method.tasks[task].normalization for task in tasks}) > 1
 
-    def forward(self, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Compute what recognizes, and then the logits of each task, from the images in each of `sizes`."""
+    @property
+    def inputs(self) -> list[str]:
+        """Return the names of its inputs."""
+        return [*map(input_name, self.sizes), *([NORMALIZATION] if self.told else [])]
+
+    def forward(self, images: tuple[Tensor, ...], factors: Float[Tensor, "2 3"] | None = None) -> tuple[Tensor, ...]:
+        """Compute what recognizes, and then the logits of each task, from the images in each of `sizes`.
+
+        Args:
+            images: uint8 RGB.
+            factors: scale and shift of the task that is asked about, if it is `told`; the logits of others are then of no use.
+        """
         views = dict(zip(self.sizes, images, strict=True))
         found: list[Tensor | None] = []
         if self._recognizing:
@@ -95,19 +115,24 @@ class Asked(nn.Module):
         logits: dict[int, Tensor] = {}
         for size, view in views.items():
             wanted = [task for task in self._tasks if self._all_sizes[task] == size]
-            logits |= zip(wanted, _logits(self._method, view, wanted, beside=self._recognizing), strict=True)
-        return tuple(output for output in (*found, *(logits[task] for task in self._tasks)) if output is not None)
+            logits |= zip(wanted, _logits(self._method, view, wanted, factors, beside=self._recognizing), strict=True)
+        # Tasks may have all of their network in common: one value cannot have two names.
+        outputs = [output for output in (*found, *(logits[task] for task in self._tasks)) if output is not None]
+        return tuple(one.clone() if any(one is other for other in outputs[:place]) else one for place, one in enumerate(outputs))
 
 
-def _logits(method: Method, images: Tensor, tasks: Sequence[int], *, beside: bool) -> list[Float[Tensor, "n _c"]]:
+def _logits(method: Method, images: Tensor, tasks: Sequence[int], factors: Tensor | None, *, beside: bool) -> list[Float[Tensor, "n _c"]]:
     """Compute the logits of tasks; `beside` what recognizes them, with which they may have computations in common."""
     if not tasks:
         return []
     with _computed_once([module for task in tasks for module in method.modules(task)]):
+        if factors is not None:
+            scale, shift = factors[:, :, None, None]  # each (3, 1, 1)
+            prepared = torch.addcmul(shift, images.to(scale.dtype), scale)
+            return [method.predict(prepared, task) for task in tasks]
         # Alone, a task would normalize the images, and a frozen network undo that: not the computation that recognizes.
         if beside or len(tasks) > 1:
-            answers = method.answers(images)[0]
-            return [answers[task] for task in tasks]
+            return method.answers(images, tasks)[0]
         (task,) = tasks
         return [method.predict(normalize(images, method.tasks[task].normalization), task)]
 
@@ -191,17 +216,18 @@ def _made(network: Asked, outputs: Sequence[str], of: str) -> Any:
     from onnxscript import optimizer
 
     network.eval()
-    shown = tuple(torch.zeros(2, 3, size, size, dtype=torch.uint8) for size in network.sizes)
+    images = tuple(torch.zeros(2, 3, size, size, dtype=torch.uint8) for size in network.sizes)
     batch = torch.export.Dim("n", min=1)
+    shown = (images, torch.ones(2, 3)) if network.told else (images,)
+    shapes = (tuple({0: batch} for _ in images), *([{}] if network.told else []))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         # PyTorch's exporters warn about their own internals, and so does NumPy, which computes constants for them.
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(network, (shown,), dynamic_shapes=(tuple({0: batch} for _ in shown),), strict=False)
-            inputs = [input_name(size) for size in network.sizes]
+            program = torch.export.export(network, shown, dynamic_shapes=shapes, strict=False)
             made = torch.onnx.export(
-                program, input_names=inputs, output_names=list(outputs), external_data=False, verbose=False, optimize=False
+                program, input_names=network.inputs, output_names=list(outputs), external_data=False, verbose=False, optimize=False
             )
         except Exception as error:  # the tracer fails in many ways
             raise LifelongError(f"the network of {of} cannot be exported: {_reason(error)}") from error

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lifelong import __version__
-from lifelong.bundling.graphs import LARGEST, Graph, graphs_of, output_name
+from lifelong.bundling.graphs import LARGEST, NORMALIZATION, Graph, graphs_of, output_name
 from lifelong.digests import run_digest, signed
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import SavedRun
-from lifelong.runtime.description import FORMAT, NAME, model_file
+from lifelong.runtime.description import FORMATS, NAME, model_file
 
 RUNTIME = "runtime.pyz"
 """The runtime in one file, which needs ONNX Runtime, Pillow and NumPy, but neither this library nor PyTorch."""
@@ -73,7 +73,7 @@ def _description(saved: SavedRun, graphs: list[Graph]) -> dict[str, Any]:
     method, limits = saved.method, saved.method.limits()
     of_task = {task: position for position, graph in enumerate(graphs) for task in graph.tasks}
     return {
-        "format": FORMAT,
+        "format": FORMATS[any(NORMALIZATION in graph.inputs for graph in graphs)],
         "lifelong": __version__,
         "made_with": {name: version(name) for name in ("torch", "onnx", "onnxscript")},
         "run": {"digest": run_digest(saved.identity), "method": method.name},

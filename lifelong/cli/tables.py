@@ -192,13 +192,13 @@ def print_compacted(console: Console, found: dict[str, Any]) -> None:
     _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
-def print_forgotten(console: Console, found: dict[str, Any]) -> None:
-    """Print what was removed, and what is left."""
+def print_forgotten(console: Console, found: dict[str, Any], done: bool) -> None:
+    """Print what was removed, or would be, and what is left."""
     from lifelong.report.wording import clean
 
-    _say(console, clean(f"forgotten: {found['task']}; left: {', '.join(found['tasks'])}"))
+    _say(console, clean(f"{'forgotten' if done else 'can be forgotten'}: {found['task']}; left: {', '.join(found['tasks'])}"))
     for line in found["removed"]:
-        _say(console, clean(f"removed: {line}"))
+        _say(console, clean(f"{'removed' if done else 'would be removed'}: {line}"))
     for line in found["left"]:
         _say(console, clean(f"out of reach: {line}"))
 
@@ -231,7 +231,12 @@ def print_estimate(console: Console, found: "EstimateRecord") -> None:
         for task in found.tasks
     ]
     _print_rows(console, ("task", "classes", "train / valid / test", "image", "decision", "time", "of it"), rows)
-    _say(console, f"{found.method} on {clean(found.stream)}, {found.device}: {_span(found)}, without reading images and drawing the report")
+    _say(console, f"{found.method} on {clean(found.stream)}, {found.device}: {_span(found)}")
+    beside = f"images read in {duration(found.reading_seconds)}" if found.reading_seconds >= 0.5 else "reading images"
+    _say(
+        console,
+        f"on top: {beside}, and about {duration(found.ending_seconds or 0.0)} for storing, judging without task names, and the report",
+    )
     _say(console, f"model: about {found.parameters:,} parameters, {found.bytes / 2**20:.1f} MB with all that is kept")
     if found.peak_memory_bytes is not None:
         _say(console, f"memory: {found.peak_memory_bytes / 2**20:.0f} MB at least")
@@ -250,7 +255,7 @@ def print_estimates(console: Console, found: "Sequence[EstimateRecord]", seeds: 
 
     rows = [(each.method, str(seeds), _span(each), f"{each.parameters:,}", f"{each.bytes / 2**20:.1f} MB") for each in found]
     _print_rows(console, ("method", "runs", "each", "parameters", "kept"), rows)
-    total = seeds * sum(each.seconds for each in found)
+    total = seeds * sum(each.seconds + (each.ending_seconds or 0.0) for each in found)
     _say(console, f"in all {duration(total)}" + (f" of computing, by {workers} workers" if workers > 1 else ""))
     for line in dict.fromkeys(line for each in found for line in each.checks):
         _say(console, clean(line))

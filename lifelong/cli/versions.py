@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Annotated
 
+from cyclopts import Parameter
+
 from lifelong.cli import tables
 from lifelong.cli.commands import JsonFlag, app, run_flag, show
 from lifelong.cli.flags import ONE
@@ -42,8 +44,15 @@ def compact(
 
 
 @app.command(usage="Usage: lifelong forget RUN --task NAME [FLAGS]")
-def forget(run: RunArgument, /, *, task: Annotated[str, run_flag("name of the task")], as_json: JsonFlag = False) -> None:
+def forget(
+    run: RunArgument,
+    /,
+    *,
+    task: Annotated[str, run_flag("name of the task")],
+    dry_run: Annotated[bool, run_flag("only say what would be removed"), Parameter(negative="", show_default=False)] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Forget a task that has its expert to itself; all other answers stay as they are, to the bit."""
     from lifelong.experiment.forgetting import forget as forgotten
 
-    show(asdict(forgotten(run, task)), as_json, tables.print_forgotten)
+    show(asdict(forgotten(run, task, dry_run)), as_json, tables.print_forgotten, not dry_run)

@@ -68,7 +68,7 @@ class Cache:
             folders.setdefault(os.path.dirname(file), []).append(place)
         for folder, places in folders.items():
             whole = os.path.realpath(folder)
-            sums = self.folder / "checksums" / f"{hashlib.sha256(os.fsencode(whole)).hexdigest()[:32]}.json"
+            sums = self.sums_file(whole)
             known, news = self._known(sums), False
             for place in places:
                 file = files[place]
@@ -85,6 +85,10 @@ class Cache:
             if news:
                 self._write_sums(sums, known)
         return [found[place] for place in range(len(files))]
+
+    def sums_file(self, folder: str) -> Path:
+        """Return where the digests of the files of a folder are remembered."""
+        return self.folder / "checksums" / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]}.json"
 
     def _write_sums(self, file: Path, known: dict[str, Any]) -> None:
         self.write(lambda: write_record(file, {"files": known}))
@@ -116,7 +120,7 @@ class Cache:
             key: a checksum of the set's content.
             count: how many images the set has.
         """
-        path = self._place("problems", name, [key, count], "json")
+        path = self.findings_file(name, key, count)
         try:
             record = _record(path)
             if record is None or record["of"] != path.name:
@@ -128,8 +132,12 @@ class Cache:
 
     def keep_findings(self, name: str, key: str, count: int, found: list[list[int | str]]) -> None:
         """Remember the findings about a set; see `findings`."""
-        path = self._place("problems", name, [key, count], "json")
+        path = self.findings_file(name, key, count)
         self.write(lambda: write_record(path, {"of": path.name, "found": found}))
+
+    def findings_file(self, name: str, key: str, count: int) -> Path:
+        """Return where the findings about a set are remembered; see `findings`."""
+        return self._place("problems", name, [key, count], "json")
 
     def vetted(self, files: Sequence[Path], kind: str, vet: Callable[[Sequence[Path]], None]) -> None:
         """Run a check on the files that have not passed it before; results are remembered as for `digests`.
@@ -168,7 +176,7 @@ class Cache:
             LifelongError: the cache cannot be written, or an image not be decoded.
         """
         count, size = shape
-        path = self._place("images", f"{name}-{size}", [key, count, size], "safetensors")
+        path = self.images_file(name, key, count, size)
         images = _read(path, (count, 3, size, size), indices.numpy())
         if images is None:
             log.info("decoding %d images of %s to %dx%d, once", count, name, size, size)
@@ -177,6 +185,10 @@ class Cache:
             if images is None:
                 raise LifelongError(f"{path} was damaged while it was read; run again")
         return torch.from_numpy(images)
+
+    def images_file(self, name: str, key: str, count: int, size: int) -> Path:
+        """Return where the decoded images of a set are; see `rows`."""
+        return self._place("images", f"{name}-{size}", [key, count, size], "safetensors")
 
     def _place(self, kind: str, name: str, key: list[str | int], suffix: str) -> Path:
         """Return the file of that name and key."""

@@ -66,6 +66,10 @@ class FileSplit:
         """Compute a checksum of the files' bytes and of their paths below the root."""
         return cache.checksum(self.files, self.names)
 
+    def sums(self, cache: "Cache") -> list[Path]:
+        """Return the files of the cache that remember digests of the files."""
+        return [cache.sums_file(os.path.realpath(folder)) for folder in dict.fromkeys(os.path.dirname(file) for file in self.files)]
+
     def contents(self, cache: "Cache") -> np.ndarray:
         """Return a 64-bit hash of each file's bytes, uint64 of shape (rows,): the first 64 bits of the cached sha256."""
         return np.array([int(digest[:16], 16) for _, digest in cache.digests(self.files)], dtype=np.uint64)

@@ -1,6 +1,7 @@
 """Read images and labels from parquet files, as the Hugging Face `datasets` library writes them."""
 
 import hashlib
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,10 @@ class ParquetSplit:
     def checksum(self, cache: Cache) -> str:
         """Compute a checksum of the files' bytes."""
         return cache.checksum(self.files)
+
+    def sums(self, cache: Cache) -> list[Path]:
+        """Return the files of the cache that remember digests of the files."""
+        return [cache.sums_file(os.path.realpath(folder)) for folder in dict.fromkeys(os.path.dirname(file) for file in self.files)]
 
     def contents(self, cache: Cache) -> np.ndarray:
         """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""

@@ -16,7 +16,7 @@ from lifelong.data.cache import Cache
 from lifelong.data.decoding import RESIZE_VERSION
 from lifelong.data.images import decode_images, square_grey
 from lifelong.data.parquet import content_hash
-from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, unusable
+from lifelong.data.problems import Findings, Problem, Rows, look_at, remember, remembered, remembered_in, unusable
 from lifelong.data.split_names import SplitName
 from lifelong.errors import LifelongError
 
@@ -88,8 +88,20 @@ class FilePool:
 
     def images(self, indices: Int64[Tensor, "k"], size: int) -> UInt8[Tensor, "k 3 s s"]:
         """Return some of the images as RGB squares; the first call at a size decodes the whole split into the cache."""
-        key = f"{self.fingerprint()}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
+        key = self._key(self._kept)
         return self._cache.rows(self._kept_as, key, indices, (len(self.labels), size), lambda: self._decode(size))
+
+    def traces(self, size: int) -> list[Path]:
+        """Return the files of the cache that hold these images, broken ones left out or not, or digests of their files.
+
+        Args:
+            size: height and width in pixels of decoded images.
+        """
+        found = remembered(self._split, self._cache, self._sum)
+        sound = self._kept.copy()
+        sound[[problem.row for problem in (found or Findings()).problems]] = False
+        kept_as = [self._cache.images_file(self._kept_as, self._key(kept), int(kept.sum()), size) for kept in (self._kept, sound)]
+        return list(dict.fromkeys([*kept_as, remembered_in(self._split, self._cache, self._sum), *self._split.sums(self._cache)]))
 
     def contents(self) -> np.ndarray:
         """Return a hash of each image's encoded bytes; no image is decoded, and after the first call no file is read."""
@@ -110,9 +122,13 @@ class FilePool:
 
     def fingerprint(self) -> str:
         """Return a checksum over the files' bytes as first read, and over which rows are left out."""
-        if self._kept.all():
-            return self._sum
-        return hashlib.sha256(self._sum.encode() + self._kept.tobytes()).hexdigest()
+        return self._fingerprint(self._kept)
+
+    def _fingerprint(self, kept: np.ndarray) -> str:
+        return self._sum if kept.all() else hashlib.sha256(self._sum.encode() + kept.tobytes()).hexdigest()
+
+    def _key(self, kept: np.ndarray) -> str:
+        return f"{self._fingerprint(kept)}-{RESIZE_VERSION}{'-squeezed' * self._squeeze}"
 
     @cached_property
     def _sum(self) -> str:

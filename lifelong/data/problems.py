@@ -45,6 +45,10 @@ class Rows(Protocol):
         """Return a 64-bit hash of each image's encoded bytes, uint64 of shape (rows,)."""
         ...
 
+    def sums(self, cache: Cache) -> list[Path]:
+        """Return the files of the cache that remember digests of the images' files."""
+        ...
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -99,6 +103,11 @@ def remembered(split: Rows, cache: Cache, checksum: str) -> Findings | None:
     if known is None:
         return None
     return Findings(*([Problem(row, name, why) for row, name, why, what in known if what == kind] for kind in ("problem", "remark")))
+
+
+def remembered_in(split: Rows, cache: Cache, checksum: str) -> Path:
+    """Return the file of the cache that remembers what was found; see `remembered`."""
+    return cache.findings_file(split.place.name, _key(checksum), split.rows)
 
 
 def remember(split: Rows, cache: Cache, checksum: str, found: Findings) -> None:

@@ -100,6 +100,14 @@ class Source:
         pool = self._pools[split]
         return pool.findings(look) if isinstance(pool, (FilePool, KeptPool)) else Findings()
 
+    def traces(self, size: int) -> list[Path]:
+        """Return the files of the cache that hold something of the images, decoded at a size, or their digests.
+
+        Everything in them can be made again from the images' own files; so objects given from Python, which have none, are not among them.
+        """
+        found = [pool.traces(size) for pool in self._pools.values() if isinstance(pool, FilePool)]
+        return list(dict.fromkeys(path for some in found for path in some))
+
     def called(self, split: SplitName, position: int) -> str:
         """Name the image at a position of a split: its path, or its file and row; its number if it is in no file."""
         pool = self._pools[split]

@@ -15,6 +15,7 @@ from typing import Any
 from lifelong.data.address import PYTHON
 from lifelong.data.cache import cache_folder
 from lifelong.data.naming import unique
+from lifelong.data.sources import Sources
 from lifelong.errors import LifelongError
 from lifelong.experiment.accuracies import steps_of
 from lifelong.experiment.added_tasks import AddedTask, read_added
@@ -33,7 +34,7 @@ from lifelong.records.base import plain
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.settings.arguments import Place, checked
-from lifelong.storage import Tree, read_root, write_text
+from lifelong.storage import Tree, read_root, remove, write_text
 from lifelong.training.process import as_found
 from lifelong.trees import Fixed
 from lifelong.words import counted
@@ -60,7 +61,7 @@ class Forgotten:
 
 
 @checked
-def forget(run: Place, task: str) -> Forgotten:
+def forget(run: Place, task: str, dry_run: bool = False) -> Forgotten:
     """Forget a task of a finished run, if all that is kept of it is its own.
 
     Other tasks answer as before, to the bit; those behind it move up by one. Earlier versions of the run hold the task, and go with it. The
@@ -71,6 +72,7 @@ def forget(run: Place, task: str) -> Forgotten:
     Args:
         run: the run directory.
         task: the name of the task.
+        dry_run: only say what would be removed; the run stays as it is.
 
     Returns:
         What was removed, and what is left.
@@ -85,12 +87,64 @@ def forget(run: Place, task: str) -> Forgotten:
         with directory.locked():
             if told is not None and told["task"] == task:
                 return Forgotten(task, *(tuple(told[key]) for key in ("tasks", "removed", "left")))
-            directory.drop_parts()
-            directory.recover()
+            if not dry_run:
+                directory.drop_parts()
+                directory.recover()
             saved = open_run(directory.path)
             index = saved.task_index(task)
             _check(saved, index)
-            return _forget(saved, index)
+            going = _Going(saved, index)
+            return going.told() if dry_run else _forget(going)
+
+
+class _Going:
+    """What goes with a task, besides its own weights, statistics and records.
+
+    Args:
+        saved: the run.
+        index: of the task.
+
+    Attributes:
+        its_own: how the task was added, if it is not one of the run's stream.
+        added: the other tasks that were added.
+        uploads: folders of images that the served run was sent for it.
+        copies: files of the cache that are made of its images, if these are in files of their own.
+        features: the folder of features that do not say whose they are; None: there are none.
+    """
+
+    def __init__(self, saved: SavedRun, index: int) -> None:
+        self.saved, self.index, self.name = saved, index, saved.names[index]
+        self.added = [task for task in read_added(saved.directory) if task.name in saved.names]
+        base = len(saved.names) - len(self.added)
+        self.its_own = None if index < base else self.added.pop(index - base)
+        self.uploads = list(_uploads(saved.directory.path, self.name, self.its_own))
+        self.copies = _copies(self.its_own, saved.entries[index].side)
+        features = cache_folder() / "features"
+        self.features = features if isinstance(saved.method, OnFrozenNetwork) and features.is_dir() else None
+
+    def told(self) -> Forgotten:
+        """Say it in words."""
+        directory = self.saved.directory
+        removed = [f"{place} in the run directory" for place in DERIVED if (directory.path / place).exists()]
+        removed += [f"{counted(len(self.uploads), 'folder')} of uploaded images"] if self.uploads else []
+        removed += [f"decoded copies of its images, and their checksums, in {cache_folder()}"] if self.copies else []
+        versions = len(directory.journal.kept()) - 1
+        removed += [f"{counted(versions, 'earlier version')}, which cannot be put back any more"] if versions > 0 else []
+        if self.features is not None:
+            removed.append(f"the cache of features, {self.features}: it does not say whose they are, and is filled again")
+        rest = unique([entry.name for at, entry in enumerate(self.saved.entries) if at != self.index])
+        return Forgotten(self.name, tuple(rest), tuple(removed), tuple(self._left()))
+
+    def _left(self) -> Iterator[str]:
+        """Say where the task's images, or something made of them, may still be."""
+        source = "" if self.its_own is None else self.its_own.source
+        where = "the Python objects" if source.startswith(f"{PYTHON}:") else source or f"the stream '{self.saved.config.stream}'"
+        if not any(f"/{UPLOADS}/{folder}/" in source for folder in self.uploads):
+            copies = "" if self.copies else f", and decoded copies of them in {cache_folder()}"
+            yield f"its images themselves: {where}{copies}"
+        if self.its_own is None:
+            yield "one checksum over all images of the run's stream, by which the run is recognized"
+        yield "copies of the run, exports, reports and pushes outside of its directory"
 
 
 def _check(saved: SavedRun, index: int) -> None:
@@ -113,30 +167,25 @@ def _check(saved: SavedRun, index: int) -> None:
         )
 
 
-def _forget(saved: SavedRun, index: int) -> Forgotten:
-    directory, name, before = saved.directory, saved.names[index], read_root(saved.directory.state_file)
-    added = [task for task in read_added(directory) if task.name in saved.names]
-    base = len(saved.names) - len(added)
-    its_own = None if index < base else added.pop(index - base)
-    there = [place for place in DERIVED if (directory.path / place).exists()]
-    versions, uploads = len(directory.journal.kept()) - 1, list(_uploads(directory.path, name, its_own))
+def _forget(going: _Going) -> Forgotten:
+    saved, index, added, done = going.saved, going.index, going.added, going.told()
+    directory, before = saved.directory, read_root(saved.directory.state_file)
     entries = _entries(saved, index)
     rows = [[value for task, value in enumerate(row) if task != index] for at, row in enumerate(saved.state["accuracy"]) if at != index]
     state = _state(saved, index, added, entries, rows)
-    removed = [f"{place} in the run directory" for place in there]
-    removed += [f"{counted(len(uploads), 'folder')} of uploaded images"] if uploads else []
-    removed += [f"{counted(versions, 'earlier version')}, which cannot be put back any more"] if versions else []
-    removed += _drop_caches(saved)
+    for file in going.copies:
+        remove(file)
+    if going.features is not None:
+        shutil.rmtree(going.features, ignore_errors=True)
     folder = directory.checkpoint / FOLDER
     folder.mkdir(exist_ok=True)
     seal = directory.seal.run
     write_text(folder / "curves.jsonl", as_lines(_curves(directory, index), seal))
     write_text(folder / "results.jsonl", as_lines(results_content(entries, rows), seal))
     write_record(folder / "summary.json", summary_content(state["summary"], entries, rows))
-    if its_own is not None:
+    if going.its_own is not None:
         write_record(folder / "added.json", {"run": seal, "tasks": [asdict(task) for task in added]})
-    done = Forgotten(name, tuple(unique([entry.name for entry in entries])), tuple(removed), tuple(_left(saved, its_own)))
-    write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": uploads, "told": asdict(done)})
+    write_record(folder / PLAN, {"version": directory.version() + 1, "uploads": going.uploads, "told": asdict(done)})
     directory.save(state, before.made_with)
     finish(directory)
     return done
@@ -242,6 +291,17 @@ def _curves(directory: RunDirectory, index: int) -> list[dict[str, Any]]:
     return [{**line, "task": line["task"] - (line["task"] > index)} for line in found]
 
 
+def _copies(added: AddedTask | None, side: int) -> list[Path]:
+    """Return the files of the cache that are made of a task's images, and of no others."""
+    if added is None or added.source.startswith(f"{PYTHON}:"):
+        return []
+    try:
+        found = Sources().open(added.source).traces(side)
+    except LifelongError:  # they are not here any more
+        return []
+    return [file for file in found if file.exists()]
+
+
 def _uploads(path: Path, name: str, added: AddedTask | None) -> Iterator[str]:
     """Yield the folders of images that the served run was sent for a task."""
     for folder in sorted((path / UPLOADS).glob("*")):
@@ -253,24 +313,3 @@ def _uploads(path: Path, name: str, added: AddedTask | None) -> Iterator[str]:
             called = None
         if called == name or (added is not None and f"/{UPLOADS}/{folder.name}/" in added.source):
             yield folder.name
-
-
-def _drop_caches(saved: SavedRun) -> list[str]:
-    """Delete the features that are kept by the content of images, which do not say whose they are; return what was deleted."""
-    features = cache_folder() / "features"
-    if not isinstance(saved.method, OnFrozenNetwork) or not features.is_dir():
-        return []
-    shutil.rmtree(features, ignore_errors=True)
-    return [f"the cache of features, {features}: it does not say whose they are, and is filled again"]
-
-
-def _left(saved: SavedRun, added: AddedTask | None) -> list[str]:
-    """Say where the task's images, or something made of them, may still be."""
-    source = "" if added is None else added.source
-    where = "the Python objects" if source.startswith(f"{PYTHON}:") else source or f"the stream '{saved.config.stream}'"
-    found = [
-        f"its images themselves: {where}, and decoded copies of them in {cache_folder()}",
-        "one checksum over all images of the run's stream, by which the run is recognized" if added is None else "",
-        "copies of the run, exports, reports and pushes outside of its directory",
-    ]
-    return [line for line in found if line]

@@ -209,7 +209,7 @@ def _numbers(versions: Sequence[Kept]) -> str:
     """Return the numbers of versions in words."""
     first, last = (versions[0].version, versions[-1].version) if versions else (1, 0)
     said = f"{first} to {last}" if len(versions) > 10 else ", ".join(str(each.version) for each in versions) or "none"
-    return said if first == 1 else f"{said}: earlier ones were let go of, see --keep-versions and lifelong compact"
+    return said if first == 1 else f"{said}: earlier ones were let go of, see --keep-versions, lifelong compact and lifelong forget"
 
 
 def settle(directory: RunDirectory) -> None:

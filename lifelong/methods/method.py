@@ -306,16 +306,21 @@ class Method(ABC, Generic[SettingsT]):
         """
         return [self.logits(images, task) for task in tasks]
 
-    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
-        """Compute the logits of every task, and task probabilities if the modules of the tasks are enough for them, else None, as here.
+    def answers(
+        self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int] | None = None
+    ) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the logits of tasks, and task probabilities if the modules of the tasks are enough for them, else None, as here.
 
-        This is what an export of all tasks computes, so it can be traced. Override it where tasks share part of the computation.
+        This is what an export of several tasks computes, so it can be traced. Override it where tasks share part of the computation.
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W).
+            tasks: whose logits, from 0; None: every task's.
         """
-        prepared = {task.normalization: normalize(images, task.normalization) for task in self.tasks}
-        return [self.predict(prepared[task.normalization], index) for index, task in enumerate(self.tasks)], None
+        wanted = range(len(self.tasks)) if tasks is None else tasks
+        known = {self.tasks[index].normalization for index in wanted}
+        prepared = {normalization: normalize(images, normalization) for normalization in known}
+        return [self.predict(prepared[self.tasks[index].normalization], index) for index in wanted], None
 
     def limits(self) -> list[float] | None:
         """Return for each task how far from it an image may lie before it counts as unlike it; None, as here, if nothing is measured."""

@@ -8,6 +8,8 @@ images (parameter allocation). Nothing that answers for an earlier task ever cha
 The distances and the groups are the paper's (Eq. 2-6); the experts are this library's, not the paper's.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
@@ -117,12 +119,15 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
         own = learned.own(features) if learned.mixture.own else None
         return learned.mixture.mixed(Answers(own, related, **self._trained_answers(images, learned)))
 
-    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
-        """Compute the features once, and from them the logits of every task, and task probabilities if the variant keeps prototypes."""
+    def answers(
+        self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int] | None = None
+    ) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the features once, and from them the logits of tasks, and task probabilities if the variant keeps prototypes."""
         prepared = normalize(images, IMAGENET)
         features, kept = self.frozen.module(prepared), self.relatedness
         known: dict[int, Tensor] = {}
-        logits = [self._answer(prepared, features, index, known) for index in range(len(self.tasks))]
+        wanted = range(len(self.tasks)) if tasks is None else tasks
+        logits = [self._answer(prepared, features, index, known) for index in wanted]
         return logits, Router(kept.bank, kept.recognition)(features) if kept.needed else None
 
     def _read(

@@ -71,11 +71,14 @@ class PretrainedMethod(OnFrozenNetwork[PretrainedSettingsT]):
         record.parameters_added = self.num_parameters() - before
         return record
 
-    def answers(self, images: UInt8[Tensor, "n 3 h w"]) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
-        """Compute the features once, and from them the logits of every task and task probabilities."""
+    def answers(
+        self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int] | None = None
+    ) -> tuple[list[Float[Tensor, "n _c"]], Float[Tensor, "n t"] | None]:
+        """Compute the features once, and from them the logits of tasks and task probabilities."""
         features = self.frozen.module(normalize(images, IMAGENET))
         logits = [head(features) for head in self.heads]
-        return logits, self.route(features, logits)
+        probabilities = self.route(features, logits)
+        return (logits if tasks is None else [logits[index] for index in tasks]), probabilities
 
     def route(self, features: Float[Tensor, "n d"], logits: Sequence[Float[Tensor, "n _c"]]) -> Float[Tensor, "n t"]:
         """Compute task probabilities from features and the logits of every task."""

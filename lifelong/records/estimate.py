@@ -54,9 +54,10 @@ class EstimateRecord(Record):
     Attributes:
         stream, method, preset, seed: what would be run.
         tasks: of each task.
-        seconds, lowest, highest: of learning and judging all tasks, as `seconds` of a run's summary counts them. Reading images, judging
-            without task names and drawing the report come on top.
+        seconds, lowest, highest: of learning and judging all tasks, as `seconds` of a run's summary counts them. What is read and what
+            comes at the end is on top.
         reading_seconds: of reading the images that were read.
+        ending_seconds: of storing the tasks, judging all of them without their names, and writing the report.
         parameters: of the model at the end, about: the networks depend on what is learned.
         bytes: of the parameters and of everything kept besides.
         peak_memory_bytes, peak_device_memory_bytes: the most memory taken so far, by this process and on the device: a run takes at least
@@ -76,6 +77,7 @@ class EstimateRecord(Record):
     lowest: float
     highest: float
     reading_seconds: float
+    ending_seconds: Number = None
     parameters: Count
     bytes: Count
     peak_memory_bytes: Count | None = None

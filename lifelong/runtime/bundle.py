@@ -13,7 +13,7 @@ import numpy as np
 from lifelong.data.given import Given, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError, near_miss
 from lifelong.prediction import Prediction
-from lifelong.runtime.description import model_file, read_description
+from lifelong.runtime.description import NORMALIZATION, model_file, read_description
 from lifelong.runtime.model_files import first_line, open_model, read_model
 
 BATCH = 256
@@ -116,7 +116,7 @@ class Bundle:
         answers: dict[int, Prediction] = {}
         for owner in np.unique(owners).tolist():
             rows, about = np.flatnonzero(owners == owner), self._about.tasks[owner]
-            for row, shares in zip(rows.tolist(), softmax(self._logits(_rows(values, rows), owner)), strict=True):
+            for row, shares in zip(rows.tolist(), softmax(self._logits(_rows(values, rows), [owner])[0]), strict=True):
                 classes = ranked(about.classes, shares)
                 label = next(iter(classes))
                 of_tasks = None if tasks is None else ranked(list(self.tasks), tasks[row])
@@ -138,16 +138,31 @@ class Bundle:
 
     def _confidence(self, values: Arrays) -> np.ndarray:
         """Return the share of each task in the confidence of all heads (`lifelong.experiment.task_agnostic.confidence`)."""
-        largest = np.stack([softmax(self._logits(values, task)).max(axis=1) for task in range(len(self.tasks))], axis=1)
+        largest = np.stack([softmax(logits).max(axis=1) for logits in self._logits(values, range(len(self.tasks)))], axis=1)
         chance = np.array([1 / len(classes) for classes in self.tasks.values()], np.float32)
         above = np.maximum(largest - chance, np.float32(1e-6)) / (1 - chance)
         return above / above.sum(axis=1, keepdims=True)
 
-    def _logits(self, values: Arrays, task: int) -> np.ndarray:
-        about = self._about.tasks[task]
-        found = values if about.output in values else self._run(about.model, [about.output], values)
-        self._check(about.model, found, about.output, (len(about.classes),))
-        return found[about.output]
+    def _logits(self, values: Arrays, tasks: Sequence[int]) -> list[np.ndarray]:
+        """Return the logits of tasks; those that look at images through one model in the same way are computed together."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for task in tasks:
+            about = self._about.tasks[task]
+            told = NORMALIZATION in self._about.models[about.model].inputs
+            alike.setdefault((about.model, *([about.mean, about.std] if told else [])), []).append(task)
+        found: dict[int, np.ndarray] = {}
+        for some in alike.values():
+            first = self._about.tasks[some[0]]
+            scale = [1 / (255 * std) for std in first.std]
+            shift = [-mean / std for mean, std in zip(first.mean, first.std, strict=True)]
+            missing = [name for name in dict.fromkeys(self._about.tasks[task].output for task in some) if name not in values]
+            known = values | {NORMALIZATION: np.array([scale, shift], np.float32)}
+            outputs = values | (self._run(first.model, missing, known) if missing else {})
+            for task in some:
+                about = self._about.tasks[task]
+                self._check(about.model, outputs, about.output, (len(about.classes),))
+                found[task] = outputs[about.output]
+        return [found[task] for task in tasks]
 
     def _run(self, position: int, names: Sequence[str], values: Mapping[str, np.ndarray]) -> Arrays:
         """Compute outputs of a model, and nothing else of it."""

@@ -9,8 +9,11 @@ from lifelong.errors import LifelongError
 from lifelong.opening import read_json
 
 NAME = "bundle.json"
-FORMAT = 1
-"""The version of the format; a reader refuses any other."""
+FORMATS = (1, 2)
+"""The versions of the format; a reader refuses any other. In the second, models may take the normalization of a task."""
+
+NORMALIZATION = "normalization"
+"""The input for it."""
 
 MOST_BYTES = 64 * 2**20
 """Bytes of a description: a hundred thousand names of classes have about two million."""
@@ -46,7 +49,7 @@ class Model:
 
     Attributes:
         sha256: of the file.
-        inputs: what it takes: images of a size ("images_64"), and what the first model gives.
+        inputs: what it takes: images of a size ("images_64"), "normalization", and what the first model gives.
         gives: what it gives to other models.
     """
 
@@ -64,6 +67,7 @@ class TaskAnswer:
         image_size: height and width in pixels.
         model: position of the model that computes its logits.
         output: name of its logits.
+        mean, std: of each channel, of pixels in 0..1.
     """
 
     name: str
@@ -71,6 +75,8 @@ class TaskAnswer:
     image_size: int
     model: int
     output: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,9 @@ def read_description(folder: Path) -> Description:
         raise LifelongError(f"{file}: {error.strerror}; give a folder written by lifelong export RUN --bundle") from error
     except ValueError as error:
         raise LifelongError(f"{file}: not valid JSON ({error}); {again}") from error
-    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] != FORMAT:
-        raise LifelongError(f"{file}: of format {found['format']}, and this version reads {FORMAT}; use the lifelong that wrote it")
+    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise LifelongError(f"{file}: of format {found['format']}, and this version reads {known}; use the lifelong that wrote it")
     if wrong := mismatch(found, SHAPE):
         raise LifelongError(f"{file}: {wrong}; {again}")
     if not fits(found):
@@ -122,7 +129,15 @@ def read_description(folder: Path) -> Description:
     return Description(
         tuple(Model(model["sha256"], tuple(model["inputs"]), tuple(model["gives"])) for model in found["models"]),
         tuple(
-            TaskAnswer(task["name"], tuple(task["classes"]), task["image_size"], task["model"], task["output"]) for task in found["tasks"]
+            TaskAnswer(
+                task["name"],
+                tuple(task["classes"]),
+                task["image_size"],
+                task["model"],
+                task["output"],
+                *(tuple(task["normalization"][key]) for key in ("mean", "std")),
+            )
+            for task in found["tasks"]
         ),
         tuple(found["recognizes"]),
         float(found["strange_above"]),
@@ -164,13 +179,15 @@ def _contradiction(found: dict[str, Any]) -> str:
         return "it has no models"
     images = {f"images_{task['image_size']}" for task in found["tasks"]}
     for number, model in enumerate(found["models"]):
-        if unknown := {*model["inputs"]} - images - {*(found["models"][0]["gives"] if number else ())}:
+        if unknown := {*model["inputs"]} - images - {NORMALIZATION} - {*(found["models"][0]["gives"] if number else ())}:
             return f"model {number + 1} takes '{min(unknown)}', which nothing gives"
     for task in found["tasks"]:
         if not 0 <= task["model"] < len(found["models"]):
             return f"task '{task['name']}' has no model"
         if not 1 <= task["image_size"] <= LARGEST_SIDE:
             return f"task '{task['name']}' has images of {task['image_size']} pixels"
+        if {len(task["normalization"][key]) for key in ("mean", "std")} != {3} or 0 in task["normalization"]["std"]:
+            return f"task '{task['name']}' has no normalization of three channels"
         if not task["classes"] or len({*task["classes"]}) < len(task["classes"]):
             return f"task '{task['name']}' has no classes, or two of one name"
     return ""

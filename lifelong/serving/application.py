@@ -12,23 +12,23 @@ from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from lifelong.data.naming import shown
-from lifelong.errors import LifelongError, near_miss, one_line
+from lifelong.errors import LifelongError, near_miss
 from lifelong.experiment.locking import folder_lock
-from lifelong.opening import MOST_TEXT, parse_json, read_bytes, refuse_links
-from lifelong.serving.describing import answer_of, roll_back, run_of, tasks_of, versions_of
+from lifelong.opening import MOST_TEXT, read_bytes, refuse_links
+from lifelong.serving.describing import answer_of, forget, roll_back, run_of, tasks_of, versions_of
 from lifelong.serving.drafts import FOLDER, Drafts, NoDraftError
 from lifelong.serving.entrance import COOKIE, SESSION, Entrance
 from lifelong.serving.guard import Guard
-from lifelong.serving.limits import Limits
+from lifelong.serving.limits import Limits, Room
 from lifelong.serving.measuring import Measured, resident_bytes
 from lifelong.serving.model import ServedModel
+from lifelong.serving.reading import form_of, images_of, json_of, length_of
 from lifelong.serving.workshop import Workshop
 from lifelong.settings.run import Environment
 
@@ -66,7 +66,7 @@ class Service:
     def __init__(self, run: Path, place: Environment, limits: Limits, read_only: bool = False) -> None:
         self.limits, self.read_only = limits, read_only
         self.measured = Measured()
-        self.model = ServedModel(run, place, limits.pixels)
+        self.model = ServedModel(run, place, limits)
         self._held = ExitStack()
         self.drafts = self.workshop = None
         if not read_only:
@@ -75,7 +75,7 @@ class Service:
             self.workshop = Workshop(self.model, self.drafts, place)
         self.files = {file.name: file.read_bytes() for file in files("lifelong.serving").joinpath("page").iterdir() if file.is_file()}
         self.files["wrong.html"] = self.files["login.html"].replace(b"<form", WRONG + b"<form", 1)
-        self._bodies = asyncio.Semaphore(limits.bodies)
+        self._asking, self._sending = Room(limits.memory_bytes), Room(limits.memory_bytes)
         self._waiting = 0
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ class Service:
     async def run(self, request: Request) -> Response:
         """Describe the run, and what can be done with it here."""
         limits = {key: getattr(self.limits, key) for key in ("request_bytes", "images", "pixels", "draft_images", "draft_bytes", "name")}
-        can = {"learn": not self.read_only, "roll_back": not self.read_only}
+        can = dict.fromkeys(("learn", "roll_back", "forget"), not self.read_only)
         return JSONResponse(
             run_of(self.model.current) | {"limits": limits, "can": can | {"log_out": request.scope["entrance"].needs_token}}
         )
@@ -140,12 +140,11 @@ class Service:
             raise HTTPException(503, "too many requests are waiting; try again in a moment", {"retry-after": "1"})
         self._waiting += 1
         try:
-            async with self._bodies:
-                images, fields = await self._images(request, ("task",))
+            async with self._asking.taken(length_of(request, self.limits)):
+                images, fields = await images_of(request, self.limits, ("task",))
                 task = fields.get("task") or None
-                known = self.model.current.predictor.tasks
-                if task is not None and task not in known:
-                    raise HTTPException(404, f"no task {shown(task[:80])!r}{near_miss(task[:80], known)}")
+                if task is not None:
+                    self._check_task(task)
                 work = partial(self.model.predict, images, task)
                 opened, answers = await asyncio.wrap_future(self.model.threads.submit(work))
         finally:
@@ -164,7 +163,7 @@ class Service:
 
     async def make_draft(self, request: Request) -> Response:
         """Begin to put a task together."""
-        told = await self._json(request, {"name": str})
+        told = await json_of(request, self.limits, {"name": str})
         return JSONResponse((await run_in_threadpool(self._drafts.make, told["name"])).plain(), 201)
 
     async def show_draft(self, request: Request) -> Response:
@@ -179,8 +178,8 @@ class Service:
     async def add_images(self, request: Request) -> Response:
         """Add images of one class to a draft: parts `image` of a form with the field `class`."""
         draft = self._drafts.get(request.path_params["draft"])
-        async with self._bodies:
-            images, fields = await self._images(request, ("class",))
+        async with self._sending.taken(length_of(request, self.limits)):
+            images, fields = await images_of(request, self.limits, ("class",))
             if "class" not in fields:
                 raise HTTPException(400, "no class; name it in the form's field 'class'")
             received = await run_in_threadpool(self._drafts.add, draft, fields["class"], images)
@@ -209,7 +208,7 @@ class Service:
 
     async def rollback(self, request: Request) -> Response:
         """Bring the run back to an earlier version."""
-        told = await self._json(request, {"to": int})
+        told = await json_of(request, self.limits, {"to": int})
 
         def back() -> None:
             roll_back(self.model.run, told["to"])
@@ -217,6 +216,31 @@ class Service:
 
         await run_in_threadpool(self._learning.quiet, back)
         return JSONResponse(run_of(self.model.current))
+
+    async def would_forget(self, request: Request) -> Response:
+        """Say what would go with a task, or why it cannot be forgotten, and change nothing."""
+        task = request.query_params.get("task", "")
+        try:
+            return JSONResponse(await self._without(task, True) | {"refused": None})
+        except LifelongError as error:
+            return JSONResponse({"task": task, "refused": str(error)})
+
+    async def forget(self, request: Request) -> Response:
+        """Forget a task."""
+        told = await json_of(request, self.limits, {"task": str})
+        return JSONResponse(await self._without(told["task"], False) | run_of(self.model.current))
+
+    async def _without(self, task: str, dry_run: bool) -> dict[str, Any]:
+        self._check_task(task)
+        found: dict[str, Any] = {}
+
+        def work() -> None:
+            found.update(forget(self.model.run, task, dry_run))
+            if not dry_run:
+                self.model.reopen()
+
+        await run_in_threadpool(self._learning.quiet, work)
+        return found
 
     # The page.
 
@@ -235,7 +259,7 @@ class Service:
     async def login(self, request: Request) -> Response:
         """Log a person in who knows the token."""
         entrance: Entrance = request.scope["entrance"]
-        form = await self._form(request)
+        form = await form_of(request, self.limits)
         given = form.get("token")
         if not isinstance(given, str) or not entrance.fits(given.strip()):
             return self._file("wrong.html", 403)
@@ -278,8 +302,15 @@ class Service:
             Route("/v1/learning", self.learning),
             Route("/v1/learning", self.cancel, methods=["DELETE"]),
             Route("/v1/rollback", self.rollback, methods=["POST"]),
+            Route("/v1/forget", self.would_forget),
+            Route("/v1/forget", self.forget, methods=["POST"]),
         ]
         return reading if self.read_only else [*reading, *learning]
+
+    def _check_task(self, name: str) -> None:
+        known = self.model.current.predictor.tasks
+        if name not in known:
+            raise HTTPException(404, f"no task {shown(name[:80])!r}{near_miss(name[:80], known)}")
 
     @property
     def _drafts(self) -> Drafts:
@@ -297,49 +328,6 @@ class Service:
         if content is None:
             raise HTTPException(404)
         return Response(content, status, media_type=PAGE[name.rpartition(".")[2]], headers={"cache-control": "no-cache"})
-
-    async def _images(self, request: Request, names: tuple[str, ...]) -> tuple[list[bytes], dict[str, str]]:
-        """Read the images of a request, and its other fields; names of files are not looked at."""
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind.startswith("image/") or kind == "application/octet-stream":
-            return [await request.body()], {name: request.query_params[name] for name in names if name in request.query_params}
-        if kind != "multipart/form-data":
-            raise HTTPException(415, "send images as parts 'image' of multipart/form-data, or one as the body with its type (image/png)")
-        form = await self._form(request)
-        try:
-            wrong = next((key for key, value in form.multi_items() if (key != "image") == isinstance(value, UploadFile)), None)
-            if wrong is not None:
-                raise HTTPException(400, f"part {shown(wrong[:40])!r}: images are files of parts named 'image', and nothing else is")
-            images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
-        finally:
-            await form.close()
-        if not images:
-            raise HTTPException(400, "no image; send at least one file as part 'image'")
-        return images, {name: str(form[name]) for name in names if name in form}
-
-    async def _form(self, request: Request) -> FormData:
-        small = self.limits.small_bytes
-        try:
-            return await request.form(max_files=self.limits.images, max_fields=8, max_part_size=small)
-        except HTTPException as error:
-            raise HTTPException(error.status_code, one_line(str(error.detail))) from error
-
-    async def _json(self, request: Request, wanted: dict[str, type]) -> dict[str, Any]:
-        """Read a small JSON object with exactly the wanted keys."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "send JSON, with content-type: application/json")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > self.limits.small_bytes:
-                raise HTTPException(413, f"more than {self.limits.small_bytes // 1024} kB of JSON")
-        try:
-            told = parse_json(body.decode("utf-8"))
-        except ValueError:
-            raise HTTPException(400, "the body is not JSON") from None
-        if not isinstance(told, dict) or told.keys() != wanted.keys() or any(type(told[key]) is not kind for key, kind in wanted.items()):
-            raise HTTPException(400, f"send exactly {', '.join(f'{key}: {kind.__name__}' for key, kind in wanted.items())}")
-        return told
 
 
 def application(service: Service, entrance: Entrance) -> Guard:

@@ -1,16 +1,22 @@
 """What clients are told of a run: its tasks with distances and decisions, in words and as numbers, and its versions."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lifelong
+from lifelong.errors import LifelongError
+from lifelong.experiment.summaries import read_summary
 from lifelong.predictor import Prediction
 from lifelong.records.task import TaskRecord
+from lifelong.report.html import write_report
 from lifelong.report.wording import against_thresholds, clean, decision, finite, learned_and_now, nearest, sentence
 from lifelong.serving.model import Opened
 from lifelong.words import counted
+
+log = logging.getLogger(__name__)
 
 DECIDED = {
     "search": "A new expert was made for it, and its cell was searched.",
@@ -82,6 +88,29 @@ def versions_of(run: Path) -> list[dict[str, Any]]:
 def roll_back(run: Path, to: int) -> None:
     """Bring a run back to an earlier version."""
     lifelong.rollback(run, to=to)
+    _follow(run)
+
+
+def forget(run: Path, task: str, dry_run: bool) -> dict[str, Any]:
+    """Forget a task of a run, or only say what would go with it; its report is written again.
+
+    Raises:
+        LifelongError: the task cannot be forgotten.
+    """
+    found = asdict(lifelong.forget(run, task, dry_run))
+    if not dry_run:
+        _follow(run)
+    # The pages of the run are made again at once; that they go is no loss.
+    pages = [f"{place} in the run directory" for place in ("report.html", "figures")]
+    return found | {"removed": [line for line in found["removed"] if line not in pages]}
+
+
+def _follow(run: Path) -> None:
+    """Write the report again, which shows tasks that are gone."""
+    try:
+        write_report(run, read_summary(run))
+    except LifelongError as error:
+        log.warning("the report cannot be written: %s", error)
 
 
 def _shares(shares: Mapping[str, float] | None) -> dict[str, float | None] | None:

@@ -16,7 +16,8 @@ import secrets
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -184,7 +185,7 @@ class Drafts:
             LifelongError: the class cannot be used, the draft is being learned, or it would hold too much.
         """
         called = self.usable(label, "the name of the class")
-        looks, left_out = problems(list(images), self._limits.pixels)
+        looks, left_out = problems(images, self._limits)
         with draft.lock:
             self._check_collecting(draft)
             kept = draft.kept.images
@@ -234,9 +235,22 @@ class Drafts:
             if draft.kept.state == "learning":
                 raise LifelongError(f"'{draft.kept.name}' is being learned; cancel that first")
             if draft.kept.state == "learned":
-                raise LifelongError(f"'{draft.kept.name}' has been learned; its images are kept to judge later changes on them")
+                raise LifelongError(
+                    f"'{draft.kept.name}' has been learned; its images are kept to judge later changes on them, until it is forgotten"
+                )
             shutil.rmtree(draft.folder, ignore_errors=True)
             self._drafts.pop(draft.id, None)
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Keep drafts as they are during a block that may delete their folders; what is gone then is no draft any more."""
+        with ExitStack() as held:
+            for draft in self:
+                held.enter_context(draft.lock)
+            yield
+            for draft in self:
+                if not draft.folder.is_dir():
+                    self._drafts.pop(draft.id, None)
 
     def usable(self, name: str, what: str) -> str:
         """Return a name as it is kept.
@@ -250,6 +264,7 @@ class Drafts:
         return called
 
     def _check_collecting(self, draft: Draft) -> None:
+        self.get(draft.id)  # another request may have deleted it meanwhile
         if draft.kept.state != "collecting":
             raise LifelongError(f"'{draft.kept.name}' is {draft.kept.state}; begin another task")
 

@@ -68,7 +68,7 @@ class Guard:
             if refusal is not None:
                 await refusal(scope, receive, answer)
             else:
-                await self._app(scope, self._bounded(receive, headers), answer)
+                await self._app(scope, self._bounded(receive, headers, self._most(scope["path"])), answer)
         finally:
             # The name of what answered, never the path: a stranger could send any number of these.
             route = getattr(scope.get("endpoint"), "__name__", "none") if refusal is None else "refused"
@@ -95,13 +95,17 @@ class Guard:
             unknown.headers["www-authenticate"] = "Bearer"
             return unknown
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._limits.request_bytes:
-            return JSONResponse({"error": _too_large(self._limits.request_bytes)}, 413)
+        if not length.isdecimal() or int(length) > self._most(path):
+            return JSONResponse({"error": _too_large(self._most(path))}, 413)
         return None
 
-    def _bounded(self, receive: Receive, headers: Mapping[str, str]) -> Receive:
+    def _most(self, path: str) -> int:
+        """Return the bytes that a body may have: without a token, no more than a token takes."""
+        return self._limits.small_bytes if is_public(path) else self._limits.request_bytes
+
+    def _bounded(self, receive: Receive, headers: Mapping[str, str], most: int) -> Receive:
         """Return a `receive` that gives up on a body that is too large, or too slow."""
-        most, until = self._limits.request_bytes, time.monotonic() + self._limits.body_seconds
+        until = time.monotonic() + self._limits.body_seconds
         taken, whole = 0, "content-length" not in headers and "transfer-encoding" not in headers
 
         async def bounded() -> Message:
@@ -124,7 +128,8 @@ class Guard:
 
 
 def _too_large(most: int) -> str:
-    return f"more than {most // 2**20} MB in one request; send fewer images at a time"
+    size = f"{most // 2**20} MB" if most >= 2**20 else f"{most // 2**10} kB"
+    return f"more than {size} in one request; send fewer images at a time"
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """How much one client, and all of them together, may ask of the server."""
 
+import asyncio
 import ipaddress
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 
@@ -16,6 +18,7 @@ class Limits:
         small_bytes: of a body that holds no images.
         images: in a request.
         pixels: of an image.
+        request_pixels: of all images of a request.
         draft_images, draft_bytes: of a task that is being put together.
         drafts: tasks that are being put together at a time.
         name: letters of the name of a task or a class.
@@ -25,7 +28,7 @@ class Limits:
         burst: requests that an address may send at once.
         logins: tries of the token a minute from one address.
         connections: open at a time.
-        bodies: requests whose images are in memory at a time; others wait.
+        memory_bytes: of the bodies of requests for predictions that are in memory at a time, and of uploads as many; others wait.
         waiting: requests for predictions, those that wait included; more are turned away.
     """
 
@@ -33,6 +36,7 @@ class Limits:
     small_bytes: int = 64 * 2**10
     images: int = 64
     pixels: int = 40_000_000
+    request_pixels: int = 250_000_000
     draft_images: int = 20_000
     draft_bytes: int = 2 * 2**30
     drafts: int = 8
@@ -44,8 +48,43 @@ class Limits:
     burst: int = 200
     logins: int = 10
     connections: int = 256
-    bodies: int = 16
+    memory_bytes: int = 256 * 2**20
     waiting: int = 64
+
+
+class Room:
+    """Bytes of memory that requests take for their bodies; those for which there is none wait, in the order in which they came.
+
+    Each takes as much as it says that it will send, so that many that send little, and slowly, keep nobody waiting.
+
+    Args:
+        size: bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, wanted: int) -> AsyncGenerator[None]:
+        """Hold so many bytes during a block."""
+        wanted = min(wanted, self._size)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((wanted, turn))
+        self._let_in()
+        try:
+            await turn
+            yield
+        finally:
+            self._free += 0 if turn.cancelled() else wanted
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and (self._waiting[0][0] <= self._free or self._waiting[0][1].cancelled()):
+            wanted, turn = self._waiting.popleft()
+            if not turn.cancelled():  # that client is gone
+                self._free -= wanted
+                turn.set_result(None)
 
 
 class Rate:

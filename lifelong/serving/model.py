@@ -13,7 +13,8 @@ from lifelong.data.given import Given
 from lifelong.errors import LifelongError
 from lifelong.predictor import Prediction, Predictor
 from lifelong.records.run import RunRecord
-from lifelong.serving.pictures import look_at
+from lifelong.serving.limits import Limits
+from lifelong.serving.pictures import look_at_all
 from lifelong.settings.run import Environment
 from lifelong.training.denormals import flush_denormals
 
@@ -42,14 +43,14 @@ class ServedModel:
     Args:
         run: the run directory.
         place: the device, and the weights of the feature extractor.
-        pixels: the most that an image may have.
+        limits: how many pixels images may have.
 
     Raises:
         LifelongError: the run cannot be opened, or tasks cannot be inferred with it because weights are missing.
     """
 
-    def __init__(self, run: Path, place: Environment, pixels: int) -> None:
-        self.run, self._place, self._pixels = run, place, pixels
+    def __init__(self, run: Path, place: Environment, limits: Limits) -> None:
+        self.run, self._place, self._limits = run, place, limits
         self._opening = threading.Lock()
         # Tasks are learned in a process of its own: this one only predicts, so that its threads may do as a run does.
         self.threads = ThreadPoolExecutor(min(cpu_count() or 1, MOST_AT_ONCE), "predict", flush_denormals)
@@ -79,7 +80,7 @@ class ServedModel:
             LifelongError: no task has this name.
         """
         opened = self._current
-        found: list[Prediction | str] = [look_at(image, self._pixels).problem for image in images]
+        found: list[Prediction | str] = [look.problem for look in look_at_all(images, self._limits)]
         usable = [place for place, problem in enumerate(found) if not problem]
         given = [Given(str(place), images[place]) for place in usable]
         answers = iter(opened.predictor.predict_each(given, task, skip_broken=True))

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -111,7 +111,7 @@ class Workshop:
     def __init__(self, model: ServedModel, drafts: Drafts, place: Environment, command: tuple[str, ...] = ()) -> None:
         self._model, self._drafts, self._place = model, drafts, place
         self._command = command or (sys.executable, "-m", "lifelong.serving.worker")
-        self._turn = threading.Lock()  # to begin something, which may take seconds
+        self._taken = threading.Lock()  # to begin something, which may take seconds
         self._lock = threading.Lock()  # of what `status` says, which never waits
         self._progress: Progress | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -125,8 +125,7 @@ class Workshop:
         Raises:
             LifelongError: another one is being learned, a task has this name, or the draft cannot be learned.
         """
-        with self._turn:
-            self._check_free()
+        with self._turn():
             if draft.kept.name in self._model.current.predictor.tasks:
                 raise LifelongError(f"a task '{draft.kept.name}' has been learned; give this one another name")
             self._drafts.write_list(draft)
@@ -137,7 +136,7 @@ class Workshop:
         begun = next((draft for draft in self._drafts if draft.kept.state == "learning"), None)
         if begun is None:
             return []
-        with self._turn:
+        with self._turn():
             self._start(begun, continued=True)
         return [f"'{begun.kept.name}' was being learned when the server ended; going on with it"]
 
@@ -167,9 +166,13 @@ class Workshop:
         Raises:
             LifelongError: a task is being learned.
         """
-        with self._turn:
-            self._check_free()
-            work()
+        with self._turn():
+            with self._drafts.held():
+                work()
+            with self._lock:
+                last = self._last
+                if last is not None and last["outcome"] == "learned" and last["task"] not in self._model.current.predictor.tasks:
+                    self._last = None
 
     def close(self) -> None:
         """Stop learning; what has been computed is kept, and the next start goes on."""
@@ -188,10 +191,18 @@ class Workshop:
             thread.join(seconds)
         return thread is None or not thread.is_alive()
 
-    def _check_free(self) -> None:
-        with self._lock:
-            if self._progress is not None:
-                raise LifelongError(f"'{self._progress.task}' is being learned; wait for it, or cancel it")
+    @contextmanager
+    def _turn(self) -> Generator[None]:
+        """Be the only one that does something with the run; nobody waits for that, or many requests could keep all others waiting."""
+        if not self._taken.acquire(blocking=False):
+            raise LifelongError("another request is at work on the run; try again in a moment")
+        try:
+            with self._lock:
+                if self._progress is not None:
+                    raise LifelongError(f"'{self._progress.task}' is being learned; wait for it, or cancel it")
+            yield
+        finally:
+            self._taken.release()
 
     def _start(self, draft: Draft, continued: bool) -> None:
         expected = _expected(self._model.current.summary, len(draft.kept.images))

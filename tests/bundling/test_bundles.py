@@ -23,7 +23,8 @@ from lifelong.cli.tables import print_export_bundle
 from lifelong.errors import LifelongError
 from lifelong.experiment.saved import open_run
 from lifelong.learner import Learner
-from lifelong.methods.registry import METHODS
+from lifelong.methods.conformance import made_context, made_task
+from lifelong.methods.registry import METHODS, make_method
 from lifelong.networks import masks, max_pool
 from lifelong.networks.pretrained import Pixels
 from lifelong.networks.resnet import ImageNetResNet18
@@ -32,8 +33,10 @@ from lifelong.predictor import Predictor
 from lifelong.relatedness import recognition
 from lifelong.relatedness.bank import Prototypes
 from lifelong.runtime import Bundle
+from lifelong.settings.training import TrainingSettings
 from tests.bundling.runs import exported_run
 from tests.learned import HERE
+from tests.methods.test_conformance import small_settings
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,13 @@ def test_recognizing_tasks_by_frozen_features(frozen, infer):
     run, bundle = frozen
     # As many as pass the network in two parts.
     assert_same(Bundle(bundle).predict(pictures(300), infer=infer), Learner.load(run).predict(pictures(300), infer=infer))
+
+
+def test_tasks_that_look_at_images_alike_are_computed_together(frozen, monkeypatch):
+    asked, run = [], Bundle._run
+    monkeypatch.setattr(Bundle, "_run", lambda self, position, names, values: asked.append(names) or run(self, position, names, values))
+    Bundle(frozen[1]).predict(pictures(5), infer="confidence")
+    assert asked[1] == ["logits_001", "logits_002", "logits_003"]
 
 
 def test_a_named_task(frozen, shared):
@@ -188,6 +198,30 @@ def test_what_is_traced_equals_what_is_computed(monkeypatch):
     for size, one in maps.items():
         assert torch.equal(max_pool.adaptive_max_pool(one, 3), pooled[size])
     torch.testing.assert_close(recognition._nearest_squares(features, prototypes), plain[1], rtol=1e-12, atol=1e-12)
+
+
+def test_tasks_of_one_network_are_one_computation_whatever_their_normalizations():
+    """The network is told which normalization is asked for, and computed once for all tasks, not once for each."""
+    method = make_method("finetune", small_settings("finetune"))
+    for index in range(3):
+        method.learn(made_task(index, 4), made_context(index, TrainingSettings(epochs=1, batch_size=8)))
+    assert len({task.normalization for task in method.tasks}) == 3
+    asked, calls = graphs.Asked(method, (8, 8, 8), (0, 1, 2), recognizing=False), []
+    assert asked.inputs == ["images_8", "normalization"]
+    shared = next(part for part in method.modules(0) if part in method.modules(1))
+    next(part for part in shared.modules() if isinstance(part, torch.nn.Conv2d)).register_forward_hook(lambda *_: calls.append(1))
+    images = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    asked.eval()
+    for index, task in enumerate(method.tasks):
+        how = task.normalization
+        factors = torch.tensor([[1 / (255 * std) for std in how.std], [-mean / std for mean, std in zip(how.mean, how.std, strict=True)]])
+        calls.clear()
+        with torch.no_grad():
+            answers = asked((images,), factors)
+        assert len(calls) == 1
+        torch.testing.assert_close(answers[index], method.logits(images, index), rtol=1e-4, atol=1e-5)
+    # Tasks that look at images in the same way need not be told.
+    assert graphs.Asked(method, (8, 8, 8), (1,), recognizing=False).inputs == ["images_8"]
 
 
 def test_a_module_computes_its_answer_once():

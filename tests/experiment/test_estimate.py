@@ -11,7 +11,7 @@ from lifelong.api import configured, start_estimates, to_tune
 from lifelong.cli import main
 from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
-from lifelong.experiment.estimate import Rehearsals, _Measured
+from lifelong.experiment.rehearsals import REPORT, STORED, Rehearsals, _Measured
 from lifelong.experiment.run import run as run_experiment
 from lifelong.records.estimate import EstimateRecord
 from tests.learned import HERE, small_run
@@ -52,6 +52,8 @@ def test_sums(par: EstimateRecord) -> None:
         assert sum(getattr(task, name) for task in par.tasks) == pytest.approx(getattr(par, name))
         for task in par.tasks:
             assert sum(getattr(phase, name) for phase in task.phases) == pytest.approx(getattr(task, name))
+    assert par.ending_seconds is not None
+    assert REPORT + 3 * STORED < par.ending_seconds < REPORT + 3 * STORED + 0.1 * sum(task.test for task in par.tasks)
     assert 0 < par.lowest < par.seconds < par.highest, "patience may end a training early"
     phases = {phase.phase: phase for phase in par.tasks[0].phases}
     assert phases["search"].epochs == 10

@@ -171,7 +171,23 @@ def test_damage_is_said_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"format": 2}, "of format 2, and this version reads 1"),
+        ({"format": 3}, "of format 3, and this version reads 1 and 2"),
+        (
+            {
+                "tasks": [
+                    {
+                        "name": "a",
+                        "classes": ["x"],
+                        "image_size": 4,
+                        "normalization": {"mean": [0.5], "std": [0.5]},
+                        "limit": None,
+                        "model": 0,
+                        "output": "y",
+                    }
+                ]
+            },
+            "no normalization of three channels",
+        ),
         ({"together": 1}, "'together' is not of type bool"),
         ({"models": [{"inputs": [], "gives": []}]}, "'models.0.sha256' is missing"),
         ({"tasks": []}, "has no tasks"),

@@ -76,7 +76,7 @@ def test_an_unknown_task(client):
 def test_the_run_and_its_tasks(client, learned):
     about = client.get("/v1/run").json()
     assert about["sentence"].startswith("3 tasks learned with ")
-    assert about["can"] == {"learn": True, "roll_back": True, "log_out": False}
+    assert about["can"] == {"learn": True, "roll_back": True, "forget": True, "log_out": False}
     summary = json.loads((learned / "summary.json").read_text())
     told = client.get("/v1/tasks").json()["tasks"]
     assert [task["name"] for task in told] == ["a", "b", "a-again"]
@@ -163,6 +163,7 @@ def test_only_to_read(learned):
     with asked(Service(learned, HERE, FREE, read_only=True)) as client:
         assert client.get("/v1/run").json()["can"]["learn"] is False
         assert client.post("/v1/drafts", json={"name": "x"}).status_code == 404
+        assert client.post("/v1/forget", json={"task": "b"}).status_code == 404
         assert client.get("/v1/learning").status_code == 404
         assert client.post("/v1/predict", files=parts([picture(5)])).status_code == 200
     assert sorted(learned.rglob("*")) == before
@@ -196,13 +197,30 @@ def test_versions(client, monkeypatch):
     """The versions of a run are those of the library."""
     gone = []
     monkeypatch.setattr(lifelong, "rollback", lambda run, to: gone.append(to))
+    monkeypatch.setattr(describing, "write_report", lambda run, summary: gone.append(summary.method))
     assert client.get("/v1/run").json()["can"]["roll_back"] is True
     told = client.get("/v1/history").json()["versions"]
     assert [(one["number"], one["task"], one["current"]) for one in told] == [(1, "a", False), (2, "b", False), (3, "a-again", True)]
     before = client.get("/v1/run").json()["version"]
     assert client.post("/v1/rollback", json={"to": True}).status_code == 400
     assert client.post("/v1/rollback", json={"to": 1}).json()["version"] == before + 1
-    assert gone == [1]
+    assert gone == [1, "par"]
+
+
+def test_what_cannot_be_forgotten(client):
+    """The library's reason is the answer, before anything is asked for, and the run stays as it is."""
+    before = [client.get(f"/v1/{what}").json() for what in ("run", "tasks", "history")]
+    reason = "task 'a' cannot be forgotten: "
+    answer = client.post("/v1/forget", json={"task": "a"})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(reason)
+    assert "with other tasks of its group; without it 'a-again' would have to be learned again" in answer.json()["error"]
+    assert client.get("/v1/forget?task=a").json() == {"task": "a", "refused": answer.json()["error"]}
+    for answer in (client.get("/v1/forget?task=A"), client.post("/v1/forget", json={"task": "A"})):
+        assert (answer.status_code, answer.json()["error"]) == (404, "no task 'A'; did you mean 'a'?")
+    assert client.get("/v1/forget").status_code == 404
+    assert client.post("/v1/forget", json={"task": ["a"]}).status_code == 400
+    assert [client.get(f"/v1/{what}").json() for what in ("run", "tasks", "history")] == before
 
 
 def test_a_bug_is_one_line_for_the_client(client, monkeypatch, caplog):

@@ -1,12 +1,14 @@
 """Who may ask the server for something."""
 
+import asyncio
+
 import pytest
 
 from lifelong.errors import LifelongError
 from lifelong.serving.application import Service
 from lifelong.serving.entrance import COOKIE, Entrance, read_token
 from lifelong.serving.entrance import TOKEN as VARIABLE
-from lifelong.serving.limits import Limits, Rate
+from lifelong.serving.limits import Limits, Rate, Room
 from tests.serving.served import BASE, FREE, HERE, TOKEN, asked
 
 OPEN = Entrance("127.0.0.1", None)
@@ -138,6 +140,45 @@ def test_the_buckets_are_bounded():
     assert len(rate._buckets) == Rate.MOST
 
 
+def test_room_is_given_in_the_order_of_coming():
+    """As much as there is; who has gone takes none; what is larger than all of it gets all of it."""
+
+    async def played():
+        room, inside = Room(10), []
+
+        async def take(name, wanted, leave):
+            async with room.taken(wanted):
+                inside.append(name)
+                await leave.wait()
+            inside.remove(name)
+
+        async def settled():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return sorted(inside)
+
+        leave = {name: asyncio.Event() for name in "abcde"}
+        tasks = {name: asyncio.create_task(take(name, wanted, leave[name])) for name, wanted in zip("abcde", (4, 4, 99, 3, 2), strict=True)}
+        assert await settled() == ["a", "b"]
+        leave["b"].set()
+        assert await settled() == ["a"]  # "d" would fit, but "c" was first
+        tasks["c"].cancel()
+        assert await settled() == ["a", "d", "e"]
+        for name in "ade":
+            leave[name].set()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        leave["c"].set()
+        await take("c", 99, leave["c"])
+        return room._free, list(room._waiting)
+
+    assert asyncio.run(played()) == (10, [])
+
+
+def test_a_stranger_sends_no_more_than_a_token(guarded):
+    answer = guarded.post("/login", files=[("image", ("image", bytes(100_000), "image/png"))])
+    assert (answer.status_code, answer.json()["error"]) == (413, "more than 64 kB in one request; send fewer images at a time")
+
+
 @pytest.fixture(scope="module")
 def guarded(learned):
     service = Service(learned, HERE, FREE, read_only=True)
@@ -232,9 +273,12 @@ def test_the_report_runs_no_script(client):
 
 
 def test_a_foreign_page_cannot_drive_the_server(client):
+    asked_for = [(method, route.path) for route in client.app._app.routes for method in route.methods]
+    assert {("POST", "/v1/predict"), ("POST", "/v1/forget"), ("DELETE", "/v1/learning"), ("GET", "/v1/tasks")} <= {*asked_for}
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"host": "evil.example"}):
-        for method, path in (("POST", "/v1/predict"), ("POST", "/v1/drafts"), ("DELETE", "/v1/learning"), ("GET", "/v1/tasks")):
-            assert client.request(method, path, headers=headers).status_code == 403
+        for method, path in asked_for:
+            followed = "sec-fetch-site" in headers and method == "GET" and path in ("/", "/login")  # a link to the page is harmless
+            assert (client.request(method, path, headers=headers).status_code == 403) != followed, (method, path)
     preflight = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     assert client.options("/v1/drafts", headers=preflight).status_code == 403
     assert client.post("/v1/drafts", content='{"name": "x"}', headers={"content-type": "text/plain"}).status_code == 415

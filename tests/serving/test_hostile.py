@@ -18,7 +18,17 @@ from lifelong.serving.application import Service
 from lifelong.serving.measuring import resident_bytes
 from tests.serving.served import FREE, HERE, asked, draft_of, listening, parts, picture
 
-TIGHT = replace(FREE, request_bytes=200_000, images=4, pixels=100_000, header_seconds=0.5, body_seconds=0.5, idle_seconds=1, connections=24)
+TIGHT = replace(
+    FREE,
+    request_bytes=200_000,
+    images=4,
+    pixels=100_000,
+    request_pixels=150_000,
+    header_seconds=0.5,
+    body_seconds=0.5,
+    idle_seconds=1,
+    connections=24,
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +119,7 @@ POST = b"POST /v1/predict HTTP/1.1\r\n" + HOST + b"Content-Type: image/png\r\n"
 def test_a_body_that_says_it_is_too_large(port):
     answer = sent(port, POST + b"Content-Length: 900000000\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"more than 0 MB in one request; send fewer images at a time" in answer
+    assert b"more than 195 kB in one request; send fewer images at a time" in answer
 
 
 def test_a_body_that_does_not_say_how_large_it_is(port):
@@ -136,6 +146,18 @@ def test_a_body_that_does_not_come(port):
     answer = sent(port, POST + b"Content-Length: 1000\r\n\r\n", b"12345")
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - began < 20
+
+
+def test_clients_that_send_slowly_keep_nobody_waiting(learned):
+    """However many they are; those that send much wait for one another."""
+    service = Service(learned, HERE, replace(FREE, memory_bytes=20_000), read_only=True)
+    with listening(service) as port, ExitStack() as opened:
+        for _ in range(30):
+            slow = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            slow.sendall(POST + b"Content-Length: 500\r\n\r\n" + picture(20)[:100])
+        content = picture(20)
+        answer = sent(port, POST + f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
+        assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +273,15 @@ def test_more_images_than_are_taken(tight):
     answer = tight.post("/v1/predict", files=parts([picture(1, seed) for seed in range(5)]))
     assert answer.status_code == 400
     assert answer.json()["error"] == "Too many files. Maximum number of files is 4."
+
+
+def test_more_pixels_than_are_taken_at_once(tight):
+    """Small files can be large images: what of them exceeds a request's share is not decoded."""
+    large = png(300, 300, rows=bytes(300 * 901))
+    first, second, third = tight.post("/v1/predict", files=parts([large, large, picture(1)])).json()["predictions"]
+    assert first["label"]
+    assert second["error"] == "too many pixels in one request; send fewer images at a time"
+    assert third["label"]
 
 
 def test_more_requests_than_can_wait(learned):

@@ -1,5 +1,6 @@
 """One more task is learned in the background, while predictions go on; stopped, failed or killed, the run is as it was."""
 
+import io
 import json
 import os
 import shutil
@@ -10,8 +11,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lifelong.data.cache import cache_folder
 from lifelong.learner import Learner
 from lifelong.serving.application import Service
 from lifelong.serving.measuring import resident_bytes
@@ -45,6 +49,41 @@ def check_answers(found, images, learners):
             assert row["probability"] == pytest.approx(right.probability, abs=1e-5)
 
 
+def check_forgotten(client, run, draft, images):
+    """The task that was learned here goes, with its images, wherever they are; all others answer as before."""
+    # What the pictures are as pixels, in the run, its uploads, and the cache of decoded images.
+    pixels = np.asarray(Image.open(io.BytesIO(shades(1)["bright"][0]))).transpose(2, 0, 1).tobytes()
+    places = [run, cache_folder()]
+
+    def holding(*words):
+        files = [file for place in places for file in place.rglob("*") if file.is_file() and file.name != ".lock"]
+        return [file for file in files if any(word in file.read_bytes() for word in words)]
+
+    assert {place for place in places for file in holding(pixels, draft.encode()) if file.is_relative_to(place)} == {*places}
+    before = contents(run)
+    answers = [client.post("/v1/predict", files=parts(images), data={"task": name}).json()["predictions"] for name in ("a", "b")]
+    told = client.get("/v1/forget?task=light").json()
+    assert told.pop("refused") is None
+    assert told["removed"] == [
+        "1 folder of uploaded images",
+        f"decoded copies of its images, and their checksums, in {cache_folder()}",
+        "3 earlier versions, which cannot be put back any more",
+    ]
+    assert told["left"] == ["copies of the run, exports, reports and pushes outside of its directory"]
+    assert contents(run) == before
+    answer = client.post("/v1/forget", json={"task": "light"}).json()
+    assert answer["tasks"] == ["a", "b", "a-again"]
+    assert {key: answer[key] for key in told} == told
+    assert holding(pixels, draft.encode(), b'"light"') == []
+    assert client.get(f"/v1/drafts/{draft}").status_code == 404
+    assert client.get("/v1/learning").json() == {"learning": None, "last": None}
+    assert [version["task"] for version in client.get("/v1/history").json()["versions"]] == ["a-again"]
+    assert "light</" not in client.get("/v1/report").text
+    told = client.get("/v1/tasks").json()
+    assert (told["version"], [task["name"] for task in told["tasks"]]) == (3, ["a", "b", "a-again"])
+    assert [client.post("/v1/predict", files=parts(images), data={"task": name}).json()["predictions"] for name in ("a", "b")] == answers
+
+
 def learned_under_load(run, requests):
     """Learn a task while 8 clients ask; gives the memory that the server took meanwhile."""
     before = Learner.load(shutil.copytree(run, run.with_name("before")), environment=HERE)
@@ -56,6 +95,8 @@ def learned_under_load(run, requests):
         assert client.post(f"/v1/drafts/{draft}/learn").status_code == 202
         refused = client.post(f"/v1/drafts/{draft}/learn")
         assert refused.json()["error"] == "'light' is being learned; wait for it, or cancel it"
+        assert client.post("/v1/forget", json={"task": "b"}).json() == refused.json()
+        assert client.get("/v1/forget?task=b").json() == {"task": "b", "refused": refused.json()["error"]}
         assert client.delete(f"/v1/drafts/{draft}").status_code == 400
         found = loaded(client, images, requests, 8)
         seen = client.get("/v1/learning").json()
@@ -69,19 +110,27 @@ def learned_under_load(run, requests):
         (row,) = client.post("/v1/predict", files=parts([picture(210, 99)])).json()["predictions"]
         assert (row["task"], row["label"]) == ("light", "bright")
         assert seen["learning"] is None or seen["learning"]["task"] == "light"
-    after = Learner.load(run, environment=HERE)
-    assert after.tasks["light"] == ("bright", "dark")
+        after = Learner.load(run, environment=HERE)
+        assert after.tasks["light"] == ("bright", "dark")
+        check_forgotten(client, run, draft, images)
     versions = Counter(version for _, _, version, _ in found)
     assert set(versions) == {1, 2}
     check_answers(found, images, {1: before, 2: after})
     return grown
 
 
+@pytest.fixture
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("_own_cache")
 def test_predictions_go_on_while_a_task_is_learned(run):
     assert learned_under_load(run, 120) < 200e6
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_own_cache")
 def test_a_thousand_requests_from_eight_clients_while_a_task_is_learned(run):
     assert learned_under_load(run, 1000) < 200e6
 

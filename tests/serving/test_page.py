@@ -163,6 +163,35 @@ def test_drop_correct_learn_predict_and_go_back(run, tmp_path, open_page):
         drop(page, content, "again.png")
         expect(page.locator(".answer").first.locator(".label")).to_have_text(label)
 
+        # Nothing is lost by going back: it can be gone forward again.
+        versions.nth(0).get_by_role("button", name="Go back to this").click()
+        page.get_by_role("button", name="Go back", exact=True).click()
+        expect(page.locator("details.task")).to_have_count(4)
+
+        # A task that shares its expert cannot be forgotten: the reason stands beside the button.
+        shared = page.locator("details.task", has_text="3 · a-again")
+        shared.locator("> summary").click()
+        shared.get_by_role("button", name="Forget “").click()
+        expect(shared.get_by_role("alert")).to_contain_text("Task 'a-again' cannot be forgotten: ")
+
+        # To forget one is asked for with what is lost; by keyboard, where "No" is what is chosen first.
+        newest.locator("> summary").click()
+        newest.get_by_role("button", name="Forget “").focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_contain_text("1 folder of uploaded images")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(page.locator("details.task")).to_have_count(4)
+        expect(newest.get_by_role("button", name="Forget “")).to_be_focused()
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Forget it for ever").click()
+        expect(page.locator("#tasks-said")).to_have_text("“light” is forgotten. All other tasks answer as before.")
+        expect(page.locator("#tasks-said")).to_be_focused()
+        expect(page.locator("details.task")).to_have_count(3)
+        expect(page.locator("#versions > li")).to_have_count(1)
+        expect(page.locator("#outcome")).to_be_empty()
+        assert "light" not in page.locator("#task").inner_text()
+
         assert seen.wrong == []
         assert {url.split("/")[2] for url in seen.asked if not url.startswith("blob:")} == {f"127.0.0.1:{port}"}
 

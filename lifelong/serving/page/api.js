@@ -39,6 +39,10 @@ export const learning = () => ask("/v1/learning");
 export const cancel = () => ask("/v1/learning", { method: "DELETE" });
 export const history = async () => (await ask("/v1/history")).versions;
 export const rollBack = (to) => ask("/v1/rollback", json({ to }));
+export const wouldForget = (task) => ask(`/v1/forget?task=${encodeURIComponent(task)}`);
+export const forget = (task) => ask("/v1/forget", json({ task }));
+
+const PART = 4e6; // bytes that a slow connection sends within the time that the server waits
 
 // Files in parts that the server takes in one request; `tooLarge` are those that it takes in none.
 export function parts(files, limits) {
@@ -48,7 +52,7 @@ export function parts(files, limits) {
   let part = [];
   let bytes = 0;
   for (const file of files.filter((one) => one.size <= most)) {
-    if (part.length === limits.images || (part.length && bytes + file.size > most)) {
+    if (part.length === limits.images || (part.length && bytes + file.size > Math.min(PART, most))) {
       found.push(part);
       part = [];
       bytes = 0;

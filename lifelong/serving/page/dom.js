@@ -38,9 +38,11 @@ export function bar(share) {
   return make("div", { class: "track", "aria-hidden": "true" }, fill);
 }
 
-// Ask before something that cannot be undone; resolves to whether the answer was yes.
-export function sure(question, yes) {
+// Ask before something is done, with more to know about it; resolves to whether the answer was yes. `grave`: it cannot be undone.
+export function sure(question, yes, { grave = false, more = [] } = {}) {
   $("sure-question").textContent = question;
+  $("sure-yes").classList.toggle("grave", grave);
+  $("sure-more").replaceChildren(...more);
   $("sure-yes").textContent = yes;
   $("sure").returnValue = "no";
   $("sure").showModal();

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { $ } from "./dom.js";
+import { Forgetting } from "./forget.js";
 import { History } from "./history.js";
 import { Recognizer } from "./recognize.js";
 import { showTasks } from "./tasks.js";
@@ -10,13 +11,21 @@ import { Teacher } from "./teach.js";
 async function begin() {
   const about = await api.run();
   for (const item of document.querySelectorAll("[data-needs]")) item.hidden = !about.can[item.dataset.needs];
-  const history = new History(about.can.roll_back, refresh);
+  const history = new History(about.can.roll_back, changed);
+
+  const forgetting = about.can.forget ? new Forgetting(changed) : null;
 
   async function refresh() {
     const [run, tasks] = await Promise.all([api.run(), api.tasks(), history.show()]);
     $("sentence").textContent = run.sentence;
     document.title = `${run.stream} · lifelong`;
-    showTasks(tasks);
+    showTasks(tasks, forgetting);
+  }
+
+  // What became of the last task may be about one that is gone.
+  async function changed() {
+    await refresh();
+    await teacher.look();
   }
 
   const teacher = about.can.learn ? new Teacher(about.limits, refresh) : null;

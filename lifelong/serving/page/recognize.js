@@ -92,6 +92,8 @@ export class Recognizer {
   others(row) {
     const lines = (shares) =>
       Object.entries(shares)
+        // Names that are numbers come first in an object, whatever was sent first.
+        .sort((one, other) => other[1] - one[1])
         .slice(0, 5)
         .map(([name, share]) => make("div", { class: "share" }, make("div", {}, name), make("div", { class: "number" }, percent(share))));
     const found = make("details", {}, make("summary", {}, "more"), make("strong", {}, "classes"), ...lines(row.classes));

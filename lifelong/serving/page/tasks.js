@@ -4,9 +4,10 @@ import { $, bar, counted, duration, make, number, percent } from "./dom.js";
 
 const SHOWN = 12; // distances of a task
 
-export function showTasks(tasks) {
+// `forgetting` forgets tasks; null where nothing can be forgotten.
+export function showTasks(tasks, forgetting) {
   const open = new Set([...$("task-list").querySelectorAll("details[open]")].map((item) => item.dataset.name));
-  $("task-list").replaceChildren(...tasks.map((task, index) => element(task, index, open.has(task.name))).reverse());
+  $("task-list").replaceChildren(...tasks.map((task, index) => element(task, index, open.has(task.name), forgetting)).reverse());
   const classes = [...new Set(tasks.flatMap((task) => task.classes))].sort();
   $("classes").replaceChildren(...classes.map((name) => make("option", { value: name })));
   const chosen = $("task").value;
@@ -15,7 +16,7 @@ export function showTasks(tasks) {
   $("task").value = tasks.some((task) => task.name === chosen) ? chosen : "";
 }
 
-function element(task, index, open) {
+function element(task, index, open, forgetting) {
   const now = task.accuracy_now ?? task.accuracy_learned;
   const { train, valid, test } = task.images;
   return make(
@@ -43,6 +44,7 @@ function element(task, index, open) {
         changed(task),
       ),
       ...task.notes.map((note) => make("p", { class: "quiet" }, note)),
+      forgetting && forgetting.element(task),
     ),
   );
 }

@@ -200,6 +200,7 @@ export class Teacher {
       const first = this.seen === null;
       this.seen = key;
       if (last) this.say(last);
+      else $("outcome").replaceChildren();
       if (last && !first && last.outcome === "learned") this.learned();
       await this.showDrafts();
     }
@@ -255,7 +256,7 @@ export class Teacher {
               type: "button",
               class: "plain",
               onclick: async () => {
-                if (await sure(`Delete the images of “${draft.name}” from the server?`, "Delete")) {
+                if (await sure(`Delete the images of “${draft.name}” from the server?`, "Delete", { grave: true })) {
                   await api.dropDraft(draft.id).catch(say);
                   await this.showDrafts();
                 }
