@@ -69,31 +69,39 @@ class Part:
         self.name = name
 
 
-def write_tensors(file: BinaryIO, tensors: Mapping[str, torch.Tensor], about: Mapping[str, str]) -> None:
-    """Write a safetensors file with its digests.
+class Body:
+    """The tensors of a safetensors file with their digest, which is made once for all copies of the file.
 
     Args:
-        file: opened to write.
         tensors: by name; on the CPU and contiguous.
-        about: the other metadata.
     """
-    # The widest first, as safetensors has it: each begins at a multiple of its width.
-    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
-    content = {DIGEST: "0" * 64, "body": "", **about}
-    header: dict[str, Any] = {"__metadata__": content}
-    body, at = hashlib.sha256(), 0
-    for name, tensor in ordered.items():
-        data = bytes_of(tensor)
-        body.update(data)
-        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(data)]}
-        at += len(data)
-    content["body"] = body.hexdigest()
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    start = len(text).to_bytes(8, "little") + text
-    file.write(start[:DIGEST_AT] + digest_of_start(start) + start[DIGEST_END:])
-    for tensor in ordered.values():
-        file.write(bytes_of(tensor))
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        # The widest first, as safetensors has it: each begins at a multiple of its width.
+        ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
+        self._pieces = [bytes_of(tensor) for tensor in ordered.values()]
+        self._places: dict[str, Any] = {}
+        digest, at = hashlib.sha256(), 0
+        for (name, tensor), data in zip(ordered.items(), self._pieces, strict=True):
+            digest.update(data)
+            self._places[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(data)]}
+            at += len(data)
+        self._digest = digest.hexdigest()
+
+    def write(self, file: BinaryIO, about: Mapping[str, str]) -> None:
+        """Write the file with its digests.
+
+        Args:
+            file: opened to write.
+            about: the other metadata.
+        """
+        header = {"__metadata__": {DIGEST: "0" * 64, "body": self._digest, **about}, **self._places}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        start = len(text).to_bytes(8, "little") + text
+        file.write(start[:DIGEST_AT] + digest_of_start(start) + start[DIGEST_END:])
+        for piece in self._pieces:
+            file.write(piece)
 
 
 def read_start(file: BinaryIO) -> bytes | None:

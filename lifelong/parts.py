@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from lifelong.headers import NAMES, Part, Tree, at_rest, bytes_of, check_plain, made, write_tensors
+from lifelong.headers import NAMES, Body, Part, Tree, at_rest, bytes_of, check_plain, made
 from lifelong.segment import FOLDERS, NODES, Segment, name_of_node, name_of_tensor, place_of
 from lifelong.segments import Segments
 from lifelong.storage import Seal
@@ -111,7 +111,7 @@ class PartStore(Segments):
             source = Segment.open(other, self.owner(other.parent.name, other.name))
             source.check()
             tensors = {name: made(about["shape"], about["dtype"], source.read(name)) for name, about in source.header.items()}
-            self._write_copy(path, tensors, source.made_with)
+            self._write_copy(path, Body(tensors), source.made_with)
             self._open.pop((path.parent.name, path.name), None)
             del self.wrong[path]
             done.append(f"checkpoint/{place_of(path)} was damaged or missing; rewritten from its copy")
@@ -216,11 +216,12 @@ class PartStore(Segments):
         content = {
             each: made(about["shape"], about["dtype"], source.read(each)) for each, about in source.header.items() if each in tensors
         }
+        body = Body(_with_nodes(texts, content))
         for place in FOLDERS:
             path = self.folder / place / name
             self._open.pop((place, name), None)
             if texts or content:
-                self._write_copy(path, _with_nodes(texts, content), made_with)
+                self._write_copy(path, body, made_with)
             else:
                 remove(path)
 
@@ -240,19 +241,19 @@ class PartStore(Segments):
             names = self.names()
             self._next = int(names[-1].split(".")[0]) + 1 if names else 0
         name = f"{self._next:06d}.safetensors"
-        tensors = _with_nodes(self._new_nodes, self._new_tensors)
+        body = Body(_with_nodes(self._new_nodes, self._new_tensors))
         for place in FOLDERS:
-            self._write_copy(self.folder / place / name, tensors, made_with)
+            self._write_copy(self.folder / place / name, body, made_with)
         self._nodes |= dict.fromkeys(self._new_nodes, name)
         self._tensors |= dict.fromkeys(self._new_tensors, name)
         self._next += 1
 
-    def _write_copy(self, path: Path, tensors: Mapping[str, torch.Tensor], made_with: Mapping[str, str]) -> None:
+    def _write_copy(self, path: Path, body: Body, made_with: Mapping[str, str]) -> None:
         about = {"owner": self.seal.owner(path), "made_with": json.dumps(dict(made_with)), "tree": "null"}
 
         def write(part: Path) -> None:
             with part.open("wb") as file:
-                write_tensors(file, tensors, about)
+                body.write(file, about)
 
         write_file(path, write)
 

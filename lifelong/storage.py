@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from lifelong.headers import Part, Tree, made, pack, parse_start, read_start, readable, unpack, write_tensors
+from lifelong.headers import Body, Part, Tree, made, pack, parse_start, read_start, readable, unpack
 from lifelong.opening import open_regular, parse_json
 from lifelong.segments import Segments
 from lifelong.writing import beside as beside
@@ -86,10 +86,11 @@ def save_tree(path: Path, tree: Tree, owner: str = "", made_with: Mapping[str, s
     """
     tensors: dict[str, torch.Tensor] = {}
     about = {"owner": owner, "made_with": json.dumps(dict(made_with or {})), "tree": json.dumps(pack(tree, tensors))}
+    body = Body(tensors)
 
     def write(part: Path) -> None:
         with part.open("wb") as file:
-            write_tensors(file, tensors, about)
+            body.write(file, about)
 
     write_file(path, write)
 

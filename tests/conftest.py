@@ -32,6 +32,20 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _shapes_checked_anew() -> None:
+    """The first calls of every test are checked."""
+    checked.CALLS.clear()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_power_cut() -> Iterator[None]:
+    """Files are not forced onto the disk, which takes milliseconds each; tests that are about it see the calls all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is decoded and computed is kept in a folder of the tests, not in the user's."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from lifelong.data.task import Normalization, Split, statistics
 from lifelong.relatedness.divergence import _few_images_bias
 from lifelong.words import counted
-from tests.checked import jaxtyped
+from tests.checked import ALWAYS, SELDOM, jaxtyped
 
 declare = jaxtyped(typechecker=beartype)
 
@@ -35,6 +35,20 @@ def test_an_axis_has_one_size_in_a_call_and_any_in_the_next():
     with pytest.raises(BeartypeCallHintViolation):
         half(torch.zeros(4, 3))
     assert half(torch.zeros(0, 3)).shape == (0, 3)  # the failures before left nothing behind
+
+
+def test_of_many_calls_the_first_are_checked_and_some_later_ones():
+    def caught(times: int) -> int:
+        found = 0
+        for _ in range(times):
+            try:
+                half(torch.zeros(4, 3))
+            except BeartypeCallHintViolation:
+                found += 1
+        return found
+
+    assert caught(ALWAYS) == ALWAYS
+    assert caught(10 * SELDOM) == 10
 
 
 def test_types_without_shapes_and_dataclasses():

@@ -112,7 +112,7 @@ def segment_of(folder: Path, nodes: dict[str, str], tensors: dict[str, torch.Ten
         path.parent.mkdir(parents=True)
         content = {NODES: torch.frombuffer(bytearray(lines), dtype=torch.uint8), **(tensors or {})}
         with path.open("wb") as file:
-            headers.write_tensors(file, content, {"owner": "", "made_with": "{}", "tree": "null"})
+            headers.Body(content).write(file, {"owner": "", "made_with": "{}", "tree": "null"})
     return Segments(folder)
 
 

@@ -17,12 +17,6 @@ from lifelong.watch import Watch, digest_of_modules
 from tests.trees import same
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power fails here, and a disk under load takes long to sync."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 def saved(store: PartStore, file: Path, tree: dict) -> int:
     """Store a state and return how many bytes that took in each folder of segments."""
     before = {each: each.stat().st_size for each in (file.parent / FOLDERS[0]).glob("*")}

@@ -1,6 +1,7 @@
 """What is known of modules without reading them again."""
 
 import pytest
+import torch
 from torch import nn
 
 from lifelong import watch
@@ -33,3 +34,28 @@ def test_what_tasks_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = known.digests(tasks)
     monkeypatch.undo()
     assert changed == [digest_of_modules(modules) for modules in tasks]
+
+
+def one_value(weight: torch.Tensor) -> None:
+    weight[40, 700] += 1e-3
+
+
+def rows_that_trade_places(weight: torch.Tensor) -> None:
+    weight[[3, 40]] = weight[[40, 3]]
+
+
+def values_that_trade_places(weight: torch.Tensor) -> None:
+    weight[3, [0, 2]] = weight[3, [2, 0]]
+
+
+@pytest.mark.parametrize("width", [256, 1024, 2042])
+@pytest.mark.parametrize("change", [one_value, rows_that_trade_places, values_that_trade_places])
+def test_a_large_module_is_doubted(width: int, change) -> None:
+    """Whatever becomes of its values behind PyTorch's back, also where none of them is new."""
+    head = nn.Linear(max(width, 701), 64)
+    known = Watch()
+    known.look([(head,)])
+    known.digests([(head,)])
+    assert known.doubt([(head,)], 1) is False
+    change(head.weight.data)
+    assert known.doubt([(head,)], 1) is True

@@ -8,8 +8,6 @@ images (parameter allocation). Nothing that answers for an earlier task ever cha
 The distances and the groups are the paper's (Eq. 2-6); the experts are this library's, not the paper's.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor, nn
@@ -30,6 +28,7 @@ from lifelong.methods.beside import (
     side_network,
     train_beside,
 )
+from lifelong.methods.classifiers import Classifiers
 from lifelong.methods.frozen_network import OnFrozenNetwork, renormalized
 from lifelong.methods.group_forgetting import entangled_in_group
 from lifelong.methods.linear_probe import as_module
@@ -49,7 +48,6 @@ from lifelong.settings.sockets import MEASURES
 from lifelong.storage import Tree
 from lifelong.training.closed_form import choose_logistic, exact_rows, logistic, to_judge
 from lifelong.training.examples import accuracy as right
-from lifelong.trees import weights_of
 
 RANDOM_FEATURES = 2000
 """Random features of the ridge regression, as `RanPACSettings` has by default (the paper of RanPAC: 10,000)."""
@@ -79,36 +77,6 @@ def make_par(settings: PARSettings) -> Method[PARSettings]:
             "same network; use --expert cells or a measure of frozen features"
         )
     return PAR(settings) if settings.expert == "cells" else PretrainedPAR(settings)
-
-
-@dataclass
-class Classifiers:
-    """What answers for one task.
-
-    Attributes:
-        own: its own head.
-        related: reads the probabilities of the heads of `earlier`; None if they do not help.
-        earlier: the earlier tasks of its group.
-        adapted: the adapted stage and its classifier; None if there are no adapters.
-        side: the network of cells and its classifier; None if there is none.
-        mixture: the weights of the four.
-    """
-
-    own: OwnHead
-    related: nn.Linear | None
-    earlier: tuple[int, ...]
-    adapted: nn.Sequential | None
-    side: nn.Sequential | None
-    mixture: Mixture
-
-    def named(self) -> dict[str, nn.Module]:
-        """Return those that are there, by their names."""
-        parts = {"own": self.own, "related": self.related, "adapted": self.adapted, "side": self.side}
-        return {name: module for name, module in parts.items() if module is not None}
-
-    def modules(self) -> tuple[nn.Module, ...]:
-        """Return those that are there."""
-        return tuple(self.named().values())
 
 
 class PretrainedPAR(OnFrozenNetwork[PARSettings]):
@@ -232,7 +200,7 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
             self.relatedness.groups.open(len(task.train))
         self.learned.append(learned)
         self._remember(task)
-        record.decision = _decided(learned)
+        record.decision = learned.decision
         record.expert = group
         record.reason = "; ".join(filter(None, (_nearness(decision, shares=shares), record.reason)))
         record.parameters_added = self.num_parameters() - before
@@ -354,21 +322,10 @@ class PretrainedPAR(OnFrozenNetwork[PARSettings]):
 
     def state_dict(self) -> Tree:
         """Return tasks, the frozen network, the classifiers, groups and prototypes."""
-        learned = [
-            {
-                "own": weights_of(one.own),
-                "related": None if one.related is None else weights_of(one.related),
-                "earlier": list(one.earlier),
-                "adapted": None if one.adapted is None else weights_of(one.adapted),
-                "mixture": one.mixture.state(),
-            }
-            | ({} if one.side is None else {"side": weights_of(one.side)})
-            for one in self.learned
-        ]
         return self.network_state() | {
             "tasks": self._tasks_state(),
             "seed": self.seed,
-            "learned": learned,
+            "learned": [one.state() for one in self.learned],
             "relatedness": self.relatedness.state(),
         }
 
@@ -398,13 +355,6 @@ def _nearness(decision: Decision, *, shares: bool) -> str:
         return decision.reason.rpartition(":")[0]
     nearest = min(range(len(decision.group_distances)), key=decision.group_distances.__getitem__)
     return f"{decision.group_distances[nearest]:.3f} > α {decision.alpha:g} from group {nearest}"
-
-
-def _decided(learned: Classifiers) -> str:
-    """Name what a task got: of adapters and a side network, the one that has more weight."""
-    if learned.side is not None and learned.mixture.side >= learned.mixture.adapted:
-        return "side"
-    return "adapter" if learned.adapted is not None else "reuse-expert" if learned.related is not None else "head"
 
 
 def _accuracy(mixture: Mixture, answers: Answers, labels: Tensor) -> float:

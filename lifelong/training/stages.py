@@ -201,9 +201,13 @@ def seeded(seed: int) -> Generator[None]:
     cards = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with DRAWING, ExitStack() as kept:
         kept.enter_context(torch.random.fork_rng(devices=cards))
+        # One by one: `torch.manual_seed` would leave a seed behind for the devices that are not in use yet.
+        torch.default_generator.manual_seed(seed)
+        if cards:
+            torch.cuda.manual_seed_all(seed)
         if torch.backends.mps.is_available():
             kept.enter_context(torch.random.fork_rng(devices=[0], device_type="mps"))
-        torch.manual_seed(seed)
+            torch.mps.manual_seed(seed)
         yield
 
 

@@ -46,12 +46,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power fails here, and a disk under load takes long to sync."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 def config(folder: Path, method: str) -> RunConfig:
     stream = folder / "three.toml"
     stream.write_text(STREAM)

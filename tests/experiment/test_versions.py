@@ -22,12 +22,6 @@ from tests.experiment.faults import Death, Faults, faulty
 from tests.trees import same
 
 
-@pytest.fixture(autouse=True)
-def _no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power fails here, and a disk under load takes long to sync."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
 def test_each_task_is_a_version_with_its_certificate(base: Path) -> None:
     first, second = lifelong.history(base / "finetune-0")
     assert (first.number, first.tasks, first.task, first.current, first.certificates) == (1, 1, "a", False, ())

@@ -7,61 +7,43 @@ import pytest
 
 from benchmarks.memory import TASK_LIMIT, task
 
-COUNT_FAULTS_OF_SMALL_BLOCKS = """
-import resource, sys, torch
-from lifelong.training.malloc import keep_small_blocks
-if sys.argv[1] == "keep":
-    keep_small_blocks()
-def step():
-    maps = [torch.zeros(1 << 20) for _ in range(8)]
-    return sum(map(torch.sum, maps))
-for _ in range(5):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
 COUNT_FAULTS = """
 import resource, sys, torch
-from lifelong.training.malloc import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-def step():
+from lifelong.training import malloc
+
+def small():
+    return sum(torch.sum(map) for map in [torch.zeros(1 << 20) for _ in range(8)])
+
+def large():
     x = torch.zeros(40 << 18)
     y = x + 1
     del x
     return (y + 1).sum()
-for _ in range(5):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+def faults(step):
+    for _ in range(5):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if keep := "".join(sys.argv[2:]):
+    getattr(malloc, keep)()
+print(faults(globals()[sys.argv[1]]))
 """
 
-ONLY_GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+
+def told(step: str, *keep: str) -> int:
+    return int(subprocess.run([sys.executable, "-c", COUNT_FAULTS, step, *keep], check=True, capture_output=True, text=True).stdout)
 
 
-def told(script: str, mode: str) -> int:
-    return int(subprocess.run([sys.executable, "-c", script, mode], check=True, capture_output=True, text=True).stdout)
-
-
-@ONLY_GLIBC
-def test_freed_memory_is_used_again():
-    """A step of 40 MB tensors maps hardly any new page; by default it maps all of them again."""
-    default = told(COUNT_FAULTS, "default")
-    assert default > 10_000
-    assert told(COUNT_FAULTS, "keep") < default / 20
-
-
-@ONLY_GLIBC
-def test_small_blocks_are_used_again():
-    """Eight maps of 4 MB, as a pass over a few images takes them."""
-    default = told(COUNT_FAULTS_OF_SMALL_BLOCKS, "default")
-    assert default > 10_000
-    assert told(COUNT_FAULTS_OF_SMALL_BLOCKS, "keep") < default / 20
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_freed_memory_is_used_again() -> None:
+    """A step of 40 MB tensors, or of eight maps of 4 MB, maps hardly any new page; by default it maps all of them again."""
+    assert (default := told("large")) > 10_000
+    assert told("large", "keep_freed_memory") < default / 20
+    assert told("small", "keep_small_blocks") < default / 20
 
 
 def test_a_task_s_phases_have_their_peaks():

@@ -19,6 +19,16 @@ def test_seeds_are_made_of_names() -> None:
     assert derive_seed(0, 0, "train") == 2025571791828475621  # the same on every machine and for ever
 
 
+def test_seeded_blocks_seed_no_device_that_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch would keep the seed, and give it to the program around us as soon as that uses a GPU."""
+    monkeypatch.setattr(torch.cuda, "_lazy_call", lambda *args, **kwargs: pytest.fail("a seed is left behind"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    with seeded(5):
+        drawn = torch.rand(3)
+    with seeded(5):
+        assert torch.rand(3).equal(drawn)
+
+
 def test_seeded_blocks_leave_the_generator_alone() -> None:
     torch.manual_seed(1)
     expected = torch.rand(2)
