@@ -21,6 +21,7 @@ from lifelong.methods.trial_rules import calibrated_alpha
 from lifelong.settings.par import PARSettings
 from lifelong.training.closed_form import Rows, logistic
 from tests.made import made_task
+from tests.trees import same
 
 SMALL = PARSettings(variant="fixed+regularization", init_channels=4, cells=2, extractor="pixels")
 KINDS = (0, 5, 0)
@@ -165,10 +166,8 @@ def test_an_oracle_gives_what_its_decision_gives_without_it(margin: float) -> No
         assert shared == [False, True, True]
         plain, expected = learned(replace(SMALL, alpha=1.0))
         assert [record.parameters_added for record in records] == [record.parameters_added for record in expected]
-        assert all(
-            torch.equal(a, b) for a, b in zip(oracle.experts.state_dict().values(), plain.experts.state_dict().values(), strict=True)
-        )
-        assert all(torch.equal(a, b) for a, b in zip(oracle.heads.state_dict().values(), plain.heads.state_dict().values(), strict=True))
+        of_both = [[module.state_dict() for module in (*method.experts, *method.heads)] for method in (oracle, plain)]
+        assert same(*of_both)
     assert records[1].seconds["attempts"] > 0
     assert records[1].reason.startswith("of 2 tried: sharing with group 0 ")
     assert sum(map(len, oracle.relatedness.groups.members)) == 3
