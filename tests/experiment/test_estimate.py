@@ -53,7 +53,7 @@ def test_sums(par: EstimateRecord) -> None:
         for task in par.tasks:
             assert sum(getattr(phase, name) for phase in task.phases) == pytest.approx(getattr(task, name))
     assert par.ending_seconds is not None
-    assert REPORT + 3 * STORED < par.ending_seconds < REPORT + 3 * STORED + 0.1 * sum(task.test for task in par.tasks)
+    assert par.ending_seconds > REPORT + 3 * STORED
     assert 0 < par.lowest < par.seconds < par.highest, "patience may end a training early"
     phases = {phase.phase: phase for phase in par.tasks[0].phases}
     assert phases["search"].epochs == 10
@@ -92,6 +92,10 @@ def test_features_that_are_kept_are_not_computed_again_by_the_run() -> None:
     first, second = rehearsed.tasks(descriptions)
     assert first.seconds == pytest.approx(1.5)
     assert second.seconds == pytest.approx((1.5 + 2.0) * descriptions[1].train / descriptions[0].train)
+    # At the end each test image is looked at by both tasks, of which one was there when an image took a millisecond.
+    rehearsed._earlier, rehearsed._sizes, rehearsed._nameless = (), [8], 0.001
+    tests = sum(description.test for description in descriptions)
+    assert rehearsed.ending(descriptions) == pytest.approx(REPORT + 2 * STORED + 0.002 * tests)
 
 
 def test_each_candidate_is_counted() -> None:
