@@ -15,9 +15,9 @@ from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
 from lifelong.experiment.tuning import method_after
 from lifelong.methods.form import MisfitError, hold_tree
-from lifelong.methods.forms import Recorded
 from lifelong.methods.method import Method
 from lifelong.methods.restoring import restore
+from lifelong.methods.state_checks import Recorded
 from lifelong.records.base import plain, said
 from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig

@@ -7,8 +7,8 @@ import torch
 
 from lifelong.errors import LifelongError
 from lifelong.methods.form import MisfitError
-from lifelong.methods.forms import Recorded, check_form, check_loaded
 from lifelong.methods.method import Method
+from lifelong.methods.state_checks import Recorded, check_form, check_loaded
 from lifelong.networks.copies import loading
 from lifelong.storage import Tree
 from lifelong.training.isolated_draws import drawn_apart

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.errors import LifelongError
-from lifelong.methods.forms import Recorded
 from lifelong.methods.masking import MaskingMethod, updating
 from lifelong.methods.packnet import PackNet, smallest
 from lifelong.methods.registry import make_method
 from lifelong.methods.restoring import restore
+from lifelong.methods.state_checks import Recorded
 from lifelong.methods.supsup import SupSup, density, signed
 from lifelong.methods.wsn import WSN, selected
 from lifelong.networks.masks import Owners, TaskMasks, largest, masked, unpack
