@@ -103,6 +103,7 @@ def _learn_more(path: Path, task: str | Task, environment: Environment, progress
         added = claim(saved, wanted, images)
         known = [task.name for task in summary.tasks]
         if added[-1] != wanted or (wanted.name in known and None not in summary.accuracy[-1]):
+            saved.directory.clear_stages(len(saved.entries))
             listener.task_saved(path, saved.entries, saved.state["accuracy"])
             there, wrong = hold_results(saved.directory, saved.entries, saved.state["accuracy"], summary)
             for note in [*repaired, *wrong]:

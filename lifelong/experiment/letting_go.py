@@ -19,7 +19,6 @@ from lifelong.headers import Part, Tree
 from lifelong.json_files import read_record
 from lifelong.opening import refuse_links
 from lifelong.storage import read_root, remove, save_tree, sync_folder
-from lifelong.training.stages import clear
 
 if TYPE_CHECKING:
     from lifelong.experiment.results import RunDirectory
@@ -182,8 +181,7 @@ def _finish(directory: "RunDirectory", folder: Path, current: int, uploads: Sequ
     save_tree(directory.previous_file, root.tree, directory.seal.owner(directory.state_file), root.made_with)
     directory.parts.repair()
     keep_only(directory, [each for each in directory.journal.kept() if each.version == current])
-    for stages in (directory.checkpoint / "stages").glob("task-*"):
-        clear(stages)
+    directory.clear_stages()
     refuse_links(directory.path, (UPLOADS,))
     for place in [*(directory.path / name for name in DERIVED), *(directory.path / UPLOADS / name for name in uploads)]:
         if place.is_dir():

@@ -19,6 +19,7 @@ from lifelong.experiment.summaries import SUMMARY, read_summary
 from lifelong.json_files import write_record
 from lifelong.opening import MOST_SETTINGS, read_json
 from lifelong.storage import Seal, read_plain, read_root, remove, write_text
+from lifelong.training.stages import clear
 
 WRITTEN = ("config.toml", "results.jsonl", SUMMARY, "curves.jsonl")
 """What a run alone writes into its folder."""
@@ -53,6 +54,17 @@ class RunFolder:
     def stages(self, task_index: int) -> Path:
         """Where the stages of the task under way keep their states."""
         return self.checkpoint / "stages" / f"task-{task_index:03d}"
+
+    def clear_stages(self, count: int | None = None) -> None:
+        """Drop the stages of the first tasks, which a fault right after a task was saved may have left.
+
+        Args:
+            count: of how many tasks; None: of all, the one under way included.
+        """
+        for folder in (self.checkpoint / "stages").glob("task-*"):
+            number = folder.name.removeprefix("task-")
+            if count is None or (number.isdecimal() and int(number) < count):
+                clear(folder)
 
     def claim(self, identity: dict[str, Any], config: str, defaults: Mapping[str, Any] | None = None) -> list[str]:
         """Make the folder this run's, or see that it is.

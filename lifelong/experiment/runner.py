@@ -54,9 +54,7 @@ class Runner(LearnedSoFar):
             if not stored.checked:
                 self._note(f"{self.directory.state_file.name}: {UNCHECKED}")
         done = len(self.entries)
-        for index in range(done):
-            # A kill right after a task was saved may have left its stages.
-            clear(self.directory.stages(index))
+        self.directory.clear_stages(done)
         # More tasks than the stream has were added to the finished run (see `lifelong.experiment.continuing`).
         if known is not None and done >= len(self.stream) and (known.complete or done > len(self.stream)):
             for note in self.repaired:

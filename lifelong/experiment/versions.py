@@ -17,7 +17,6 @@ from lifelong.headers import Part, Tree
 from lifelong.records.base import plain
 from lifelong.settings.arguments import Place, checked
 from lifelong.training.process import as_found
-from lifelong.training.stages import clear
 
 
 @dataclass(frozen=True)
@@ -216,8 +215,7 @@ def settle(directory: RunDirectory) -> None:
     """Bring what follows from a state in line with it, after another one was put in its place."""
     saved = open_run(directory.path)
     done = len(saved.entries)
-    for folder in (directory.checkpoint / "stages").glob("task-*"):
-        clear(folder)
+    directory.clear_stages()
     for task in sorted({line["task"] for line in read_curves(directory.curves, directory.seal).found if line["task"] >= done}):
         drop_task(directory.curves, task, directory.seal)
     repair_added(saved)

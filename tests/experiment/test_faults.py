@@ -119,6 +119,15 @@ def test_some_faults(tmp_path: Path) -> None:
         straight.survives(chance.choice(sorts[sort]), chance.choice(KINDS))
 
 
+def test_what_is_left_beside_a_task_that_was_saved_is_cleared(tmp_path: Path) -> None:
+    """The state of one more task is in its place: its folder cannot be synced, or the process dies before it has cleared the stages."""
+    straight = Straight("learn", tmp_path)
+    saved = straight.calls.index("replace .run.safetensors.part")
+    assert straight.calls[saved + 1 : saved + 3] == ["fsync checkpoint", "unlink train.done.safetensors"]
+    straight.survives(saved + 1, "no space")
+    straight.survives(saved + 2, "death")
+
+
 def moments(calls: list[str]) -> list[int]:
     """Every call; of one tensor after another that is written to a file, the first, the last and two that are drawn."""
     chance, chosen = random.Random(0), []
