@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
 from annotated_types import Ge, Le
 from torch import nn
 
-from lifelong.data.task import Task
+from lifelong.data.task import Split, Task
 from lifelong.experiment.agreement import ALONE
 from lifelong.experiment.judging import right_share
 from lifelong.experiment.learning import learn_timed
@@ -51,6 +51,7 @@ class _Found(TypedDict):
 
 class _FoundOfPair(_Found):
     source_accuracy: _Share | None
+    valid_change: NotRequired[Annotated[float, Ge(-1), Le(1)] | None]
 
 
 class _Alone(TypedDict):
@@ -182,7 +183,10 @@ class Pairs:
         """Compare a pair with its tasks learned alone."""
         gain = pair["accuracy"] - learned[pair["target"]].accuracy
         before, after = learned[pair["source"]].accuracy, pair.pop("source_accuracy")
-        return PairRecord.model_validate(plain(pair | {"gain": gain, "change": 0.0 if after is None else after - before}))
+        # Files from before `valid_change` do not have it; without a change of the source it is known all the same.
+        valid_change = pair.pop("valid_change", 0.0 if after is None else None)
+        changes = {"change": 0.0 if after is None else after - before, "valid_change": valid_change}
+        return PairRecord.model_validate(plain(pair | {"gain": gain} | changes))
 
     def _expert(self, source: int) -> Tree:
         """Return the state of a model that knows a task alone, and what was found of it."""
@@ -190,7 +194,7 @@ class Pairs:
         def learn(context: Context) -> Tree:
             method = _Told(self._settings())
             method.told = self._decision("search", None, source)
-            found, _ = self._learned(method, source, context)
+            found = self._learned(method, source, context)
             return {"state": method.state_dict(), "found": found}
 
         return self._kept(self._alone(source), ALONE, source, _Alone, learn)
@@ -205,8 +209,13 @@ class Pairs:
             else:
                 method.told = self._decision("allocate", 0, target)
                 method.allocation = _LikeSource(method.allocation, weights=strategy == "fine-tune")
-            found, judged = self._learned(method, target, context)
-            return found | {"source_accuracy": judged(0, self.tasks[source]) if strategy == "share" else None}
+            if strategy != "share":
+                return self._learned(method, target, context) | {"source_accuracy": None, "valid_change": 0.0}
+            known = self.tasks[source]
+            before = self._right(method, 0, known.valid) if known.valid else None
+            found = self._learned(method, target, context)
+            after = None if before is None else self._right(method, 0, known.valid) - before
+            return found | {"source_accuracy": self._right(method, 0, known.test), "valid_change": after}
 
         return self._kept(self._name(source, target, strategy), f"{strategy} → {self.tasks[target].name}", target, _FoundOfPair, learn)
 
@@ -228,18 +237,21 @@ class Pairs:
             beta=float(self.config.settings.beta),
         )
 
-    def _learned(self, method: PAR, index: int, context: Context) -> tuple[Tree, Callable[[int, Task], float]]:
-        """Learn a task; return what was found, and a function that judges a task of the model."""
+    def _learned(self, method: PAR, index: int, context: Context) -> Tree:
+        """Learn a task, and return what was found."""
         task = self.tasks[index]
         record = learn_timed(method, task, context)
+        return {
+            "accuracy": self._right(method, len(method.tasks) - 1, task.test),
+            "valid_accuracy": plain(record.hyperparameters.get("valid_accuracy")),
+            "parameters": record.parameters_added,
+            "seconds": sum(record.seconds.values()),
+        }
 
-        def judged(known: int, task: Task) -> float:
-            return right_share(confusion(lambda images: method.logits(images, known), task.test))
-
-        valid = plain(record.hyperparameters.get("valid_accuracy"))
-        seconds = sum(record.seconds.values())
-        found = {"accuracy": judged(len(method.tasks) - 1, task), "valid_accuracy": valid}
-        return found | {"parameters": record.parameters_added, "seconds": seconds}, judged
+    @staticmethod
+    def _right(method: PAR, known: int, split: Split) -> float:
+        """Return the share of images that the model assigns to their class of one of its tasks."""
+        return right_share(confusion(lambda images: method.logits(images, known), split))
 
     # `Any`: a form is a type, for which Python has none.
     def _kept(self, name: str, label: str, index: int, form: Any, learn: Callable[[Context], Tree]) -> Tree:

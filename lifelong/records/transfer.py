@@ -33,6 +33,7 @@ class PairRecord(Record):
         accuracy, valid_accuracy: on the target's test and validation images.
         gain: its accuracy, minus that of the target learned alone.
         change: of the source's accuracy, because its expert learned the target too; 0 if that expert is left as it is.
+        valid_change: the same on the source's validation images; None: not known.
         parameters: that the target added.
         seconds: to learn the target.
     """
@@ -44,6 +45,7 @@ class PairRecord(Record):
     valid_accuracy: Share = None
     gain: Number
     change: Number = 0.0
+    valid_change: Number = None
     parameters: Count
     seconds: Number = None
 
