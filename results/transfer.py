@@ -20,6 +20,7 @@ COLUMNS = (
     *("stream", "seeds", "measure", "strategy", "tau", "tau_both", "tau_of_targets", "tau_of_targets_both"),
     *("rule", "threshold", "value", "regret", "more_parameters", "more_seconds", "shared"),
     *("command", "commit", "machine", "threads", "torch", "minutes", "date"),
+    *("tau_of_means", "tau_of_means_both", "regret_on_validation"),
 )
 
 
@@ -52,23 +53,28 @@ def main() -> int:
 
 
 def _agreements(found: TransferRecord) -> list[dict[str, Any]]:
-    both = {(one.measure, one.strategy): one for one in found.agreement if one.both}
+    every = [*found.agreement, *(found.repeatability or [])]
+    both = {(one.measure, one.strategy): one for one in every if one.both}
     rows = []
-    for one in found.agreement:
+    for one in every:
         if one.both:
             continue
         row = {"measure": one.measure, "strategy": one.strategy, "tau": _digits(one.tau), "tau_of_targets": _digits(one.tau_of_targets)}
+        row |= {"tau_of_means": _digits(one.tau_of_means)}
         other = both.get((one.measure, one.strategy))
         if other is not None:
             row |= {"tau_both": _digits(other.tau), "tau_of_targets_both": _digits(other.tau_of_targets)}
+            row |= {"tau_of_means_both": _digits(other.tau_of_means)}
         rows.append(row)
     return rows
 
 
 def _rules(found: TransferRecord) -> list[dict[str, Any]]:
-    numbers = ("threshold", "value", "regret", "more_parameters", "more_seconds", "shared")
+    numbers = ("threshold", "value", "regret", "regret_on_validation", "more_parameters", "more_seconds", "shared")
     return [
-        {"measure": one.measure or "", "rule": one.rule} | {name: _digits(getattr(one, name)) for name in numbers} for one in found.rules
+        {"measure": one.measure or "", "strategy": one.strategy or "", "rule": one.rule}
+        | {name: _digits(getattr(one, name)) for name in numbers}
+        for one in found.rules
     ]
 
 

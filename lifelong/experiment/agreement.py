@@ -29,6 +29,10 @@ def kendall_tau(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"]) -> float |
     return score / math.sqrt(untied_a * untied_b) if untied_a and untied_b else None
 
 
+OTHER_SEEDS = "other seeds"
+"""In place of a measure's name: the mean gain of the same pair with the other seeds."""
+
+
 def agreement(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str]) -> list[AgreementRecord]:
     """Correlate each measure's distances with each strategy's gains and, where sources change, with gain plus change.
 
@@ -37,8 +41,34 @@ def agreement(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies
         measures: names of the measures.
         strategies: names of the strategies.
     """
-    kinds = [(strategy, both) for strategy in strategies for both in (False, True) if not both or _changes(seeds, strategy)]
-    return [_agreement(seeds, measure, *kind) for measure in measures for kind in kinds]
+    # By divergences, not distances: in float64, Eq. 6 maps all very far tasks to the same value.
+    divergences = [{found.measure: np.array(found.divergences, dtype=float) for found in one.measured} for one in seeds]
+    return [
+        _agreement(measure, *kind, [-divergences[number][measure] for number in range(len(seeds))], _gains(seeds, *kind))
+        for measure in measures
+        for kind in _kinds(seeds, strategies)
+    ]
+
+
+def repeatability(seeds: Sequence[TransferSeed], strategies: Sequence[str]) -> list[AgreementRecord]:
+    """Correlate the gains of each seed with their mean over the other seeds, which says how far any measure can agree with them.
+
+    Args:
+        seeds: the measurements of each seed; with a single one there is nothing to compare.
+        strategies: names of the strategies.
+    """
+    if len(seeds) < 2:
+        return []
+    found = []
+    for kind in _kinds(seeds, strategies):
+        gains = _gains(seeds, *kind)
+        others = [np.mean([*gains[:index], *gains[index + 1 :]], axis=0) for index in range(len(gains))]
+        found.append(_agreement(OTHER_SEEDS, *kind, others, gains).model_copy(update={"tau_of_means": None}))
+    return found
+
+
+def _kinds(seeds: Sequence[TransferSeed], strategies: Sequence[str]) -> list[tuple[str, bool]]:
+    return [(strategy, both) for strategy in strategies for both in (False, True) if not both or _changes(seeds, strategy)]
 
 
 def _changes(seeds: Sequence[TransferSeed], strategy: str) -> bool:
@@ -46,16 +76,24 @@ def _changes(seeds: Sequence[TransferSeed], strategy: str) -> bool:
     return any(pair.change for one in seeds for pair in one.pairs if pair.strategy == strategy)
 
 
-def _agreement(seeds: Sequence[TransferSeed], measure: str, strategy: str, both: bool) -> AgreementRecord:
-    by_seed, by_target = [], []
+def _gains(seeds: Sequence[TransferSeed], strategy: str, both: bool) -> list[Float[np.ndarray, "t t"]]:
+    """Return each seed's gains by target (rows) and source; NaN on the diagonal."""
+    found = []
     for one in seeds:
-        pairs = [pair for pair in one.pairs if pair.strategy == strategy]
-        # By divergences, not distances: in float64, Eq. 6 maps all very far tasks to the same value.
-        near = -np.array([_measured(one, measure).divergences[pair.target][pair.source] for pair in pairs], dtype=float)
-        gains = np.array([value_of(pair) if both else pair.gain for pair in pairs], dtype=float)
-        targets = np.array([pair.target for pair in pairs])
-        by_seed.append(kendall_tau(near, gains))
-        by_target.append([kendall_tau(near[targets == target], gains[targets == target]) for target in range(len(one.alone))])
+        gains = np.full((len(one.alone), len(one.alone)), np.nan)
+        for pair in one.pairs:
+            if pair.strategy == strategy:
+                gains[pair.target, pair.source] = value_of(pair) if both else pair.gain or 0.0
+        found.append(gains)
+    return found
+
+
+def _agreement(
+    measure: str, strategy: str, both: bool, near: Sequence[Float[np.ndarray, "t t"]], gains: Sequence[Float[np.ndarray, "t t"]]
+) -> AgreementRecord:
+    """Correlate nearness with gains, of each seed by target (rows) and source."""
+    by_seed = [_tau(*one) for one in zip(near, gains, strict=True)]
+    by_target = [[_tau(a[target], b[target]) for target in range(len(b))] for a, b in zip(near, gains, strict=True)]
     means = [_mean(column) for column in zip(*by_target, strict=True)]
     return AgreementRecord(
         measure=measure,
@@ -63,9 +101,16 @@ def _agreement(seeds: Sequence[TransferSeed], measure: str, strategy: str, both:
         both=both,
         tau=_mean(by_seed),
         by_seed=by_seed,
+        tau_of_means=_tau(np.mean(near, axis=0), np.mean(gains, axis=0)),
         tau_of_targets=_mean(means),
         by_target=means,
     )
+
+
+def _tau(near: Float[np.ndarray, "*shape"], gains: Float[np.ndarray, "*shape"]) -> float | None:
+    """Compute tau of the pairs that have both numbers; the diagonal has none."""
+    known = ~(np.isnan(near) | np.isnan(gains))
+    return kendall_tau(near[known], gains[known])
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -89,6 +134,7 @@ class _Option:
     Attributes:
         value: gain of the target plus change of the source; 0 when learned alone.
         valid: accuracy on the validation images; -1 if not known.
+        valid_both: the same plus the change of the source's accuracy on its own; None if not known.
         parameters: parameters that the task adds.
         seconds: time to learn it.
         alone: whether no other task is used.
@@ -96,6 +142,7 @@ class _Option:
 
     value: float
     valid: float
+    valid_both: float | None
     parameters: int
     seconds: float
     alone: bool = False
@@ -128,27 +175,44 @@ class _Arrival:
 
 
 def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str], alpha: float) -> list[RuleRecord]:
-    """Evaluate each rule against the oracle, which makes the best choice for each task by its test images, in hindsight.
+    """Evaluate each rule against two oracles: the best choice for each task by its test images, in hindsight, and the best by validation.
+
+    The first takes the best of many noisy numbers, which no rule can reach. The second chooses by the validation images of both tasks, and
+    is judged by test images as every rule is.
 
     Args:
         seeds: the measurements of each seed; rules decide for each of its tasks.
         measures: names of the measures by which rules decide.
-        strategies: names of the strategies; rules share by the first one.
+        strategies: names of the strategies; there is a rule of each kind for each.
         alpha: the threshold of the settings, for the record of the rule "thresholds".
     """
     arrivals = [_arrival(one, target) for one in seeds for target in range(len(one.alone))]
     best = [max(each.options.values(), key=lambda option: (option.value, -option.parameters, -option.seconds)) for each in arrivals]
     tried = [sum(option.seconds for option in each.options.values()) for each in arrivals]
     by_validation = [max(each.options.values(), key=lambda option: (option.valid, -option.parameters)) for each in arrivals]
+    by_both = [_best_on_both(each) for each in arrivals]
+    known = [option for option in by_both if option is not None]
+    honest = fmean(option.value for option in known) if len(known) == len(arrivals) else None
 
-    def record(rule: str, chosen: list[_Option], seconds: list[float] | None = None, **about: str | float | None) -> RuleRecord:
+    def record(
+        rule: str,
+        chosen: list[_Option],
+        seconds: list[float] | None = None,
+        *,
+        measure: str | None = None,
+        strategy: str | None = None,
+        threshold: float | None = None,
+    ) -> RuleRecord:
         spent = [option.seconds for option in chosen] if seconds is None else seconds
         mean, least = _means(chosen, spent), _means(best, [option.seconds for option in best])
         return RuleRecord(
             rule=rule,
-            **about,  # ty: ignore[invalid-argument-type]
+            measure=measure,
+            strategy=strategy,
+            threshold=threshold,
             value=mean[0],
             regret=least[0] - mean[0],
+            regret_on_validation=None if honest is None else honest - mean[0],
             parameters=mean[1],
             more_parameters=mean[1] - least[1],
             seconds=mean[2],
@@ -156,19 +220,26 @@ def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Se
             shared=fmean(not option.alone for option in chosen),
         )
 
-    found = [
-        record("oracle", best),
-        record("validation", by_validation, tried),
-        record("alone", [each.alone for each in arrivals]),
-    ]
+    found = [record("oracle", best)]
+    if honest is not None:
+        found.append(record("validation of both", known, tried))
+    found += [record("validation", by_validation, tried), record("alone", [each.alone for each in arrivals])]
     for measure in measures:
         by_thresholds = [each.options[_told(each, measure)] for each in arrivals]
         found.append(record("thresholds", by_thresholds, measure=measure, threshold=alpha))
-        sharing = _sharing(arrivals, measure, strategies[0])
-        threshold = _best_threshold(arrivals, measure, sharing)
-        found.append(record("best threshold", sharing(threshold), measure=measure, threshold=threshold if threshold >= 0 else None))
-        found.append(record("nearest", sharing(math.inf), measure=measure))
+        for strategy in strategies:
+            sharing = _sharing(arrivals, measure, strategy)
+            best_one = _best_threshold(arrivals, measure, sharing)
+            threshold = best_one if best_one >= 0 else None
+            found.append(record("best threshold", sharing(best_one), measure=measure, strategy=strategy, threshold=threshold))
+            found.append(record("nearest", sharing(math.inf), measure=measure, strategy=strategy))
     return found
+
+
+def _best_on_both(each: _Arrival) -> _Option | None:
+    """Return the best option by the validation images of both tasks; None if those of a source are not known."""
+    valued = [(option.valid_both, -option.parameters, option) for option in each.options.values() if option.valid_both is not None]
+    return max(valued, key=lambda one: one[:2])[2] if len(valued) == len(each.options) else None
 
 
 def _means(chosen: Sequence[_Option], seconds: Sequence[float]) -> tuple[float, float, float]:
@@ -177,13 +248,15 @@ def _means(chosen: Sequence[_Option], seconds: Sequence[float]) -> tuple[float, 
 
 def _arrival(one: TransferSeed, target: int) -> _Arrival:
     alone = one.alone[target]
+    valid = _known(alone.valid_accuracy)
     options: dict[tuple[int | None, str], _Option] = {
-        (None, ALONE): _Option(0.0, _known(alone.valid_accuracy), alone.parameters, alone.seconds or 0.0, alone=True)
+        (None, ALONE): _Option(0.0, valid, valid, alone.parameters, alone.seconds or 0.0, alone=True)
     }
     for pair in one.pairs:
         if pair.target == target:
-            option = _Option(value_of(pair), _known(pair.valid_accuracy), pair.parameters, pair.seconds or 0.0)
-            options[pair.source, pair.strategy] = option
+            valid = _known(pair.valid_accuracy)
+            both = None if pair.valid_change is None else valid + pair.valid_change
+            options[pair.source, pair.strategy] = _Option(value_of(pair), valid, both, pair.parameters, pair.seconds or 0.0)
     return _Arrival(one, target, options)
 
 

@@ -25,7 +25,7 @@ from lifelong.data.feature_cache import keeping
 from lifelong.data.sources import Sources
 from lifelong.data.task import Stream, Task
 from lifelong.errors import LifelongError
-from lifelong.experiment.agreement import ALONE, agreement, rules
+from lifelong.experiment.agreement import ALONE, agreement, repeatability, rules
 from lifelong.experiment.identity import COMMAND
 from lifelong.experiment.machine import choose_device, machine_name, made_with, set_threads
 from lifelong.experiment.observer import Observer
@@ -131,6 +131,7 @@ class _Transfer:
             extractor=last.settings.extractor if self.measures else None,
             seeds=seeds,
             agreement=agreement(seeds, measures, self.strategies),
+            repeatability=repeatability(seeds, self.strategies),
             rules=rules(seeds, measures, self.strategies, last.settings.alpha),
             notes=list(dict.fromkeys(self.notes)),
             settings=flat(last),

@@ -107,6 +107,7 @@ class AgreementRecord(Record):
         both: the change of the source's accuracy is counted, too.
         tau: over all pairs; the mean over seeds.
         by_seed: the same, for each seed.
+        tau_of_means: over all pairs, of distances and gains that are each the mean over seeds.
         tau_of_targets: the mean over targets of tau over their sources.
         by_target: the same, for each target, the mean over seeds.
     """
@@ -116,6 +117,7 @@ class AgreementRecord(Record):
     both: bool = False
     tau: Correlation = None
     by_seed: list[Correlation]
+    tau_of_means: Correlation = None
     tau_of_targets: Correlation = None
     by_target: list[Correlation]
 
@@ -124,11 +126,13 @@ class RuleRecord(Record):
     """What a rule makes of the pairs: for each task it chooses alone, or a source and a strategy. Means over tasks and seeds.
 
     Attributes:
-        rule: "thresholds", "nearest", "best threshold", "alone", "validation" or "oracle"; see docs/transfer.md.
+        rule: "thresholds", "nearest", "best threshold", "alone", "validation", "validation of both" or "oracle"; see docs/transfer.md.
         measure: whose distances it reads; None: none.
+        strategy: by which "nearest" and "best threshold" share; None: the first.
         threshold: on the distance; None: it has none.
         value: gain of the target plus change of the source.
         regret: the oracle's value minus this one.
+        regret_on_validation: the value of "validation of both" minus this one; None: not known.
         parameters: that a task adds.
         more_parameters: than by the oracle.
         seconds: to learn a task, and whatever was tried.
@@ -138,9 +142,11 @@ class RuleRecord(Record):
 
     rule: str
     measure: str | None = None
+    strategy: str | None = None
     threshold: Number = None
     value: Number
     regret: Number
+    regret_on_validation: Number = None
     parameters: Number
     more_parameters: Number
     seconds: Number
@@ -160,6 +166,7 @@ class TransferRecord(Record):
         extractor: of the features that are measured.
         seeds: what was measured with each.
         agreement: of each measure with the gains of each strategy.
+        repeatability: of each strategy's gains with those of the other seeds; empty with one seed, None in old files.
         rules: of what can be decided by distances, against the oracle.
         notes: remarks and warnings.
         settings: what decided the numbers.
@@ -175,6 +182,7 @@ class TransferRecord(Record):
     extractor: str | None = None
     seeds: list[TransferSeed]
     agreement: list[AgreementRecord]
+    repeatability: list[AgreementRecord] | None = None
     rules: list[RuleRecord]
     notes: list[str] | None = None
     settings: dict[str, JsonValue] | None = None

@@ -16,7 +16,8 @@ from lifelong.storage import write_text
 
 RULES = {
     "oracle": "oracle: the best choice for each task, in hindsight",
-    "validation": "try everything, keep the best on validation images",
+    "validation of both": "try everything, keep the best on validation images of both tasks",
+    "validation": "try everything, keep the best on the new task's validation images",
     "alone": "always alone",
     "thresholds": "PAR's thresholds",
     "best threshold": "best threshold in hindsight",
@@ -65,6 +66,7 @@ def write_transfer(out: Path, result: TransferRecord) -> Path:
         gains=gains_grid(result),
         agreement=agreement_grid(result),
         within=agreement_grid(result, within_targets=True),
+        repeated=bool(result.repeatability),
         targets=targets_grid(result),
         rules=rules_grid(result),
         regrets=regrets_grid(result),
@@ -116,17 +118,19 @@ def gains_grid(result: TransferRecord) -> Grid:
 def agreement_grid(result: TransferRecord, *, within_targets: bool = False) -> Grid:
     """Make a table of Kendall's tau, with a row for each measure; the best of each column stands out.
 
+    The last row has the agreement of the gains with those of the other seeds, if there are several.
+
     Args:
         result: of `lifelong.transfer`.
         within_targets: the mean over targets of tau over their sources, rather than tau over all pairs.
     """
     kinds = list(dict.fromkeys((one.strategy, one.both) for one in result.agreement))
-    found = {(one.measure, one.strategy, one.both): one for one in result.agreement}
-    columns = []
-    for kind in kinds:
-        records = [found[measure, *kind] for measure in result.measures]
-        columns.append([one.tau_of_targets if within_targets else one.tau for one in records])
+    found = {(one.measure, one.strategy, one.both): one.tau_of_targets if within_targets else one.tau for one in result.agreement}
+    columns = [[found[measure, *kind] for measure in result.measures] for kind in kinds]
     rows = [[clean(name), *(_tau(column[index]) for column in columns)] for index, name in enumerate(result.measures)]
+    again = {(one.strategy, one.both): one.tau_of_targets if within_targets else one.tau for one in result.repeatability or ()}
+    if again and rows:
+        rows.append(["gains with other seeds", *(_tau(again.get(kind)) for kind in kinds)])
     best = set()
     for position, column in enumerate(columns, 1):
         known = [value for value in column if value is not None]
@@ -147,32 +151,41 @@ def rules_grid(result: TransferRecord) -> Grid:
     """Make a table of all rules, with what they cost."""
     rows = [
         [
-            RULES.get(one.rule, clean(one.rule)) + (f", {clean(one.measure)}" if one.measure else ""),
+            RULES.get(one.rule, clean(one.rule)) + "".join(f", {clean(name)}" for name in (one.measure, one.strategy) if name),
             _threshold(one),
             f"{finite(one.value) or 0.0:+.3f}",
             accuracy(one.regret),
+            accuracy(one.regret_on_validation),
             _signed(one.more_parameters, parameters),
             _signed(one.more_seconds, duration),
             f"{one.shared or 0.0:.0%}",
         ]
         for one in result.rules
     ]
-    return Grid(["rule", "threshold", "value", "regret", "parameters", "time", "shared"], rows)
+    return Grid(["rule", "threshold", "value", "regret", "on validation", "parameters", "time", "shared"], rows)
 
 
 def regrets_grid(result: TransferRecord) -> Grid:
     """Make a table of regrets alone: the rules that read no distance in the first rows, then a row for each measure."""
-    found = {(one.rule, one.measure): one for one in result.rules}
-    rows = [[RULES[name], accuracy(found[name, None].regret), "", "", ""] for name in ("alone", "validation")]
-    for name in result.measures:
-        told, best, always = (found[rule, name] for rule in ("thresholds", "best threshold", "nearest"))
-        rows.append([clean(name), accuracy(told.regret), accuracy(best.regret), _threshold(best), accuracy(always.regret)])
-    columns = [[finite(found[rule, name].regret) for name in result.measures] for rule in ("thresholds", "best threshold", "nearest")]
+    # Records from before there was a rule for each strategy name none.
+    first = result.strategies[0]
+    found = {(one.rule, one.measure, one.strategy or (first if one.measure else None)): one.regret for one in result.rules}
+    kinds: list[tuple[str, str]] = [("thresholds", first)]
+    kinds += [(rule, strategy) for strategy in result.strategies for rule in ("best threshold", "nearest")]
+    rows = [
+        [words, accuracy(found[name, None, None]), *[""] * (len(kinds) - 1)]
+        for name, words in RULES.items()
+        if name != "oracle" and (name, None, None) in found
+    ]
+    before = len(rows)
+    columns = [[found.get((rule, name, strategy)) for name in result.measures] for rule, strategy in kinds]
+    rows += [[clean(name), *(accuracy(column[index]) for column in columns)] for index, name in enumerate(result.measures)]
     marks = set()
-    for place, column in zip((1, 2, 4), columns, strict=True):
-        known = [value for value in column if value is not None]
-        marks |= {(index + 2, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
-    return Grid(["rule", "regret", "best threshold", "which is", "nearest"], rows, best=frozenset(marks))
+    for place, column in enumerate(columns, 1):
+        known = [value for value in map(finite, column) if value is not None]
+        marks |= {(index + before, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
+    headings = [f"{strategy} {'up to best' if rule == 'best threshold' else 'nearest'}" for rule, strategy in kinds[1:]]
+    return Grid(["rule", "regret", *headings], rows, best=frozenset(marks))
 
 
 def as_csv(result: TransferRecord) -> str:

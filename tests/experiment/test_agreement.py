@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lifelong.experiment.agreement import agreement, kendall_tau, rules
+from lifelong.experiment.agreement import OTHER_SEEDS, agreement, kendall_tau, repeatability, rules
 from lifelong.records.transfer import LearnedAlone, MeasuredRecord, PairRecord, ThresholdDecision, TransferSeed
 
 
@@ -24,9 +24,18 @@ def test_tau_against_scipy(seed: int) -> None:
     assert kendall_tau(a, b) == pytest.approx(stats.kendalltau(a, b).statistic, abs=1e-12)
 
 
-def pair(source: int, target: int, gain: float, *, change: float = 0.0, valid: float = 0.5, strategy: str = "share") -> PairRecord:
+def pair(
+    source: int,
+    target: int,
+    gain: float,
+    *,
+    change: float = 0.0,
+    valid: float = 0.5,
+    valid_change: float | None = None,
+    strategy: str = "share",
+) -> PairRecord:
     seconds, parameters = (2.0, 10) if strategy == "share" else (1.0, 100)
-    numbers = {"accuracy": 0.5 + gain, "valid_accuracy": valid, "parameters": parameters, "seconds": seconds}
+    numbers = {"accuracy": 0.5 + gain, "valid_accuracy": valid, "valid_change": valid_change, "parameters": parameters, "seconds": seconds}
     return PairRecord(source=source, target=target, strategy=strategy, gain=gain, change=change, **numbers)
 
 
@@ -104,3 +113,44 @@ def test_never_sharing_can_be_the_best_threshold() -> None:
     found = {rule.rule: rule for rule in rules([worse], ["good"], ["share"], 0.5)}
     assert found["best threshold"].threshold is None
     assert found["best threshold"].value == 0
+
+
+def test_the_validation_images_of_the_source_count_too() -> None:
+    """The first task: 0.5 + 0.25 beats 0.55 alone. The second: 0.75 - 0.5 does not. The third: 0.625 - 0.125 does not."""
+    changes = {(1, 0): 0.25, (2, 0): 0.0, (0, 1): -0.5, (2, 1): 0.0, (0, 2): 0.0, (1, 2): -0.125}
+    pairs = [one.model_copy(update={"valid_change": changes[one.source, one.target]}) for one in MADE.pairs]
+    found = {rule.rule: rule for rule in rules([MADE.model_copy(update={"pairs": pairs})], ["good"], ["share"], 0.5)}
+    both = found["validation of both"]
+    assert both.value == pytest.approx(0.125 / 3)
+    assert both.seconds == 2 + 2 + 4
+    assert both.regret_on_validation == 0
+    assert found["validation"].regret_on_validation == pytest.approx((0.125 - (0 + 0.25 - 0.375)) / 3)
+    # One that is not known is enough.
+    known = MADE.model_copy(update={"pairs": [*pairs[:-1], MADE.pairs[-1]]})
+    assert "validation of both" not in {rule.rule for rule in rules([known], ["good"], ["share"], 0.5)}
+
+
+def test_rules_share_by_each_strategy() -> None:
+    pairs = [*MADE.pairs, *(pair(one.source, one.target, 0.125, strategy="head") for one in MADE.pairs)]
+    found = rules([MADE.model_copy(update={"pairs": pairs})], ["good"], ["share", "head"], 0.5)
+    nearest = {rule.strategy: rule.value for rule in found if rule.rule == "nearest"}
+    assert nearest == {"share": 0, "head": 0.125}
+    assert [rule.strategy for rule in found if rule.rule == "thresholds"] == [None]
+
+
+def test_gains_agree_with_those_of_other_seeds() -> None:
+    """Three seeds: equal gains, and once turned round, so that the mean of the others decides."""
+    turned = MADE.model_copy(update={"pairs": [pair(one.source, one.target, -(one.gain or 0)) for one in MADE.pairs]})
+    (found,) = repeatability([MADE, MADE, turned], ["share"])[:1]
+    assert found.measure == OTHER_SEEDS
+    # The first two: the mean of the others is zero everywhere. The third: the others say the opposite.
+    assert found.by_seed == [None, None, -1]
+    assert repeatability([MADE], ["share"]) == []
+
+
+def test_tau_of_means_over_seeds() -> None:
+    """Gains that cancel out leave those of the third seed."""
+    turned = MADE.model_copy(update={"pairs": [pair(one.source, one.target, -(one.gain or 0)) for one in MADE.pairs]})
+    gains = next(one for one in agreement([MADE, turned, MADE], ["good"], ["share"]) if not one.both)
+    assert gains.tau_of_means == pytest.approx(4 / (15 * 14) ** 0.5)
+    assert gains.tau == pytest.approx(gains.tau_of_means / 3)
