@@ -166,12 +166,16 @@ class _Arrival:
     def alone(self) -> _Option:
         return self.options[None, ALONE]
 
-    def nearest(self, measure: str) -> tuple[int, float]:
-        """Return the nearest source and its distance; ties go to the first."""
+    def nearest(self, measure: str) -> list[tuple[int, float]]:
+        """Return the sources with their distances, the nearest first; of equals the first in the stream."""
         measured = _measured(self.seed, measure)
         row = measured.divergences[self.target]
-        found = min((source for source in range(len(row)) if source != self.target), key=lambda source: row[source] or 0.0)
-        return found, measured.distances[self.target][found] or 0.0
+        sources = sorted((source for source in range(len(row)) if source != self.target), key=lambda source: row[source] or 0.0)
+        return [(source, measured.distances[self.target][source] or 0.0) for source in sources]
+
+    def tried(self, measure: str, strategy: str) -> list[_Option]:
+        """Return the options of trying alone and with the two nearest sources."""
+        return [self.alone, *(self.options[source, strategy] for source, _ in self.nearest(measure)[:2])]
 
 
 def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Sequence[str], alpha: float) -> list[RuleRecord]:
@@ -189,7 +193,7 @@ def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Se
     arrivals = [_arrival(one, target) for one in seeds for target in range(len(one.alone))]
     best = [max(each.options.values(), key=lambda option: (option.value, -option.parameters, -option.seconds)) for each in arrivals]
     tried = [sum(option.seconds for option in each.options.values()) for each in arrivals]
-    by_validation = [max(each.options.values(), key=lambda option: (option.valid, -option.parameters)) for each in arrivals]
+    by_validation = [_best_on_valid(list(each.options.values())) for each in arrivals]
     by_both = [_best_on_both(each) for each in arrivals]
     known = [option for option in by_both if option is not None]
     honest = fmean(option.value for option in known) if len(known) == len(arrivals) else None
@@ -233,7 +237,15 @@ def rules(seeds: Sequence[TransferSeed], measures: Sequence[str], strategies: Se
             threshold = best_one if best_one >= 0 else None
             found.append(record("best threshold", sharing(best_one), measure=measure, strategy=strategy, threshold=threshold))
             found.append(record("nearest", sharing(math.inf), measure=measure, strategy=strategy))
+            few = [each.tried(measure, strategy) for each in arrivals]
+            spent = [sum(option.seconds for option in options) for options in few]
+            found.append(record("two nearest", [_best_on_valid(options) for options in few], spent, measure=measure, strategy=strategy))
     return found
+
+
+def _best_on_valid(options: Sequence[_Option]) -> _Option:
+    """Return the best option by the target's validation images; of equals the one with the fewest parameters."""
+    return max(options, key=lambda option: (option.valid, -option.parameters))
 
 
 def _best_on_both(each: _Arrival) -> _Option | None:
@@ -273,7 +285,7 @@ def _told(each: _Arrival, measure: str) -> tuple[int | None, str]:
 
 def _sharing(arrivals: Sequence[_Arrival], measure: str, strategy: str) -> Callable[[float], list[_Option]]:
     """Return a function from a threshold to the choices: the nearest source's expert up to it, alone beyond."""
-    nearest = [each.nearest(measure) for each in arrivals]
+    nearest = [each.nearest(measure)[0] for each in arrivals]
     return lambda threshold: [
         each.options[source, strategy] if distance <= threshold else each.alone
         for each, (source, distance) in zip(arrivals, nearest, strict=True)
@@ -282,5 +294,5 @@ def _sharing(arrivals: Sequence[_Arrival], measure: str, strategy: str) -> Calla
 
 def _best_threshold(arrivals: Sequence[_Arrival], measure: str, sharing: Callable[[float], list[_Option]]) -> float:
     """Find the threshold with the highest value in hindsight; ties go to the lowest; -1 means always alone."""
-    thresholds = [-1.0, *sorted({each.nearest(measure)[1] for each in arrivals})]
+    thresholds = [-1.0, *sorted({each.nearest(measure)[0][1] for each in arrivals})]
     return max(thresholds, key=lambda threshold: (fmean(option.value for option in sharing(threshold)), -threshold))

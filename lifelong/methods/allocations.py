@@ -11,6 +11,7 @@ trains it with a new head by cross-entropy (Eq. 10). One of your own:
     lifelong.register_allocation("mine", Mine)          # then: --allocation mine
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,6 +75,12 @@ class Newcomer:
         """The distance to the nearest group; see above."""
         return self.decision.distance
 
+    def starting(self, group: int | None) -> "Newcomer":
+        """Return the same as if a group were the nearest, or as if there were none."""
+        distances = self.decision.group_distances
+        distance = self.distance if group == self.nearest else distances[group] if group is not None and distances else None
+        return replace(self, decision=replace(self.decision, group=group, distance=distance))
+
 
 class Allocation(ABC):
     """Plans, builds and starts experts. It has no state besides them; one object serves a model, and may make once what they share."""
@@ -90,6 +97,14 @@ class Allocation(ABC):
         Returns:
             A line of text, from which `build` makes the expert. The printed form of a `Genotype` is drawn in the report.
         """
+
+    def starts(self, newcomer: Newcomer) -> Sequence[int | None]:
+        """Return the groups from which an expert may start; by default the nearest one is all that is considered.
+
+        With several, an expert is planned, built, started and trained for each of them, as if that group were the nearest (None: as if
+        there were none), and the most accurate on the task's validation images is kept; the first of equals.
+        """
+        return (newcomer.nearest,)
 
     @abstractmethod
     def build(self, plan: str, settings: PARSettings) -> nn.Module:
@@ -169,6 +184,24 @@ class WarmStart(NearestCell):
             expert.load_state_dict(newcomer.experts[newcomer.nearest].state_dict())
 
 
+class BestStart(WarmStart):
+    """The best of several experts: one of the fixed cell from random weights, and copies of the nearest groups' experts.
+
+    All are trained in full on the new task alone, so that no other task is changed, and compared on its validation images. It costs as
+    many trainings as there are starts.
+    """
+
+    def starts(self, newcomer: Newcomer) -> Sequence[int | None]:
+        """Return no group, and the nearest `starts` ones; of equally near ones those that were opened first."""
+        distances = newcomer.decision.group_distances
+        nearest = sorted(range(len(distances)), key=distances.__getitem__)
+        return (None, *nearest[: newcomer.settings.starts])
+
+    def plan(self, newcomer: Newcomer) -> str:
+        """Return the cell of the group to start from, or the fixed one."""
+        return str(genotype(newcomer.settings.fixed_cell)) if newcomer.nearest is None else newcomer.plans[newcomer.nearest]
+
+
 class ByVariant(CellAllocation):
     """The paper's allocation and its ablations: a fixed cell, the nearest group's within beta, or else a searched one."""
 
@@ -186,6 +219,15 @@ class ByVariant(CellAllocation):
             assert nearest is not None
             return newcomer.plans[nearest]
         return searched_cell(newcomer)
+
+
+def compared(starts: Sequence[int | None], accuracies: Sequence[float]) -> str:
+    """Say how accurate experts from several starts are on validation images, in [0, 1]; NaN without such images."""
+    if any(map(math.isnan, accuracies)):
+        return f"no validation images to compare {len(starts)} starts by, the first is used"
+    names = ("random weights" if start is None else f"from group {start}" for start in starts)
+    said = (f"{name} {accuracy:.1%}" for name, accuracy in zip(names, accuracies, strict=True))
+    return f"best of {len(starts)} starts on validation images: {', '.join(said)}"
 
 
 def random_cell(newcomer: Newcomer, number: int | None = None) -> str:

@@ -5,7 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Generic, NamedTuple, TypeVar
@@ -71,6 +71,10 @@ class Context:
         seed = derive_seed(self.seed, self.task_index, name)
         where = f"task '{self.task_name}', {name}"
         return Stage(name, seed, where, self.folder, self.on_epoch, self.save_every, self.seal, self.rehearsal)
+
+    def within(self, *names: str) -> "Context":
+        """Return the same context with a folder of its own for stages; their seeds are the same."""
+        return replace(self, folder=None if self.folder is None else self.folder.joinpath(*names))
 
     def began(self, name: str) -> bool:
         """Tell whether an earlier start of the run has started a stage of this name for the task."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
 from lifelong.devices import exact_device
-from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, planned
+from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, compared, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
 from lifelong.methods.group_forgetting import entangled_in_group, heirs_of_expert
 from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Recognized, count_parameters
@@ -37,11 +37,13 @@ from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.assessment import Measured, Relatedness
 from lifelong.relatedness.groups import Decision
+from lifelong.search.proxies import best
 from lifelong.settings.par import PARSettings
 from lifelong.settings.sockets import ALLOCATIONS, DECISIONS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
+from lifelong.training.fit import FitOutcome
 from lifelong.training.select import fit_selected
 from lifelong.trees import on_device, tensor_bytes, weights_of
 
@@ -278,20 +280,33 @@ class PAR(Method[PARSettings]):
             return regularizer.keep(shared)
 
     def _allocate(self, decision: Decision, task: Task, context: Context, record: LearnRecord) -> Outcome:
-        """Train a new expert from scratch (step 3, Eq. 10)."""
+        """Train a new expert from scratch (step 3, Eq. 10); if the allocation names several starts, from each, and keep the best."""
         examples = image_examples(task, augmented=context.training.augment)
         newcomer = Newcomer(task, examples, list(self.experts), list(self.plans), decision, self.settings, context, record)
+        starts = list(self.allocation.starts(newcomer))
+        places = [context] if len(starts) == 1 else [context.within(f"start-{place}") for place in range(len(starts))]
+        tried = [self._new_expert(newcomer.starting(start), place) for start, place in zip(starts, places, strict=True)]
+        fits = [fitted for _, fitted in tried]
+        outcome, fitted = tried[best([fitted.accuracy for fitted in fits])]
+        record.trained(fitted)
+        if len(tried) > 1:
+            record.seconds["attempts"] = sum(one.seconds for one in fits) - fitted.seconds
+            record.reason += f"; {compared(starts, [one.accuracy for one in fits])}"
+        record.decision = "search" if record.edges else "allocate" if cell_of(outcome.plan) is None else "reuse-cell"
+        shared = Shared(outcome.expert, outcome.head, [], examples, None, self.settings, context, outcome.trained)
+        return replace(outcome, kept=self._keep(shared, record))
+
+    def _new_expert(self, newcomer: Newcomer, context: Context) -> tuple[Outcome, FitOutcome]:
+        """Plan, build and train a new expert and its head; its stages are those of the context."""
+        newcomer, task = replace(newcomer, context=context), newcomer.task
         plan = planned(self.settings.allocation, self.allocation, newcomer)
         with context.seeded("expert"):
             expert, trained = self._build(plan, context.device)
             self.allocation.start(expert, newcomer)
         network = nn.Sequential(expert, new_head(expert, task, context))
-        outcome = fit_selected(network, examples, network, self._training(context, task), context.stage("train"))
+        fitted = fit_selected(network, newcomer.examples, network, self._training(context, task), context.stage("train"))
         freeze(network)
-        record.trained(outcome)
-        record.decision = "search" if record.edges else "allocate" if cell_of(plan) is None else "reuse-cell"
-        kept = self._keep(Shared(expert, network[1], [], examples, None, self.settings, context, trained), record)
-        return Outcome(len(self.experts), expert, network[1], [], plan, trained, kept)
+        return Outcome(len(self.experts), expert, network[1], [], plan, trained, None), fitted
 
     def _build(self, plan: str, device: torch.device | str) -> tuple[nn.Module, set[str]]:
         """Build an expert; return it with the names of what of it is trained."""

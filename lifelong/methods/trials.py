@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -69,9 +69,8 @@ class Trials:
             LifelongError: the task has no validation images to compare attempts by.
         """
         context, name = self._context, _name(decision)
-        folder = None if context.folder is None else context.folder / "attempts" / name
         record, started = LearnRecord(), time.perf_counter()
-        outcome = self._carry_out(decision, replace(context, folder=folder), record)
+        outcome = self._carry_out(decision, context.within("attempts", name), record)
         self.seconds += time.perf_counter() - started
         accuracy = valid_accuracy(record)
         if math.isnan(accuracy):

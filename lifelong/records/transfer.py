@@ -126,9 +126,10 @@ class RuleRecord(Record):
     """What a rule makes of the pairs: for each task it chooses alone, or a source and a strategy. Means over tasks and seeds.
 
     Attributes:
-        rule: "thresholds", "nearest", "best threshold", "alone", "validation", "validation of both" or "oracle"; see docs/transfer.md.
+        rule: "thresholds", "nearest", "two nearest", "best threshold", "alone", "validation", "validation of both" or "oracle"; see
+            docs/transfer.md.
         measure: whose distances it reads; None: none.
-        strategy: by which "nearest" and "best threshold" share; None: the first.
+        strategy: by which "nearest", "two nearest" and "best threshold" use a source; None: the first.
         threshold: on the distance; None: it has none.
         value: gain of the target plus change of the source.
         regret: the oracle's value minus this one.

@@ -21,9 +21,13 @@ RULES = {
     "alone": "always alone",
     "thresholds": "PAR's thresholds",
     "best threshold": "best threshold in hindsight",
-    "nearest": "always share with the nearest",
+    "nearest": "always with the nearest",
+    "two nearest": "alone and with the two nearest, keep the best on validation images",
 }
 """The rules in words."""
+
+COLUMNS = {"best threshold": "up to best", "nearest": "nearest", "two nearest": "best of 2"}
+"""The rules that there are for each strategy, as headings."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,11 @@ def rules_grid(result: TransferRecord) -> Grid:
 
 def regrets_grid(result: TransferRecord) -> Grid:
     """Make a table of regrets alone: the rules that read no distance in the first rows, then a row for each measure."""
-    # Records from before there was a rule for each strategy name none.
     first = result.strategies[0]
+    # Records from before there were rules for each strategy name none.
     found = {(one.rule, one.measure, one.strategy or (first if one.measure else None)): one.regret for one in result.rules}
     kinds: list[tuple[str, str]] = [("thresholds", first)]
-    kinds += [(rule, strategy) for strategy in result.strategies for rule in ("best threshold", "nearest")]
+    kinds += [(rule, strategy) for strategy in result.strategies for rule in COLUMNS]
     rows = [
         [words, accuracy(found[name, None, None]), *[""] * (len(kinds) - 1)]
         for name, words in RULES.items()
@@ -184,7 +188,7 @@ def regrets_grid(result: TransferRecord) -> Grid:
     for place, column in enumerate(columns, 1):
         known = [value for value in map(finite, column) if value is not None]
         marks |= {(index + before, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
-    headings = [f"{strategy} {'up to best' if rule == 'best threshold' else 'nearest'}" for rule, strategy in kinds[1:]]
+    headings = [f"{strategy} {COLUMNS[rule]}" for rule, strategy in kinds[1:]]
     return Grid(["rule", "regret", *headings], rows, best=frozenset(marks))
 
 

@@ -100,6 +100,7 @@ class PARSettings(RelatednessSettings, SearchSettings, ExpertSettings):
         10, "random cells of which the allocations best-of-k, most-parameters, synflow, naswot, zico and az-nas choose one"
     )
     candidate_epochs: Annotated[int, Ge(1)] = setting(2, "epochs for which the allocation best-of-k trains each of its random cells")
+    starts: Annotated[int, Ge(1)] = setting(2, "nearest groups from whose experts the allocation best-start tries to start a new one")
     variant: Variant = setting(
         "par",
         "PAR or an ablation (rows of the paper's Table 5): fixed cell, fine space, coarse + fine space, "

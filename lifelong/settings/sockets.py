@@ -181,6 +181,7 @@ ALLOCATIONS: Registry[Any] = Registry(
     Entry("random-cell", "lifelong.methods.allocations:RandomCell", "a cell drawn with the seed, another one for each task", ""),
     Entry("nearest-cell", "lifelong.methods.allocations:NearestCell", "the nearest group's cell at any distance", ""),
     Entry("warm-start", "lifelong.methods.allocations:WarmStart", "the nearest group's cell and weights, then trained alone", ""),
+    Entry("best-start", "lifelong.methods.allocations:BestStart", "the best of the fixed cell and warm starts from the nearest groups", ""),
     Entry("best-of-k", f"{_CHOSEN}:BestOfK", "the best of some random cells by a short training", ""),
     Entry("most-parameters", f"{_CHOSEN}:MostParameters", "the largest of some random cells", ""),
     Entry("synflow", f"{_CHOSEN}:SynFlow", "of some random cells the one with the most synaptic flow", "Abdelfattah et al., ICLR 2021"),

@@ -88,7 +88,7 @@ def test_agreement_by_hand() -> None:
 def test_rules_by_hand() -> None:
     """The oracle: by the second source (.125, which equals the first, is as costly), by the first (.25), alone (0); 0.125 in the mean."""
     found = {rule.rule: rule for rule in rules([MADE], ["good"], ["share"], 0.5)}
-    assert list(found) == ["oracle", "validation", "alone", "thresholds", "best threshold", "nearest"]
+    assert list(found) == ["oracle", "validation", "alone", "thresholds", "best threshold", "nearest", "two nearest"]
     oracle = found["oracle"]
     assert (oracle.value, oracle.regret, oracle.parameters, oracle.seconds) == (0.125, 0, (10 + 10 + 1000) / 3, (2 + 2 + 4) / 3)
     assert oracle.shared == pytest.approx(2 / 3)
@@ -102,6 +102,9 @@ def test_rules_by_hand() -> None:
     assert found["thresholds"].threshold == 0.5
     assert found["nearest"].value == pytest.approx((0.125 + 0.25 - 0.375) / 3)
     assert found["nearest"].threshold is None
+    # Alone (0.55); the second task with the first (0.75), the third with the second (0.625), since there are two sources only.
+    assert found["two nearest"].value == found["validation"].value
+    assert found["two nearest"].seconds == 2 + 2 + 4
     # Up to 0.2 the first two share with their nearest.
     assert found["best threshold"].threshold == 0.2
     assert found["best threshold"].value == pytest.approx(0.125)

@@ -112,6 +112,64 @@ def test_an_expert_starts_from_the_weights_that_it_is_given() -> None:
     assert [record.decision for record in records] == ["search", "reuse-cell", "reuse-cell"]
 
 
+class StartsAt(lifelong.methods.allocations.BestStart):
+    """One of the starts of the allocation best-start, alone."""
+
+    place = 0
+
+    def starts(self, newcomer):
+        found = super().starts(newcomer)
+        return found[min(self.place, len(found) - 1) :][:1]
+
+
+def test_the_best_of_several_starts_is_what_it_would_be_alone() -> None:
+    """The third task, from random weights and from each of two experts: the most accurate is kept, equal to the bit to that start alone."""
+    longer = replace(TRAINING, epochs=3)
+    best, records = learned(replace(SMALL, allocation="best-start", variant="fine"), longer)
+    said = records[2].reason.partition("best of 3 starts on validation images: ")[2]
+    shares = [float(part.split()[-1].rstrip("%")) / 100 for part in said.split(", ")]
+    assert next(part.rpartition(" ")[0] for part in said.split(", ")) == "random weights"
+    chosen = shares.index(max(shares))
+    accuracy = records[2].hyperparameters["valid_accuracy"]
+    assert accuracy == pytest.approx(max(shares), abs=6e-4)
+    assert records[2].seconds["attempts"] > 0
+    assert "attempts" not in records[0].seconds
+    # The same start by itself, on a model that knows the same two tasks.
+    alone = type("Alone", (StartsAt,), {"place": chosen})
+    lifelong.register_allocation("alone", alone)
+    method = PAR(replace(SMALL, allocation="alone", variant="fine"))
+    third, context = tasks()[2], made_context(2, longer)
+    for index, task in enumerate(tasks()[:2]):
+        method.learn(task, made_context(index, longer))
+    method.experts, method.heads = list(best.experts[:2]), list(best.heads[:2])
+    record = method.learn(third, context)
+    assert record.hyperparameters["valid_accuracy"] == accuracy
+    for a, b in zip(method.experts[2].parameters(), best.experts[2].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_starts_are_the_nearest_groups() -> None:
+    """Three groups at 0.4, 0.1, 0.4: the second, and the first of two equally near ones. Without groups there is one start."""
+    decision = replace(TaskGroups().decide(None, 3, CHOSEN), group=1, group_distances=(0.4, 0.1, 0.4), distance=0.1)
+    newcomer = Newcomer(TASK, image_examples(TASK), [], ["a", "b", "c"], decision, CHOSEN, made_context(0), LearnRecord())
+    allocation = lifelong.methods.allocations.BestStart()
+    assert list(allocation.starts(newcomer)) == [None, 1, 0]
+    assert list(allocation.starts(replace(newcomer, settings=replace(CHOSEN, starts=1)))) == [None, 1]
+    assert (newcomer.starting(2).nearest, newcomer.starting(2).distance) == (2, 0.4)
+    assert (newcomer.starting(None).nearest, newcomer.starting(None).distance) == (None, None)
+    assert allocation.plan(newcomer.starting(2)) == "c"
+    assert allocation.plan(newcomer.starting(None)) == str(DARTS_V1)
+    nothing = replace(decision, group=None, distance=None, group_distances=())
+    assert list(allocation.starts(replace(newcomer, decision=nothing))) == [None]
+
+
+def test_starts_cannot_be_compared_without_validation_images() -> None:
+    none = [made_task(kind=0, seed=1, valid=0), made_task(kind=5, seed=2, valid=0)]
+    method = PAR(replace(SMALL, allocation="best-start", variant="fine", feature_split="train"))
+    records = [method.learn(task, made_context(index, TRAINING)) for index, task in enumerate(none)]
+    assert "no validation images to compare 2 starts by, the first is used" in records[1].reason
+
+
 class Adapted(nn.Module):
     """A small layer on a frozen one that all experts share."""
 
@@ -235,7 +293,7 @@ def test_an_allocation_that_breaks_its_contract(allocation, line) -> None:
 SLOW = ("best-of-k", "most-parameters", "synflow", "naswot", "zico", "az-nas", "search-warm", "light-resnet18")
 
 
-@pytest.mark.parametrize("name", ["warm-start", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("name", ["warm-start", "best-start", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_allocations_of_this_library_keep_their_contract(name: str) -> None:
     lifelong.check_allocation(name, images=3)
 

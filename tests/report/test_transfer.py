@@ -34,7 +34,7 @@ def test_tables() -> None:
     assert gains_grid(result).rows == [["share", "-0.042", "-0.375 to +0.250", "50%", "+0.000", "10", "2.00 s"]]
     assert agreement_grid(result).rows == [["good", "0.28", "0.14"]]
     assert agreement_grid(result, within_targets=True).rows == [["good", "0.33", "0.00"]]
-    assert regrets_grid(result).rows[2] == ["good", "0.083", "0.000", "0.125"]
+    assert regrets_grid(result).rows[2] == ["good", "0.083", "0.000", "0.125", "0.167"]
     assert rules_grid(result).rows[2] == ["always alone", "–", "+0.000", "0.125", "–", "+660", "+1.33 s", "0%"]
     assert "a target gains -0.042 on average, and 50% of the sources help. By distances, good ranks them" in sentence(result)
 
