@@ -307,13 +307,13 @@ def print_sweep_status(console: Console, found: "SweepStatus") -> None:
 def print_transfer(console: Console, result: "TransferRecord", page: Path) -> None:
     """Print what is gained, how well each measure predicts it, and what each rule makes of it."""
     from lifelong.report.tables import grid_table
-    from lifelong.report.transfer import agreement_grid, gains_grid, regrets_grid
+    from lifelong.report.transfer import agreement_grid, gains_grid, regret_grids
 
     for title, grid in (
         (f"{result.stream}: mean gains", gains_grid(result)),
         ("agreement with the gains: Kendall's tau over all pairs", agreement_grid(result)),
         ("the same over the sources of one target, mean over targets", agreement_grid(result, within_targets=True)),
-        ("rules: regret against the oracle, mean over tasks", regrets_grid(result)),
+        *((f"regret against the oracle, mean over tasks: {title}", grid) for title, grid in regret_grids(result)),
     ):
         if grid.rows:
             console.print(grid_table(title, grid))

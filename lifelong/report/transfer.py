@@ -26,8 +26,8 @@ RULES = {
 }
 """The rules in words."""
 
-COLUMNS = {"best threshold": "up to best", "nearest": "nearest", "two nearest": "best of 2"}
-"""The rules that there are for each strategy, as headings."""
+HEADINGS = {"thresholds": "thresholds", "best threshold": "best threshold", "nearest": "nearest", "two nearest": "best of 2"}
+"""The rules that read a distance, as headings; there are PAR's thresholds for the first strategy only."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def write_transfer(out: Path, result: TransferRecord) -> Path:
         repeated=bool(result.repeatability),
         targets=targets_grid(result),
         rules=rules_grid(result),
-        regrets=regrets_grid(result),
+        regrets=regret_grids(result),
         alone=_alone(result),
         parts=_parts(Path(out) / "figures", result),
         left_out=[f"{clean(name)}: {clean(reason)}" for name, reason in result.left_out.items()],
@@ -169,27 +169,27 @@ def rules_grid(result: TransferRecord) -> Grid:
     return Grid(["rule", "threshold", "value", "regret", "on validation", "parameters", "time", "shared"], rows)
 
 
-def regrets_grid(result: TransferRecord) -> Grid:
-    """Make a table of regrets alone: the rules that read no distance in the first rows, then a row for each measure."""
+def regret_grids(result: TransferRecord) -> list[tuple[str, Grid]]:
+    """Make tables of regrets alone, each with a title: of the rules that read no distance, and for each strategy of those that do.
+
+    The least regret of each column stands out.
+    """
     first = result.strategies[0]
     # Records from before there were rules for each strategy name none.
-    found = {(one.rule, one.measure, one.strategy or (first if one.measure else None)): one.regret for one in result.rules}
-    kinds: list[tuple[str, str]] = [("thresholds", first)]
-    kinds += [(rule, strategy) for strategy in result.strategies for rule in COLUMNS]
-    rows = [
-        [words, accuracy(found[name, None, None]), *[""] * (len(kinds) - 1)]
-        for name, words in RULES.items()
-        if name != "oracle" and (name, None, None) in found
-    ]
-    before = len(rows)
-    columns = [[found.get((rule, name, strategy)) for name in result.measures] for rule, strategy in kinds]
-    rows += [[clean(name), *(accuracy(column[index]) for column in columns)] for index, name in enumerate(result.measures)]
-    marks = set()
-    for place, column in enumerate(columns, 1):
-        known = [value for value in map(finite, column) if value is not None]
-        marks |= {(index + before, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
-    headings = [f"{strategy} {COLUMNS[rule]}" for rule, strategy in kinds[1:]]
-    return Grid(["rule", "regret", *headings], rows, best=frozenset(marks))
+    found = {(one.rule, one.measure, one.strategy or (first if one.measure else None)): one for one in result.rules}
+    plain = [found[name, None, None] for name in RULES if name != "oracle" and (name, None, None) in found]
+    rows = [[RULES[one.rule], accuracy(one.regret), accuracy(one.regret_on_validation)] for one in plain]
+    grids = [("rules without distances", Grid(["rule", "regret", "on validation"], rows))]
+    for strategy in result.strategies if result.measures else ():
+        kinds = {name: words for name, words in HEADINGS.items() if (name, result.measures[0], strategy) in found}
+        columns = [[found[name, measure, strategy].regret for measure in result.measures] for name in kinds]
+        rows = [[clean(name), *(accuracy(column[index]) for column in columns)] for index, name in enumerate(result.measures)]
+        marks = set()
+        for place, column in enumerate(columns, 1):
+            known = [value for value in map(finite, column) if value is not None]
+            marks |= {(index, place) for index, value in enumerate(column) if len(known) > 1 and value == min(known)}
+        grids.append((f"by '{strategy}'", Grid(["measure", *kinds.values()], rows, best=frozenset(marks))))
+    return grids
 
 
 def as_csv(result: TransferRecord) -> str:

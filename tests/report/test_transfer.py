@@ -5,7 +5,7 @@ import io
 
 from lifelong.experiment.agreement import agreement, rules
 from lifelong.records.transfer import TransferRecord
-from lifelong.report.transfer import agreement_grid, as_csv, gains_grid, regrets_grid, rules_grid, sentence, write_transfer
+from lifelong.report.transfer import agreement_grid, as_csv, gains_grid, regret_grids, rules_grid, sentence, write_transfer
 from tests.experiment.test_agreement import MADE
 
 NAMES = ["<b>bold</b>", "=SUM(A1)", "three\nlines $x$"]
@@ -34,7 +34,13 @@ def test_tables() -> None:
     assert gains_grid(result).rows == [["share", "-0.042", "-0.375 to +0.250", "50%", "+0.000", "10", "2.00 s"]]
     assert agreement_grid(result).rows == [["good", "0.28", "0.14"]]
     assert agreement_grid(result, within_targets=True).rows == [["good", "0.33", "0.00"]]
-    assert regrets_grid(result).rows[2] == ["good", "0.083", "0.000", "0.125", "0.167"]
+    (_, plain), (title, sharing) = regret_grids(result)
+    assert plain.rows == [
+        ["try everything, keep the best on the new task's validation images", "0.167", "–"],
+        ["always alone", "0.125", "–"],
+    ]
+    assert title == "by 'share'"
+    assert sharing.rows == [["good", "0.083", "0.000", "0.125", "0.167"]]
     assert rules_grid(result).rows[2] == ["always alone", "–", "+0.000", "0.125", "–", "+660", "+1.33 s", "0%"]
     assert "a target gains -0.042 on average, and 50% of the sources help. By distances, good ranks them" in sentence(result)
 
