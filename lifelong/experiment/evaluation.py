@@ -18,7 +18,6 @@ from lifelong.records.run import TaskAgnostic
 from lifelong.records.task import TaskRecord
 from lifelong.training.examples import counted, evaluation_batch
 
-
 HELD = 2**25
 """Bytes of test images that are held in all: those of ten thousand tasks with a dozen images of 8x8."""
 

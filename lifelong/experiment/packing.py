@@ -8,6 +8,7 @@ The last digit of a feature depends on the batch, so that logits differ by round
 the same order, make the same batches.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -59,31 +60,36 @@ def packed(method: Method, tests: Iterable[tuple[int, Split]], tell: Callable[[i
         The answers, in the order in which they are found.
     """
     waiting: dict[Hashable, list[_Waiting]] = {}
+    held: Counter[Hashable] = Counter()
     done = 0
-    for task, split in tests:
-        steps = None if method.batch_dependent else method.two_steps(task)
-        if steps is None or not 0 < len(split) < evaluation_batch(split.images.device, together=False):
-            logits = batched(
-                lambda images, task=task: method.logits(images, task),
-                split.images,
-                together=method.batch_dependent,
-                tell=lambda more, before=done: tell(before + more),
-            )
-            done += len(split)
-            yield Answered(task, logits, split.labels)
-            continue
-        place = steps.network, split.images.shape[1:]
-        if sum(len(each.split) for each in waiting.get(place, [])) + len(split) > _batch(split.images):
-            for answered in _passed(method, waiting.pop(place)):
-                done += len(answered.labels)
-                tell(done)
-                yield answered
-        waiting.setdefault(place, []).append(_Waiting(task, split, steps))
-    for together in waiting.values():
-        for answered in _passed(method, together):
+
+    def told(found: Iterable[Answered]) -> Iterator[Answered]:
+        nonlocal done
+        for answered in found:
             done += len(answered.labels)
             tell(done)
             yield answered
+
+    for task, split in tests:
+        steps = None if method.batch_dependent else method.two_steps(task)
+        if steps is None or not 0 < len(split) < evaluation_batch(split.images.device, together=False):
+            yield _alone(method, task, split, lambda more, before=done: tell(before + more))
+            done += len(split)
+            continue
+        place = steps.network, split.images.shape[1:]
+        if held[place] + len(split) > _batch(split.images):
+            del held[place]
+            yield from told(_passed(method, waiting.pop(place)))
+        waiting.setdefault(place, []).append(_Waiting(task, split, steps))
+        held[place] += len(split)
+    for together in waiting.values():
+        yield from told(_passed(method, together))
+
+
+def _alone(method: Method, task: int, split: Split, tell: Callable[[int], None]) -> Answered:
+    """Let the images of a task pass its network by themselves."""
+    logits = batched(lambda images: method.logits(images, task), split.images, together=method.batch_dependent, tell=tell)
+    return Answered(task, logits, split.labels)
 
 
 def _batch(images: Tensor) -> int:
