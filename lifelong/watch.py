@@ -86,8 +86,8 @@ class Watch:
     def look(self, tasks: Sequence[Modules]) -> list[nn.Module]:
         """Look at the modules of all tasks; return those that are new or may have changed since the last look.
 
-        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too. If it
-        is merely new, as the head of a new task is, frozen ones are not.
+        Where one module of a task has changed, its others may have changed as well, behind PyTorch's back: they are read again, too, and
+        named if they have. If it is merely new, as the head of a new task is, frozen ones are not.
         """
         modules = {id(module): module for module in chain.from_iterable(tasks)}
         found = self.inventory.look(list(modules.values()))
@@ -96,12 +96,17 @@ class Watch:
         for its in [its for its in tasks if not changed.keys().isdisjoint(map(id, its))] if changed else ():
             spared = before.isdisjoint(changed.keys() & set(map(id, its)))
             touched |= {id(module): module for module in its if not (spared and is_frozen(module))}
-        changed |= touched
+        changed |= {key: module for key, module in touched.items() if key not in changed and not self._as_marked(module)}
         if len(before) + len(changed) > len(modules):
             self._serials = {key: serial for key, serial in self._serials.items() if key in modules}
         self._serials |= zip(changed, range(self._serial + 1, self._serial + 1 + len(changed)), strict=True)
         self._serial += len(changed)
         return list(changed.values())
+
+    def _as_marked(self, module: nn.Module) -> bool:
+        """Tell whether a module holds what it held when it was last marked."""
+        known = self._marks.get(self._serials.get(id(module), 0))
+        return known is not None and known == _mark(module)
 
     def serial(self, module: nn.Module) -> int | None:
         """Return the serial number of a module's last change that was seen; None for a module that is not of a task."""

@@ -36,6 +36,20 @@ def test_what_tasks_share_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert changed == [digest_of_modules(modules) for modules in tasks]
 
 
+def test_what_stands_beside_a_change_is_named_if_it_holds_something_else() -> None:
+    """A head keeps its number, and so its place in what is saved, when only the network that it shares has changed."""
+    shared, heads = nn.Linear(3, 3), [nn.Linear(3, 2) for _ in range(3)]
+    tasks, known = [(shared, head) for head in heads], Watch()
+    known.look(tasks)
+    known.digests(tasks)
+    before = [known.serial(head) for head in heads]
+    nn.init.zeros_(shared.weight)
+    heads[1].weight.data[0, 0] = 5.0
+    assert set(known.look(tasks)) == {shared, heads[1]}
+    assert [known.serial(head) == serial for head, serial in zip(heads, before, strict=True)] == [True, False, True]
+    assert known.digests(tasks) == [digest_of_modules(modules) for modules in tasks]
+
+
 def one_value(weight: torch.Tensor) -> None:
     weight[40, 700] += 1e-3
 

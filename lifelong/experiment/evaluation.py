@@ -1,7 +1,7 @@
 """Judge a model on the test images of the tasks that it has learned: each by its name, and all without names."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -10,12 +10,16 @@ from lifelong.data.naming import unique
 from lifelong.data.task import AbsentTaskError, Split, Stream
 from lifelong.experiment.judging import judged, right_share
 from lifelong.experiment.observer import Observer
+from lifelong.experiment.packing import packed
 from lifelong.experiment.remaining import InSizes
 from lifelong.experiment.task_agnostic import Shown, judge_task_agnostic
 from lifelong.methods.method import Method
 from lifelong.records.run import TaskAgnostic
 from lifelong.records.task import TaskRecord
-from lifelong.training.examples import confusion
+from lifelong.training.examples import counted, evaluation_batch
+
+HELD = 2**25
+"""Bytes of test images that are held in all: those of ten thousand tasks with a dozen images of 8x8."""
 
 
 class Evaluation:
@@ -29,32 +33,40 @@ class Evaluation:
 
     def __init__(self, stream: Stream, device: torch.device, progress: Observer) -> None:
         self.stream, self.device, self.progress = stream, device, progress
+        self._held: dict[int, Split] = {}
+        self._room = HELD
 
     def completed(self, method: Method, row: Sequence[float], entries: Sequence[TaskRecord]) -> list[float]:
         """Accuracies on the tasks of all entries, those that are NaN found out as far as the images are here."""
         full = list(row)
         wanted = [index for index, value in enumerate(row) if math.isnan(value)]
-        total, done = sum(entries[index].test for index in wanted), 0
-        for index in wanted:
-            full[index] = self._accuracy(method, index, entries[index], lambda more, done=done: self.progress.advance(done + more, total))
-            done += entries[index].test
+        total, absent = sum(entries[index].test for index in wanted), 0
+
+        def tests() -> Iterator[tuple[int, Split]]:
+            nonlocal absent
+            for index in wanted:
+                try:
+                    yield index, self.test(index)
+                except AbsentTaskError:
+                    absent += entries[index].test
+                    # What was found before is not known to hold any longer.
+                    entries[index].pop("judged", None)
+
+        for answered in packed(method, tests(), lambda done: self.progress.advance(absent + done, total)):
+            counts = counted(answered.logits, answered.labels)
+            entries[answered.task].judged = judged(counts)
+            full[answered.task] = right_share(counts)
         return full
 
-    def _accuracy(self, method: Method, index: int, entry: TaskRecord, tell: Callable[[int], None]) -> float:
-        """Return the accuracy on a task's test images; how they were answered, class by class, goes into its entry."""
-        try:
-            test = self.test(index)
-        except AbsentTaskError:
-            # What was found before is not known to hold any longer.
-            entry.pop("judged", None)
-            return math.nan
-        counts = confusion(lambda images: method.logits(images, index), test, together=method.batch_dependent, tell=tell)
-        entry.judged = judged(counts)
-        return right_share(counts)
-
     def test(self, index: int) -> Split:
-        """Return the test images of a task, on the device."""
-        return self.stream[index].test.to(self.device)
+        """Return the test images of a task, on the device; small sets are held, since reading them takes longer than answering."""
+        if index in self._held:
+            return self._held[index]
+        test = self.stream[index].test.to(self.device)
+        if len(test) < evaluation_batch(self.device, together=False) and test.images.nbytes <= self._room:
+            self._held[index] = test
+            self._room -= test.images.nbytes
+        return test
 
     def task_agnostic(self, method: Method, entries: Sequence[TaskRecord]) -> TaskAgnostic | None:
         """How well the learned stream is known without task names; None before its end, or where a task's images are not here."""

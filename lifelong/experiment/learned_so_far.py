@@ -102,7 +102,7 @@ class LearnedSoFar:
             # What the whole stream is made of is not what this run has learned.
             self.origin["stream_content"] = None
             self.stream = Remaining(self.stream, forgotten)
-            self.evaluation.stream = self.stream
+            self.evaluation = Evaluation(self.stream, self.device, self.progress)
             self.descriptions = self.stream.describe()
 
     def _note(self, text: str) -> None:

@@ -68,6 +68,11 @@ def make_backbone(settings: BackboneSettings, image_size: int) -> nn.Module:
     return build(settings, image_size)
 
 
+def has_own_statistics(settings: SharedBackboneSettings) -> bool:
+    """Tell whether each task has batch-norm statistics of its own."""
+    return settings.batch_norm in ("per-task-stats", "per-task")
+
+
 def make_shared_backbone(settings: SharedBackboneSettings, image_size: int) -> nn.Module:
     """Build a backbone that all tasks share, whose batch norms obey the settings' policy."""
     return with_task_norms(make_backbone(settings, image_size), settings.batch_norm)

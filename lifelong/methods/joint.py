@@ -30,9 +30,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from lifelong.data.task import NO_AUGMENTATION, Split, Task
-from lifelong.methods.backbone import feature_dim, head_bias
+from lifelong.methods.backbone import feature_dim, has_own_statistics, head_bias
 from lifelong.methods.method import Context, LearnRecord
-from lifelong.methods.replay import has_own_statistics, mixed_cross_entropy, mixed_features
+from lifelong.methods.replay import mixed_cross_entropy, mixed_features
 from lifelong.methods.replay_buffer import KeptImages, Part, ReplayBuffer
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.frozen import freeze

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lifelong.data.augment import normalize
 from lifelong.data.task import Normalization, Task
 from lifelong.inventory import Inventory, Size, size_of
+from lifelong.methods.two_steps import TwoSteps, answers_of
 from lifelong.relatedness.extractor import Extractor
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Seal, Tree
@@ -302,13 +303,21 @@ class Method(ABC, Generic[SettingsT]):
             return self.predict(normalize(images, self.tasks[task_index].normalization), task_index)
 
     def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
-        """Compute `logits` for several tasks; override it where they share part of the computation.
+        """Compute `logits` for several tasks; what they share is computed once (`two_steps`).
 
         Args:
             images: uint8 RGB of shape (N, 3, H, W).
             tasks: the tasks, from 0; they must have been learned.
         """
-        return [self.logits(images, task) for task in tasks]
+        steps = [(self.two_steps(task), self.tasks[task].normalization) for task in tasks]
+        return answers_of(images, steps, lambda place: self.logits(images, tasks[place]))
+
+    def two_steps(self, task_index: int) -> TwoSteps | None:
+        """Return `predict` in two steps of which several tasks share the first; None, as here, if it is not made of two such steps.
+
+        A method that returns them says that `logits` is `predict` of normalized images. Check that no subclass answers otherwise.
+        """
+        return None
 
     def answers(
         self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int] | None = None

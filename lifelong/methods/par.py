@@ -15,7 +15,7 @@ Where the authors' code differs each difference is a setting (`PARSettings`), an
 """
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
 
@@ -23,8 +23,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from lifelong.data.augment import normalize
-from lifelong.data.task import Normalization, Task
+from lifelong.data.task import Task
 from lifelong.devices import exact_device
 from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, compared, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
@@ -33,6 +32,7 @@ from lifelong.methods.method import Context, Entangled, LearnRecord, Method, Rec
 from lifelong.methods.regularizers import Regularizer, Shared
 from lifelong.methods.single import load_head, new_head
 from lifelong.methods.trials import Outcome, Trials, copied, valid_accuracy
+from lifelong.methods.two_steps import TwoSteps
 from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
 from lifelong.relatedness.assessment import Measured, Relatedness
@@ -79,20 +79,12 @@ class PAR(Method[PARSettings]):
         expert, head = self.modules(task_index)
         return head(expert(inputs))
 
-    def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
-        """Compute the logits of several tasks; an expert looks once at images that are prepared alike."""
+    def two_steps(self, task_index: int) -> TwoSteps | None:
+        """Return the expert of the task's group, which the group shares, and the task's head."""
         if (type(self).logits, type(self).predict) != (Method.logits, PAR.predict):
-            return super().logits_of(images, tasks)  # A subclass that answers in a way of its own.
-        features: dict[tuple[int, Normalization], Tensor] = {}
-        found = []
-        with torch.no_grad():
-            for task in tasks:
-                expert, head = self.modules(task)
-                seen = id(expert), self.tasks[task].normalization
-                if seen not in features:
-                    features[seen] = expert(normalize(images, seen[1]))
-                found.append(head(features[seen]))
-        return found
+            return None  # A subclass that answers in a way of its own.
+        expert, head = self.modules(task_index)
+        return TwoSteps(id(expert), expert, head)
 
     def task_probabilities(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n t"] | None:
         """Compute task probabilities from the distances to each task's prototypes; None if the variant keeps none."""

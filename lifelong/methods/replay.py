@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from lifelong.methods.backbone import has_own_statistics
 from lifelong.methods.method import Context
 from lifelong.methods.replay_buffer import KeptImages, Part, ReplayBuffer, ring
 from lifelong.methods.single import SingleNetworkMethod
 from lifelong.networks.tasknorm import use_task
-from lifelong.settings.baselines import ReplaySettings, SharedBackboneSettings
+from lifelong.settings.baselines import ReplaySettings
 from lifelong.storage import Tree
 from lifelong.training.examples import Examples
 from lifelong.training.fit import Batch
@@ -73,11 +74,6 @@ def mixed_cross_entropy(features: Sequence[Tensor], parts: Sequence[Part], heads
     """
     losses = [F.cross_entropy(heads[p.task](f), p.labels, reduction="sum") for f, p in zip(features, parts, strict=True)]
     return torch.stack(losses).sum() / sum(len(part.labels) for part in parts)
-
-
-def has_own_statistics(settings: SharedBackboneSettings) -> bool:
-    """Tell whether each task has batch-norm statistics of its own."""
-    return settings.batch_norm in ("per-task-stats", "per-task")
 
 
 ReplaySettingsT = TypeVar("ReplaySettingsT", bound=ReplaySettings)

@@ -1,20 +1,20 @@
 """The common part of methods with one network for all tasks: a backbone, a head per task, their state."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from functools import cache
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelong.data.augment import normalize
-from lifelong.data.task import Normalization, Task
-from lifelong.methods.backbone import feature_dim, head_bias, make_shared_backbone
+from lifelong.data.task import Task
+from lifelong.methods.backbone import feature_dim, has_own_statistics, head_bias, make_shared_backbone
 from lifelong.methods.method import Context, LearnRecord, Method
+from lifelong.methods.two_steps import TwoSteps
 from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
-from lifelong.networks.tasknorm import add_task, has_own_norms, other_parameters, use_task
+from lifelong.networks.tasknorm import add_task, other_parameters, use_task
 from lifelong.settings.baselines import SharedBackboneSettings
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
@@ -72,21 +72,15 @@ class SingleNetworkMethod(Method[SharedSettingsT]):
     @property
     def features_by_task(self) -> bool:
         """Whether the features of the same prepared images depend on the task."""
-        return has_own_norms(self._network())
+        return has_own_statistics(self.settings)
 
-    def logits_of(self, images: UInt8[Tensor, "n 3 h w"], tasks: Sequence[int]) -> list[Float[Tensor, "n _c"]]:
-        """Compute the logits of several tasks; those that share features compute them once."""
+    def two_steps(self, task_index: int) -> TwoSteps | None:
+        """Return the shared features and the task's head; None if the features depend on the task, or a subclass answers otherwise."""
         kind = type(self)
         own = (kind.logits, kind.predict, kind.answer) != (Method.logits, SingleNetworkMethod.predict, SingleNetworkMethod.answer)
-        if own or self.features_by_task:  # A subclass that answers in a way of its own is asked about one task after the other.
-            return super().logits_of(images, tasks)
-        with torch.no_grad():
-            prepared = [self.tasks[task].normalization for task in tasks]
-            features: dict[Normalization, Tensor] = {}
-            for each, task in zip(prepared, tasks, strict=True):
-                if each not in features:
-                    features[each] = self.features(normalize(images, each), task)
-            return [self.heads[task](features[each]) for each, task in zip(prepared, tasks, strict=True)]
+        if own or self.features_by_task:
+            return None
+        return TwoSteps(id(self._network()), lambda inputs: self.features(inputs, task_index), self.heads[task_index])
 
     def learn(self, task: Task, context: Context) -> LearnRecord:
         """Train the backbone, a fresh head and `trained_heads()`, then call `consolidate`."""

@@ -91,11 +91,6 @@ def use_task(network: nn.Module, task: int) -> None:
         norm.task = task
 
 
-def has_own_norms(network: nn.Module) -> bool:
-    """Tell whether what a network computes depends on the task that is used."""
-    return any(norm.policy == "per-task" for norm in _task_norms(network))
-
-
 def other_parameters(network: nn.Module, task: int) -> list[nn.Parameter]:
     """Return the parameters of other tasks' batch norms, which are not trained with `task`."""
     return [parameter for index, parameter in _parameters_by_task(network) if index != task]

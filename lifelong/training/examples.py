@@ -141,9 +141,13 @@ def confusion(
         split: the images to evaluate on.
         together, tell: as for `batched`.
     """
-    answers = batched(logits, split.images, together=together, tell=tell)
+    return counted(batched(logits, split.images, together=together, tell=tell), split.labels)
+
+
+def counted(answers: Float[Tensor, "n c"], labels: Int64[Tensor, "n"]) -> Int64[Tensor, "c c"]:
+    """Return the confusion matrix of logits: rows are true classes, columns predicted ones."""
     classes = answers.shape[1]
-    pairs = split.labels * classes + answers.argmax(dim=1)
+    pairs = labels * classes + answers.argmax(dim=1)
     return torch.bincount(pairs.cpu(), minlength=classes * classes).view(classes, classes)
 
 
