@@ -260,15 +260,15 @@ def _means(chosen: Sequence[_Option], seconds: Sequence[float]) -> tuple[float, 
 
 def _arrival(one: TransferSeed, target: int) -> _Arrival:
     alone = one.alone[target]
-    valid = _known(alone.valid_accuracy)
+    valid = alone.valid_accuracy
     options: dict[tuple[int | None, str], _Option] = {
-        (None, ALONE): _Option(0.0, valid, valid, alone.parameters, alone.seconds or 0.0, alone=True)
+        (None, ALONE): _Option(0.0, _known(valid), valid, alone.parameters, alone.seconds or 0.0, alone=True)
     }
     for pair in one.pairs:
         if pair.target == target:
-            valid = _known(pair.valid_accuracy)
-            both = None if pair.valid_change is None else valid + pair.valid_change
-            options[pair.source, pair.strategy] = _Option(value_of(pair), valid, both, pair.parameters, pair.seconds or 0.0)
+            valid = pair.valid_accuracy
+            both = None if valid is None or pair.valid_change is None else valid + pair.valid_change
+            options[pair.source, pair.strategy] = _Option(value_of(pair), _known(valid), both, pair.parameters, pair.seconds or 0.0)
     return _Arrival(one, target, options)
 
 

@@ -128,6 +128,9 @@ def test_the_validation_images_of_the_source_count_too() -> None:
     assert both.seconds == 2 + 2 + 4
     assert both.regret_on_validation == 0
     assert found["validation"].regret_on_validation == pytest.approx((0.125 - (0 + 0.25 - 0.375)) / 3)
+    # Without validation images of the targets there is nothing to choose by.
+    blind = [one.model_copy(update={"valid_accuracy": None}) for one in pairs]
+    assert "validation of both" not in {rule.rule for rule in rules([MADE.model_copy(update={"pairs": blind})], ["good"], ["share"], 0.5)}
     # One that is not known is enough.
     known = MADE.model_copy(update={"pairs": [*pairs[:-1], MADE.pairs[-1]]})
     assert "validation of both" not in {rule.rule for rule in rules([known], ["good"], ["share"], 0.5)}
