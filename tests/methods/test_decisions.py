@@ -107,7 +107,8 @@ def test_the_density_of_a_gaussian() -> None:
 def test_projections_are_the_same_for_all_tasks_of_a_run() -> None:
     features = drawn(5, 100)
     assert projected(features, 0).shape == (5, 20)
-    assert torch.equal(projected(features, 0)[2:], projected(features[2:], 0))
+    # Of more rows the product may be summed up in another order.
+    torch.testing.assert_close(projected(features, 0)[2:], projected(features[2:], 0), rtol=1e-12, atol=1e-12)
     assert not torch.equal(projected(features, 0), projected(features, 1))
     assert torch.equal(projected(features[:, :20], 0), features[:, :20])
 

@@ -86,14 +86,15 @@ def answers(method: HAT, task: int) -> Tensor:
 
 
 def test_old_answers_keep_their_bits():
-    method = hat(1)
+    # With fewer channels all units of a task may be dead, which depends on the processor's rounding.
+    method = learn(HAT(HATSettings(init_channels=24)), 1)
     first = answers(method, 0)
     learn(method, 2)
     second = answers(method, 1)
     learn(method, 3)
     assert torch.equal(answers(method, 0), first)
     assert torch.equal(answers(method, 1), second)
-    assert answers(method, 2).std(dim=0).max() > 0
+    assert all(found.std(dim=0).max() > 1e-3 for found in (first, second, answers(method, 2)))
 
 
 def test_without_binary_masks_answers_leak_a_little():
