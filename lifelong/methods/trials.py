@@ -86,8 +86,8 @@ class Trials:
     def taken_over(self, decision: Decision, record: LearnRecord) -> Outcome | None:
         """Return the result of a decision that was tried, or None if it was not, and record the cost of the other trials."""
         others = [tried for name, (_, tried) in self._made.items() if name != _name(decision)]
-        if others:
-            record.seconds["attempts"] = sum(sum(tried.seconds.values()) for tried in others)
+        spent = {"attempts": sum(sum(tried.seconds.values()) for tried in others)} if others else {}
+        record.seconds |= spent
         if _name(decision) not in self._made:
             return None
         outcome, tried = self._made[_name(decision)]
@@ -96,6 +96,8 @@ class Trials:
         record.frozen = record.frozen or tried.frozen
         record.edges, record.undecided_edges, record.epochs = tried.edges, tried.undecided_edges, tried.epochs
         record.seconds |= tried.seconds
+        if spent and "attempts" in tried.seconds:  # of an allocation that tries several starts
+            record.seconds["attempts"] += spent["attempts"]
         record.hyperparameters |= tried.hyperparameters
         record.notes += [note for note in tried.notes if note not in record.notes]
         return outcome
