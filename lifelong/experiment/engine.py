@@ -44,7 +44,7 @@ class Engine(Protocol):
         says that it is `taken`: the sweep waits for that process, and asks for the job once more.
 
         Args:
-            jobs: in the order in which they should begin.
+            jobs: in the order in which they should begin, unless the engine knows a better one.
             workers: largest number of jobs to run at once.
             begin: must be called with a job's position when the job begins. The observer it returns may be told about the run's
                 progress, and must at least be told that it has finished.

@@ -14,6 +14,7 @@ from typing import Any
 from lifelong.experiment.job import RunJob, RunOutcome, ended, perform, taken
 from lifelong.experiment.machine import one_of_several
 from lifelong.experiment.observer import Observer
+from lifelong.experiment.turns import Turns
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.training.malloc import keep_freed_memory
@@ -30,24 +31,27 @@ class Local:
     """Carries out jobs on this machine: one after the other in this process, or several at once in separate processes."""
 
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
-        """See `lifelong.experiment.engine.Engine.run`. A run in a separate process reports at most one epoch per second."""
+        """See `lifelong.experiment.engine.Engine.run`. A run in a separate process reports at most one epoch per second.
+
+        Several at once begin in the given order until one of each kind has; then the longest ones first (see `Turns`).
+        """
         if workers == 1 or len(jobs) == 1:
             for position, job in enumerate(jobs):
                 yield position, taken(job) or perform(job, begin(position))
             return
         # Not by fork, which is not safe in a process with threads; so the device and the data sets in memory are not shared.
         context = multiprocessing.get_context("spawn")
-        waiting = list(enumerate(jobs))
+        turns = Turns(jobs)
         going: dict[Connection, _Worker] = {}
         places = list(range(workers))
         try:
-            while waiting or going:
-                while waiting and places:
-                    position, job = waiting.pop(0)
-                    if (outcome := taken(job)) is not None:
+            while turns or going:
+                while turns and places:
+                    position = turns.next()
+                    if (outcome := taken(jobs[position])) is not None:
                         yield position, outcome
                         continue
-                    worker = _Worker(context, position, _at(job, places[0]), begin(position), places.pop(0))
+                    worker = _Worker(context, position, _at(jobs[position], places[0]), begin(position), places.pop(0))
                     going[worker.connection] = worker
                 for connection in wait(list(going)):
                     worker = going[connection]  # ty: ignore[invalid-argument-type]
@@ -56,6 +60,7 @@ class Local:
                         del going[worker.connection]
                         places.append(worker.place)
                         worker.end()
+                        turns.ended(worker.position, outcome)
                         yield worker.position, outcome
         finally:
             for worker in going.values():

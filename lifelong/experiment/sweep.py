@@ -69,7 +69,7 @@ def sweep(
     """Carry out runs.
 
     Args:
-        runs: configurations and run directories, in the order in which they begin; no directory twice.
+        runs: configurations and run directories, no directory twice; they begin in this order, unless the engine knows a better one.
         environment: where data, weights and the device are; if it sets no number of threads, parallel runs share the cores.
         workers: number of runs in parallel.
         begin: called with a run's position when it begins; returns the run's observer, which is also told if the run fails.
