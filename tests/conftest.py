@@ -18,7 +18,8 @@ if not torch.cuda.is_available():
 
 from lifelong.data import sources, vetting  # noqa: E402  (what is imported is to be checked too)
 from lifelong.errors import LifelongError  # noqa: E402
-from tests import pretend  # noqa: E402
+from lifelong.report.page import Picture  # noqa: E402
+from tests import dots, pretend  # noqa: E402
 
 # Before the first backward pass, which starts a thread for each device that is known then.
 REGISTERED = pretend.register()
@@ -43,6 +44,14 @@ def _no_power_cut() -> Iterator[None]:
     """Files are not forced onto the disk, which takes milliseconds each; tests that are about it see the calls all the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _dots_for_figures() -> Iterator[None]:
+    """The figures of a report, which take a second or two, are dots, except in tests that are about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Picture, "draw", classmethod(dots.drawing(Picture.draw)))
         yield
 
 

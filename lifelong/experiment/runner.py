@@ -1,7 +1,7 @@
 """A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -159,7 +159,7 @@ class Runner(LearnedSoFar):
         begin_anew = partial(self._begin_anew, index, task.name)
         record, tuning = resumed(lambda: self._learned(task, context), self.directory.stages(index), begin_anew)
         retire(task, self.config.method)
-        fields = asdict(record)
+        fields = dict(vars(record))
         entry = {
             "name": task.name,
             "classes": list(task.classes),

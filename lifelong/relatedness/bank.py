@@ -1,6 +1,6 @@
 """Class prototypes of tasks, and the distances of samples to the nearest one of every earlier task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -36,6 +36,21 @@ class Prototypes:
         return self.counts > 0
 
     @cached_property
+    def known(self) -> Float64[Tensor, "k d"]:
+        """The means of the classes that have a prototype."""
+        return self.means if bool(self.present.all()) else self.means[self.present]
+
+    @cached_property
+    def fewest(self) -> int:
+        """The smallest number of samples of a class that has a prototype."""
+        return int(self.counts[self.present].min())
+
+    @cached_property
+    def few_images_bias(self) -> float:
+        """A quarter of log(1 + the mean of 1/m), for m samples in a class; see `lifelong.relatedness.divergence`."""
+        return (0.25 * (1 / self.counts[self.present].double()).mean().log1p()).item()
+
+    @cached_property
     def saved(self) -> Fixed:
         """The saved form."""
         return Fixed(means=self.means, counts=self.counts)
@@ -69,6 +84,10 @@ def prototypes(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], class
     return Prototypes(sums / counts.clamp_min(1)[:, None], counts)
 
 
+def _bytes_of(task: Prototypes) -> int:
+    return task.means.nbytes + task.counts.nbytes
+
+
 class SquaredDistances(NamedTuple):
     """Squared distances of samples.
 
@@ -86,12 +105,16 @@ class PrototypeBank:
 
     def __init__(self) -> None:
         self._tasks: list[Prototypes] = []
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def __getitem__(self, task: int) -> Prototypes:
         return self._tasks[task]
+
+    def __iter__(self) -> Iterator[Prototypes]:
+        return iter(self._tasks)
 
     def add(self, task: Prototypes) -> None:
         """Append the prototypes of a task that has been learned.
@@ -101,10 +124,11 @@ class PrototypeBank:
         """
         self.check(task)
         self._tasks.append(task)
+        self._bytes += _bytes_of(task)
 
     def forget(self, task: int) -> None:
         """Delete the prototypes of a task; later tasks move up by one."""
-        del self._tasks[task]
+        self._bytes -= _bytes_of(self._tasks.pop(task))
 
     def check(self, task: Prototypes) -> None:
         """Raise a LifelongError if the task's features have another length than those of the earlier tasks."""
@@ -117,7 +141,7 @@ class PrototypeBank:
     @property
     def bytes(self) -> int:
         """Memory of the prototypes."""
-        return sum(task.means.nbytes + task.counts.nbytes for task in self._tasks)
+        return self._bytes
 
     def state(self) -> list[Fixed]:
         """Return everything needed to restore the bank, as tensors in plain containers."""
@@ -137,8 +161,9 @@ class PrototypeBank:
         Uses differences in float64: a matrix product is faster, but loses the digits that separate a sample from a nearby prototype.
         """
         self.check(own)
-        known = [task.means[task.present] for task in self._tasks]
-        every, sizes = torch.cat(known), [len(means) for means in known]
+        known = [task.known for task in self._tasks]
+        every, sizes = torch.cat(known), torch.tensor([len(means) for means in known])
+        owners = torch.arange(len(known)).repeat_interleave(sizes).to(every.device)
         squares = SquaredDistances(
             features.new_empty(len(features), dtype=torch.float64), features.new_empty(len(features), len(self), dtype=torch.float64)
         )
@@ -148,5 +173,6 @@ class PrototypeBank:
             samples = features[rows].double()
             squares.own[rows] = (samples - own.means[labels[rows]]).square().sum(dim=1)
             distances = torch.cdist(samples, every, compute_mode="donot_use_mm_for_euclid_dist")  # (n, all prototypes)
-            squares.nearest[rows] = torch.stack([part.amin(dim=1) for part in distances.split(sizes, dim=1)], dim=1).square()
+            nearest = distances.new_full((len(samples), len(known)), torch.inf)
+            squares.nearest[rows] = nearest.scatter_reduce(1, owners.expand_as(distances), distances, "amin").square()
         return squares

@@ -97,12 +97,8 @@ def _few_images_bias(bank: PrototypeBank, few_images: int, *, every: bool) -> Fl
         few_images: tasks with fewer images in a class are corrected; 0: none.
         every: correct for every earlier task, since the new one has few images.
     """
-    noise = torch.zeros(len(bank), dtype=torch.float64)
-    for index in range(len(bank)):
-        counts = bank[index].counts[bank[index].present]
-        if every or int(counts.min()) < few_images:
-            noise[index] = 0.25 * (1 / counts.double()).mean().log1p()
-    return noise
+    biases = [task.few_images_bias if every or task.fewest < few_images else 0.0 for task in bank]
+    return torch.tensor(biases, dtype=torch.float64)
 
 
 def resolution(features: Float[Tensor, "n d"]) -> float:
