@@ -63,6 +63,7 @@ def test_networks_that_differ_are_not_raced():
         against_peers.row(TINY, "plain_loop", openings, [heard, heard])
 
 
+@pytest.mark.slow
 def test_two_sides_learn_by_turns():
     row = against_peers.race(TINY, sys.executable, "plain_loop")
     assert row["parity"] < 1e-5

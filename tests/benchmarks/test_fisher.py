@@ -1,9 +1,11 @@
+import pytest
 import torch
 
 from benchmarks import fisher
 from lifelong.methods.ewc import exact_fisher
 
 
+@pytest.mark.slow
 def test_rows_of_either_network_and_of_both_estimates(monkeypatch):
     threads = torch.get_num_threads()
     try:

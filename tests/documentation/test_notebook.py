@@ -53,6 +53,7 @@ def test_links_lead_somewhere(file: Path) -> None:
         assert (file.parent / place).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_the_code_runs(file: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "LIFELONG_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}

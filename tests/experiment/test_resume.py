@@ -48,7 +48,7 @@ def kill(out: Path, method: str, kills: int, seed: int) -> dict:
 
 
 def test_killed_a_few_times(tmp_path: Path) -> None:
-    kill(tmp_path, "par", kills=4, seed=1)
+    kill(tmp_path, "par", kills=3, seed=1)
 
 
 @pytest.mark.slow

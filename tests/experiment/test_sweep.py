@@ -247,7 +247,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/thread-self/children").exists(), reason="this kernel does not list children in /proc")
-@pytest.mark.parametrize(("end", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("end", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)])
 def test_a_sweep_that_is_ended_leaves_no_process_and_is_continued(end, code, stream, tmp_path):
     flags = ["--stream", stream, "--methods", "finetune", "--seeds", "0,1", "--backbone", "cells", "--init-channels", "4"]
     command = ["compare", *flags, "--threads", "1", "--workers", "2", "--save-every", "0", "--out", str(tmp_path / "out"), "--epochs", "60"]

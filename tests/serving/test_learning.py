@@ -126,7 +126,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("_own_cache")
 def test_predictions_go_on_while_a_task_is_learned(run):
-    assert learned_under_load(run, 120) < 200e6
+    assert learned_under_load(run, 60) < 200e6
 
 
 @pytest.mark.slow

@@ -66,7 +66,6 @@ def test_an_engine_that_breaks_its_contract(engine, line):
 
 def test_an_engine_by_flag(tmp_path, capsys):
     lifelong.register_engine("in-turn", InTurn)
-    lifelong.check_engine("in-turn")
     words = [
         "compare",
         "--stream",
