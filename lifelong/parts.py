@@ -276,7 +276,8 @@ class PartStore(Segments):
                 return f'{{"numbers": "{self._tensor(torch.tensor(tree, dtype=NUMBERS[type(tree[0])]))}"}}'
             return self._part(self._list(tree))
         check_plain(tree)
-        return json.dumps(tree)
+        # A state has hundreds of whole numbers, and their text is the same.
+        return repr(tree) if type(tree) is int else json.dumps(tree)
 
     def _item(self, tree: Tree) -> str:
         """Return the text of an item of a list, which is a part unless its name is about as long."""
