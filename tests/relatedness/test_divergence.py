@@ -213,6 +213,20 @@ def test_a_bank_comes_back_from_its_state():
     assert torch.equal(*(divergences(new[0], new[1], own, which, RelatednessSettings()) for which in (bank, again)))
 
 
+def test_a_bank_forgets_a_task_and_its_bytes():
+    bank, without = PrototypeBank(), PrototypeBank()
+    for seed in range(4):
+        task = prototypes(*features(seed, 20, 3 + seed))
+        bank.add(task)
+        if seed != 1:
+            without.add(task)
+    bank.forget(1)
+    new = features(7, 20, 3)
+    own = prototypes(*new)
+    assert bank.bytes == without.bytes == sum(task.means.nbytes + task.counts.nbytes for task in bank)
+    assert torch.equal(*(divergences(new[0], new[1], own, which, RelatednessSettings(), few=True) for which in (bank, without)))
+
+
 def test_bad_features_are_refused():
     values, labels, classes = features(1, 10, 2)
     with pytest.raises(LifelongError, match="NaN or infinity"):
