@@ -1,7 +1,7 @@
 """A run under way: learn a task, let its images go, judge, save, and so to the end of the stream."""
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -159,7 +159,8 @@ class Runner(LearnedSoFar):
         begin_anew = partial(self._begin_anew, index, task.name)
         record, tuning = resumed(lambda: self._learned(task, context), self.directory.stages(index), begin_anew)
         retire(task, self.config.method)
-        fields = dict(vars(record))
+        # Not `asdict`, which copies a number for each earlier task one by one.
+        noted = {each.name: getattr(record, each.name) for each in fields(record)}
         entry = {
             "name": task.name,
             "classes": list(task.classes),
@@ -167,9 +168,9 @@ class Runner(LearnedSoFar):
             "valid": description.valid,
             "test": description.test,
             "image_size": description.image_size,
-            "seconds_by_phase": fields.pop("seconds"),
+            "seconds_by_phase": noted.pop("seconds"),
             "made_with": made_with(self.device, self.threads),
-            **fields,
+            **noted,
         } | ({} if tuning is None else {"tuning": tuning})
         try:
             return TaskRecord.model_validate(plain(entry))
