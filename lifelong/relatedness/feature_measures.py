@@ -103,10 +103,10 @@ class PrototypeCosine(OfPrototypes, Bounded):
         own = prototypes(sample.features, sample.labels, sample.classes)
         bank = PrototypeBank.from_state(kept, sample.features.device)
         bank.check(own)
-        new = _directions(own.means[own.present])
+        new = _directions(own.known)
         found = []
         for index in range(len(bank)):
-            earlier = _directions(bank[index].means[bank[index].present])
+            earlier = _directions(bank[index].known)
             found.append(((1 - new @ earlier.T) / 2).amin(dim=1).mean())
         return stacked(found)
 

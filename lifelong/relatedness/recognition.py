@@ -83,7 +83,7 @@ def measure_spread(features: Float[Tensor, "n d"], labels: Int64[Tensor, "n"], o
     nearest = nearest[nearest.isfinite()]
     if not len(nearest):
         # A single image: the spread is unknown; the length of its features is the only scale.
-        nearest = own.means[own.present].square().sum(dim=1)
+        nearest = own.known.square().sum(dim=1)
     mean, variance = nearest.mean().item(), nearest.var(correction=0).item()
     return Spread(max(mean, torch.finfo(torch.float64).tiny), variance, nearest.quantile(KNOWN).item(), normalization)
 
@@ -193,7 +193,7 @@ class Router(nn.Module):
 def _nearest_squares(features: Float64[Tensor, "n d"], task: Prototypes) -> Float64[Tensor, "n"]:
     """Compute the squared distance of features to the nearest prototype of a task."""
     if not torch.compiler.is_compiling():
-        return torch.cdist(features, task.means[task.present]).amin(dim=1).square()
+        return torch.cdist(features, task.known).amin(dim=1).square()
     # While a program is traced for export: ONNX has no such distance, and no rows whose number depends on their content.
     means = task.means.to(features)
     squares = features.square().sum(dim=1, keepdim=True) + means.square().sum(dim=1) - 2 * features @ means.T
