@@ -12,6 +12,7 @@ another than before.
 
 import json
 from collections.abc import Hashable, Mapping, Sequence, Set
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
@@ -346,7 +347,8 @@ def _same_as(item: Fixed | Weights) -> Hashable:
 def _same_as_each(items: list[Tree]) -> tuple[Hashable, ...] | None:
     """Return `_same_as` of each item; None where it cannot be told of all."""
     kinds = {*map(type, items)}
-    if kinds <= UNCHANGING:
+    within = {*map(type, chain.from_iterable(filter(lambda item: type(item) is tuple, items)))} if tuple in kinds else set()
+    if kinds - {tuple} <= UNCHANGING and within <= UNCHANGING:
         return tuple(map(id, items))
     return tuple(map(_KNOWN_BY, items)) if kinds == {Weights} else None
 

@@ -47,6 +47,8 @@ def jaxtyped(*block: str, typechecker: Any = None) -> Any:
             if dataclasses.is_dataclass(target) and "__init__" in vars(target):
                 target.__init__ = decorate(target.__init__)
             return target
+        if target.__name__ == "__torch_function__":
+            return target  # PyTorch calls it in each of its own calls
         hints = list(getattr(target, "__annotations__", {}).values())
         if any(isinstance(hint, str) for hint in hints):
             return whole(target, typechecker=typechecker)  # it knows which names are only for the type checker

@@ -20,6 +20,7 @@ from lifelong.data import sources, vetting  # noqa: E402  (what is imported is t
 from lifelong.errors import LifelongError  # noqa: E402
 from lifelong.report.page import Picture  # noqa: E402
 from tests import dots, pretend  # noqa: E402
+from tests.shallow import shallow_networks  # noqa: E402, F401  (a fixture)
 
 # Before the first backward pass, which starts a thread for each device that is known then.
 REGISTERED = pretend.register()

@@ -25,7 +25,7 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from lifelong.data.task import Task
@@ -44,6 +44,9 @@ from lifelong.training.examples import Examples, batched, image_examples
 from lifelong.training.stages import derive_seed
 from lifelong.trees import weights_of
 
+TOGETHER = 64
+"""Paths whose features are held at once, to be compared."""
+
 MNTDPSettingsT = TypeVar("MNTDPSettingsT", bound=MNTDPSettings)
 
 
@@ -56,6 +59,8 @@ class MNTDP(Method[MNTDPSettingsT]):
         self.library = ModuleLibrary(self.chain.make, len(self.chain))
         self.heads = nn.ModuleList()
         self.paths: list[ModulePath] = []
+        self._chosen: list[tuple[nn.Module, ...]] = []
+        """The modules of each path, which would take longer to look up, for a thousand tasks, than to compare."""
 
     @abstractmethod
     def choose(
@@ -76,7 +81,7 @@ class MNTDP(Method[MNTDPSettingsT]):
 
     def modules(self, task_index: int) -> tuple[nn.Module, ...]:
         """Return the modules of the task's path."""
-        return tuple(self._reused(self.paths[task_index]))
+        return self._chosen[task_index]
 
     def form_of(self, task_index: int) -> Hashable | None:
         """Return how many features of how many classes the path's head has: the modules of a position are alike."""
@@ -131,15 +136,21 @@ class MNTDP(Method[MNTDPSettingsT]):
         bodies: dict[ModulePath, int] = {}
         for index, path in enumerate(self.paths):
             bodies.setdefault(path[: len(self.chain)], index)
-        best, score = 0, -1.0
-        for path, index in bodies.items():
-            body = nn.Sequential(*self._reused(path))
-            features, queries = (batched(body, images, examples.prepare) for images in (examples.train[known], examples.valid[asked]))
-            answers = nearest_labels(features, examples.train_labels[known], queries, self.settings.knn_neighbors)
-            right = exact(answers == examples.valid_labels[asked]).mean().item()
-            if right > score:
-                best, score = index, right
-        return best, score
+        scores: dict[int, float] = {}
+        ordered = sorted(bodies)
+        for start in range(0, len(ordered), TOGETHER):
+            paths = ordered[start : start + TOGETHER]
+            given, asked_for = (self._features(paths, images, examples) for images in (examples.train[known], examples.valid[asked]))
+            for path, features, queries in zip(paths, given, asked_for, strict=True):
+                answers = nearest_labels(features, examples.train_labels[known], queries, self.settings.knn_neighbors)
+                scores[bodies[path]] = exact(answers == examples.valid_labels[asked]).mean().item()
+        best = max(sorted(scores), key=scores.__getitem__)  # Of equal ones the first.
+        return best, scores[best]
+
+    def _features(self, paths: list[ModulePath], images: UInt8[Tensor, "n 3 h w"], examples: Examples) -> Float[Tensor, "p n d"]:
+        """Compute the features of images along some paths."""
+        found = batched(lambda inputs: torch.stack(self.library.along(paths, inputs), dim=1), images, examples.prepare)
+        return found.movedim(1, 0).contiguous()
 
     def _sample_positions(self, labels: Int64[Tensor, "n"], generator: torch.Generator) -> Int64[Tensor, "m"]:
         """Sample positions of at most `knn_images` samples."""
@@ -162,7 +173,12 @@ class MNTDP(Method[MNTDPSettingsT]):
                 freeze(module)
                 self.heads.append(module)
                 path.append(len(self.heads) - 1)
-        self.paths.append(tuple(path))
+        self._follow(tuple(path))
+
+    def _follow(self, path: ModulePath) -> None:
+        """Give a path to the next task."""
+        self.paths.append(path)
+        self._chosen.append(tuple(self._reused(path)))
 
     def state_dict(self) -> Tree:
         """Return tasks, library, heads and paths."""
@@ -178,4 +194,6 @@ class MNTDP(Method[MNTDPSettingsT]):
         self._load_tasks(state["tasks"])
         self.library.load_state_dict(state["library"], device)
         self.heads = nn.ModuleList(load_head(weights, device) for weights in state["heads"])
-        self.paths = list(state["paths"])
+        self.paths, self._chosen = [], []
+        for path in state["paths"]:
+            self._follow(path)

@@ -13,13 +13,14 @@ Two chains:
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelong.networks.max_pool import AdaptiveMaxPool
-from lifelong.networks.resnet import LightResNet
+from lifelong.networks.resnet import LIGHT_STRIDES, light_layer, light_stem
 
 ChainName = Literal["light-resnet18", "conv4"]
 
@@ -65,17 +66,13 @@ def make_chain(name: ChainName, channels: int = 64, *, stem_pool: bool = False) 
         blocks = tuple(lambda c=c, last=i == 3: _conv_block(c, channels, last=last) for i, c in enumerate(inputs))
         return Chain(blocks, channels, SIDE * SIDE * channels, border=1)
 
-    def block(position: int) -> nn.Module:
-        return _cut(LightResNet(channels, stem_pool))[position]
-
-    return Chain(tuple(lambda position=p: block(position) for p in range(5)), channels, channels)
-
-
-def _cut(network: LightResNet) -> list[nn.Module]:
-    """Split a light ResNet-18 into its five modules, which keep its weights."""
-    *groups, last = network.layers
-    stem = _named(conv=network.conv1, bn=network.bn1, relu=network.relu, pool=network.pool)
-    return [stem, *groups, _named(group=last, mean=MapMean())]
+    last = len(LIGHT_STRIDES) - 1
+    makers: tuple[Callable[[], nn.Module], ...] = (
+        lambda: _named(**dict(zip(("conv", "bn", "relu", "pool"), light_stem(channels, stem_pool), strict=True))),
+        *(partial(light_layer, channels, number) for number in range(last)),
+        lambda: _named(group=light_layer(channels, last), mean=MapMean()),
+    )
+    return Chain(makers, channels, channels)
 
 
 def _conv_block(inputs: int, channels: int, *, last: bool) -> nn.Module:

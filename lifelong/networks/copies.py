@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import chain
 from types import FunctionType
 from typing import Any
 
@@ -120,6 +121,9 @@ class _Form:
     Args:
         module: the module; its submodules have forms.
         submodules: their forms, by name.
+
+    Attributes:
+        names: of its tensors and of theirs, as in a `state_dict`.
     """
 
     def __init__(self, module: nn.Module, submodules: Mapping[str, "_Form | None"]) -> None:
@@ -127,12 +131,15 @@ class _Form:
         held = {key: value for key, value in vars(module).items() if key not in ("_parameters", "_buffers", "_modules")}
         self._common = {key: value for key, value in held.items() if _immutable(value)}
         self._own = {key: value for key, value in held.items() if key not in self._common}
-        self._device = next((tensor.device for tensor in module.state_dict().values()), None)
+        its = chain(module._parameters.items(), module._buffers.items())
+        tensors = {name: tensor for name, tensor in its if tensor is not None}
+        self._device = next((tensor.device for tensor in tensors.values()), None)
         self._tensors = {
             key: {name: None if tensor is None else (tensor.shape, tensor.dtype) for name, tensor in vars(module)[key].items()}
             for key in ("_parameters", "_buffers")
         }
-        self.names = frozenset(module.state_dict())
+        below = (f"{name}.{inner}" for name, form in submodules.items() if form is not None for inner in form.names)
+        self.names = frozenset(chain(tensors, below))
 
     @classmethod
     def of(cls, module: nn.Module) -> "_Form | None":

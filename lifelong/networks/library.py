@@ -6,9 +6,11 @@ permanently, identified by position and number, and rebuilt from a saved state.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 
 import torch
-from torch import nn
+from jaxtyping import Shaped
+from torch import Tensor, nn
 
 from lifelong.networks.copies import LoadedModules
 from lifelong.networks.frozen import freeze
@@ -43,6 +45,24 @@ class ModuleLibrary:
     def chain(self, path: Sequence[int]) -> list[nn.Module]:
         """Return the modules of a path, which may end before the last position."""
         return [self.modules[position][number] for position, number in enumerate(path)]
+
+    def along(self, paths: Sequence[ModulePath], inputs: Shaped[Tensor, "n ..."]) -> list[Shaped[Tensor, "n ..."]]:
+        """Compute what each path gives for the same inputs; what a path begins with in common with the one before it is not computed again.
+
+        Args:
+            paths: sorted, so that those that begin alike follow one another.
+            inputs: of the first position.
+        """
+        last: ModulePath = ()
+        outputs, found = [inputs], []
+        for path in paths:
+            common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, path, strict=False)))
+            del outputs[common + 1 :]
+            for module in self.chain(path)[common:]:
+                outputs.append(module(outputs[-1]))
+            last = path
+            found.append(outputs[-1])
+        return found
 
     def state_dict(self) -> Tree:
         """Return the weights of every module."""

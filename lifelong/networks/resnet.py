@@ -40,6 +40,21 @@ def _layer(inputs: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inputs, channels, stride), BasicBlock(channels, channels, 1))
 
 
+def light_stem(channels: int, pooled: bool) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """Make what the light ResNet-18 starts with: a convolution, its batch norm, a ReLU, and max-pooling or nothing."""
+    pool = nn.MaxPool2d(3, stride=2, padding=1) if pooled else nn.Identity()
+    return nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), pool
+
+
+LIGHT_STRIDES = (1, 2, 2, 2)
+"""Of the light ResNet-18's four layers."""
+
+
+def light_layer(channels: int, number: int) -> nn.Sequential:
+    """Make one of the light ResNet-18's layers, each of two blocks."""
+    return _layer(channels, channels, LIGHT_STRIDES[number])
+
+
 class LightResNet(nn.Module):
     """The light ResNet-18 of MNTDP: 64 channels throughout, 606,400 parameters, 64 features.
 
@@ -55,11 +70,8 @@ class LightResNet(nn.Module):
 
     def __init__(self, channels: int = 64, stem_pool: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stem_pool else nn.Identity()
-        self.layers = nn.Sequential(*(_layer(channels, channels, stride) for stride in (1, 2, 2, 2)))
+        self.conv1, self.bn1, self.relu, self.pool = light_stem(channels, stem_pool)
+        self.layers = nn.Sequential(*(light_layer(channels, number) for number in range(len(LIGHT_STRIDES))))
         self.feature_dim = channels
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:

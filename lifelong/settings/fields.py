@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -44,10 +45,12 @@ def flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def settings_of(cls: type[Any]) -> dict[str, Setting]:
+@cache  # Each configuration that is read asks for those of its values by name.
+def settings_of(cls: type[Any]) -> MappingProxyType[str, Setting]:
     """Return the hyper-parameters of a settings class by name, in order of declaration."""
     hints = get_type_hints(cls, include_extras=True)
-    return {f.name: Setting(f.name, hints[f.name], f.default, help_of(f), _tunable(cls, f.name)) for f in dataclasses.fields(cls)}
+    found = {f.name: Setting(f.name, hints[f.name], f.default, help_of(f), _tunable(cls, f.name)) for f in dataclasses.fields(cls)}
+    return MappingProxyType(found)
 
 
 def _tunable(cls: type[Any], name: str) -> bool:

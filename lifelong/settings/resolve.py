@@ -178,7 +178,8 @@ def _plain_values(settings: Any, tuned: Iterable[str]) -> dict[str, Any]:
 
 def _of(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those values that are settings of a class."""
-    return {key: value for key, value in values.items() if key in settings_of(cls)}
+    known = settings_of(cls)
+    return {key: value for key, value in values.items() if key in known}
 
 
 def _read(file: Path) -> dict[str, _Given]:

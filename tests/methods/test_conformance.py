@@ -20,6 +20,8 @@ from lifelong.settings.par import PARSettings, Variant
 from lifelong.settings.pretrained import LinearProbeSettings, PretrainedSettings, RanPACSettings
 from lifelong.settings.training import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 
 def small_settings(name: str, **changes):
     """Settings of a registered method that make it small."""

@@ -108,7 +108,7 @@ def test_of_equal_sources_the_first() -> None:
     for position, modules in enumerate(twin):
         method.library.add(position, modules[0])
     method.heads.append(copy.deepcopy(method.heads[0]))
-    method.paths.append((1,) * 6)
+    method._follow((1,) * 6)
     method._remember(made_task("twin"))
     assert method._source(image_examples(made_task(kind=3)), context(2))[0] == 0
 

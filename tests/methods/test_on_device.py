@@ -33,6 +33,8 @@ from tests import pretend
 from tests.methods.test_conformance import small_settings
 from tests.steps import watched
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 CPU = torch.device("cpu")
 TRAINING = TrainingSettings(epochs=2, batch_size=12, lr=0.05)
 TASKS = 3

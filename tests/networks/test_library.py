@@ -38,3 +38,17 @@ def test_a_library_is_rebuilt_from_its_state() -> None:
         for a, b in zip(ours, theirs, strict=True):
             assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
             assert not b.training
+
+
+def test_along_paths_common_beginnings_are_computed_once() -> None:
+    library = filled()
+    library.add(0, make(0))
+    paths = [(), (0,), (0, 0), (0, 1), (1, 0), (1, 1)]
+    x = torch.randn(4, 3)
+    expected = [nn.Sequential(*library.chain(path))(x) for path in paths]
+    calls = []
+    for position, modules in enumerate(library.modules):
+        for module in modules:
+            module.register_forward_hook(lambda module, inputs, output, position=position: calls.append(position))
+    assert list(map(torch.equal, library.along(paths, x), expected)) == [True] * 6
+    assert calls == [0, 1, 1, 0, 1, 1]

@@ -26,6 +26,8 @@ from tests.methods.test_conformance import small_settings
 from tests.resaved import as_earlier_version
 from tests.trees import same
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 

@@ -23,6 +23,8 @@ from tests.methods.test_conformance import small_settings
 from tests.training.op_recorder import OpRecorder, apart, recording
 from tests.trees import same
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 CPU = torch.device("cpu")
 
 ON_THE_HOST = {"joint": 0, "er": 1, "agem": 1}
