@@ -345,7 +345,7 @@ def _same_as(item: Fixed | Weights) -> Hashable:
 
 
 def _same_as_each(items: list[Tree]) -> tuple[Hashable, ...] | None:
-    """Return `_same_as` of each item; None where it cannot be told of all."""
+    """Return `_same_as` of each item; None where it cannot be told of all. Tuples of what does not change do not change either."""
     kinds = {*map(type, items)}
     within = {*map(type, chain.from_iterable(filter(lambda item: type(item) is tuple, items)))} if tuple in kinds else set()
     if kinds - {tuple} <= UNCHANGING and within <= UNCHANGING:

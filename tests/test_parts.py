@@ -106,15 +106,31 @@ def test_items_that_change_within_long_lists_are_found(tmp_path: Path) -> None:
     store, chance = made(tmp_path), random.Random(0)
     items: list[object] = [Fixed(number=float(place), text="x" * 40) for place in range(70)]
     plain = [{"number": place} for place in range(70)]
+    paths: list[tuple[object, ...]] = [(place, place % 3) for place in range(70)]
+    deep = [([place], place) for place in range(70)]
     for _ in range(12):
+        paths[chance.randrange(len(paths))] = (chance.randrange(1000), True)
+        deep[chance.randrange(len(deep))][0][0] = chance.randrange(1000)
         items[chance.randrange(len(items))] = Fixed(number=chance.random(), text="y" * 40)
         plain[chance.randrange(len(plain))]["number"] = chance.randrange(1000)
         items.insert(chance.randrange(len(items)), items.pop(0))
         if chance.random() < 0.5:
             del items[-1]
-        tree = {"items": items, "names": [f"{place}" for place in range(len(items))], "plain": plain}
+        tree = {"items": items, "names": [f"{place}" for place in range(len(items))], "plain": plain, "paths": paths, "deep": deep}
         saved(store, tmp_path / "state", tree)
         assert same(load_tree(tmp_path / "state"), tree)
+
+
+def test_tuples_of_plain_values_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, paths = made(tmp_path), [(place, None, 0.5) for place in range(64)]
+    store.put({"paths": paths})
+    seen: list[object] = []
+    look = PartStore._text
+    monkeypatch.setattr(PartStore, "_text", lambda store, tree: seen.append(tree) or look(store, tree))
+    new = (64, None, 0.5)
+    save_tree(tmp_path / "state", store.put({"paths": [*paths, new]}))
+    assert seen == [[*paths, new], new, *new]
+    assert same(load_tree(tmp_path / "state"), {"paths": [*paths, new]})
 
 
 def test_a_root_says_little_and_needs_no_parts(tmp_path: Path) -> None:
