@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# The rows of cifar100-10-small.csv and real-small.csv in this folder, a command a row.
+# The rows of the tables *-small.csv in this folder, a command a row.
 #
 #   results/small.sh STREAM ROW SEED        learn, and add the row; what was stopped continues, what is there stays
 #   results/small.sh STREAM all             every row, seeds 0 to 2
 #   results/small.sh STREAM tune METHOD     the trial on the first three tasks of seed 0 that a penalty's weight comes from
 #
-# STREAM is cifar100-10 or real. Needs LIFELONG_DATA (a folder with their sources), LIFELONG_WEIGHTS (for par and expert-gate) and the
-# environment in which lifelong is installed.
+# STREAM is cifar100-10, cifar100-coarse, real, real-colour, or real-shifted. Needs LIFELONG_DATA (a folder with their sources),
+# LIFELONG_WEIGHTS (for par and expert-gate) and the environment in which lifelong is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 name=${1:-}
 case $name in
     cifar100-10) stream="cifar100-10?train_per_class=100&valid_per_class=20&test_per_class=50" batch=32 ;;
+    cifar100-coarse) stream="cifar100-coarse?tasks=6&train_per_class=100&valid_per_class=20&test_per_class=50" batch=32 ;;
     # 200 training images a class in the first task and 40 in the others: as in S-, but for half of the first task's.
-    real) stream="examples/real.toml?train_per_class=200&valid_per_class=20&test_per_class=50" batch=16 ;;
+    real | real-colour | real-shifted) stream="examples/$name.toml?train_per_class=200&valid_per_class=20&test_per_class=50" batch=16 ;;
     *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit ;;
 esac
 common="--epochs 10 --patience 0 --threads 1"
