@@ -7,12 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from lifelong.experiment.job import RunJob, RunOutcome, ended, perform, taken
-from lifelong.experiment.machine import one_of_several
+from lifelong.experiment.machine import give_memory_back, one_of_several
 from lifelong.experiment.observer import Observer
 from lifelong.experiment.turns import Turns
 from lifelong.records.run import RunRecord
@@ -33,7 +35,8 @@ class Local:
     def run(self, jobs: Sequence[RunJob], workers: int, begin: Callable[[int], Observer]) -> Iterator[tuple[int, RunOutcome]]:
         """See `lifelong.experiment.engine.Engine.run`. A run in a separate process reports at most one epoch per second.
 
-        Several at once begin in the given order until one of each kind has; then the longest ones first (see `Turns`).
+        Several at once begin in the given order until one of each kind has; then the longest ones first (see `Turns`). A process that has
+        finished a run takes the next one, because starting another takes seconds; one whose run failed is replaced.
         """
         if workers == 1 or len(jobs) == 1:
             for position, job in enumerate(jobs):
@@ -43,52 +46,68 @@ class Local:
         context = multiprocessing.get_context("spawn")
         turns = Turns(jobs)
         going: dict[Connection, _Worker] = {}
+        waiting: list[_Worker] = []
         places = list(range(workers))
         try:
             while turns or going:
-                while turns and places:
+                while turns and (waiting or places):
                     position = turns.next()
                     if (outcome := taken(jobs[position])) is not None:
                         yield position, outcome
                         continue
-                    worker = _Worker(context, position, _at(jobs[position], places[0]), begin(position), places.pop(0))
+                    listener = begin(position)
+                    worker = waiting.pop() if waiting else _Worker(context, places.pop(0))
+                    worker.begin(position, jobs[position], listener)
                     going[worker.connection] = worker
                 for connection in wait(list(going)):
                     worker = going[connection]  # ty: ignore[invalid-argument-type]
                     outcome = worker.hear()
-                    if outcome is not None:
-                        del going[worker.connection]
-                        places.append(worker.place)
+                    if outcome is None:
+                        continue
+                    del going[worker.connection]
+                    if turns and outcome.summary is not None:
+                        waiting.append(worker)
+                    else:
                         worker.end()
-                        turns.ended(worker.position, outcome)
-                        yield worker.position, outcome
+                        places.append(worker.place)
+                    turns.ended(worker.position, outcome)
+                    yield worker.position, outcome
         finally:
             for worker in going.values():
                 worker.stop()
-            for worker in going.values():
+            for worker in [*going.values(), *waiting]:
                 worker.end()
 
 
-def _at(job: RunJob, place: int) -> RunJob:
-    """Return a job with the device of its place among the parallel ones."""
-    return replace(job, environment=replace(job.environment, device=one_of_several(job.environment.device, place)))
-
-
 class _Worker:
-    """The sweep's handle of a process that carries out a run."""
+    """The sweep's handle of a process that carries out one run after another.
 
-    def __init__(self, context: Any, position: int, job: RunJob, listener: Observer, place: int) -> None:
-        self.position, self.place, self._out, self._listener = position, place, job.out, listener
+    Attributes:
+        place: which of the parallel processes it is, from 0; decides about its device.
+        connection: on which the process reports.
+        position: of the job that it carries out.
+    """
+
+    def __init__(self, context: Any, place: int) -> None:
+        self.place, self.position = place, -1
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        self._out, self._listener = Path(), Observer()
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
         self._process.start()
         theirs.close()
+
+    def begin(self, position: int, job: RunJob, listener: Observer) -> None:
+        """Let the process carry out a job, on the device of its place."""
+        self.position, self._out, self._listener = position, job.out, listener
+        device = one_of_several(job.environment.device, self.place)
+        with suppress(OSError):  # if the process has died, `hear` says so
+            self.connection.send(replace(job, environment=replace(job.environment, device=device)))
 
     def hear(self) -> RunOutcome | None:
         """Receive the process's next message, and pass it to the listener; return the outcome when it arrives or the process has died."""
         try:
             word, told = self.connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             return RunOutcome(None, ended(self._out, f"with code {self._process.exitcode}"))
         if word == "outcome":
@@ -97,25 +116,29 @@ class _Worker:
         return None
 
     def stop(self) -> None:
-        """Ask the process to end."""
+        """Ask the process to end at once."""
         self._process.terminate()
 
     def end(self) -> None:
         """Wait until it has ended."""
+        self.connection.close()
         self._process.join(PATIENCE)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self.connection.close()
 
 
-def _work(connection: Connection, job: RunJob) -> None:
-    """Carry out a job in a separate process."""
+def _work(connection: Connection) -> None:
+    """Carry out jobs in a separate process until the sweep has no more."""
     # Ctrl-C reaches all processes of a terminal; only the sweep ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_sweep, args=(multiprocessing.parent_process(),), daemon=True).start()
     keep_freed_memory()
-    connection.send(("outcome", perform(job, _Teller(connection))))
+    with suppress(EOFError):
+        while True:
+            job = connection.recv()
+            connection.send(("outcome", perform(job, _Teller(connection))))
+            give_memory_back()
 
 
 def _end_with_the_sweep(parent: Any) -> None:

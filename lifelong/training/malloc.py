@@ -29,6 +29,13 @@ def keep_freed_memory() -> bool:
     return told
 
 
+def return_freed_memory() -> None:
+    """Give the memory of freed tensors back to the system, once; for a process that will need less from now on."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
 SMALL_SIZES = range(24, 160, 16)
 """Bytes of small blocks: one in each class of sizes that glibc has from the smallest up."""
 

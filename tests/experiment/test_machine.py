@@ -27,6 +27,25 @@ def test_peak_memory_is_the_process_s_own() -> None:
     assert peak_memory() > 900e6
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
+def test_a_process_that_gives_memory_back_has_a_new_peak() -> None:
+    code = """if True:
+        import torch
+        from lifelong.experiment.machine import give_memory_back, peak_memory
+        from lifelong.training.malloc import keep_freed_memory
+        keep_freed_memory()
+        large = [torch.ones(1_000_000) for _ in range(50)]
+        top = torch.ones(1000)  # what is above stays, so that the heap cannot be cut
+        del large
+        before = peak_memory()
+        give_memory_back()
+        print(before, peak_memory())
+    """
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    before, after = map(int, found)
+    assert 190e6 < before - after < 250e6
+
+
 @pytest.mark.parametrize(("said", "one", "two"), [("3", 3, 1), ("1", 1, 1), ("2,4", 2, 1)])
 def test_the_environment_says_how_many_threads(monkeypatch: pytest.MonkeyPatch, said: str, one: int, two: int) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", said)

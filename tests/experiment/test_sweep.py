@@ -16,6 +16,7 @@ import pytest
 from lifelong.api import configured, start_comparison
 from lifelong.cli import main
 from lifelong.errors import LifelongError
+from lifelong.experiment import local
 from lifelong.experiment.__main__ import main as carry_out
 from lifelong.experiment.compare import compare
 from lifelong.experiment.job import RunJob, RunOutcome, perform_plain
@@ -89,6 +90,36 @@ def test_at_once_as_in_turn(stream, tmp_path):
         # Within a run too: of the epochs one a second, the first of them in any case.
         assert (f"phase of {label}", "train") in words
         assert (f"epoch of {label}", "train") in words
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_takes_the_next_run(stream, tmp_path, monkeypatch):
+    """Starting another takes seconds. One that has failed is replaced; the device is that of its place."""
+    started, begun = [], []
+
+    class Counted(local._Worker):
+        def __init__(self, context: Any, place: int) -> None:
+            super().__init__(context, place)
+            started.append(place)
+
+        def begin(self, position: int, job: RunJob, listener: Observer) -> None:
+            begun.append((self.place, position))
+            super().begin(position, job, listener)
+
+    monkeypatch.setattr(local, "_Worker", Counted)
+    configs = [config(stream, seed, epochs=1) for seed in range(4)]
+    in_turn = compare(configs, tmp_path / "turn", HERE)
+    at_once = compare(configs, tmp_path / "once", HERE, workers=2)
+    assert [one["accuracy"] for one in at_once] == [one["accuracy"] for one in in_turn]
+    assert sorted(started) == [0, 1]
+    assert sorted(position for _, position in begun) == [0, 1, 2, 3]
+    started.clear()
+    for seed in (0, 1):
+        (tmp_path / f"{seed}").mkdir()
+        (tmp_path / f"{seed}" / "mine.txt").write_text("mine")
+    with pytest.raises(SweepError, match="2 of 3 runs failed"):
+        dict(sweep([(configs[seed], tmp_path / f"{seed}") for seed in range(3)], HERE, 2, lambda position: Observer()))
+    assert len(started) == 3
     assert not multiprocessing.active_children()
 
 
