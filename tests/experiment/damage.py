@@ -82,7 +82,7 @@ def config(folder: Path, method: str = "finetune", seed: int = 0) -> RunConfig:
     if not stream.exists():
         stream.write_text(STREAM)
     if method == "par":
-        settings = PARSettings(init_channels=2, search_epochs=2, extractor="pixels")
+        settings = PARSettings(init_channels=2, cells=2, search_epochs=2, extractor="pixels")
     else:
         settings = FinetuneSettings(init_channels=2, backbone="cells")
     training = TrainingSettings(epochs=3, batch_size=16, lr=0.05)

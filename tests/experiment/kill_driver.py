@@ -52,14 +52,15 @@ test_per_class = 10
 
 
 def experiment(out: Path, method: str) -> None:
-    """A small run of a registered method; PAR's has all its kinds of stages; "tuned" is LwF with four candidates a task."""
+    """A small run of a registered method; "par, long" searches longer than it trains; "tuned" is LwF with four candidates a task."""
     stream = out.parent / "three.toml"
     if not stream.exists():
         stream.write_text(STREAM)
     tuning = None
     if method == "tuned":
         method, tuning = "lwf", TuningSettings(grid=(("kd_weight", (10.0, 1.0)), ("lr", (0.02, 0.1))), tolerance=0.05)
-    changes = {"par": {"search_epochs": 16}, "lwf": {"backbone": "cells"}}.get(method, {})
+    changes = {"par": {"search_epochs": 4}, "par, long": {"search_epochs": 16}, "lwf": {"backbone": "cells"}}.get(method, {})
+    method = method.removesuffix(", long")
     settings = small_settings(method, **changes)
     training = TrainingSettings(epochs=8, batch_size=16, lr=0.05)
     config = RunConfig(stream=str(stream), method=method, seed=3, preset="paper", training=training, settings=settings, tuning=tuning)
@@ -70,7 +71,7 @@ def main(out: Path, method: str, kills: int, seed: int) -> None:
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     # What a child imports it imports again after each kill: have it here, so that the moments fall into the work.
-    make_method("lwf" if method == "tuned" else method)
+    make_method("lwf" if method == "tuned" else method.removesuffix(", long"))
     load_digits()
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     chance = random.Random(seed)

@@ -290,10 +290,10 @@ def test_an_allocation_that_breaks_its_contract(allocation, line) -> None:
         lifelong.check_allocation("broken", images=3)
 
 
-SLOW = ("best-of-k", "most-parameters", "synflow", "naswot", "zico", "az-nas", "search-warm", "light-resnet18")
+SLOW = ("best-start", "best-of-k", "most-parameters", "synflow", "naswot", "zico", "az-nas", "search-warm", "light-resnet18")
 
 
-@pytest.mark.parametrize("name", ["warm-start", "best-start", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("name", ["warm-start", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_allocations_of_this_library_keep_their_contract(name: str) -> None:
     lifelong.check_allocation(name, images=3)
 

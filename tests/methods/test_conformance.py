@@ -36,7 +36,7 @@ def small_settings(name: str, **changes):
     if issubclass(settings, PARSettings) and "expert" not in changes:
         small |= {"cells": 3}  # one that keeps the resolution, and both that halve it
     if issubclass(settings, PARSettings | LearnToGrowSettings):
-        small |= {"search_epochs": 3}
+        small |= {"search_epochs": 2}
     if issubclass(settings, SGFSettings):
         small |= {"backbone": "conv4", "gate_channels": 4}
     return settings(**small | changes)

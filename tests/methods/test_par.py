@@ -19,7 +19,7 @@ from lifelong.settings.training import TrainingSettings
 from lifelong.training.examples import image_examples
 from tests.made import made_batch, made_split, made_task
 
-SMALL = PARSettings(init_channels=4, search_epochs=2, extractor="pixels")
+SMALL = PARSettings(init_channels=4, cells=3, search_epochs=2, extractor="pixels")
 TRAINING = TrainingSettings(epochs=3, batch_size=8, lr=0.05)
 
 
