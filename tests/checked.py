@@ -1,12 +1,13 @@
 """Executes the types and shapes that `lifelong` declares, at the price of beartype alone where no shape is declared.
 
 jaxtyping's own hook checks the parameters and the result by two made functions, and binds the signature in every call: a third of the whole
-suite's time, most of it in functions without any array. The first calls of a function in each test are checked, and then every `SELDOM`th:
-a network's operations are called a hundred thousand times with the same few types and shapes.
+suite's time, most of it in functions without any array. Shapes are checked in the first calls of a function in each test, and then in every
+`SELDOM`th: a network's operations are called a hundred thousand times with the same few shapes.
 """
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -16,13 +17,13 @@ from beartype import beartype
 whole = jaxtyping.jaxtyped
 
 ALWAYS = 20
-"""Calls of a function that are all checked, from where they are counted anew."""
+"""Calls of a function with shapes that are all checked, from where they are counted anew."""
 
 SELDOM = 200
 """Of how many later calls one is."""
 
-CALLS: list[list[int]] = []
-"""Calls of each function, in a list of one number; the fixtures set it to 0 for each test."""
+CALLS: Counter[Callable[..., Any]] = Counter()
+"""Calls of the functions with shapes; the fixtures clear it for each test."""
 
 
 def install() -> None:
@@ -51,23 +52,20 @@ def jaxtyped(*block: str, typechecker: Any = None) -> Any:
         hints = list(getattr(target, "__annotations__", {}).values())
         if any(isinstance(hint, str) for hint in hints):
             return whole(target, typechecker=typechecker)  # it knows which names are only for the type checker
-        return seldom(target, beartype(target), any(map(has_shape, hints)))
+        checked = beartype(target)
+        return in_context(target, checked) if any(map(has_shape, hints)) else checked
 
     return decorate
 
 
-def seldom(function: Callable[..., Any], checked: Callable[..., Any], shapes: bool) -> Callable[..., Any]:
-    """Check the first calls and some later ones; where shapes are declared, an axis has one size in all parameters and the result."""
-    calls = [0]
-    CALLS.append(calls)
+def in_context(function: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
+    """Give each call that is checked its own sizes: an axis has one size in all parameters and the result."""
 
     @functools.wraps(checked)
     def call(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > ALWAYS and calls[0] % SELDOM:
+        CALLS[function] += 1
+        if CALLS[function] > ALWAYS and CALLS[function] % SELDOM:
             return function(*args, **kwargs)
-        if not shapes:
-            return checked(*args, **kwargs)
         with whole("context"):
             return checked(*args, **kwargs)
 

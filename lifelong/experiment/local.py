@@ -57,7 +57,7 @@ class Local:
                         continue
                     listener = begin(position)
                     worker = waiting.pop() if waiting else _Worker(context, places.pop(0))
-                    worker.begin(position, jobs[position], listener)
+                    worker.begin(position, _at(jobs[position], worker.place), listener)
                     going[worker.connection] = worker
                 for connection in wait(list(going)):
                     worker = going[connection]  # ty: ignore[invalid-argument-type]
@@ -79,6 +79,11 @@ class Local:
                 worker.end()
 
 
+def _at(job: RunJob, place: int) -> RunJob:
+    """Return a job with the device of its place among the parallel ones."""
+    return replace(job, environment=replace(job.environment, device=one_of_several(job.environment.device, place)))
+
+
 class _Worker:
     """The sweep's handle of a process that carries out one run after another.
 
@@ -97,11 +102,10 @@ class _Worker:
         theirs.close()
 
     def begin(self, position: int, job: RunJob, listener: Observer) -> None:
-        """Let the process carry out a job, on the device of its place."""
+        """Let the process carry out a job."""
         self.position, self._out, self._listener = position, job.out, listener
-        device = one_of_several(job.environment.device, self.place)
         with suppress(OSError):  # if the process has died, `hear` says so
-            self.connection.send(replace(job, environment=replace(job.environment, device=device)))
+            self.connection.send(job)
 
     def hear(self) -> RunOutcome | None:
         """Receive the process's next message, and pass it to the listener; return the outcome when it arrives or the process has died."""

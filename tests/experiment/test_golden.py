@@ -47,7 +47,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "expert-gate": {"gate_code": 16},
     "mntdp-s": {"arch_lr": 0.1},
     "learn-to-grow": {"search_epochs": 10, "search_lr": 0.05},
-    "par": {"cells": 4},
+    "par": {"cells": 4, "search_epochs": 3},
 }
 """What would take too long, learn nothing, magnify rounding, or leave out what is the method's own, at its default."""
 

@@ -185,9 +185,11 @@ def test_parallel_runs_take_turns_over_all_gpus(tmp_path, monkeypatch):
     started: list[str] = []
 
     class Started:
-        def __init__(self, context, position, job: RunJob, listener, place) -> None:
-            self.position, self.place = position, place
-            self.connection = position
+        def __init__(self, context, place) -> None:
+            self.connection = self.place = place
+
+        def begin(self, position, job: RunJob, listener) -> None:
+            self.position = position
             started.append(job.environment.device)
 
         def hear(self) -> RunOutcome:
