@@ -94,7 +94,7 @@ def test_at_once_as_in_turn(stream, tmp_path):
 
 
 def test_a_process_takes_the_next_run(stream, tmp_path, monkeypatch):
-    """Starting another takes seconds. One that has failed is replaced; the device is that of its place."""
+    """Starting another takes seconds. One that has failed is replaced."""
     started, begun = [], []
 
     class Counted(local._Worker):
