@@ -18,8 +18,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
 from lifelong.experiment.saved import SavedRun, open_run
-from lifelong.experiment.task_agnostic import Inference, Shown, recognize
-from lifelong.methods.method import Recognized
+from lifelong.experiment.task_agnostic import Inference, Shown, Told, recognize
 from lifelong.prediction import Prediction
 from lifelong.records.run import RunRecord
 from lifelong.settings.run import Environment, RunConfig
@@ -214,37 +213,44 @@ class Predictor:
         return replace(images, views={size: view.to(self.device) for size, view in images.views.items()})
 
     def _answer(self, images: Shown, known: int | None, infer: Inference, work: "_Work") -> list[Prediction]:
-        method, names, count = self._saved.method, list(self.tasks), len(images.of(0))
+        names, count = list(self.tasks), len(images.of(0))
         share = 0.5 if known is not None else 0.25  # of an image's work, for each pass
-        told = Recognized(None, None) if known is not None else self._recognize(images, infer, lambda more: work.add(more * share))
+        told = Told(None, None) if known is not None else self._recognize(images, infer, lambda more: work.add(more * share))
         owners = torch.full((count,), known or 0) if told.probabilities is None else told.probabilities.argmax(dim=1).cpu()
         tasks = [None] * count if told.probabilities is None else _ranked(names, told.probabilities)
         strange = [None] * count if told.strangeness is None else (told.strangeness > 1).tolist()
         found: dict[int, Prediction] = {}
         for owner in owners.unique().tolist():
             rows, name = (owners == owner).nonzero().flatten(), names[owner]
-            answers: list[Tensor] = []
-            for part in self._batches(images.rows(rows)):
-                answers.append(method.logits(part.of(owner), owner))
-                work.add(len(answers[-1]) * share)
-            logits = torch.cat(answers)
+            if told.logits is None:
+                logits = self._logits(images.rows(rows), owner, lambda more: work.add(more * share))
+            else:
+                logits = told.logits[owner][rows.to(self.device)]
             for row, classes in zip(rows.tolist(), _ranked(self.tasks[name], logits.softmax(dim=1)), strict=True):
                 label, probability = next(iter(classes.items()))
                 found[row] = Prediction(name, label, probability, classes, tasks[row], strange[row])
         return [found[row] for row in range(count)]
 
-    def _recognize(self, images: Shown, infer: Inference, tell: Callable[[int], None]) -> Recognized:
+    def _logits(self, images: Shown, task: int, tell: Callable[[int], None]) -> Float[Tensor, "n c"]:
+        found: list[Tensor] = []
+        for part in self._batches(images):
+            found.append(self._saved.method.logits(part.of(task), task))
+            tell(len(found[-1]))
+        return torch.cat(found)
+
+    def _recognize(self, images: Shown, infer: Inference, tell: Callable[[int], None]) -> Told:
         self._attach()
-        parts: list[Recognized] = []
+        parts: list[Told] = []
         for part in self._batches(images):
             parts.append(recognize(self._saved.method, part, infer))
             tell(len(part.of(0)))
-        probabilities, strangeness = (torch.cat(found) if found[0] is not None else None for found in zip(*parts, strict=True))
+        probabilities, strangeness = _joined([part.probabilities for part in parts]), _joined([part.strangeness for part in parts])
         if probabilities is None:
             raise LifelongError(
                 f"the method '{self._saved.method.name}' cannot infer an image's task; name it with --task, or use --infer confidence"
             )
-        return Recognized(probabilities, strangeness)
+        logits = [part.logits for part in parts if part.logits is not None]
+        return Told(probabilities, strangeness, [torch.cat(task) for task in zip(*logits, strict=True)] or None)
 
     def _batches(self, images: Shown) -> Sequence[Shown]:
         """Split the images into parts for one forward pass each."""
@@ -290,6 +296,12 @@ def _decoded(
     """Decode images to a tensor; see `decode_given`."""
     squares, problems = decode_given(given, size, tell)
     return torch.from_numpy(squares), problems
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Concatenate what was said of parts of the images; None where nothing was."""
+    said = [part for part in parts if part is not None]
+    return torch.cat(said) if said else None
 
 
 def _ranked(names: Sequence[str], shares: Float[Tensor, "n k"]) -> list[dict[str, float]]:

@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -130,6 +132,16 @@ class Turns:
         processor, wall = time.process_time() - self._started[0], time.perf_counter() - self._started[1]
         self._say({"processor_s": processor, "wall_s": wall})
         self._wait()
+
+    @contextmanager
+    def uncounted(self) -> Generator[None]:
+        """Leave what happens in this context out of the turn's seconds."""
+        before = time.process_time(), time.perf_counter()
+        yield
+        self._started = (
+            self._started[0] + time.process_time() - before[0],
+            self._started[1] + time.perf_counter() - before[1],
+        )
 
     def done(self, accuracy: float) -> None:
         """Say what came out: the mean accuracy over all tasks in the end, and the seconds of the whole process."""

@@ -111,7 +111,8 @@ class Asked(nn.Module):
         views = dict(zip(self.sizes, images, strict=True))
         found: list[Tensor | None] = []
         if self._recognizing:
-            found += recognize(self._method, Shown(views, self._all_sizes), "method")
+            told = recognize(self._method, Shown(views, self._all_sizes), "method")
+            found += told.probabilities, told.strangeness
         logits: dict[int, Tensor] = {}
         for size, view in views.items():
             wanted = [task for task in self._tasks if self._all_sizes[task] == size]

@@ -36,6 +36,19 @@ class Answers(NamedTuple):
     labels: Int64[Tensor, "n"]
 
 
+class Told(NamedTuple):
+    """What a method says of images of an unknown task.
+
+    Attributes:
+        probabilities, strangeness: see `lifelong.methods.method.Recognized`.
+        logits: of every task, if its heads were asked, and say the same of an image whatever others come with it; else None.
+    """
+
+    probabilities: Float[Tensor, "n t"] | None
+    strangeness: Float[Tensor, "n"] | None
+    logits: Sequence[Float[Tensor, "n _c"]] | None = None
+
+
 @dataclass(frozen=True)
 class Shown:
     """The same pictures as each task looks at them: in the size of its own images.
@@ -75,7 +88,7 @@ def _shown(method: Method, images: Images) -> Shown:
     return images if isinstance(images, Shown) else Shown.alike(images, len(method.tasks))
 
 
-def recognize(method: Method, images: Images, by: Inference = "auto") -> Recognized:
+def recognize(method: Method, images: Images, by: Inference = "auto") -> Told:
     """How likely each learned task is for each image, and how unlike anything learned each is.
 
     Where tasks look at images of several sizes, the method is asked at each size: of a task counts what it says at the task's own, in
@@ -87,14 +100,21 @@ def recognize(method: Method, images: Images, by: Inference = "auto") -> Recogni
         by: how tasks are found.
 
     Returns:
-        As `Method.recognize`; probabilities are None only if `by` is "method" and the method has no way.
+        Probabilities are None only if `by` is "method" and the method has no way.
     """
     shown = _shown(method, images)
     if by == "confidence":
-        return Recognized(confidence(method, shown), _least([method.strangeness(view) for view in shown.views.values()]))
+        return _by_heads(method, shown, _least([method.strangeness(view) for view in shown.views.values()]))
     told = {size: method.recognize(view) for size, view in shown.views.items()}
-    own = Recognized(_of_own_size(told, shown.sizes), _least([found.strangeness for found in told.values()]))
-    return own if own.probabilities is not None or by == "method" else own._replace(probabilities=confidence(method, shown))
+    probabilities, strangeness = _of_own_size(told, shown.sizes), _least([found.strangeness for found in told.values()])
+    if probabilities is None and by == "auto":
+        return _by_heads(method, shown, strangeness)
+    return Told(probabilities, strangeness)
+
+
+def _by_heads(method: Method, shown: Shown, strangeness: Float[Tensor, "n"] | None) -> Told:
+    logits = heads(method, shown)
+    return Told(confidence(logits), strangeness, None if method.batch_dependent else logits)
 
 
 def _of_own_size(told: Mapping[int, Recognized], sizes: Sequence[int]) -> Float[Tensor, "n t"] | None:
@@ -111,37 +131,48 @@ def _least(strangeness: Sequence[Float[Tensor, "n"] | None]) -> Float[Tensor, "n
     return torch.stack(known).amin(dim=0) if known else None
 
 
-def confidence(method: Method, images: Images) -> Float[Tensor, "n t"]:
-    """Return the share of each task in the confidence of all heads; equal shares where no head is above chance.
+def heads(method: Method, images: Images) -> list[Float[Tensor, "n _c"]]:
+    """Return the logits of every task.
 
     Args:
         method: has learned a task at least.
         images: uint8 RGB.
     """
     shown = _shown(method, images)
-    above: dict[int, Tensor] = {}
+    found: dict[int, Tensor] = {}
     for size, view in shown.views.items():
         tasks = [task for task, own in enumerate(shown.sizes) if own == size]
-        for task, logits in zip(tasks, method.logits_of(view, tasks), strict=True):
-            chance = 1 / method.tasks[task].classes
-            above[task] = (logits.softmax(dim=1).amax(dim=1) - chance).clamp_min(1e-6) / (1 - chance)
-    stacked = torch.stack([above[task] for task in range(len(method.tasks))], dim=1)
-    return stacked / stacked.sum(dim=1, keepdim=True)
+        found |= zip(tasks, method.logits_of(view, tasks), strict=True)
+    return [found[task] for task in range(len(method.tasks))]
 
 
-def answer(method: Method, images: Images, probabilities: Float[Tensor, "n t"]) -> Answers:
+def confidence(logits: Sequence[Float[Tensor, "n _c"]]) -> Float[Tensor, "n t"]:
+    """Return the share of each task in the confidence of all heads; equal shares where no head is above chance.
+
+    Args:
+        logits: of every task.
+    """
+    chances = [1 / task.shape[1] for task in logits]
+    largest = [task.softmax(dim=1).amax(dim=1) for task in logits]
+    above = torch.stack([(each - chance).clamp_min(1e-6) / (1 - chance) for each, chance in zip(largest, chances, strict=True)], dim=1)
+    return above / above.sum(dim=1, keepdim=True)
+
+
+def answer(method: Method, images: Images, told: Told) -> Answers:
     """Return what images are taken for: each is answered by its most likely task.
 
     Args:
         method: has learned a task at least.
         images: uint8 RGB.
-        probabilities: of its tasks, as from `recognize`.
+        told: what `recognize` says of them; it has probabilities.
     """
-    tasks, shown = probabilities.argmax(dim=1), _shown(method, images)
+    assert told.probabilities is not None
+    tasks, shown = told.probabilities.argmax(dim=1), _shown(method, images)
     labels = torch.zeros_like(tasks)
     for task in tasks.unique().tolist():
         rows = tasks == task
-        labels[rows] = method.logits(shown.of(task)[rows], task).argmax(dim=1)
+        logits = method.logits(shown.of(task)[rows], task) if told.logits is None else told.logits[task][rows]
+        labels[rows] = logits.argmax(dim=1)
     return Answers(tasks, labels)
 
 
@@ -200,8 +231,7 @@ def judge_task_agnostic(
 
 def _found(method: Method, images: Shown) -> Int64[Tensor, "n 3"]:
     """Return the task and the class of each image, and whether it is unlike anything learned: 0 also where the method cannot tell."""
-    probabilities, strangeness = recognize(method, images)
-    assert probabilities is not None
-    tasks, labels = answer(method, images, probabilities)
-    strange = torch.zeros_like(tasks) if strangeness is None else (strangeness > 1).long()
+    told = recognize(method, images)
+    tasks, labels = answer(method, images, told)
+    strange = torch.zeros_like(tasks) if told.strangeness is None else (told.strangeness > 1).long()
     return torch.stack([tasks, labels, strange], dim=1)

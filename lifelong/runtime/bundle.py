@@ -111,12 +111,13 @@ class Bundle:
 
     def _answers(self, values: Arrays, known: int | None, infer: str) -> list[Prediction]:
         count = len(next(iter(values.values())))
-        tasks, strangeness = (None, None) if known is not None else self._recognized(values, infer)
+        tasks, strangeness, heads = (None, None, None) if known is not None else self._recognized(values, infer)
         owners = np.full(count, known) if tasks is None else tasks.argmax(axis=1)
         answers: dict[int, Prediction] = {}
         for owner in np.unique(owners).tolist():
             rows, about = np.flatnonzero(owners == owner), self._about.tasks[owner]
-            for row, shares in zip(rows.tolist(), softmax(self._logits(_rows(values, rows), [owner])[0]), strict=True):
+            logits = self._logits(_rows(values, rows), [owner])[0] if heads is None else heads[owner][rows]
+            for row, shares in zip(rows.tolist(), softmax(logits), strict=True):
                 classes = ranked(about.classes, shares)
                 label = next(iter(classes))
                 of_tasks = None if tasks is None else ranked(list(self.tasks), tasks[row])
@@ -124,8 +125,8 @@ class Bundle:
                 answers[row] = Prediction(about.name, label, classes[label], classes, of_tasks, strange)
         return [answers[row] for row in range(count)]
 
-    def _recognized(self, values: Arrays, infer: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return task probabilities and strangeness; adds to the values what the first model gives."""
+    def _recognized(self, values: Arrays, infer: str) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray] | None]:
+        """Return task probabilities, strangeness, and the logits of every task if all heads were asked; adds what the first model gives."""
         names = self._about.recognizes
         if infer == "method" and "tasks" not in names:
             raise LifelongError("this bundle's method cannot infer an image's task; name it, or use infer='confidence'")
@@ -133,12 +134,16 @@ class Bundle:
         self._check(0, found, "tasks", (len(self.tasks),))
         self._check(0, found, "strangeness", ())
         values |= {name: found[name] for name in found if name not in names}
-        own = found.get("tasks") if infer != "confidence" else None
-        return self._confidence(values) if own is None else own, found.get("strangeness")
+        own, strangeness = found.get("tasks") if infer != "confidence" else None, found.get("strangeness")
+        if own is not None:
+            return own, strangeness, None
+        heads = self._logits(values, range(len(self.tasks)))
+        # An answer that depends on the other images is asked for again, beside those of its own task alone.
+        return self._confidence(heads), strangeness, None if self._about.together else heads
 
-    def _confidence(self, values: Arrays) -> np.ndarray:
+    def _confidence(self, heads: Sequence[np.ndarray]) -> np.ndarray:
         """Return the share of each task in the confidence of all heads (`lifelong.experiment.task_agnostic.confidence`)."""
-        largest = np.stack([softmax(logits).max(axis=1) for logits in self._logits(values, range(len(self.tasks)))], axis=1)
+        largest = np.stack([softmax(logits).max(axis=1) for logits in heads], axis=1)
         chance = np.array([1 / len(classes) for classes in self.tasks.values()], np.float32)
         above = np.maximum(largest - chance, np.float32(1e-6)) / (1 - chance)
         return above / above.sum(axis=1, keepdims=True)

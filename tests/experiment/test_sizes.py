@@ -13,7 +13,7 @@ from lifelong.errors import LifelongError
 from lifelong.experiment.continuing import learn_more
 from lifelong.experiment.results import read_summary
 from lifelong.experiment.run import run
-from lifelong.experiment.task_agnostic import Shown, answer, confidence, recognize
+from lifelong.experiment.task_agnostic import Shown, answer, confidence, heads, recognize
 from lifelong.learner import Learner
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import LearnedTask, Recognized
@@ -121,6 +121,6 @@ def test_each_task_looks_at_its_own_size():
     # The first task's share comes from the small images, the second's from the large ones.
     torch.testing.assert_close(told.probabilities, torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]))
     torch.testing.assert_close(told.strangeness, torch.tensor([1.0, 0.2, 0.0]))
-    assert answer(method, shown, told.probabilities).labels.tolist() == [0, 0, 0]
-    assert confidence(method, shown).shape == (3, 2)
+    assert answer(method, shown, told).labels.tolist() == [0, 0, 0]
+    assert confidence(heads(method, shown)).shape == (3, 2)
     assert [len(part.of(1)) for part in shown.split(2)] == [2, 1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.data.task import Normalization, Split
-from lifelong.experiment.task_agnostic import answer, confidence, judge_task_agnostic, recognize
+from lifelong.experiment.task_agnostic import answer, confidence, heads, judge_task_agnostic, recognize
 from lifelong.methods.finetune import Finetune
 from lifelong.methods.method import LearnedTask
 from lifelong.settings.baselines import FinetuneSettings
@@ -69,7 +69,7 @@ def test_a_method_that_cannot_tell() -> None:
     assert found["by"] == "confidence"
     e = 2.718281828459045
     two, three = (e / (e + 1) - 1 / 2) * 2, (e / (e + 2) - 1 / 3) / (2 / 3)
-    shares = confidence(method, TESTS[0].images)
+    shares = confidence(heads(method, TESTS[0].images))
     torch.testing.assert_close(shares[0], torch.tensor([two, two, three]) / (2 * two + three))
     # The most confident head is the first of the two that have two classes; but class 2 is known to the third alone.
     assert found["routing"] == [1.0, 0.0, 0.25]
@@ -80,7 +80,7 @@ def test_no_head_above_chance() -> None:
         def logits(self, images, task_index):
             return torch.zeros(len(images), len(CLASSES[task_index]))
 
-    shares = confidence(knowing(Even), TESTS[0].images)
+    shares = confidence(heads(knowing(Even), TESTS[0].images))
     torch.testing.assert_close(shares[:, 0], shares[:, 1])
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(len(shares)))
 
@@ -97,5 +97,26 @@ def test_strange_images_are_counted() -> None:
 
 def test_each_image_is_answered_by_the_task_it_is_taken_for() -> None:
     method, images = knowing(Knowing), TESTS[2].images
-    found = answer(method, images, recognize(method, images).probabilities)
+    found = answer(method, images, recognize(method, images))
     assert torch.stack(found, dim=1).tolist() == [[2, 2], [0, 0], [2, 1], [2, 1]]
+
+
+def test_heads_that_were_asked_for_the_task_are_not_asked_again() -> None:
+    class Counting(Unknowing):
+        asked = 0
+
+        def logits(self, images, task_index):
+            self.asked += len(images)
+            return super().logits(images, task_index)
+
+    class Together(Counting):
+        batch_dependent = True
+
+    images = TESTS[2].images
+    for kind, again in ((Counting, 0), (Together, len(images))):
+        method = knowing(kind)
+        told = recognize(method, images)
+        assert method.asked == 3 * len(images)
+        found = answer(method, images, told)
+        assert method.asked == 3 * len(images) + again
+        assert found.labels.tolist() == [2, 0, 1, 1]
