@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests start hundreds of processes: compiled modules are kept, even where the environment says not to (as images of containers do).
+TEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 GOLDEN := $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/experiment/test_golden.py
 
 .DEFAULT_GOAL := help
@@ -22,10 +24,10 @@ run: $(STAMP) ## learn the stream of digits with PAR, next to Finetune and Indep
 	$(BIN)/lifelong compare --stream digits --methods par,finetune,independent --preset quick --variant par --seeds 0 --out runs/digits
 
 test: $(STAMP) ## run the tests, without the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: $(STAMP) ## run every test, including scientific checks that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(TEST)
 
 test-oldest: ## run the tests on the lowest supported versions (on Linux that downloads several gigabytes of PyTorch)
 	$(PYTHON) -m venv .venv-oldest

@@ -1,5 +1,6 @@
 """Shared fixtures. Declared tensor shapes are executed: every annotated call in the tests is checked by beartype."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests import checked
 from tests.precision import float64
 
 checked.install()
+gc.disable()  # until all tests are collected
 
 if not torch.cuda.is_available():
     # Before anything imports Triton: its kernels are then run by an interpreter, which needs no GPU.
@@ -26,6 +28,12 @@ from tests.shallow import shallow_networks  # noqa: E402, F401  (a fixture)
 REGISTERED = pretend.register()
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Keep what has been imported out of the garbage collector's way, which would look at all of it again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
