@@ -329,6 +329,9 @@ def test_a_method_that_cannot_tell_tasks_apart(finetune):
     found = learner.predict(images)
     assert found == learner.predict(images, infer="confidence")
     assert all(answer.strange is None and answer.tasks is not None for answer in found)
+    for image, answer in zip(images, found, strict=True):
+        classes = dict(zip(learner.tasks[answer.task], learner.logits(image[None], answer.task).softmax(dim=1)[0].tolist(), strict=True))
+        assert answer.classes == pytest.approx(classes, abs=1e-6)
     with pytest.raises(LifelongError, match="'finetune' cannot infer an image's task"):
         learner.predict(images, infer="method")
 
