@@ -1,9 +1,10 @@
 """A learner that grows: it learns one task after the other, predicts, and is saved as a run directory."""
 
+import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,7 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.given import Given
+from lifelong.data.arrays import as_pictures
+from lifelong.data.given import Given, given_images
 from lifelong.data.naming import shown
 from lifelong.data.objects import held_of, task_of_held
 from lifelong.data.sources import Sources
@@ -73,11 +75,13 @@ class Learner(Estimator):
 
     def _begin(self, given: dict[str, Any]) -> None:
         """Start with nothing learned."""
-        self._config, self._place = configured(given)
+        self._config, place = configured(given)
+        self._place = place.absolute()
         self._given = given
         self._predictor: Predictor | None = None
         self._folder: Path | None = None
         self._home: Path | None = None
+        self._home_of = 0
 
     @classmethod
     @checked
@@ -97,7 +101,8 @@ class Learner(Estimator):
         Raises:
             LifelongError: the run or the device does not exist, or the run was made by an incompatible version.
         """
-        place = environment_of("Learner.load", environment, options)
+        # Absolute: the program may change its working directory meanwhile.
+        place = environment_of("Learner.load", environment, options).absolute()
         there = hub_run(run)
         folder = Path(run) if there is None else fetch_run(there, download=place.download)
         predictor = Predictor.load(folder, place)
@@ -105,7 +110,8 @@ class Learner(Estimator):
         learner._config, learner._place = predictor.config, place
         values = {key: value for key, value in flat(predictor.config).items() if key != "stream"}
         learner._given = {**values, "environment": place}
-        learner._predictor, learner._folder, learner._home = predictor, folder, None
+        learner._predictor, learner._folder = predictor, folder.absolute()
+        learner._home, learner._home_of = None, 0
         return learner
 
     @property
@@ -184,10 +190,10 @@ class Learner(Estimator):
         return summary.tasks[-1]
 
     def _made_home(self) -> Path:
-        """Return the temporary folder, which goes when the learner does."""
-        if self._home is None:
-            self._home = Path(tempfile.mkdtemp(prefix="lifelong-"))
-            weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)
+        """Return the temporary folder, which goes when the learner does; a forked process has one of its own."""
+        if self._home is None or self._home_of != os.getpid():
+            self._home, self._home_of = Path(tempfile.mkdtemp(prefix="lifelong-")), os.getpid()
+            weakref.finalize(self, _remove, self._home, self._home_of)
         return self._home
 
     def _working_copy(self) -> Path:
@@ -246,9 +252,11 @@ class Learner(Estimator):
         """
         return self._known().predict(images, task, infer=infer, skip_broken=skip_broken)
 
+    # `Any`: as of `predict`.
+    @checked
     def predict_each(
         self,
-        images: Sequence[Given],
+        images: Any,
         task: str | None = None,
         *,
         infer: Inference = "auto",
@@ -264,7 +272,9 @@ class Learner(Estimator):
         Raises:
             LifelongError: an image that was not found in a folder is not usable, unless `skip_broken`.
         """
-        return self._known().predict_each(images, task, infer=infer, skip_broken=skip_broken, tell=tell)
+        told = isinstance(images, list) and all(isinstance(one, Given) for one in images)
+        given = images if told else given_images(as_pictures(images))
+        return self._known().predict_each(given, task, infer=infer, skip_broken=skip_broken, tell=tell)
 
     # `Any`: another type than a tensor of images is refused in words.
     @checked
@@ -312,6 +322,12 @@ class Learner(Estimator):
         if self._predictor is None:
             raise LifelongError("nothing has been learned yet; call learner.learn(task) first")
         return self._predictor
+
+
+def _remove(folder: Path, process: int) -> None:
+    """Delete a temporary folder, if this is the process that made it, and none that was forked from it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _made(given: dict[str, Any]) -> Learner:

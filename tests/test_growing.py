@@ -2,7 +2,9 @@
 
 import gc
 import json
+import os
 import pickle
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -169,6 +171,52 @@ def test_its_folder_goes_with_it():
     del learner
     gc.collect()
     assert not home.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_learns_in_a_folder_of_its_own_and_deletes_nothing(tmp_path):
+    learner = Learner("finetune", **SETTINGS)
+    learner.learn(tasks()[0])
+    theirs = learner._working_copy()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            # Not learned: PyTorch does not differentiate in a forked process once its parent has.
+            copy = learner._working_copy()
+            code = 0 if copy != theirs and list(open_run(copy).names) == list(NAMES[:1]) else 2
+            del learner
+            gc.collect()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    learner.learn(tasks()[1])
+    assert list(learner.tasks) == list(NAMES[:2])
+    assert list(Learner.load(learner.save(tmp_path / "run"), device="cpu").tasks) == list(NAMES[:2])
+
+
+def test_a_run_that_was_opened_by_a_relative_path_is_found_from_elsewhere(grown, tmp_path, monkeypatch):
+    monkeypatch.chdir(grown.parent)
+    learner = Learner.load(grown.name, device="cpu", weights="no.safetensors")
+    monkeypatch.chdir(tmp_path)
+    learner.save("copy")
+    assert same(method_of(tmp_path / "copy"), method_of(grown))
+    gone = Learner.load("copy", device="cpu")
+    shutil.rmtree("copy")
+    with pytest.raises(LifelongError, match="copy is no longer there; put it back"):
+        gone.save("other")
+
+
+def test_images_of_any_kind_are_predicted_one_by_one(grown):
+    learner = Learner.load(grown, device="cpu")
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    found = list(learner.predict_each(images))
+    assert [answer for _, answer in found] == learner.predict(images)
+    with pytest.raises(LifelongError, match="not an image"):
+        learner.predict_each(3)
+    with pytest.raises(LifelongError, match="infer"):
+        learner.predict_each(images, infer="nonsense")
 
 
 def test_parameters_are_kept_as_given_and_changed_together():

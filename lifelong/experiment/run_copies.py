@@ -33,8 +33,10 @@ def copy_run(run: Path, target: Path) -> None:
     """Copy a run directory to a new folder, without what only its own processes use.
 
     Raises:
-        LifelongError: the folder cannot be written.
+        LifelongError: the run is gone, or the folder cannot be written.
     """
+    if not run.is_dir():
+        raise LifelongError(f"{run} is no longer there; put it back, or open another run")
     try:
         shutil.copytree(run, target, ignore=shutil.ignore_patterns(LOCK, HELD, ".*.part"))
     except (shutil.Error, OSError) as error:

@@ -121,12 +121,20 @@ def _carried_out(
     while waiting:
         taken: dict[int, str] = {}
         chosen: Engine = ENGINES[engine]()
+        lacking = set(range(len(waiting)))
         for place, outcome in chosen.run([jobs[position] for position in waiting], workers, lambda place, at=waiting: begin(at[place])):
+            if place not in lacking or not isinstance(outcome, RunOutcome):
+                raise LifelongError(
+                    f"engine '{engine}': gave {(place, outcome)!r}; it must give the position of each job, once, with a RunOutcome"
+                )
+            lacking.remove(place)
             if outcome.taken:
                 taken[waiting[place]] = outcome.failure
             else:
                 pause = PAUSE[0]
                 yield waiting[place], outcome
+        if lacking:
+            raise LifelongError(f"engine '{engine}': ended without the outcome of {len(lacking)} of {len(waiting)} jobs")
         if taken and not said:
             more = f" (and {len(taken) - 1} more such runs)" if len(taken) > 1 else ""
             tell(f"waiting, since {next(iter(taken.values()))}{more}")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from lifelong.data.task import Task
 from lifelong.devices import exact_device
+from lifelong.errors import LifelongError
 from lifelong.methods.allocations import Allocation, CellAllocation, Newcomer, built, cell_of, compared, planned
 from lifelong.methods.decisions import DecisionRule, Learned, Question, Views, decided
 from lifelong.methods.group_forgetting import entangled_in_group, heirs_of_expert
@@ -43,7 +44,7 @@ from lifelong.settings.sockets import ALLOCATIONS, DECISIONS, REGULARIZERS
 from lifelong.settings.training import TrainingSettings
 from lifelong.storage import Tree
 from lifelong.training.examples import image_examples
-from lifelong.training.fit import FitOutcome
+from lifelong.training.fit import FitOutcome, Loss
 from lifelong.training.select import fit_selected
 from lifelong.trees import on_device, tensor_bytes, weights_of
 
@@ -255,13 +256,25 @@ class PAR(Method[PARSettings]):
             lambda inputs: head(expert(inputs)),
             self._reuse_training(context, task),
             context.stage("distill"),
-            loss=self._regularizer().loss(shared),
+            loss=self._penalized_loss(shared),
         )
         freeze(trained)
         record.trained(outcome, "distill")
 
     def _regularizer(self) -> Regularizer:
         return REGULARIZERS[self.settings.regularizer]()
+
+    def _penalized_loss(self, shared: Shared) -> Loss:
+        """Return the regularizer's loss.
+
+        Raises:
+            LifelongError: it gave something else.
+        """
+        loss = self._regularizer().loss(shared)
+        if not callable(loss):
+            name, found = self.settings.regularizer, type(loss).__name__
+            raise LifelongError(f"regularizer '{name}': loss gave a {found}; it must give a function from a batch to a loss")
+        return loss
 
     def _keep(self, shared: Shared, record: LearnRecord) -> Tree:
         """Return what the regularizer keeps of an expert that has learned a task."""

@@ -164,6 +164,8 @@ class Service:
     async def make_draft(self, request: Request) -> Response:
         """Begin to put a task together."""
         told = await json_of(request, self.limits, {"name": str})
+        # Now, not when it is learned: its images would have to be sent again under another name.
+        self._learning.check_free(self._drafts.usable(told["name"], "the task's name"))
         return JSONResponse((await run_in_threadpool(self._drafts.make, told["name"])).plain(), 201)
 
     async def show_draft(self, request: Request) -> Response:

@@ -126,10 +126,18 @@ class Workshop:
             LifelongError: another one is being learned, a task has this name, or the draft cannot be learned.
         """
         with self._turn():
-            if draft.kept.name in self._model.current.predictor.tasks:
-                raise LifelongError(f"a task '{draft.kept.name}' has been learned; give this one another name")
+            self.check_free(draft.kept.name)
             self._drafts.write_list(draft)
             self._start(draft, continued=False)
+
+    def check_free(self, name: str) -> None:
+        """Check that no task of this name has been learned.
+
+        Raises:
+            LifelongError: one has.
+        """
+        if name in self._model.current.predictor.tasks:
+            raise LifelongError(f"a task '{name}' has been learned; give this one another name")
 
     def resume(self) -> list[str]:
         """Go on with what an earlier start of the server was learning; returns what to tell about it."""

@@ -116,6 +116,11 @@ class Environment:
         # Frozen: a dataclass sets its fields like this, too.
         vars(self).update(places | use | told, at_once=at_once)
 
+    def absolute(self) -> "Environment":
+        """Return the same with absolute paths, for a process that may change its working directory."""
+        data, weights = (None if path is None else path.absolute() for path in (self.data, self.weights))
+        return replace(self, data=data, weights=weights)
+
     @property
     def observers(self) -> tuple[str, ...]:
         """Names of all observers, each once."""

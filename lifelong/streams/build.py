@@ -17,7 +17,7 @@ from lifelong.data.task import Augmentation, Split, Task, TaskDescription
 from lifelong.errors import LifelongError, near_miss
 from lifelong.streams.checksums import Checksum
 from lifelong.streams.deal import Deal
-from lifelong.streams.leakage import Learned, contents_of, remove_leakage, remove_leakage_from_learned
+from lifelong.streams.leakage import Learned, check_classes, contents_of, remove_leakage, remove_leakage_from_learned
 from lifelong.streams.objects import AsGiven
 from lifelong.streams.selection import Selection, SourceLabels, generator
 from lifelong.streams.spec import SameAs, StreamSpec, TaskSpec
@@ -202,6 +202,8 @@ class SpecStream:
                 remove_leakage_from_learned(task, contents_of(source, part.rows), part, self._learned)
                 for task, source, part in zip(self.spec.tasks, sources, apart, strict=True)
             ]
+        for index, (task, source, part) in enumerate(zip(self.spec.tasks, sources, apart, strict=True)):
+            check_classes(task, source, taken[index], part)
         return [self._gather(*each) for each in zip(self.spec.tasks, sources, ids, apart, strict=True)]
 
     def _gather(self, task: TaskSpec, source: Source, ids: tuple[int, ...], taken: Selection) -> Drawn:

@@ -162,6 +162,7 @@ def budget(tasks: Sequence[TaskSpec], name: str, available: int, tests: int | No
         LifelongError: tasks ask for more images than there are; the line names the task.
     """
     carved = valids is None
+    _check_enough(tasks, name, available, carved, tests is None)
     amounts = [_fixed(task, available, carved) for task in tasks]
     own = [(task, amount) for task, amount in zip(tasks, amounts, strict=True) if not task.overlap]
     shared = [(task, amount) for task, amount in zip(tasks, amounts, strict=True) if task.overlap]
@@ -242,6 +243,29 @@ def _fixed(task: TaskSpec, available: int, carved: bool) -> Amount:
 Asked = list[tuple[TaskSpec, Amount]]
 
 
+def _check_enough(tasks: Sequence[TaskSpec], name: str, available: int, carved: bool, judged: bool) -> None:
+    """Check that a class has an image for each split of each task, if none of them says how many it wants.
+
+    Args:
+        tasks: those that ask for the class.
+        name: the class.
+        available: its images in the train split.
+        carved, judged: whether validation and test images come from there too.
+    """
+    kinds = ["training", *(["validation"] if carved else []), *(["test"] if judged else [])]
+    if available < len(kinds) * len(tasks) and not any(_asks(task) for task in tasks):
+        each = f"{len(kinds) * len(tasks)} ({', '.join(kinds)}{f', for each of {len(tasks)} tasks' if len(tasks) > 1 else ''})"
+        raise LifelongError(
+            f"task '{tasks[0].name}', class '{name}' of source '{tasks[0].source}': has {available} image{'' if available == 1 else 's'},"
+            f" and needs at least {each}; add images, or leave the class out"
+        )
+
+
+def _asks(task: TaskSpec) -> bool:
+    """Return whether a task says how many images it wants, or shares them."""
+    return task.overlap or any(count is not None for count in (task.train_per_class, task.valid_per_class, task.test_per_class))
+
+
 def _check_fit(own: Asked, shared: Asked, name: str, available: int, carved: bool) -> None:
     """Check that the fixed counts of images from the train split fit, in stream order."""
     left = available
@@ -284,6 +308,11 @@ def _share(own: Asked, shared: Asked, name: str, split: Literal["valid", "test"]
         setattr(amount, split, min(getattr(amount, split) if named else unasked, available))
     for task, amount in (*own, *shared):
         if getattr(amount, split) < 1:
+            if available < 1 and not _asks(task):
+                raise LifelongError(
+                    f"task '{task.name}', class '{name}' of source '{task.source}': has no {IN_WORDS[split]} image, while others have;"
+                    " give it some, or leave the class out"
+                )
             raise LifelongError(
                 f"task '{task.name}', class '{name}' of source '{task.source}': no {IN_WORDS[split]} image is left of {max(0, available)}"
                 " that are free; ask for fewer in this task and the others, or set overlap = true"

@@ -99,6 +99,26 @@ def remove_leakage_from_learned(task: TaskSpec, contents: Contents, part: Select
     return replace(part, rows=rows, ids=ids, notes=tuple(notes))
 
 
+def check_classes(task: TaskSpec, source: Source, before: Selection, after: Selection) -> None:
+    """Check that every class that had training images still has one: without any, it cannot be learned.
+
+    Args:
+        task: the task.
+        source: of its images.
+        before: its images.
+        after: those that are not left out.
+
+    Raises:
+        LifelongError: a class has none.
+    """
+    for number in np.setdiff1d(before.ids["train"], after.ids["train"]):
+        count = int((before.ids["train"] == number).sum())
+        raise LifelongError(
+            f"task '{task.name}', class '{source.classes[number]}' of source '{task.source}': no training image is left, since what it had"
+            f" ({count}) is also among the images that a task is evaluated on; give it other images, or leave the class out"
+        )
+
+
 def _counted(which: np.ndarray, split: SplitName) -> str:
     """Count images in words, such as "3 training images"."""
     count = int(which.sum())

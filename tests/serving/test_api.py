@@ -117,6 +117,12 @@ def test_metrics(client):
     assert float(values['lifelong_request_seconds_bucket{route="predict",le="+Inf"}']) == count
 
 
+def test_a_name_that_is_taken_is_refused_before_images_are_sent(client):
+    taken = client.get("/v1/tasks").json()["tasks"][0]["name"]
+    answer = client.post("/v1/drafts", json={"name": f" {taken} "})
+    assert (answer.status_code, answer.json()["error"]) == (400, f"a task '{taken}' has been learned; give this one another name")
+
+
 def test_a_draft(client):
     draft = client.post("/v1/drafts", json={"name": " birds "}).json()
     assert (draft["name"], draft["state"], draft["images"]) == ("birds", "collecting", 0)

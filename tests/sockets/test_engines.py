@@ -49,6 +49,26 @@ class Silent(InTurn):
         return super().run(jobs, workers, lambda position: lifelong.Observer())
 
 
+class Empty(InTurn):
+    def run(self, jobs, workers, begin):
+        return iter(())
+
+
+class Words(InTurn):
+    def run(self, jobs, workers, begin):
+        yield 0, "done"
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"), [(Empty, "ended without the outcome of 1 of 1 jobs"), (Words, "gave \\(0, 'done'\\); it must give the position")]
+)
+def test_a_sweep_names_an_engine_that_gives_no_outcomes(engine, line, tmp_path):
+    name = f"gives-{engine.__name__.lower()}"
+    lifelong.register_engine(name, engine)
+    with pytest.raises(LifelongError, match=f"engine '{name}': {line}"):
+        lifelong.compare("digits?tasks=1", ["finetune"], preset="quick", engine=name, out=tmp_path / "runs")
+
+
 @pytest.mark.parametrize(
     ("engine", "line"),
     [

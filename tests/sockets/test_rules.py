@@ -52,6 +52,16 @@ def test_a_regularizer_of_ones_own(tmp_path):
     assert held["memory"]["regularizer"] == 2 * 4 * sum(weight.numel() for weight in moved[0].parameters())
 
 
+def test_a_regularizer_that_gives_a_number_is_named():
+    class Number(lifelong.Regularizer):
+        def loss(self, shared):
+            return torch.zeros(())
+
+    lifelong.register_regularizer("a-number", Number)
+    with pytest.raises((ConformanceError, LifelongError), match="'a-number': loss gave a Tensor; it must give a function from a batch"):
+        lifelong.check_regularizer("a-number", images=3)
+
+
 def test_a_decision_of_ones_own(tmp_path):
     example("new_decision")
     lifelong.check_decision("within-spread", images=3)

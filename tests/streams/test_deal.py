@@ -54,8 +54,20 @@ def test_validation_images_of_the_sources_own():
     assert counts([task("a", train_per_class=50), task("b", valid_per_class=20)], 100, 10, 30) == [(50, 10, 5), (50, 20, 5)]
     assert counts([task(valid_per_class=50)], 100, 10, 30) == [(100, 30, 10)]  # fewer where fewer exist, as for tests
     assert counts([task(overlap=True), task("b", overlap=True)], 100, None, 30) == [(80, 30, 20), (80, 30, 20)]
-    with pytest.raises(LifelongError, match="no validation image is left of 0 that are free"):
+    with pytest.raises(LifelongError, match="class 'cat' of source 's': has no validation image, while others have; give it some"):
         budget([task()], "cat", 100, 10, 0)
+    with pytest.raises(LifelongError, match="no validation image is left of 0 that are free"):
+        budget([task(valid_per_class=3)], "cat", 100, 10, 0)
+
+
+def test_a_class_with_fewer_images_than_splits_is_told_so():
+    for tasks, available, tests, line in [
+        ([task()], 2, None, r"has 2 images, and needs at least 3 \(training, validation, test\); add images, or leave the class out"),
+        ([task()], 1, 5, r"has 1 image, and needs at least 2 \(training, validation\)"),
+        ([task(), task("b")], 5, None, r"needs at least 6 \(training, validation, test, for each of 2 tasks\)"),
+    ]:
+        with pytest.raises(LifelongError, match=line):
+            budget(tasks, "cat", available, tests)
     with pytest.raises(LifelongError, match=r"valid_fraction = 0\.2: source 's' has validation images of its own"):
         budget([task(valid_fraction=0.2)], "cat", 100, 10, 30)
 

@@ -129,3 +129,13 @@ def test_copies_in_files(tmp_path):
     assert described.test == 4
     assert described.train + described.valid == 37
     assert sum(int(note.split()[0]) for note in described.notes) == 3
+
+
+def test_a_class_whose_training_images_are_all_judged_is_named(tmp_path):
+    """It could not be learned; the other class keeps its images."""
+    images = [png(pixels) for pixels in numbered(40)]
+    write_parquet(tmp_path / "s" / "train-0.parquet", images, {"label": [0] * 36 + [1] * 4})
+    write_parquet(tmp_path / "s" / "test-0.parquet", [*images[36:], images[0]], {"label": [1] * 4 + [0]})
+    spec = StreamSpec("s", (TaskSpec("t", "parquet:s", image_size=4, valid_per_class=1),))
+    with pytest.raises(LifelongError, match=r"class '1' of source 'parquet:s': no training image is left, since what it had \(3\) is also"):
+        SpecStream(spec, 0, Sources(tmp_path, cache=tmp_path / "cache")).describe()
