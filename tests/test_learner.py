@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -439,8 +440,10 @@ def test_tensors_without_values(finetune):
     learner, images = Learner.load(finetune), digits(finetune)[:2]
     task = lifelong.Task.from_arrays
     for given, line in ((images.to_sparse(), "a sparse tensor; give tensor.to_dense"), (images.to("meta"), "which holds no values")):
-        calls = [learner.predict, lambda some: learner.logits(some, "a"), learner.read, lambda some: task(some, [0, 1])]
-        calls += [lambda some: learner.predict([some[0]]), lambda some: task([some[0], some[1]], [0, 1])]
+        calls: list[Callable[[torch.Tensor], object]] = [
+            *(learner.predict, lambda some: learner.logits(some, "a"), learner.read, lambda some: learner.predict([some[0]])),
+            *(lambda some: task(some, [0, 1]), lambda some: task([some[0], some[1]], [0, 1])),
+        ]
         for call in calls:
             with pytest.raises(LifelongError, match=line):
                 call(given)
