@@ -367,7 +367,10 @@ def is_tensor(thing: Any) -> bool:
 def _of_array(name: str, array: np.ndarray, tensor: bool, scale: Scale) -> list[Given]:
     """Return one image, or each image of a batch."""
     if array.dtype.kind not in _NUMBERS or array.ndim not in (2, 3, 4):
-        raise LifelongError(f"{name}: an array of shape {array.shape} and type {array.dtype} is not an image: give {TAKEN}")
+        raise LifelongError(
+            f"{name}: an array of shape {array.shape} and type {array.dtype}: expected (H, W), (H, W, C) or (N, H, W, C),"
+            " of uint8 of 0..255 or floats of 0..1"
+        )
     if array.ndim < 4:
         return [Given(name, np.ascontiguousarray(scale.to_bytes(of_one(array, tensor, name), name)))]
     rows = scale.to_bytes(in_rows(array, tensor, name), name) if len(array) else array

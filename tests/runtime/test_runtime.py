@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -202,6 +203,9 @@ def test_arrays_of_every_kind(tmp_path):
         assert bundle.predict(form) == wanted
     assert bundle.predict(rows[..., 0]) == bundle.predict(rows[..., :1]) == bundle.predict(list(rows[..., 0] / 255))
     assert bundle.predict(rows[:0]) == []
+    tensors = torch.from_numpy(rows).permute(0, 3, 1, 2)  # read without importing torch: who has one has imported it
+    for some in (tensors, tensors / 255, list(tensors), tensors.half() / 255):
+        assert bundle.predict(some) == wanted
     with pytest.raises(LifelongError, match="either 3 grey images or one image with 3 channels"):
         bundle.predict(rows[:3, ..., 0])
 
