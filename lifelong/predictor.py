@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.arrays import as_pictures
-from lifelong.data.given import Given, decode_given, given_images, unusable_line
+from lifelong.data.given import Given, as_pictures, check_dense, decode_given, given_images, unusable_line
 from lifelong.errors import LifelongError
 from lifelong.experiment.machine import SMALL_IMAGES, choose_device, threads_of_environment
 from lifelong.experiment.run import extractor_opener
@@ -102,7 +101,9 @@ class Predictor:
         if isinstance(images, Tensor):
             known = None if task is None else self._saved.task_index(task)
             sizes = self._sizes(known)
-            return self._answers(Shown(self._views(images, sizes), sizes), known, infer)
+            answers = self._answers(Shown(self._views(images, sizes), sizes), known, infer)
+            names = [f"image {number}" for number in range(len(answers))] if images.ndim == 4 else ["the image"]
+            return [replace(answer, image=name) for name, answer in zip(names, answers, strict=True)]
         found: list[Prediction] = []
         left_out: list[tuple[str, str]] = []
         for name, answer in self.predict_each(given_images(images), task, infer=infer, skip_broken=skip_broken):
@@ -318,6 +319,8 @@ def _checked(images: Any, size: int) -> UInt8[Tensor, "n 3 h w"]:
         LifelongError: it does not.
     """
     wanted = (3, size, size)
+    if isinstance(images, Tensor):
+        check_dense(images, "images")
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != wanted:
         given = f"of shape {tuple(images.shape)} and type {images.dtype}" if isinstance(images, Tensor) else f"as a {type(images).__name__}"
         raise LifelongError(

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,9 @@ def test_images_of_every_kind(par, folder):
     for mode in ("CMYK", "RGBX"):
         assert learner.predict(coloured.convert(mode)) == [alone]
     assert learner.predict([]) == learner.predict(images[:0]) == []
+    for none in (np.stack(arrays)[:0], images[:0] / 255, np.stack(arrays)[:0, ..., 0], np.array([])):
+        assert learner.predict(none) == []
+        assert learner.read(none).shape == (0, 3, 8, 8)
     (large,) = learner.predict(Image.fromarray(arrays[0]).resize((80, 80), Image.Resampling.NEAREST))
     assert large.label == wanted[0].label
 
@@ -214,8 +218,10 @@ def test_images_as_programs_have_them(par, folder, tmp_path):
     assert [answer.image for answer in learner.predict(folder)] == [
         str(folder / name) for name in ("0.png", "1.png", "2.png", "inner/3.png")
     ]
-    assert [answer.image for answer in learner.predict(batch)] == [f"the image, number {number}" for number in range(4)]
-    assert [answer.image for answer in learner.predict(encoded)] == [f"image {number}" for number in range(4)]
+    assert [answer.image for answer in learner.predict(batch)] == [f"image {number}" for number in range(4)]
+    for four in (encoded, list(batch), batch / 255, images, images / 255, images[:, :1]):
+        assert [answer.image for answer in learner.predict(four)] == [f"image {number}" for number in range(4)]
+    assert {answer.image for one in (images[0], batch[0], encoded[0]) for answer in learner.predict(one)} == {"the image"}
     masks, pixels = np.zeros(batch.shape, bool), torch.zeros_like(images)
     masks[1:], pixels[1:] = True, 255
     assert learner.predict(masks) == learner.predict(pixels)
@@ -348,12 +354,11 @@ def test_what_is_refused(par, tmp_path):
         (torch.zeros(1, 3, 9, 8, dtype=torch.uint8), None, r"takes uint8 of shape \(N, 3, 8, 8\)"),
         (torch.full((1, 3, 8, 8), -0.5), None, "values from -0.5 to -0.5: .*leave out the normalization"),
         (np.full((8, 8, 3), 16.0), None, r"values from 16 to 16 are neither 0..1 nor 0..255; scale them to floats of 0..1: images / 16"),
-        (np.zeros((8, 8), dtype=np.int32), None, r"nearly black of 0..255; give truth values"),
         (np.full((8, 8, 3), np.nan), None, "not finite"),
         (np.zeros((8, 8), dtype=complex), None, r"an array of shape \(8, 8\) and type complex128"),
-        (np.zeros((3, 8, 8), dtype=np.uint8), None, r"an array of shape \(3, 8, 8\) and type uint8"),
-        (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"an array of shape \(2, 0, 8, 3\)"),
-        ([torch.zeros(8, 8, 3, dtype=torch.uint8)], None, r"a tensor of shape \(8, 8, 3\) and type torch.uint8"),
+        (np.zeros((2, 0, 8, 3), dtype=np.uint8), None, r"images of shape \(2, 0, 8, 3\): images without pixels"),
+        ([np.zeros((0, 8), dtype=np.uint8)], None, r"image 0 of shape \(0, 8\): an image without pixels"),
+        ([np.zeros((5, 8, 8), dtype=np.uint8)], None, r"image 0 of shape \(5, 8, 8\): expected \(H, W\)"),
         (Image.new("F", (8, 8)), None, "floating-point pixels"),
         (7, None, "an int is not an image"),
         ([tmp_path / "broken.png", None], None, "image 1: a NoneType is not an image"),
@@ -407,3 +412,50 @@ def test_arrays_in_every_form_are_the_same_pictures(finetune):
     for single in (floats[0], grey[0] / 255):  # alone in its batch, so equal to rounding
         (found,) = learner.predict(single, "a")
         assert found.classes == pytest.approx(wanted[0].classes, rel=1e-4)
+
+
+def test_one_image_or_several_grey_ones(finetune):
+    """No image is lost without a word: what may be one image with channels, or several grey ones, is refused with the way out."""
+    learner, images = Learner.load(finetune), digits(finetune)[:8]
+    grey = images[:, 0].contiguous()
+    wanted = learner.predict(images, "a")
+    for some in (grey, grey.numpy(), grey / 255, grey.numpy() / 255):
+        for count in (1, 2, 5, 8):
+            assert len(learner.predict(some[:count])) == count
+        for several in (some[:3][..., None], some[:4][..., None], some[:4][:, None], list(some[:3])):
+            assert [answer.label for answer in learner.predict(several, "a")] == [answer.label for answer in wanted[: len(several)]]
+    for either in (grey.numpy()[:3], grey.numpy()[:4] / 255, grey[:4], grey[:4] / 255, grey[:, :4, :4], grey.numpy()[:, :4, :4]):
+        with pytest.raises(
+            LifelongError, match=r"either \d grey images or one image with [34] channels; give images\[..., None\] for"
+        ) as caught:
+            learner.predict(either)
+        assert "\n" not in str(caught.value)
+    assert len(learner.predict(np.zeros((3, 8, 8), np.uint8)[None])) == 1
+    for tensor in (images[0], images[0] / 255):  # documented: a tensor has its channels first
+        assert learner.predict(tensor, "a")[0].label == wanted[0].label
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_tensors_without_values(finetune):
+    learner, images = Learner.load(finetune), digits(finetune)[:2]
+    task = lifelong.Task.from_arrays
+    for given, line in ((images.to_sparse(), "a sparse tensor; give tensor.to_dense"), (images.to("meta"), "which holds no values")):
+        calls: list[Callable[[torch.Tensor], object]] = [
+            *(learner.predict, lambda some: learner.logits(some, "a"), learner.read, lambda some: learner.predict([some[0]])),
+            *(lambda some: task(some, [0, 1]), lambda some: task([some[0], some[1]], [0, 1])),
+        ]
+        for call in calls:
+            with pytest.raises(LifelongError, match=line):
+                call(given)
+            if call is not calls[1]:
+                with pytest.raises(LifelongError, match=line):
+                    call(given.float())
+
+
+def test_a_dark_frame_is_an_image(finetune):
+    """Numbers of 0 and 1 are refused to be learned, as they are likelier truth values, but do not stop a program that predicts."""
+    learner = Learner.load(finetune)
+    dark = np.zeros((8, 8, 3), np.uint8)
+    wanted = learner.predict(dark, "a")
+    for frame in (dark.astype(int), dark[..., 0].astype(np.uint16), [dark.astype(int)], torch.from_numpy(dark).permute(2, 0, 1).int()):
+        assert learner.predict(frame, "a") == wanted

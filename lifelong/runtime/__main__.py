@@ -4,11 +4,15 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from lifelong.data.given import given_images
 from lifelong.errors import LifelongError, one_line
+from lifelong.prediction import Prediction
 from lifelong.runtime.bundle import Bundle
+
+EMPTY = [field.name for field in fields(Prediction) if field.name != "image"]
+"""What a row of an unusable image lacks."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -24,18 +28,18 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     rows = []
     try:
-        bundle = Bundle(options.bundle, max(0, options.threads))
+        bundle = Bundle(options.bundle, options.threads)
         for one, answer in bundle.predict_each(given_images(options.images), options.task, options.infer, skip_broken=options.skip_broken):
             if isinstance(answer, str):
-                rows.append({"image": one.name, "error": answer})
+                rows.append({"image": one.name} | dict.fromkeys(EMPTY) | {"error": answer})
                 said = f"not usable: {answer}"
             else:
-                rows.append(asdict(answer) | {"error": None})
+                rows.append({"image": one.name} | asdict(answer) | {"error": None})
                 said = f"{answer.task}: {answer.label} ({answer.probability:.3f})" + (", unlike anything learned" if answer.strange else "")
             if not options.json:
                 print(one_line(f"{one.name}: {said}"))
     except LifelongError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"lifelong: {error}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(rows, indent=2))

@@ -4,9 +4,9 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -22,6 +22,12 @@ BATCH = 256
 BATCH_PIXELS = 2**14
 """Pixels per forward pass, as in a `Learner` on a CPU."""
 
+MOST_THREADS = 1024
+"""As of the library: many more threads than there are cores crash the process."""
+
+Inference = Literal["auto", "method", "confidence"]
+"""How to infer the task of an image; see `Bundle.predict`."""
+
 Arrays = dict[str, np.ndarray]
 """Arrays whose first axis is that of the images, by the name of the input or output that they are."""
 
@@ -33,17 +39,20 @@ class Bundle:
 
     Args:
         folder: of the bundle.
-        threads: to compute on; 0: one per core.
+        threads: to compute on, at most 1024; 0: one per core.
 
     Attributes:
         tasks: classes of each task in label order, by task name, in the order of learning.
 
     Raises:
-        LifelongError: the folder is not a bundle, or a file of it is damaged.
+        LifelongError: an argument is not valid, the folder is not a bundle, or a file of it is damaged.
     """
 
     def __init__(self, folder: str | PathLike[str], threads: int = 1) -> None:
-        self._folder, self._threads = Path(folder), threads
+        _hold("Bundle", "folder", folder, isinstance(folder, (str, PathLike)) and bool(fspath(folder)), "a path")
+        whole = isinstance(threads, (int, np.integer)) and not isinstance(threads, bool)
+        _hold("Bundle", "threads", threads, whole and 0 <= threads <= MOST_THREADS, f"an integer >= 0 and <= {MOST_THREADS}")
+        self._folder, self._threads = Path(folder), int(threads)
         self._about = read_description(self._folder)
         self.tasks: dict[str, tuple[str, ...]] = {task.name: task.classes for task in self._about.tasks}
         self._sessions: dict[int, Any] = {}
@@ -52,14 +61,12 @@ class Bundle:
             read_model(self._folder / model_file(position), model.sha256)
 
     # `Any`: whatever holds images; what cannot be read is named when it is read.
-    def predict(
-        self, images: Any, task: str | None = None, *, infer: Literal["auto", "method", "confidence"] = "auto", skip_broken: bool = False
-    ) -> list[Prediction]:
+    def predict(self, images: Any, task: str | None = None, *, infer: Inference = "auto", skip_broken: bool = False) -> list[Prediction]:
         """Classify images.
 
         Args:
-            images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; uint8 arrays of shape (H, W),
-                (H, W, 3) or (H, W, 4), or batches of them (N, H, W, 3). A single image needs no list. Images are resized as in a stream.
+            images: paths of files and folders; encoded bytes, files opened in binary mode; PIL images; arrays and tensors, as
+                `lifelong.Learner.predict` takes them. A single image needs no list. Images are resized as in a stream.
             task: task of the images; None: the task of each image is inferred.
             infer: how: by what the method learned to recognize tasks ("method"), by the confidence of the heads, or by the first of the
                 two that the bundle has.
@@ -69,38 +76,44 @@ class Bundle:
             One prediction per usable image, in order.
 
         Raises:
-            LifelongError: an image is not usable, no task has this name, or `infer` is "method" and the bundle has no such way.
+            LifelongError: an argument is not valid, an image is not usable, no task has this name, or `infer` is "method" and the bundle
+                has no such way.
         """
         given = given_images(images)
         found, left_out = [], []
         for one, answer in self.predict_each(given, task, infer, skip_broken=skip_broken):
             left_out.append((one.name, answer)) if isinstance(answer, str) else found.append(answer)
-        if left_out and not found:
-            raise LifelongError(f"{unusable_line(left_out, len(given))}; none is left")
         if left_out:
             log.warning("%s", unusable_line(left_out, len(given)))
         return found
 
     def predict_each(
-        self, given: Sequence[Given], task: str | None, infer: str = "auto", *, skip_broken: bool = False
+        self, given: Sequence[Given], task: str | None = None, infer: Inference = "auto", *, skip_broken: bool = False
     ) -> Iterator[tuple[Given, Prediction | str]]:
         """Yield each image with its prediction, or the reason why it is unusable; arguments as of `predict`.
 
         Raises:
-            LifelongError: as `predict`.
+            LifelongError: as `predict`; after all images have been read, if none of them is usable.
         """
+        _hold("Bundle.predict", "task", task, task is None or isinstance(task, str), "a text")
+        _hold("Bundle.predict", "infer", infer, isinstance(infer, str) and infer in get_args(Inference), f"one of {_INFERENCES}")
+        _hold("Bundle.predict", "skip_broken", skip_broken, isinstance(skip_broken, (bool, np.bool_)), "true or false")
         known = None if task is None else self._position(task)
         sizes = sorted({one.image_size for one in self._about.tasks} if known is None else {self._about.tasks[known].image_size})
+        left_out: list[tuple[str, str]] = []
         for start in range(0, len(given), BATCH):
             part = given[start : start + BATCH]
             decoded = {size: decode_given(part, size) for size in sizes}
             problems = decoded[sizes[0]][1]
             if wrong := [(part[place].name, why) for place, why in problems.items() if not (skip_broken or part[place].found)]:
-                raise LifelongError(f"{unusable_line(wrong, len(given))}; leave them out, or give skip_broken=True")
+                raise LifelongError(f"{unusable_line(wrong, len(given))}; leave them out, or give --skip-broken (skip_broken=True)")
+            left_out += [(part[place].name, why) for place, why in problems.items()]
             kept = [place for place in range(len(part)) if place not in problems]
             answers = iter(self._predicted({f"images_{size}": views[kept] for size, (views, _) in decoded.items()}, known, infer))
             for place, one in enumerate(part):
                 yield one, problems[place] if place in problems else replace(next(answers), image=one.name)
+        if left_out and len(left_out) == len(given):
+            raise LifelongError(f"{unusable_line(left_out, len(given))}; none is left")
 
     def _predicted(self, images: Arrays, known: int | None, infer: str) -> list[Prediction]:
         count = len(next(iter(images.values())))
@@ -211,6 +224,15 @@ class Bundle:
         if task not in self.tasks:
             raise LifelongError(f"{self._folder} has learned no task '{task}'{near_miss(task, self.tasks)}")
         return list(self.tasks).index(task)
+
+
+_INFERENCES = ", ".join(f"'{name}'" for name in get_args(Inference))
+
+
+def _hold(call: str, name: str, value: object, fits: bool, wanted: str) -> None:
+    """Check an argument, as `lifelong.settings.arguments.checked` does, which needs a package that the runtime does without."""
+    if not fits:
+        raise LifelongError(f"{call}: {name} = {' '.join(repr(value).split())[:60]}: expected {wanted}")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

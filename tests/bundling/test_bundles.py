@@ -99,6 +99,16 @@ def test_a_named_task(frozen, shared):
             assert_same(Bundle(bundle).predict(pictures(5), task), Learner.load(run).predict(pictures(5), task))
 
 
+def test_arrays_of_every_kind(shared):
+    run, bundle = shared
+    rows = np.random.default_rng(1).integers(0, 256, (5, 20, 20, 3), np.uint8)
+    opened, learner = Bundle(bundle), Learner.load(run)
+    for some in (rows, rows / 255, rows.transpose(0, 3, 1, 2), rows.astype(np.int64), rows.astype(np.uint16) * 257, rows[..., 0], rows[:0]):
+        assert_same(opened.predict(some), learner.predict(some))
+        assert_same(opened.predict(list(some)), learner.predict(list(some)))
+    assert_same(opened.predict(torch.from_numpy(rows[..., 0]) / 255), learner.predict(torch.from_numpy(rows[..., 0]) / 255))
+
+
 def test_tasks_of_two_image_sizes_by_the_confidence_of_heads(shared):
     run, bundle = shared
     assert_same(Bundle(bundle, threads=0).predict(pictures(40)), Learner.load(run).predict(pictures(40)))

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from lifelong.bundling.write import RUNTIME, RUNTIME_MODULES, write_description, write_runtime
 from lifelong.errors import LifelongError
 from lifelong.runtime import Bundle
-from lifelong.runtime.__main__ import main
+from lifelong.runtime.__main__ import EMPTY, main
 from lifelong.runtime.description import SHAPE, mismatch
 from lifelong.runtime.model_files import has_external_data
 
@@ -134,7 +135,79 @@ def test_the_command(tmp_path, capsys):
     assert (night["label"], night["error"], broken["error"]) == ("dark", None, "no image, or of an unknown format")
     assert main([str(bundle), str(folder / "broken.png")]) == 2
     assert main([str(bundle), str(folder), "--task", "lihgt"]) == 2
-    assert "did you mean 'light'?" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("lifelong: 1 of 1 images cannot be used")
+    assert "did you mean 'light'?" in error
+
+
+def test_the_command_is_as_that_of_the_library(tmp_path, capsys):
+    """Rows, exit codes and lines of `lifelong predict`."""
+    bundle = made_bundle(tmp_path / "b")
+    broken, night = tmp_path / "broken.png", tmp_path / "night.png"
+    broken.write_bytes(b"no image")
+    Image.fromarray(grey(20)).save(night)
+    assert main([str(bundle), str(broken), str(night), "--json", "--skip-broken"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert list(first) == list(second) == ["image", *EMPTY, "error"]
+    assert [first[key] for key in EMPTY] == [None] * len(EMPTY)
+    assert main([str(bundle), str(broken), "--json", "--skip-broken"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"lifelong: 1 of 1 images cannot be used: {broken} (no image, or of an unknown format); none is left\n"
+    assert main([str(bundle), str(broken), str(night)]) == 2
+    assert "leave them out, or give --skip-broken" in capsys.readouterr().err
+    assert main([str(bundle), str(night), "--threads", "-3"]) == 2
+    assert "threads = -3" in capsys.readouterr().err
+
+
+CALLS = """
+import sys
+import numpy as np
+from lifelong.errors import LifelongError
+from lifelong.runtime import Bundle
+place, image = sys.argv[1], np.zeros((4, 4), np.uint8)
+calls = [lambda given=given: Bundle(place, given) for given in ("x", -3, True, 1.5, 1025)]
+calls += [lambda given=given: Bundle(given) for given in (None, "", 3)]
+calls += [lambda: Bundle(place, np.int64(0)).predict(image, 3)]
+calls += [lambda given=given: Bundle(place).predict(image, infer=given) for given in ("foo", ["auto"], None)]
+calls += [lambda: Bundle(place).predict(image, skip_broken="no")]
+for call in calls:
+    try:
+        print(call())
+    except LifelongError as error:
+        print(error)
+"""
+
+
+def test_arguments_that_do_not_fit(tmp_path):
+    """In a process of its own, where nothing but the bundle checks them."""
+    command = [sys.executable, "-c", CALLS, str(made_bundle(tmp_path / "b"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ways = "expected one of 'auto', 'method', 'confidence'"
+    assert done.stdout.splitlines() == [
+        *(f"Bundle: threads = {given}: expected an integer >= 0 and <= 1024" for given in ("'x'", "-3", "True", "1.5", "1025")),
+        *(f"Bundle: folder = {given}: expected a path" for given in ("None", "''", "3")),
+        "Bundle.predict: task = 3: expected a text",
+        *(f"Bundle.predict: infer = {given}: {ways}" for given in ("'foo'", "['auto']", "None")),
+        "Bundle.predict: skip_broken = 'no': expected true or false",
+    ]
+
+
+def test_arrays_of_every_kind(tmp_path):
+    """What a `Learner` takes; the same code reads it."""
+    bundle = Bundle(made_bundle(tmp_path / "b", brightness_model(scale=0.01)))
+    rows = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    wanted = bundle.predict(rows)
+    forms = (rows.transpose(0, 3, 1, 2), rows / 255, rows.astype(np.float32), rows.astype(np.int64), rows.astype(np.uint16) * 257)
+    for form in (*forms, list(rows / 255), list(rows.transpose(0, 3, 1, 2)), (row / 255 for row in rows)):
+        assert bundle.predict(form) == wanted
+    assert bundle.predict(rows[..., 0]) == bundle.predict(rows[..., :1]) == bundle.predict(list(rows[..., 0] / 255))
+    assert bundle.predict(rows[:0]) == []
+    tensors = torch.from_numpy(rows).permute(0, 3, 1, 2)  # read without importing torch: who has one has imported it
+    for some in (tensors, tensors / 255, list(tensors), tensors.half() / 255):
+        assert bundle.predict(some) == wanted
+    with pytest.raises(LifelongError, match="either 3 grey images or one image with 3 channels"):
+        bundle.predict(rows[:3, ..., 0])
 
 
 def test_unusable_images(tmp_path, caplog):
