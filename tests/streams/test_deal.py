@@ -83,7 +83,6 @@ def test_a_class_with_fewer_images_than_splits_is_told_so():
         ([task(train_per_class=5, valid_per_class=1)], 9, 0, "no test image is left of 0 that are free"),
         ([task(train_per_class=5, valid_per_class=4)], 9, None, "no test image is left of 0 that are free"),
         ([task(test_per_class=5), task("b")], 9, 5, "task 'b', class 'cat' of source 's': no test image is left of 5"),
-        ([task()], 2, None, "task 'a'"),
     ],
 )
 def test_too_much_is_asked(tasks, available, tests, line):
