@@ -147,8 +147,15 @@ def print_report(console: Console, made: dict[str, Any]) -> None:
     _print_place(console, "report", Path(made["report"]))
 
 
-def print_verification(console: Console, found: dict[str, Any]) -> None:
-    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict."""
+def print_verification(console: Console, found: dict[str, Any], repair: bool) -> None:
+    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict.
+
+    Args:
+        console: where to.
+        found: of `Verification.plain`.
+        repair: whether a repair was asked for.
+    """
+    from lifelong.experiment.run_folder import LOST
     from lifelong.report.wording import clean
 
     _print_rows(console, ("file", "condition", ""), ([each["file"], each["condition"], clean(each["about"])] for each in found["files"]))
@@ -159,11 +166,12 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
     for line in found["repaired"]:
         _say(console, f"repaired: {clean(line)}")
-    tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
-    _say(
-        console,
-        f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; to repair it: lifelong verify {found['run']} --repair",
-    )
+    if found["sound"]:
+        _say(console, f"sound: {counted(found['tasks'], 'task')} learned")
+    elif repair:
+        _say(console, f"DAMAGED, and --repair could not repair it; {LOST}")
+    else:
+        _say(console, f"DAMAGED; to repair it: lifelong verify {found['run']} --repair")
 
 
 def print_history(console: Console, versions: list[dict[str, Any]]) -> None:

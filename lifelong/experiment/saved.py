@@ -131,7 +131,7 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
             pass
     stored = directory.stored()
     if stored is None:
-        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
+        raise directory.unlearned()
     config = read_config(directory)
     state = stored.tree
     method, records = restored(directory, config, state, device)
