@@ -1,7 +1,6 @@
 """The commands of `lifelong`. Each calls one function of `lifelong.api` and prints the result."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from lifelong import __version__, api
 from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
-from lifelong.experiment.console import make_console
+from lifelong.experiment.console import make_console, result_console
 from lifelong.methods.registry import known_methods
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
@@ -325,11 +324,11 @@ def own_process() -> None:
 
 
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
-    """Print a result as JSON or as a table, 120 columns wide where there is no terminal."""
+    """Print a result as JSON or as a table."""
     if as_json:
         print(json.dumps(found, indent=1, default=lambda record: record.to_dict()))
     else:
-        table(make_console(width=None if sys.stdout.isatty() else 120), found, *more)
+        table(result_console(), found, *more)
 
 
 def console_progress(as_json: bool) -> Any:
