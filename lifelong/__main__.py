@@ -15,8 +15,8 @@ def start() -> int:
         print("lifelong: stopped", file=sys.stderr)
         return INTERRUPTED
     finally:
-        # Where an interrupt ended code that was executed from text, as dataclasses are made, Python would end by the signal, although the
-        # interrupt was caught. It forgets that when it executes other text.
+        # Where an interrupt ended code that was executed from text, as dataclasses are made, `python -m` would end by the signal, although
+        # the interrupt was caught. Python forgets that when it executes other text.
         exec("")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lifelong import api
 from lifelong.cli import main
-from tests.cli.processes import python, refused
+from tests.cli.processes import ROOT, python, refused
 
 
 def test_ctrl_c(monkeypatch, capsys):
@@ -83,10 +83,12 @@ sys.meta_path.insert(0, Stop())
 
 
 @pytest.mark.parametrize(("how", "said"), [(STOPPED_IN_TEXT, ""), (STOPPED_AT_ITS_IMPORT, "lifelong: stopped\n")], ids=["text", "import"])
-def test_ctrl_c_at_any_moment_is_an_exit_code(how, said):
-    process = python(code=f"import sys\n{how}\nfrom lifelong.__main__ import start\nsys.exit(start())")
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, said)
+def test_ctrl_c_at_any_moment_is_an_exit_code(how, said, tmp_path):
+    # Not by `python -c`, which ends by another way than `python -m`.
+    (tmp_path / "entry.py").write_text(f"import sys\n{how}\nfrom lifelong.__main__ import start\nsys.exit(start())")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-m", "entry"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, said)
 
 
 @pytest.mark.parametrize("words", [["methods"], ["methods", "par", "--json"]])
