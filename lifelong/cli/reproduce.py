@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from lifelong.cli.commands import EngineFlag, JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
 from lifelong.cli.flags import LIST, ONE
 from lifelong.experiment.console import make_console, result_console
+from lifelong.words import counted
 
 WHERE = Where()
 
@@ -76,4 +77,4 @@ def reproduce(
     for line in (made.said, *made.notes, f"page: {made.page}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if made.ledger_rows is not None:
-        console.print(f"{made.ledger_rows} rows added to {ledger}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{counted(made.ledger_rows, 'row')} added to {ledger}", markup=False, highlight=False, soft_wrap=True)

@@ -56,10 +56,11 @@ def print_comparison(console: Console, summaries: "Sequence[RunRecord]", report:
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
+    streams = by_stream(list(summaries))
+    labels = {id(summary): one.label for runs in streams.values() for one in runs for summary in one.summaries}
     for summary in summaries:
         if any(task.decision for task in summary.tasks):
-            _print_tasks(console, summary)
-    streams = by_stream(list(summaries))
+            _print_tasks(console, summary, labels[id(summary)])
     for stream, runs in streams.items():
         console.print(comparison_table([summary for one in runs for summary in one.summaries], title=stream if len(streams) > 1 else None))
     if report is not None:
@@ -115,7 +116,7 @@ def print_export_all(console: Console, made: ExportedAll) -> None:
 
 def print_pushed(console: Console, made: Pushed) -> None:
     """Print what was uploaded, and how to use it."""
-    _say(console, f"{len(made['files'])} files, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
+    _say(console, f"{counted(len(made['files']), 'file')}, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
     _say(console, f"everybody can see it: {made['url']}" if made["public"] else f"only its owner can see it: {made['url']}")
     _say(console, f"use it: lifelong predict hub:{made['id']} IMAGE ... --download")
 
@@ -128,7 +129,7 @@ def print_export_bundle(console: Console, made: ExportedBundle) -> None:
         _say(console, f"task {clean(name)}: {', '.join(map(clean, classes))}")
     told = "by the method's own way" if "tasks" in made["recognizes"] else "by the confidence of the heads"
     flagged = "flags what is unlike anything learned" if "strangeness" in made["recognizes"] else "does not flag unknown images"
-    _say(console, f"finds an image's task {told}; {flagged}; {made['models']} ONNX files, {made['bytes'] / 1e6:.1f} MB in all")
+    _say(console, f"finds an image's task {told}; {flagged}; {counted(made['models'], 'ONNX file')}, {made['bytes'] / 1e6:.1f} MB in all")
     for note in made["notes"]:
         _say(console, f"note: {note}")
     of_tests = f"{made['test_images']} of them test images" if made["test_images"] < made["images"] else "all of them test images"
@@ -196,7 +197,7 @@ def _share(value: float | None) -> str:
 
 def print_compacted(console: Console, found: dict[str, Any]) -> None:
     """Print what was saved."""
-    versions = f"{found['versions']} {'version' if found['versions'] == 1 else 'versions'}"
+    versions = counted(found["versions"], "version")
     _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
@@ -332,12 +333,12 @@ def print_transfer(console: Console, result: "TransferRecord", page: Path) -> No
     _print_place(console, "page", page)
 
 
-def _print_tasks(console: Console, summary: "RunRecord") -> None:
+def _print_tasks(console: Console, summary: "RunRecord", label: str | None = None) -> None:
     from lifelong.report.tables import divergence_table, task_table
 
     if any(task.divergences for task in summary.tasks):
-        console.print(divergence_table(summary))
-    console.print(task_table(summary))
+        console.print(divergence_table(summary, label))
+    console.print(task_table(summary, label))
 
 
 def print_streams(console: Console, streams: Iterable[Named]) -> None:
