@@ -172,11 +172,23 @@ class RunFolder:
         try:
             return read_held(self.identity_file, "identity")
         except FileNotFoundError as error:
-            raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
+            raise self.no_run() from error
         except DamagedError as error:
             raise DamagedError(f"{error}; {self.remedy()}") from error
         except LifelongError as error:
+            if self.path.is_file():
+                raise self.no_run() from error
             raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
+
+    def no_run(self) -> LifelongError:
+        """Return that the path holds no run, and what to give instead."""
+        if self.path.is_file():
+            return LifelongError(f"{self.path} is a file, not a run; give the run directory first")
+        # A comparison has its runs below it; a sweep, those of each stream.
+        below = (each.parent for level in ("*", "*/*") for each in sorted(self.path.glob(f"{level}/checkpoint")) if each.is_dir())
+        inner = next(below, None)
+        what = "give the folder that --out named" if inner is None else f"its folders do: give one of them, such as {inner}"
+        return LifelongError(f"{self.path} holds no run; {what}")
 
     def remedy(self) -> str:
         """Return what a person can do about a damaged file."""

@@ -66,6 +66,15 @@ def test_without_a_state_the_last_version_is_put_back(base, tmp_path, capsys):
     assert same(end(out), end(base / "finetune-0"))
 
 
+def test_a_configuration_that_can_be_written_again(base, tmp_path, capsys):
+    out = copied(base / "finetune-0", tmp_path / "run")
+    for text in ("= [", 'lr = "fast"'):
+        (out / "config.toml").write_text(text)
+        assert main(["predict", str(out), "a.png"]) == 2
+        assert f"or use: lifelong verify {out} --repair" in capsys.readouterr().err
+        assert main(["verify", str(out), "--repair"]) == 0
+
+
 def test_what_cannot_be_repaired_is_said(base, tmp_path, capsys):
     out = copied(base / "finetune-0", tmp_path / "run")
     for name in (STATE, PREVIOUS, "checkpoint/versions.jsonl"):
