@@ -14,6 +14,7 @@ from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
 from lifelong.experiment.console import make_console, result_console
 from lifelong.methods.registry import known_methods
+from lifelong.settings.arguments import Seed, argument
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import KEEP_VERSIONS, Environment, split_options
@@ -278,6 +279,7 @@ def streams(
             raise LifelongError(f"--preview needs a stream: lifelong streams NAME --preview {preview}")
         show(api.list_streams(), as_json, tables.print_streams)
         return
+    argument("", "seed", Seed, seed)
     place: dict[str, Any] = {"data": data, "download": download, "skip_broken": skip_broken}
     if preview is None:
         show(api.describe_stream(name, seed, **place), as_json, tables.print_stream)
