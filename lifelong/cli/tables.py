@@ -149,13 +149,7 @@ def print_report(console: Console, made: dict[str, Any]) -> None:
 
 
 def print_verification(console: Console, found: dict[str, Any], repair: bool) -> None:
-    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict.
-
-    Args:
-        console: where to.
-        found: of `Verification.plain`.
-        repair: whether a repair was asked for.
-    """
+    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict: another one after a repair."""
     from lifelong.experiment.run_folder import LOST
     from lifelong.report.wording import clean
 
@@ -167,12 +161,8 @@ def print_verification(console: Console, found: dict[str, Any], repair: bool) ->
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
     for line in found["repaired"]:
         _say(console, f"repaired: {clean(line)}")
-    if found["sound"]:
-        _say(console, f"sound: {counted(found['tasks'], 'task')} learned")
-    elif repair:
-        _say(console, f"DAMAGED, and --repair could not repair it; {LOST}")
-    else:
-        _say(console, f"DAMAGED; to repair it: lifelong verify {found['run']} --repair")
+    advice = f", and --repair could not repair it; {LOST}" if repair else f"; to repair it: lifelong verify {found['run']} --repair"
+    _say(console, f"sound: {counted(found['tasks'], 'task')} learned" if found["sound"] else f"DAMAGED{advice}")
 
 
 def print_history(console: Console, versions: list[dict[str, Any]]) -> None:
