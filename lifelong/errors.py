@@ -1,6 +1,7 @@
 """Errors that a user can fix: one clear line that says what, where and what to do."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -39,9 +40,18 @@ def of_system(error: OSError) -> LifelongError:
     """Turn a system error about a file into one line: names that are too long, folders without permission, failing disks."""
     name = str(error.filename or "")
     place = name if len(name) <= _LONG else f"{name[: _LONG // 2]}...{name[-_LONG // 2 :]}"
-    return LifelongError(f"{place or 'a file'}: {error.strerror or error}; give another path, or make this one readable")
+    # A stream of the process has no name of a file.
+    what = place or ("cannot write the output" if error.errno in _FULL else "cannot read or write")
+    otherwise = "give another path, or make this one readable" if place else "check the disk, and where the output goes"
+    return LifelongError(f"{what}: {error.strerror or error}; {remedy(error, otherwise)}")
 
 
+def remedy(error: Exception, otherwise: str) -> str:
+    """Return what to do about a system error: free space if the disk is full, else what is given."""
+    return "free space there" if getattr(error, "errno", None) in _FULL else otherwise
+
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _LONG = 120
 
 

@@ -144,13 +144,13 @@ def read_toml(path: os.PathLike[str] | str) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; see `read_toml`.
+    """Parse TOML, which may begin with a byte order mark, as some editors write it; see `read_toml`.
 
     Raises:
         ValueError: as `read_toml`.
     """
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(text.removeprefix("\ufeff"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     _check_values(content, 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, remedy
 from lifelong.opening import check_replaceable
 
 
@@ -39,7 +39,8 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
         sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise LifelongError(f"cannot write {path}: {reason}; free space there or choose another folder") from error
+        what = remedy(error, f"make {path.parent} writable, or use another folder")
+        raise LifelongError(f"cannot write {path}: {reason}; {what}") from error
 
 
 def remove(path: Path) -> None:

@@ -1,7 +1,6 @@
 """The commands of `lifelong`. Each calls one function of `lifelong.api` and prints the result."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from lifelong import __version__, api
 from lifelong.cli import tables
 from lifelong.cli.flags import LIST, ONE, given, make_flags
 from lifelong.errors import LifelongError
-from lifelong.experiment.console import make_console
+from lifelong.experiment.console import make_console, result_console
 from lifelong.methods.registry import known_methods
+from lifelong.settings.arguments import Seed, argument
 from lifelong.settings.device import ABOUT_DEVICE, Device
 from lifelong.settings.presets import ABOUT
 from lifelong.settings.run import KEEP_VERSIONS, Environment, split_options
@@ -279,6 +279,7 @@ def streams(
             raise LifelongError(f"--preview needs a stream: lifelong streams NAME --preview {preview}")
         show(api.list_streams(), as_json, tables.print_streams)
         return
+    argument("", "seed", Seed, seed)
     place: dict[str, Any] = {"data": data, "download": download, "skip_broken": skip_broken}
     if preview is None:
         show(api.describe_stream(name, seed, **place), as_json, tables.print_stream)
@@ -325,11 +326,11 @@ def own_process() -> None:
 
 
 def show(found: Any, as_json: bool, table: Callable[..., None], *more: Any) -> None:
-    """Print a result as JSON or as a table, 120 columns wide where there is no terminal."""
+    """Print a result as JSON or as a table."""
     if as_json:
         print(json.dumps(found, indent=1, default=lambda record: record.to_dict()))
     else:
-        table(make_console(width=None if sys.stdout.isatty() else 120), found, *more)
+        table(result_console(), found, *more)
 
 
 def console_progress(as_json: bool) -> Any:

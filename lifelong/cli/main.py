@@ -1,10 +1,9 @@
 """Run a command line and return its exit code.
 
-0: done; 1: damaged (verify); 2: bad input (one line); 130 and 143: stopped by Ctrl-C and SIGTERM.
+0: done; 1: damaged (verify); 2: bad input (one line); 130 and 143: stopped by Ctrl-C and SIGTERM; 141: nobody reads its output.
 """
 
 import importlib
-import os
 import signal
 import sys
 import threading
@@ -21,7 +20,7 @@ from lifelong.cli import commands, completion, publish, reproduce, serve, sweep,
 from lifelong.cli.help import with_help
 from lifelong.cli.meant import meant_flag
 from lifelong.errors import OUT_OF_MEMORY, LifelongError, of_system, one_line
-from lifelong.experiment.console import make_console
+from lifelong.experiment.console import BROKEN_PIPE, discard, make_console
 from lifelong.methods.registry import known_methods
 from lifelong.opening import unusable_name
 from lifelong.plugins import load_plugin
@@ -29,7 +28,8 @@ from lifelong.plugins import load_plugin
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
-BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not have.
+CONTINUED = frozenset(("run", "tune", "compare", "learn", "reproduce", "sweep", "transfer"))
+"""The commands that continue where they were stopped."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             words = _with_plugins(_usable(words))
             app = with_help(_app(), words)
             code = app(words, console=make_console(), exit_on_error=False, print_error=False, verbose=False, result_action="return_value")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # It is None where it was closed when the process began.
+            sys.stdout.flush()
     except CycloptsError as error:
         return _say(_explain(error, words), BAD_INPUT)
     except LifelongError as error:
@@ -61,11 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say(OUT_OF_MEMORY, BAD_INPUT)
     except KeyboardInterrupt as stop:
-        again = "; the same command continues" if words[:1] in (["run"], ["tune"], ["compare"], ["learn"], ["reproduce"], ["sweep"]) else ""
+        again = "; the same command continues" if CONTINUED.intersection(words[:1]) else ""
         return _say(f"stopped{again}", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
-        # The reader is gone, and the interpreter's last flush must not fail either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:
         return _say(str(of_system(error)), BAD_INPUT)

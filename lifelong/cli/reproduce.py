@@ -1,7 +1,6 @@
 """The command that makes the paper's tables and figures."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,8 @@ from cyclopts import Parameter
 
 from lifelong.cli.commands import EngineFlag, JsonFlag, Where, WhereFlags, WorkersFlag, app, own_process
 from lifelong.cli.flags import LIST, ONE
-from lifelong.experiment.console import make_console
+from lifelong.experiment.console import make_console, result_console
+from lifelong.words import counted
 
 WHERE = Where()
 
@@ -71,10 +71,10 @@ def reproduce(
         return
     from lifelong.report.tables import grid_table
 
-    console = make_console(width=None if sys.stdout.isatty() else 120)
+    console = result_console()
     for title, grid in made.grids:
         console.print(grid_table(title, grid))
     for line in (made.said, *made.notes, f"page: {made.page}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if made.ledger_rows is not None:
-        console.print(f"{made.ledger_rows} rows added to {ledger}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{counted(made.ledger_rows, 'row')} added to {ledger}", markup=False, highlight=False, soft_wrap=True)

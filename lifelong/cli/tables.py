@@ -56,10 +56,11 @@ def print_comparison(console: Console, summaries: "Sequence[RunRecord]", report:
     from lifelong.report.runs import by_stream
     from lifelong.report.tables import comparison_table
 
+    streams = by_stream(list(summaries))
+    labels = {id(summary): one.label for runs in streams.values() for one in runs for summary in one.summaries}
     for summary in summaries:
         if any(task.decision for task in summary.tasks):
-            _print_tasks(console, summary)
-    streams = by_stream(list(summaries))
+            _print_tasks(console, summary, labels[id(summary)])
     for stream, runs in streams.items():
         console.print(comparison_table([summary for one in runs for summary in one.summaries], title=stream if len(streams) > 1 else None))
     if report is not None:
@@ -115,7 +116,7 @@ def print_export_all(console: Console, made: ExportedAll) -> None:
 
 def print_pushed(console: Console, made: Pushed) -> None:
     """Print what was uploaded, and how to use it."""
-    _say(console, f"{len(made['files'])} files, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
+    _say(console, f"{counted(len(made['files']), 'file')}, {made['bytes'] / 2**20:.1f} MB: {', '.join(made['files'])}")
     _say(console, f"everybody can see it: {made['url']}" if made["public"] else f"only its owner can see it: {made['url']}")
     _say(console, f"use it: lifelong predict hub:{made['id']} IMAGE ... --download")
 
@@ -128,7 +129,7 @@ def print_export_bundle(console: Console, made: ExportedBundle) -> None:
         _say(console, f"task {clean(name)}: {', '.join(map(clean, classes))}")
     told = "by the method's own way" if "tasks" in made["recognizes"] else "by the confidence of the heads"
     flagged = "flags what is unlike anything learned" if "strangeness" in made["recognizes"] else "does not flag unknown images"
-    _say(console, f"finds an image's task {told}; {flagged}; {made['models']} ONNX files, {made['bytes'] / 1e6:.1f} MB in all")
+    _say(console, f"finds an image's task {told}; {flagged}; {counted(made['models'], 'ONNX file')}, {made['bytes'] / 1e6:.1f} MB in all")
     for note in made["notes"]:
         _say(console, f"note: {note}")
     of_tests = f"{made['test_images']} of them test images" if made["test_images"] < made["images"] else "all of them test images"
@@ -147,8 +148,9 @@ def print_report(console: Console, made: dict[str, Any]) -> None:
     _print_place(console, "report", Path(made["report"]))
 
 
-def print_verification(console: Console, found: dict[str, Any]) -> None:
-    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict."""
+def print_verification(console: Console, found: dict[str, Any], repair: bool) -> None:
+    """Print the condition of each file, what was evaluated again, what was repaired, and the verdict: another one after a repair."""
+    from lifelong.experiment.run_folder import LOST
     from lifelong.report.wording import clean
 
     _print_rows(console, ("file", "condition", ""), ([each["file"], each["condition"], clean(each["about"])] for each in found["files"]))
@@ -159,11 +161,8 @@ def print_verification(console: Console, found: dict[str, Any]) -> None:
         _say(console, f"task {clean(each['task'])}: recorded {before}, {now}{'; NOT what was recorded' if each['right'] is False else ''}")
     for line in found["repaired"]:
         _say(console, f"repaired: {clean(line)}")
-    tasks = f"{found['tasks']} {'task' if found['tasks'] == 1 else 'tasks'}"
-    _say(
-        console,
-        f"sound: {tasks} learned" if found["sound"] else f"DAMAGED; to repair it: lifelong verify {found['run']} --repair",
-    )
+    advice = f", and --repair could not repair it; {LOST}" if repair else f"; to repair it: lifelong verify {found['run']} --repair"
+    _say(console, f"sound: {counted(found['tasks'], 'task')} learned" if found["sound"] else f"DAMAGED{advice}")
 
 
 def print_history(console: Console, versions: list[dict[str, Any]]) -> None:
@@ -188,7 +187,7 @@ def _share(value: float | None) -> str:
 
 def print_compacted(console: Console, found: dict[str, Any]) -> None:
     """Print what was saved."""
-    versions = f"{found['versions']} {'version' if found['versions'] == 1 else 'versions'}"
+    versions = counted(found["versions"], "version")
     _say(console, f"{versions} can be put back; {found['before'] / 1e6:.1f} MB before, {found['after'] / 1e6:.1f} MB now")
 
 
@@ -324,12 +323,12 @@ def print_transfer(console: Console, result: "TransferRecord", page: Path) -> No
     _print_place(console, "page", page)
 
 
-def _print_tasks(console: Console, summary: "RunRecord") -> None:
+def _print_tasks(console: Console, summary: "RunRecord", label: str | None = None) -> None:
     from lifelong.report.tables import divergence_table, task_table
 
     if any(task.divergences for task in summary.tasks):
-        console.print(divergence_table(summary))
-    console.print(task_table(summary))
+        console.print(divergence_table(summary, label))
+    console.print(task_table(summary, label))
 
 
 def print_streams(console: Console, streams: Iterable[Named]) -> None:

@@ -198,5 +198,5 @@ def verify(
 ) -> int:
     """Check that a run is what was written: every file by its digest, the configuration, all numbers. Exit code 1: something is damaged."""
     found = api.verify(run, judge=judge, repair=repair, data=data, device=device, download=download, skip_broken=skip_broken)
-    show(found.plain(), as_json, tables.print_verification)
+    show(found.plain(), as_json, tables.print_verification, repair)
     return 0 if found.sound else DAMAGED

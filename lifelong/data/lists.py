@@ -12,6 +12,7 @@ from lifelong.data.naming import shown
 from lifelong.data.split_names import COLUMNS, SplitName, is_word, split_of
 from lifelong.errors import LifelongError
 from lifelong.opening import read_text
+from lifelong.words import counted
 
 
 def list_csv(
@@ -52,7 +53,7 @@ def list_csv(
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise LifelongError(
-            f"{file}: {len(missing)} of its images are missing: {', '.join(missing[:5])}{more}; paths are relative to its folder"
+            f"{file}: {counted(len(missing), 'image')} missing: {', '.join(missing[:5])}{more}; paths are relative to its folder"
         )
     if "train" not in found:
         raise LifelongError(
@@ -112,6 +113,8 @@ def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise LifelongError(f"{file}, line {reader.line_num}: {error}") from error
     if not rows:
         raise LifelongError(f"{file}: empty; its first line names the columns")
+    if len(rows) == 1:
+        raise LifelongError(f"{file}: no images: it has only the line that names the columns; add a line for each image")
     return [name.strip() for name in rows[0][1]], rows[1:]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lifelong.errors import LifelongError, TakenError
+from lifelong.errors import LifelongError, TakenError, remedy
 from lifelong.opening import read_json, refuse_links
 
 try:
@@ -238,15 +238,16 @@ def _started(process: int) -> str:
 
 
 def _locked(folder: Path) -> TakenError:
-    return TakenError(f"another process is running in {folder}; wait for it, or choose another --out")
+    return TakenError(f"another process is running in {folder}; wait for it, or use another folder")
 
 
 def _taken(folder: Path, holder: dict[str, Any] | None) -> TakenError:
     who = f" ({holder['process']} on {holder['host']})" if holder is not None else ""
     return TakenError(
-        f"another process{who} is running in {folder}; wait for it, or choose another --out; if it has crashed, delete {folder / HELD}"
+        f"another process{who} is running in {folder}; wait for it, or use another folder; if it has crashed, delete {folder / HELD}"
     )
 
 
 def _cannot_write(folder: Path, error: OSError) -> LifelongError:
-    return LifelongError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out")
+    another = "work on a copy of the run" if (folder / "checkpoint").exists() else "use another folder"
+    return LifelongError(f"cannot write to {folder}: {error.strerror}; {remedy(error, f'make it writable, or {another}')}")

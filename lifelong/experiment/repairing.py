@@ -14,6 +14,7 @@ from lifelong.experiment.soundness import check_state
 from lifelong.methods.registry import known_methods
 from lifelong.settings.resolve import config_toml
 from lifelong.storage import read_tree, write_text
+from lifelong.words import counted
 
 
 def repair_run(directory: RunDirectory) -> list[str]:
@@ -33,8 +34,7 @@ def repair_run(directory: RunDirectory) -> list[str]:
         write_text(config, config_toml(config_of(directory.identity(), methods)))
         done.append("config.toml: rewritten from identity.json")
     done += [*directory.parts.repair(), *directory.journal.mend()]
-    if directory.learned():
-        done += _repair_states(directory)
+    done += _repair_states(directory) if directory.learned() else _put_back(directory)
     for file in sorted(directory.checkpoint.glob("stages/**/*.safetensors")):
         if not _intact(directory, file, directory.seal.owner(file)):
             file.unlink()
@@ -77,16 +77,29 @@ def _repair_states(directory: RunDirectory) -> list[str]:
         assert stored is not None
         check_state(directory.state_file, stored.tree)
     except LifelongError:
-        try:
-            entries = directory.fall_back().tree["entries"]
-        except LifelongError:
-            return []
-        last = f"the last of {len(entries)} tasks is '{entries[-1]['name']}'"
-        return [f"run.safetensors: replaced by the state before it ({last}); rerun the command that started the run to continue from there"]
+        return _fallen_back(directory, "replaced by the state before it")
     if directory.previous_file.exists() and not _intact(directory, directory.previous_file, owner):
         directory.previous_file.unlink()
         return ["run.previous.safetensors: dropped; the next task leaves a new one"]
     return []
+
+
+def _put_back(directory: RunDirectory) -> list[str]:
+    """Put the last version in place where both states are lost, if there was one."""
+    try:
+        return _fallen_back(directory, "was missing; put back from the last version") if directory.journal.kept() else []
+    except LifelongError:
+        return []
+
+
+def _fallen_back(directory: RunDirectory, how: str) -> list[str]:
+    """Go back to the last state that is whole; return what was done, nothing if there is none."""
+    try:
+        entries = directory.fall_back().tree["entries"]
+    except LifelongError:
+        return []
+    last = f"{counted(len(entries), 'task')}, the last '{entries[-1]['name']}'"
+    return [f"run.safetensors: {how} ({last}); rerun the command that started the run to continue from there"]
 
 
 def _intact(directory: RunDirectory, file: Path, owner: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from lifelong.digests import run_digest
 from lifelong.errors import DamagedError, LifelongError
 from lifelong.experiment.identity import check_readable, difference
+from lifelong.experiment.kept_versions import FILE as VERSIONS
 from lifelong.experiment.locking import HELD, LOCK
 from lifelong.experiment.schema import hold, read_held
 from lifelong.experiment.summaries import SUMMARY, read_summary
@@ -29,6 +30,9 @@ BESIDE = ("figures", "tensorboard", "exports")
 
 TEMPORARY = re.compile(r"\.tmp\w{6}")
 """How safetensors names a file that it is writing, which earlier versions let it do."""
+
+LOST = "put the files back from a copy of the run, or learn it again in another folder"
+"""What can be done where nothing of the run itself helps."""
 
 PATIENCE = 3600.0
 """Seconds after which nobody writes to a temporary file any more."""
@@ -101,14 +105,20 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise LifelongError(f"{self.path} is a file; choose a folder with --out")
-        orphan = self._orphan()
-        if orphan is not None:
-            raise LifelongError(
-                f"{self.path} holds results ({orphan.name}), but {self.state_file} is missing: put it back from a copy of the run;"
-                " or choose another folder with --out"
-            )
+        if self._orphan() is not None:
+            raise self.unlearned()
         if not self.identity_file.exists() and any(child.name not in (LOCK, HELD, "checkpoint") for child in self.path.glob("*")):
             raise LifelongError(f"{self.path} is not empty and holds no run; choose another folder with --out")
+
+    def unlearned(self) -> LifelongError:
+        """Return why nothing that was learned can be used, where there is no state: nothing was, or the state is lost."""
+        orphan = self._orphan()
+        if orphan is None:
+            return LifelongError(f"{self.path} has not learned a task yet; continue it with the command that started it")
+        # A line of this file names the parts of each state.
+        kept = (self.checkpoint / VERSIONS).exists()
+        how = f"put it back: lifelong verify {self.path} --repair" if kept else LOST
+        return LifelongError(f"{self.path} holds results ({orphan.name}), but {self.state_file} is missing; {how}")
 
     def _orphan(self) -> Path | None:
         """Results of tasks whose state is not there."""
@@ -162,11 +172,23 @@ class RunFolder:
         try:
             return read_held(self.identity_file, "identity")
         except FileNotFoundError as error:
-            raise LifelongError(f"{self.path} holds no run; give the folder that --out named") from error
+            raise self.no_run() from error
         except DamagedError as error:
             raise DamagedError(f"{error}; {self.remedy()}") from error
         except LifelongError as error:
+            if self.path.is_file():
+                raise self.no_run() from error
             raise LifelongError(f"{error}; restore it, or learn the run again in another folder") from error
+
+    def no_run(self) -> LifelongError:
+        """Return that the path holds no run, and what to give instead."""
+        if self.path.is_file():
+            return LifelongError(f"{self.path} is a file, not a run; give the run directory first")
+        # A comparison has its runs below it; a sweep, those of each stream.
+        below = (each.parent for level in ("*", "*/*") for each in sorted(self.path.glob(f"{level}/checkpoint")) if each.is_dir())
+        inner = next(below, None)
+        what = "give the folder that --out named" if inner is None else f"its folders do: give one of them, such as {inner}"
+        return LifelongError(f"{self.path} holds no run; {what}")
 
     def remedy(self) -> str:
         """Return what a person can do about a damaged file."""

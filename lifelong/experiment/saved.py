@@ -10,8 +10,9 @@ import torch
 
 from lifelong.data.naming import unique
 from lifelong.digests import UNCHECKED
-from lifelong.errors import LifelongError, near_miss
+from lifelong.errors import DamagedError, LifelongError, near_miss
 from lifelong.experiment.derived import summary_of
+from lifelong.experiment.identity import config_of
 from lifelong.experiment.letting_go import pending
 from lifelong.experiment.remaining import FORGOTTEN
 from lifelong.experiment.results import RunDirectory
@@ -19,6 +20,7 @@ from lifelong.experiment.run import digest_file, read_config
 from lifelong.experiment.soundness import restored
 from lifelong.experiment.summaries import read_summary
 from lifelong.methods.method import Method
+from lifelong.methods.registry import known_methods
 from lifelong.records.run import RunRecord
 from lifelong.records.task import TaskRecord
 from lifelong.settings.run import RunConfig
@@ -131,9 +133,25 @@ def open_run(path: Path, device: torch.device | str = "cpu") -> SavedRun:
             pass
     stored = directory.stored()
     if stored is None:
-        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
-    config = read_config(directory)
+        raise directory.unlearned()
+    config = _config(directory)
     state = stored.tree
     method, records = restored(directory, config, state, device)
     notes = () if stored.checked else (f"{directory.state_file.name}: {UNCHECKED}",)
     return SavedRun(directory, config, identity, state, method, tuple(records), notes)
+
+
+def _config(directory: RunDirectory) -> RunConfig:
+    """Return the configuration of a run; where it cannot be used, but can be written again from the identity, say how.
+
+    Raises:
+        LifelongError: it cannot be used.
+    """
+    try:
+        return read_config(directory)
+    except DamagedError:
+        raise
+    except LifelongError as error:
+        # This raises what it lacks where a repair would, too.
+        config_of(directory.identity(), {name: entry.settings for name, entry in known_methods().items()})
+        raise DamagedError(f"{error}; {directory.remedy()}") from error

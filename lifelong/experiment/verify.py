@@ -42,6 +42,7 @@ from lifelong.training.denormals import flush_denormals
 from lifelong.training.examples import batched, counted
 from lifelong.training.precision import exact_float32
 from lifelong.training.process import as_found
+from lifelong.words import counted as in_words
 
 Condition = Literal["good", "unchecked", "damaged", "missing"]
 """As it was written; of a version that wrote no digests; not as it was written; not there, though it ought to be."""
@@ -130,9 +131,7 @@ def verify(path: Path, environment: Environment, *, judge: bool = False, repair:
     with as_found():
         directory = RunDirectory(path)
         if not directory.checkpoint.is_dir():
-            inner = next((each for each in sorted(path.glob("*/checkpoint")) if each.is_dir()), None)
-            what = "give the folder that --out named" if inner is None else f"its folders do: give one of them, such as {inner.parent}"
-            raise LifelongError(f"{path} holds no run; {what}")
+            raise directory.no_run()
         repaired: list[str] = []
         if repair:
             with directory.locked():
@@ -243,7 +242,7 @@ def _check_curves(directory: RunDirectory, entries: Sequence[TaskRecord]) -> Ite
         yield Checked(name, "damaged", _reason(error))
         return
     if lines.lost:
-        yield Checked(name, "damaged", f"{lines.lost} lines are damaged, or another run's")
+        yield Checked(name, "damaged", f"{in_words(lines.lost, 'line')} damaged, or another run's")
     elif lines.torn:
         yield Checked(name, "damaged", "its last line has no end")
     else:

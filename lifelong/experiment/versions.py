@@ -256,5 +256,5 @@ def learned_directory(path: Path) -> RunDirectory:
     directory = RunDirectory(path)
     directory.identity()
     if not directory.learned():
-        raise LifelongError(f"{path} has not learned a task yet; continue it with the command that started it")
+        raise directory.unlearned()
     return directory

@@ -37,12 +37,17 @@ MATRIX = 10
 """The most tasks whose divergences are printed as a matrix; beyond, each task's nearest ones."""
 
 
-def task_table(summary: RunRecord) -> Table:
-    """One row a task: what was decided, against which thresholds, what it cost, how well it was and is known."""
+def task_table(summary: RunRecord, label: str | None = None) -> Table:
+    """One row a task: what was decided, against which thresholds, what it cost, how well it was and is known.
+
+    Args:
+        summary: of the run.
+        label: the method and what tells the run from others; None: the method.
+    """
     tasks = summary.tasks
     learned, now = learned_and_now(summary.accuracy)
     decides = any(kind(task) for task in tasks)
-    table = _table(f"{summary.stream}, {summary.method}, seed {summary.seed}{_thresholds(tasks)}")
+    table = _table(f"{summary.stream}, {label or summary.method}, seed {summary.seed}{_thresholds(tasks)}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if decides:
@@ -114,11 +119,12 @@ def grid_table(title: str, grid: Grid) -> Table:
     return table
 
 
-def divergence_table(result: DistancesRecord | RunRecord) -> Table:
+def divergence_table(result: DistancesRecord | RunRecord, label: str | None = None) -> Table:
     """Make a table of the divergences of each task from every earlier one.
 
     Args:
         result: of `lifelong.distances`, or of a run.
+        label: the method and what tells the run from others, where there are others.
     """
     if isinstance(result, RunRecord):
         names = [task.name for task in result.tasks]
@@ -127,7 +133,8 @@ def divergence_table(result: DistancesRecord | RunRecord) -> Table:
         names, rows = result.tasks, result.divergences
     few = len(names) <= MATRIX
     measure = f" {by_measure(result)}" if by_measure(result) != "Eq. 4" else ""
-    table = _table(f"{result.stream}, seed {result.seed}, extractor {result.extractor or ABSENT}: divergences{measure}")
+    whose = f"{label}, seed {result.seed}" if label else f"seed {result.seed}"
+    table = _table(f"{result.stream}, {whose}, extractor {result.extractor or ABSENT}: divergences{measure}")
     table.add_column("", justify="right")
     table.add_column("task", overflow="fold")
     if few:

@@ -152,7 +152,7 @@ def test_without_the_test_images_the_check_says_so(frozen, monkeypatch):
     print_export_bundle(printed, about | {"images": 12, "test_images": 0, "largest_difference": 1e-6})
     said = printed.export_text()
     assert "task t: x, y" in said
-    assert "by the confidence of the heads; does not flag unknown images; 1 ONNX files, 1.0 MB" in said
+    assert "by the confidence of the heads; does not flag unknown images; 1 ONNX file, 1.0 MB" in said
     assert "note: read this" in said
     assert "12 images, 0 of them test images: largest difference 1e-06" in said
 

@@ -1,16 +1,21 @@
 """Bad input is one line, and exit code 2."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from lifelong import api
 from lifelong.cli import main
-from lifelong.errors import LifelongError
+from lifelong.errors import LifelongError, of_system
 from tests.cli.processes import refused
 
 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
+        ("streams folder:photos --seed -1", ["--seed -1", ">= 0"]),
         ("rnu --stream digits", ["rnu", "run"]),
         ("--zzz", ["unknown flag --zzz", "lifelong --help"]),
         ("run --stream digits --epoch 3", ["--epoch", "--epochs"]),
@@ -92,3 +97,31 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(api, "start", start)
     with pytest.raises(ZeroDivisionError):
         main(["run", "--stream", "digits"])
+
+
+@pytest.mark.parametrize("command", ["predict", "verify", "history", "report"])
+def test_a_file_is_not_a_run(capsys, command):
+    Path("s.png").write_bytes(b"x")
+    words = ("s.png", "run") if command == "predict" else ("s.png",)
+    assert refused(capsys, command, *words) == "lifelong: s.png is a file, not a run; give the run directory first\n"
+
+
+@pytest.mark.parametrize("command", ["verify", "report", "history"])
+@pytest.mark.parametrize("inner", ["par-seed0", "digits/par-seed0"])
+def test_a_folder_of_runs_is_not_a_run(capsys, command, inner):
+    Path("all", inner, "checkpoint").mkdir(parents=True)
+    said = f"lifelong: all holds no run; its folders do: give one of them, such as {Path('all', inner)}\n"
+    assert refused(capsys, command, "all") == said
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "words"),
+    [
+        (errno.ENOSPC, None, "cannot write the output: No space left on device; free space there"),
+        (errno.ENOSPC, "a.csv", "a.csv: No space left on device; free space there"),
+        (errno.EIO, None, "cannot read or write: Input/output error; check the disk, and where the output goes"),
+        (errno.EACCES, "a.csv", "a.csv: Permission denied; give another path, or make this one readable"),
+    ],
+)
+def test_errors_of_the_system(number, name, words):
+    assert str(of_system(OSError(number, os.strerror(number), name))) == words

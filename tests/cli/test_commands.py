@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from lifelong import api
 from lifelong.cli import main
-from tests.cli.processes import python, refused
+from tests.cli.processes import ROOT, python, refused
 
 
 def test_ctrl_c(monkeypatch, capsys):
@@ -20,8 +21,10 @@ def test_ctrl_c(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "start", start)
-    assert main(["run", "--stream", "digits"]) == 130
-    assert capsys.readouterr().err == "lifelong: stopped; the same command continues\n"
+    monkeypatch.setattr(api, "start_transfer", start)
+    for command in ("run", "transfer"):
+        assert main([command, "--stream", "digits"]) == 130
+        assert capsys.readouterr().err == "lifelong: stopped; the same command continues\n"
 
 
 def test_sigterm_runs_the_clean_up_and_the_handler_is_put_back(monkeypatch, capsys):
@@ -58,7 +61,40 @@ def test_a_reader_that_goes_away_is_no_trouble():
     process.stdin.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=60) == 141
+
+
+STOPPED_IN_TEXT = """
+def main():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        return 130
+import lifelong.cli
+lifelong.cli.main = main
+"""
+STOPPED_AT_ITS_IMPORT = """
+class Stop:
+    def find_spec(self, name, *rest):
+        if name == "lifelong.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+"""
+
+
+@pytest.mark.parametrize(("how", "said"), [(STOPPED_IN_TEXT, ""), (STOPPED_AT_ITS_IMPORT, "lifelong: stopped\n")], ids=["text", "import"])
+def test_ctrl_c_at_any_moment_is_an_exit_code(how, said, tmp_path):
+    # Not by `python -c`, which ends by another way than `python -m`.
+    (tmp_path / "entry.py").write_text(f"import sys\n{how}\nfrom lifelong.__main__ import start\nsys.exit(start())")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-m", "entry"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, said)
+
+
+@pytest.mark.parametrize("words", [["methods"], ["methods", "par", "--json"]])
+def test_a_closed_stdout_is_no_trouble(words, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(words) == 0
 
 
 def test_python_m_lifelong_passes_the_exit_code_on():

@@ -108,7 +108,7 @@ def test_a_pipe_is_no_image(sources, tmp_path):
     fails(sources, "folder:photos", "a/2.png: neither a file nor a folder (a pipe or a device)")
     listed(tmp_path, "image,label\na.png,x\nb.png,y\n", "a.png")
     os.mkfifo(tmp_path / "data" / "lists" / "b.png")
-    fails(sources, "csv:lists/list.csv", "1 of its images are missing: b.png")
+    fails(sources, "csv:lists/list.csv", "1 image missing: b.png")
     with pytest.raises(LifelongError, match="a pipe, not a file"):
         read_file(root / "a" / "2.png")
 
@@ -296,11 +296,11 @@ def test_a_column_of_folds(sources, tmp_path):
         ("image,label\na.png\n", ["line 2: 1 values where the first line names 2 columns"]),
         ("image,label\na.png,\n", ["line 2: column 'label' is empty"]),
         ("image,label\n ,x\n", ["line 2: column 'image' is empty"]),
-        ("image,label\na.png,x\nz.png,y\n", ["1 of its images are missing: z.png"]),
+        ("image,label\na.png,x\nz.png,y\n", ["1 image missing: z.png"]),
         ("image,label\n/etc/x.png,x\n", ["line 2: '/etc/x.png' is outside the list's folder"]),
         ("image,label\na.png,x\nb/../../x.png,x\n", ["line 3: 'b/../../x.png' is outside"]),
         ("image,label\n..\\x.png,x\n", ["is outside"]),
-        ("image,label\n", ["no images for train"]),
+        ("image,label\n", ["no images: it has only the line that names the columns"]),
         ('image,label\na.png,"x\n', ["line 2: unexpected end of data"]),
     ],
 )

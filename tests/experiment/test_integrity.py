@@ -277,7 +277,7 @@ def test_results_without_their_state_are_not_overwritten(base, tmp_path, left):
     for name in {STATE, PREVIOUS, "summary.json", "results.jsonl"} - {left}:
         (out / name).unlink()
     before = (out / left).read_bytes()
-    with pytest.raises(LifelongError, match=rf"holds results \({left}\), but .*run\.safetensors is missing: put it back from a copy"):
+    with pytest.raises(LifelongError, match=rf"holds results \({left}\), but .*run\.safetensors is missing; put it back: lifelong verify"):
         again(out, config(base))
     assert (out / left).read_bytes() == before
 

@@ -210,3 +210,12 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
 
 def test_locking_names_the_errors_of_file_systems():
     assert set(WITHOUT) <= locking._NO_LOCKS
+
+
+@pytest.mark.parametrize(("inner", "advice"), [("checkpoint", "work on a copy of the run"), ("photos", "use another folder")])
+def test_a_folder_that_cannot_be_written_to(tmp_path, inner, advice):
+    """Root writes everywhere, but not over a folder."""
+    for name in (inner, ".lock"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(LifelongError, match=f"cannot write to .*: Is a directory; make it writable, or {advice}$"), folder_lock(tmp_path):
+        pass

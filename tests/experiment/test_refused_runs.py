@@ -77,7 +77,7 @@ def test_a_folder_with_other_things_is_refused(stream: str, tmp_path: Path) -> N
 
 def test_an_unwritable_place_is_named(stream: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LifelongError, match=r"cannot write to .*file/run"):
+    with pytest.raises(LifelongError, match=r"cannot write to .*file/run: .*; make it writable, or use another folder"):
         run(config(stream), tmp_path / "file" / "run", HERE)
 
 

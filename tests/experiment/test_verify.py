@@ -45,11 +45,45 @@ def test_the_command(base, tmp_path, capsys):
     assert (conditions[STATE], conditions[PREVIOUS]) == ("damaged", "good")
     assert main(["verify", str(out), "--repair"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "run.safetensors: replaced by the state before it (the last of 1 tasks is 'a')" in shown
+    assert "run.safetensors: replaced by the state before it (1 task, the last 'a')" in shown
     assert list(Learner.load(out).tasks) == ["a"]
     assert certain(again(out, config(base))[0]) == certain(read_summary(base / "finetune-0"))
     assert main(["verify", str(tmp_path / "none")]) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_without_a_state_the_last_version_is_put_back(base, tmp_path, capsys):
+    out = copied(base / "finetune-0", tmp_path / "run")
+    for name in (STATE, PREVIOUS):
+        (out / name).unlink()
+    for words in (["history", str(out)], ["rollback", str(out), "--to", "1"], ["predict", str(out), "a.png"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert f"holds results (results.jsonl), but {out / STATE} is missing; put it back: lifelong verify {out} --repair" in said
+    assert main(["verify", str(out), "--repair"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "repaired: run.safetensors: was missing; put back from the last version (2 tasks, the last 'b')" in shown
+    assert same(end(out), end(base / "finetune-0"))
+
+
+def test_a_configuration_that_can_be_written_again(base, tmp_path, capsys):
+    out = copied(base / "finetune-0", tmp_path / "run")
+    for text in ("= [", 'lr = "fast"'):
+        (out / "config.toml").write_text(text)
+        assert main(["predict", str(out), "a.png"]) == 2
+        assert f"or use: lifelong verify {out} --repair" in capsys.readouterr().err
+        assert main(["verify", str(out), "--repair"]) == 0
+
+
+def test_what_cannot_be_repaired_is_said(base, tmp_path, capsys):
+    out = copied(base / "finetune-0", tmp_path / "run")
+    for name in (STATE, PREVIOUS, "checkpoint/versions.jsonl"):
+        (out / name).unlink()
+    advice = "put the files back from a copy of the run, or learn it again in another folder"
+    assert main(["verify", str(out), "--repair"]) == 1
+    assert f"DAMAGED, and --repair could not repair it; {advice}" in " ".join(capsys.readouterr().out.split())
+    assert main(["history", str(out)]) == 2
+    assert f"is missing; {advice}" in capsys.readouterr().err
 
 
 def lines_of(out: Path) -> tuple:

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from lifelong.cli.tables import print_comparison
 from lifelong.report.tables import comparison_table, decision_table, divergence_table, result_table, task_table
 
 
@@ -21,6 +22,15 @@ def test_task_table_shows_decisions_and_accuracies(make_summary):
     assert "0.312 ≤ α" in line
     assert "(α 0.5, β 0.75)" in shown(task_table(summary))
     assert line.split()[-6:] == ["05", "s", "1.3", "k", "0.800", "0.900"]
+
+
+def test_runs_that_differ_in_a_setting_are_told_apart(make_summary):
+    runs = [make_summary(3, alpha=alpha) for alpha in (0.1, 0.2)]
+    page = io.StringIO()
+    print_comparison(Console(file=page, width=200), runs, None)
+    text = " ".join(page.getvalue().split())
+    # The divergences, the decisions, and the row of the comparison.
+    assert [text.count(f"par (alpha {alpha})") for alpha in ("0.1", "0.2")] == [3, 3]
 
 
 def test_names_are_never_markup(make_summary, make_distances, nasty):

@@ -28,6 +28,11 @@ def read(folder: Path, text: str) -> StreamSpec:
     return read_stream(file)
 
 
+def test_a_byte_order_mark_is_left_out(tmp_path):
+    """Some editors of Windows write one."""
+    assert read(tmp_path, f"\ufeff{ISSUE.strip()}") == read(tmp_path, ISSUE)
+
+
 def test_the_form_of_the_issue(tmp_path):
     spec = read(tmp_path, ISSUE)
     task = TaskSpec(

@@ -140,7 +140,7 @@ def test_a_run_of_another_process_is_waited_for(tmp_path, monkeypatch):
 
     found = lifelong.sweep(content, out=out, **QUIET | {"progress": Told()})
     assert [one.seed for one in found] == [0, 1]
-    assert told == [f"waiting, since another process is running in {out.joinpath(*ONE)}; wait for it, or choose another --out"]
+    assert told == [f"waiting, since another process is running in {out.joinpath(*ONE)}; wait for it, or use another folder"]
     assert len(naps) == 3
 
 
