@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.arrays import as_pictures
-from lifelong.data.given import Given, given_images
+from lifelong.data.given import Given, as_pictures, given_images
 from lifelong.data.naming import shown
 from lifelong.data.objects import held_of, task_of_held
 from lifelong.data.sources import Sources
