@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Tests start hundreds of processes: compiled modules are kept, even where the environment says not to (as images of containers do).
 TEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
-GOLDEN := $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/experiment/test_golden.py
+GOLDEN := $(TEST) -m "not slow" tests/experiment/test_golden.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -35,9 +35,9 @@ test-oldest: ## run the tests on the lowest supported versions (on Linux that do
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -W default --ignore tests/documentation --ignore tests/serving --ignore tests/experiment/test_golden.py
 
 golden: $(STAMP) ## check every method's numbers as computed with AVX-512 (if available), AVX2 and SSE4
-	OMP_NUM_THREADS=1 $(GOLDEN)
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(GOLDEN)
-	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 $(GOLDEN)
+	$(GOLDEN)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(GOLDEN)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 $(GOLDEN)
 
 lint: $(STAMP) ## check style, format, types and imports
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lifelong.data.given import Given, as_pictures, given_images
+from lifelong.data.given import Given, given_images
 from lifelong.data.naming import shown
 from lifelong.data.objects import held_of, task_of_held
 from lifelong.data.sources import Sources
@@ -272,7 +272,7 @@ class Learner(Estimator):
             LifelongError: an image that was not found in a folder is not usable, unless `skip_broken`.
         """
         told = isinstance(images, list) and all(isinstance(one, Given) for one in images)
-        given = images if told else given_images(as_pictures(images))
+        given = images if told else given_images(images)
         return self._known().predict_each(given, task, infer=infer, skip_broken=skip_broken, tell=tell)
 
     # `Any`: another type than a tensor of images is refused in words.

@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ from tests import checked
 from tests.precision import float64
 
 checked.install()
-gc.disable()  # until all tests are collected
 
 if not torch.cuda.is_available():
     # Before anything imports Triton: its kernels are then run by an interpreter, which needs no GPU.
@@ -30,10 +29,15 @@ REGISTERED = pretend.register()
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def pytest_collection_finish() -> None:
-    """Keep what has been imported out of the garbage collector's way, which would look at all of it again and again."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what is imported out of the garbage collector's way, which would look at all of it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)
